@@ -1,0 +1,34 @@
+# Two commands: `make demo` adapts a small CLIP to bundled images; `make test` runs the tests. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all check format bench clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/farshot demo --out demo
+
+test: .venv/ready
+	$(BIN)/pytest -m 'not slow'
+
+test-all: .venv/ready
+	$(BIN)/pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks.step
+
+clean:
+	rm -rf .venv demo build dist

@@ -1,0 +1,23 @@
+"""Errors that a person can act on.
+
+Every refusal of farshot is one of these: one clear sentence that names the path, row or option, and the way out.
+The command line prints the sentence and ends with exit code 2; from Python it is an ordinary exception.
+"""
+
+from __future__ import annotations
+
+
+class FarshotError(Exception):
+    """Something a user can mend; its text is the whole message."""
+
+
+class DataError(FarshotError):
+    """Images, labels or tables that cannot be used as they are."""
+
+
+class ModelError(FarshotError):
+    """A checkpoint or saved folder that cannot be loaded or does not fit."""
+
+
+class SettingError(FarshotError, ValueError):
+    """A setting with an unknown name or a value outside its range."""
