@@ -1,1 +1,19 @@
 """farshot adapts CLIP to images it has never seen, from a handful of labelled pictures."""
+
+from typing import TYPE_CHECKING, Any
+
+from farshot.errors import FarshotError
+
+if TYPE_CHECKING:
+    from farshot.classifier import FewShotClassifier, load
+
+__all__ = ["FarshotError", "FewShotClassifier", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # the classifier brings PyTorch with it: only those who use it wait for that
+    if name in ("FewShotClassifier", "load"):
+        from farshot import classifier
+
+        return getattr(classifier, name)
+    raise AttributeError(f"module 'farshot' has no attribute {name!r}")

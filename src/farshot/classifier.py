@@ -1,0 +1,336 @@
+"""FewShotClassifier: an adapted CLIP in scikit-learn's manners.
+
+    from farshot import FewShotClassifier, load
+    classifier = FewShotClassifier("openai/clip-vit-base-patch16", method="atha").fit(images, labels)
+    classifier.predict(["new.jpg"]); classifier.save("adapted/"); classifier = load("adapted/")
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Hashable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from farshot.data.table import ImageTable
+from farshot.errors import DataError, ModelError
+from farshot.evaluation import Evaluation, evaluate
+from farshot.finetune import Progress
+from farshot.methods import Adapted, create
+from farshot.methods.base import softmax
+from farshot.model.checkpoint import load_encoder
+from farshot.model.encoder import DualEncoder
+from farshot.randomness import key, numpy_generator
+from farshot.saved import read_folder, write_folder
+from farshot.stats import negative_log_likelihood
+from farshot.task import DEFAULT_TEMPLATE, Task
+
+Images = Sequence[Any] | NDArray[Any] | ImageTable
+"""Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
+
+MOST_FOLDS = 5
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Adapts a CLIP to the classes of a few labelled images.
+
+    Args:
+        model: hub name, folder of a checkpoint, or "mini".
+        method: one of `farshot methods`.
+        settings: of the method, name -> value.
+        class_names: how each class is called in prompts: a mapping label -> name, or names in the order of the sorted
+            labels; by default the label itself, '_' read as a space.
+        descriptions: class name -> words that take its place in the prompt.
+        template: the prompt; `{}` is where the class name goes.
+        calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they are right.
+        precision: "float32" or "bf16".
+        device: "auto", "cpu", "cuda", ...
+        micro_batch: most images forwarded at once in training: less memory, the same result.
+        seed: of every random draw.
+        progress: called with (done, in all) during fitting and prediction.
+
+    Attributes:
+        classes_: the sorted labels, (N,).
+        adapted_: what the method made.
+        losses_: loss of each training step.
+        temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "openai/clip-vit-base-patch16",
+        method: str = "atha",
+        *,
+        settings: Mapping[str, Any] | None = None,
+        class_names: Mapping[Any, str] | Sequence[str] | None = None,
+        descriptions: Mapping[str, str] | None = None,
+        template: str = DEFAULT_TEMPLATE,
+        calibrate: bool = False,
+        precision: str = "float32",
+        device: str = "auto",
+        micro_batch: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.model = model
+        self.method = method
+        self.settings = settings
+        self.class_names = class_names
+        self.descriptions = descriptions
+        self.template = template
+        self.calibrate = calibrate
+        self.precision = precision
+        self.device = device
+        self.micro_batch = micro_batch
+        self.seed = seed
+        self.progress = progress
+
+    # Fitting ---------------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Images, y: ArrayLike | None = None) -> FewShotClassifier:
+        """Adapts to labelled images.
+
+        Args:
+            X: images; a table brings its own labels.
+            y: one label per image, of any type that sorts.
+
+        Raises:
+            FarshotError: one sentence on what is wrong with images, labels, model or settings.
+        """
+        method = create(self.method, self.settings)
+        task = self._task(X, y)
+        encoder = self._encoder()
+        self.adapted_: Adapted = method.adapt(encoder, [task], micro_batch=self.micro_batch, progress=self.progress)[0]
+        self.encoder_, self.method_, self.losses_, self.temperature_ = encoder, method, self.adapted_.losses, 1.0
+        self.support_ids_ = [task.table.id(int(row)) for row in task.support]
+        if self.calibrate:
+            labels, logits = self._held_out(task, None)
+            self.temperature_ = _best_temperature(labels, logits)
+        return self
+
+    def estimate(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> Evaluation:
+        """Cross-validated quality from the labelled images alone: for those who have none to spare for testing.
+
+        Each fold leaves some images of every class out and adapts to the rest; all folds are tasks of one batch. The
+        adapted classifier has seen slightly more images than those of the folds, so the estimate errs on the low side.
+
+        Args:
+            folds: by default as many as the smallest class has images, at most 5.
+        """
+        task = self._task(X, y)
+        labels, logits = self._held_out(task, folds)
+        return evaluate(labels, softmax(logits), self._labels(task))
+
+    def _held_out(self, task: Task, folds: int | None) -> tuple[NDArray[np.int64], Float[NDArray[np.float32], "S N"]]:
+        """Labels and logits of every support image from a classifier that has not seen it."""
+        folds = min(task.shots, MOST_FOLDS) if folds is None else folds
+        if not 2 <= folds <= task.shots:
+            small = task.class_names[int(np.bincount(task.labels).argmin())]
+            raise DataError(
+                f"An estimate leaves images out, and the class {small!r} has {task.shots}: "
+                "label at least two of every class, and ask for no more folds than its images."
+            )
+        fold = _folds(task, folds, self.seed)
+        tasks = [
+            Task(
+                task.table,
+                task.class_names,
+                task.support[fold != f],
+                task.labels[fold != f],
+                task.support[fold == f],
+                task.template,
+                task.descriptions,
+                key("fold", self.seed, f),
+            )
+            for f in range(folds)
+        ]
+        method = create(self.method, self.settings)
+        adapted = method.adapt(self._encoder(), tasks, micro_batch=self.micro_batch, progress=self.progress)
+        logits = np.zeros((len(task.support), len(task.class_names)), dtype=np.float32)
+        for f, one in enumerate(adapted):
+            logits[fold == f] = one.logits(task.table, tasks[f].query)
+        return task.labels, logits
+
+    def _task(self, X: Images, y: ArrayLike | None) -> Task:
+        table = X if isinstance(X, ImageTable) and y is None else _labelled(X, y, self.class_names)
+        if table.labels is None:
+            raise DataError("The images have no labels; give one label per image.")
+        self.classes_ = np.asarray(table.classes) if isinstance(X, ImageTable) else np.unique(np.asarray(y))
+        return Task(
+            table,
+            table.names,
+            np.arange(len(table)),
+            table.labels,
+            template=self.template,
+            descriptions=dict(self.descriptions or {}),
+            key=key("fit", self.seed),
+        )
+
+    def _labels(self, task: Task) -> list[Hashable]:
+        return [label.item() if isinstance(label, np.generic) else label for label in self.classes_]
+
+    def _encoder(self) -> DualEncoder:
+        """The base model, loaded once as long as model, device and precision stay the same."""
+        wanted = (str(self.model), self.device, self.precision)
+        if getattr(self, "_loaded", None) != wanted:
+            self._base = load_encoder(self.model, device=self.device, precision=self.precision)
+            self._loaded = wanted
+        return self._base
+
+    # Predicting ------------------------------------------------------------------------------------------------------
+
+    def decision_function(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
+        """Class scores of images, as the method makes them."""
+        check_is_fitted(self)
+        table = X if isinstance(X, ImageTable) else ImageTable(tuple(X), None, (), ())
+        return self.adapted_.logits(table, progress=self.progress)
+
+    def predict_proba(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
+        """Probability of each class of `classes_`; calibrated only if `calibrate` was asked for."""
+        return softmax(self.decision_function(X) / np.float32(self.temperature_))
+
+    def predict(self, X: Images) -> NDArray[Any]:
+        """The most probable label of each image."""
+        return self.classes_[self.decision_function(X).argmax(1)]
+
+    # On disk ---------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the adapted model to a folder, whole or not at all."""
+        check_is_fitted(self)
+        write_folder(Path(folder), self._about(), self.adapted_.tensors(), self.adapted_.lora)
+
+    def _about(self) -> dict[str, Any]:
+        path = Path(self.model).expanduser()
+        encoder = self.encoder_
+        return {
+            "farshot_version": version("farshot"),
+            "method": self.method,
+            "revision": self.method_.revision,
+            "settings": self.method_.settings(),
+            "classes": [label.item() if isinstance(label, np.generic) else label for label in self.classes_],
+            "class_names": list(self.adapted_.class_names),
+            "descriptions": dict(self.descriptions or {}),
+            "template": self.template,
+            "base_model": str(path.resolve()) if path.is_dir() else str(self.model),
+            "base_fingerprint": encoder.fingerprint,
+            "precision": self.precision,
+            "preprocessing": {
+                "reading": self.adapted_.reading,
+                "size": encoder.size,
+                "mean": list(encoder.mean),
+                "std": list(encoder.std),
+            },
+            "temperature": self.temperature_,
+            "seed": self.seed,
+            "support_ids": self.support_ids_,
+            "losses": [round(float(loss), 6) for loss in self.losses_],
+            "trained_parameters": self.adapted_.trained,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }
+
+
+def load(folder: str | Path, *, model: str | Path | None = None, device: str = "auto") -> FewShotClassifier:
+    """An adapted model as `save` wrote it.
+
+    Args:
+        model: where the base model lies, if no longer where it was.
+
+    Raises:
+        ModelError: no such folder, damaged, or a base model of other content than the one it was adapted from.
+    """
+    about, tensors = read_folder(Path(folder))
+    base = str(model or about["base_model"])
+    encoder = load_encoder(base, device=device, precision=about["precision"])
+    if encoder.fingerprint != about["base_fingerprint"]:
+        raise ModelError(
+            f"{folder} was adapted from {about['base_model']}, but the weights in {base} are others; name its base with --model."
+        )
+    method = create(about["method"], about["settings"])
+    if method.revision != about["revision"]:
+        raise ModelError(
+            f"{folder} was made by revision {about['revision']} of {about['method']}, this farshot has {method.revision}: "
+            f"adapt anew, or use farshot {about['farshot_version']}."
+        )
+    classifier = FewShotClassifier(
+        base,
+        about["method"],
+        settings=about["settings"],
+        class_names=about["class_names"],
+        descriptions=about["descriptions"],
+        template=about["template"],
+        precision=about["precision"],
+        device=device,
+        seed=about["seed"],
+    )
+    none = np.zeros(0, dtype=np.int64)
+    task = Task(ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"])
+    try:
+        classifier.adapted_ = method.restore(encoder, task, tensors)
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder} is damaged ({str(error).splitlines()[0][:200]}); copy it again or adapt anew.") from error
+    classifier.classes_ = np.asarray(about["classes"])
+    classifier.encoder_, classifier.method_ = encoder, method
+    classifier._base, classifier._loaded = encoder, (base, device, about["precision"])
+    classifier.losses_, classifier.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
+    classifier.adapted_.losses = classifier.losses_
+    classifier.support_ids_ = about["support_ids"]
+    return classifier
+
+
+def _labelled(X: Images, y: ArrayLike | None, class_names: Mapping[Any, str] | Sequence[str] | None) -> ImageTable:
+    """A table of images and labels given in Python."""
+    if y is None:
+        raise DataError("fit needs labels: one per image.")
+    images = X.images if isinstance(X, ImageTable) else tuple(X)
+    labels = np.asarray(y)
+    if labels.ndim != 1 or len(labels) != len(images):
+        raise DataError(f"There are {len(images)} images but labels of shape {labels.shape}; give one label per image.")
+    classes, codes = np.unique(labels, return_inverse=True)
+    names = [str(label).replace("_", " ") for label in classes]
+    if isinstance(class_names, Mapping):
+        given = {str(label): name for label, name in class_names.items()}
+        missing = [str(label) for label in classes if str(label) not in given]
+        if missing:
+            raise DataError(f"class_names has no name for the label {missing[0]!r}; name every label.")
+        names = [given[str(label)] for label in classes]
+    elif class_names is not None:
+        names = list(class_names)
+    if len(names) != len(classes):
+        raise DataError(f"class_names has {len(names)} names, but the labels show {len(classes)} classes; give one each.")
+    if len({name.casefold() for name in names}) < len(names):
+        raise DataError("Two classes have the same name in prompts; give each its own in class_names.")
+    return ImageTable(images, codes.astype(np.int64), tuple(map(str, classes)), tuple(names))
+
+
+def _folds(task: Task, folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold that leaves each support image out; every class is spread evenly."""
+    out = np.zeros(len(task.support), dtype=np.int64)
+    for c in range(len(task.class_names)):
+        members = np.flatnonzero(task.labels == c)
+        out[numpy_generator("folds", seed, c).permutation(members)] = np.arange(len(members)) % folds
+    return out
+
+
+def _best_temperature(labels: NDArray[np.int64], logits: Float[NDArray[np.float32], "S N"]) -> float:
+    """The temperature of least negative log-likelihood (Guo et al., 2017), between 1/1000 and 1000."""
+
+    def loss(log_t: float) -> float:
+        return negative_log_likelihood(softmax(logits / np.float32(np.exp(log_t))), labels)
+
+    limit = float(np.log(1000))
+    return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))

@@ -1,0 +1,189 @@
+"""What a method is: settings, and `adapt`, which turns tasks into classifiers.
+
+A method is one file: a docstring with the paper, the idea and the command that runs it; a frozen dataclass of its settings;
+`adapt`. One decorator registers it. Third parties register theirs by the entry point group "farshot.methods".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatch
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from farshot.data.table import ImageTable
+from farshot.errors import SettingError
+from farshot.finetune import Progress
+from farshot.model.encoder import DualEncoder
+from farshot.model.lora import LoRA
+from farshot.task import Task
+
+
+class Adapted(ABC):
+    """A classifier for one task.
+
+    Attributes:
+        class_names: the N names, in the order of the logits.
+        losses: loss of each training step; empty where nothing was trained by steps.
+        trained: number of trained parameters.
+        lora: its LoRA, where it has one: saved in PEFT's format.
+        reading: how its images are read (farshot.images.preprocess).
+    """
+
+    class_names: tuple[str, ...]
+    losses: Float[NDArray[np.float64], "steps"]
+    trained: int = 0
+    lora: LoRA | None = None
+    reading: str = "squash"
+
+    @abstractmethod
+    def logits(
+        self, table: ImageTable, rows: Sequence[int] | NDArray[np.int64] | None = None, *, progress: Progress | None = None
+    ) -> Float[NDArray[np.float32], "rows N"]:
+        """Class scores of these rows of a table (all where None); softmax makes them probabilities."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """All it takes to build this classifier again; names of a LoRA's begin with `lora.`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(ABC):
+    """Settings of a method, validated where they are made, and what it does with tasks.
+
+    Class attributes:
+        name: as on the command line.
+        kind: "features" looks at frozen features only; "fine-tuned" trains parts; "transductive" sees all queries.
+        reference: where it was published.
+        revision: raised when the method's numbers change.
+        doc: one line.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["features", "fine-tuned", "transductive"]]
+    reference: ClassVar[str]
+    doc: ClassVar[str]
+    revision: ClassVar[int] = 1
+
+    @abstractmethod
+    def adapt(
+        self,
+        encoder: DualEncoder,
+        tasks: Sequence[Task],
+        *,
+        micro_batch: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Adapted]:
+        """One classifier per task, all adapted together; the encoder is left as it was.
+
+        Args:
+            tasks: any number; sizes may differ.
+            micro_batch: most images forwarded at once while training; bounds memory, changes no result.
+        """
+
+    @abstractmethod
+    def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
+        """The classifier that `Adapted.tensors` came from; the task gives class names and template, no images."""
+
+    def settings(self) -> dict[str, Any]:
+        """Name and value of every setting."""
+        return dataclasses.asdict(self)
+
+
+_REGISTRY: dict[str, type[Method]] = {}
+M = TypeVar("M", bound=type[Method])
+
+
+def register(method: M) -> M:
+    """Makes a method known by its name."""
+    _REGISTRY[method.name] = method
+    return method
+
+
+def available(pattern: str = "*") -> dict[str, type[Method]]:
+    """The registered methods whose name matches a wildcard, by name."""
+    for point in entry_points(group="farshot.methods"):
+        if point.name not in _REGISTRY:
+            point.load()
+    return {name: _REGISTRY[name] for name in sorted(_REGISTRY) if fnmatch(name, pattern)}
+
+
+def create(name: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """A method by name; values may be strings, as they come from `--set name=value`.
+
+    Raises:
+        SettingError: unknown method, unknown setting, or a value that does not fit; names the choices.
+    """
+    methods = available()
+    if name not in methods:
+        raise SettingError(f"There is no method {name!r}; choose one of: {', '.join(methods)}.")
+    kinds = typing.get_type_hints(methods[name])
+    known = {field.name: kinds[field.name] for field in dataclasses.fields(methods[name])}
+    values = {}
+    for key, value in (settings or {}).items():
+        if key not in known:
+            choices = ", ".join(known) or "it has none"
+            raise SettingError(f"The method {name} has no setting {key!r}; its settings are: {choices}.")
+        values[key] = _convert(name, key, value, known[key])
+    return methods[name](**values)
+
+
+def _convert(method: str, key: str, value: Any, kind: Any) -> Any:
+    """A value of the setting's type; strings are read as such a value."""
+    if isinstance(kind, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        kind = next(k for k in typing.get_args(kind) if k is not type(None))
+    readers: dict[Any, Callable[[Any], Any]] = {bool: _read_bool, int: _read_int, float: float, str: str}
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    try:
+        if isinstance(value, bool) and kind in (int, float):
+            raise ValueError
+        return readers[kind](value)
+    except (ValueError, TypeError):
+        raise SettingError(f"The setting {key} of {method} must be {words[kind]}, not {value!r}.") from None
+
+
+def _read_bool(value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return words[str(value).lower()] if str(value).lower() in words else _fail()
+
+
+def _read_int(value: Any) -> int:
+    number = float(value)
+    return int(number) if number == int(number) else _fail()
+
+
+def _fail() -> Any:
+    raise ValueError
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuses a setting with one sentence."""
+    if not condition:
+        raise SettingError(message)
+
+
+def count_parameters(*tensors: Tensor) -> int:
+    """Number of elements per task of parameters with a leading task dimension."""
+    return sum(tensor[0].numel() for tensor in tensors)
+
+
+def row_batches(count: int, size: int) -> list[slice]:
+    """Slices that cover `count` rows."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def softmax(logits: Float[NDArray[np.float32], "rows N"]) -> Float[NDArray[np.float32], "rows N"]:
+    """Probabilities of logits, in float32."""
+    return torch.from_numpy(logits).softmax(-1).numpy()

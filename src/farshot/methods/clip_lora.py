@@ -1,0 +1,74 @@
+"""clip-lora: Zanella and Ben Ayed, Low-Rank Few-Shot Adaptation of Vision-Language Models, CVPR workshops 2024.
+
+LoRA of rank 2 on q, k, v of both towers, the prompt fixed, as its authors publish it: 500 steps per shot (at most 16 shots
+counted) on 32 images each, a fresh random resized crop and flip every time, cosine schedule, logit scale 100.
+
+    farshot adapt images/ --model openai/clip-vit-base-patch16 --method clip-lora --shots 5 --out adapted/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farshot.finetune import AdamW, Group, Recipe
+from farshot.methods.base import register, require
+from farshot.methods.finetuned import FinetunedMethod, Parts
+from farshot.methods.prompt_lora import check_training
+from farshot.model.encoder import DualEncoder
+from farshot.model.lora import LoRA
+from farshot.support import VIEWS
+from farshot.task import Task
+
+
+@register
+@dataclass(frozen=True)
+class ClipLoRA(FinetunedMethod):
+    """Settings of clip-lora.
+
+    Attributes:
+        steps: optimiser steps; 0 means 500 per shot, at most 16 shots counted.
+        scale: of the logits.
+        views: "crops", a fresh one at each step; or "five" fixed ones, or "none".
+        batch: images of a step.
+        rank, lora_alpha, lora_dropout: of LoRA; its scale is lora_alpha / sqrt(rank).
+        lr, lr_end, weight_decay: of AdamW, falling along a cosine.
+    """
+
+    name = "clip-lora"
+    kind = "fine-tuned"
+    reference = "Zanella and Ben Ayed 2024 (arXiv 2405.18541)"
+    doc = "LoRA of rank 2 on both towers, fixed prompt, fresh crops at every step"
+
+    steps: int = 0
+    scale: float = 100.0
+    views: str = "crops"
+    batch: int = 32
+    rank: int = 2
+    lora_alpha: float = 1.0
+    lora_dropout: float = 0.25
+    lr: float = 2e-4
+    lr_end: float = 1e-6
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_training(self.name, self.steps or 1, self.rank, self.lora_dropout, self.scale)
+        require(self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}.")
+        require(self.batch >= 1, f"The setting batch of {self.name} must be at least 1, not {self.batch}.")
+        require(0 <= self.lr_end <= self.lr, f"The rates of {self.name} need 0 <= lr_end <= lr.")
+
+    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+        """LoRA alone."""
+        keys = [task.key for task in tasks]
+        return {"lora": LoRA(encoder, keys, rank=self.rank, alpha=self.lora_alpha, dropout=self.lora_dropout)}
+
+    def groups(self, parts: Parts) -> list[Group]:
+        """AdamW."""
+        return [Group(list(parts["lora"].parameters()), AdamW(self.lr, self.weight_decay))]
+
+    def recipe(self, shots: int) -> Recipe:
+        """Fresh crops and a cosine."""
+        steps = self.steps or 500 * min(max(shots, 1), 16)
+        return Recipe(
+            steps=steps, scale=self.scale, views=self.views, batch=self.batch, batch_total=self.batch, cosine_to=self.lr_end
+        )

@@ -1,0 +1,168 @@
+"""What fine-tuned methods share: a list of parts, groups of parameters and a recipe become adapted classifiers.
+
+Shapes: T tasks, N classes, B images, E joint width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from farshot.data.table import ImageTable
+from farshot.finetune import Group, Progress, Recipe, class_logits, finetune
+from farshot.methods.base import Adapted, Method, count_parameters, row_batches
+from farshot.model.encoder import DualEncoder, Pass, TextFeatures
+from farshot.model.lora import LoRA
+from farshot.model.part import one_task
+from farshot.support import QUERY_READING, image_numbers
+from farshot.task import Task
+
+Parts = dict[str, nn.Module]
+"""Name -> part, in the order in which they attach."""
+
+
+class FinetunedAdapted(Adapted):
+    """Parts of one task on the encoder, with its class texts computed once."""
+
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        class_names: Sequence[str],
+        parts: Parts,
+        texts: TextFeatures,
+        *,
+        scale: float,
+        reading: str,
+        losses: Float[NDArray[np.float64], "steps"] | None = None,
+        trained: int = 0,
+    ) -> None:
+        self.encoder, self.class_names, self.parts, self.texts = encoder, tuple(class_names), parts, texts
+        self.scale, self.reading, self.trained = scale, reading, trained
+        self.losses = np.zeros(0) if losses is None else losses
+        lora = parts.get("lora")
+        self.lora = lora if isinstance(lora, LoRA) else None
+
+    @torch.no_grad()
+    def logits(
+        self,
+        table: ImageTable,
+        rows: Sequence[int] | NDArray[np.int64] | None = None,
+        *,
+        progress: Progress | None = None,
+        batch: int = 64,
+    ) -> Float[NDArray[np.float32], "rows N"]:
+        """s * cosine(image, text) of these rows."""
+        chosen = np.arange(len(table)) if rows is None else np.asarray(rows)
+        out = np.zeros((len(chosen), len(self.class_names)), dtype=np.float32)
+        for part in row_batches(len(chosen), batch):
+            pixels = table.pixels(chosen[part], self.reading, self.encoder.size)
+            out[part] = self.pixel_logits(torch.from_numpy(pixels)).cpu().numpy()
+            if progress:
+                progress(part.stop, len(chosen))
+        return out
+
+    def pixel_logits(self, pixels: Tensor) -> Float[Tensor, "B N"]:
+        """The same for pixels that are read already, uint8 (B, R, R, 3)."""
+        with self.encoder.attached(list(self.parts.values())):  # type: ignore[arg-type]
+            this = Pass(texts=self.texts, images=torch.from_numpy(image_numbers(pixels.numpy()))[None].to(self.encoder.device))
+            images = self.encoder.encode_images(pixels[None], this)
+        return class_logits(images, self.texts.final, self.scale)[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters of every part, the class texts and the scale."""
+        out = {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state_dict().items()}
+        out |= {"texts.final": self.texts.final, "texts.tap": self.texts.tap, "scale": torch.tensor(self.scale)}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in out.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetunedMethod(Method):
+    """A method that is a list of parts, groups and a recipe."""
+
+    @abstractmethod
+    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+        """The parts of T tasks, with their initial values."""
+
+    @abstractmethod
+    def groups(self, parts: Parts) -> list[Group]:
+        """Which parameters learn, and how."""
+
+    @abstractmethod
+    def recipe(self, shots: int) -> Recipe:
+        """How long and how, for tasks of K shots."""
+
+    def adapt(
+        self,
+        encoder: DualEncoder,
+        tasks: Sequence[Task],
+        *,
+        micro_batch: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Adapted]:
+        """One batch for all tasks of as many classes and shots; most often that is one batch."""
+        out: dict[int, Adapted] = {}
+        order = sorted(range(len(tasks)), key=lambda i: _alike(tasks[i]))
+        batches = [list(members) for _, members in groupby(order, key=lambda i: _alike(tasks[i]))]
+        for number, members in enumerate(batches):
+            together = [tasks[i] for i in members]
+            recipe = dataclasses.replace(self.recipe(together[0].shots), micro_batch=micro_batch)
+            parts = self.parts(encoder, together)
+            groups = self.groups(parts)
+            report = _part_of_whole(progress, number, len(batches))
+            losses = finetune(encoder, together, list(parts.values()), groups, recipe, progress=report)  # type: ignore[arg-type]
+            trained = count_parameters(*(p for group in groups for p in group.parameters))
+            texts = _final_texts(encoder, together, parts)
+            for t, i in enumerate(members):
+                out[i] = FinetunedAdapted(
+                    encoder,
+                    tasks[i].class_names,
+                    {name: one_task(part, t) for name, part in parts.items()},
+                    TextFeatures(texts.final[t : t + 1], texts.tap[t : t + 1]),
+                    scale=recipe.scale,
+                    reading=QUERY_READING[recipe.views],
+                    losses=losses[:, t],
+                    trained=trained,
+                )
+        return [out[i] for i in range(len(tasks))]
+
+    def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
+        """The parts are built anew and take the saved values."""
+        parts = self.parts(encoder, [task])
+        for name, part in parts.items():
+            values = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            part.load_state_dict(values)
+        texts = TextFeatures(tensors["texts.final"].to(encoder.device), tensors["texts.tap"].to(encoder.device))
+        return FinetunedAdapted(
+            encoder,
+            task.class_names,
+            {name: one_task(part, 0) for name, part in parts.items()},
+            texts,
+            scale=float(tensors["scale"]),
+            reading=QUERY_READING[self.recipe(task.shots).views],
+            trained=count_parameters(*(p for group in self.groups(parts) for p in group.parameters)),
+        )
+
+
+def _alike(task: Task) -> tuple[int, int]:
+    return len(task.class_names), task.shots
+
+
+def _part_of_whole(progress: Progress | None, number: int, of: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, steps: progress(number * steps + done, of * steps)
+
+
+@torch.no_grad()
+def _final_texts(encoder: DualEncoder, tasks: Sequence[Task], parts: Parts) -> TextFeatures:
+    with encoder.attached(list(parts.values())):  # type: ignore[arg-type]
+        return encoder.encode_texts(encoder.prompts([task.prompts for task in tasks]))
+

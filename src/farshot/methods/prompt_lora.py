@@ -1,0 +1,87 @@
+"""prompt-lora: LoRA on both towers and a learnable prompt context; ATHA's base recipe without ATHA, its fair baseline.
+
+METHOD.md, "What both are trained with": 100 steps on the whole support set, five fixed views per image, logit scale 4
+from 5 shots and 2 below, constant rates.
+
+    farshot adapt images/ --model openai/clip-vit-base-patch16 --method prompt-lora --shots 5 --out adapted/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farshot.finetune import SGD, AdamW, Group, Recipe
+from farshot.methods.base import register, require
+from farshot.methods.finetuned import FinetunedMethod, Parts
+from farshot.model.encoder import DualEncoder
+from farshot.model.lora import LoRA
+from farshot.model.prompt import PromptContext
+from farshot.support import VIEWS
+from farshot.task import Task
+
+
+@register
+@dataclass(frozen=True)
+class PromptLoRA(FinetunedMethod):
+    """Settings of prompt-lora.
+
+    Attributes:
+        steps: optimiser steps, each on the whole support set (at most 16 images per class).
+        scale: of the logits; 0 means 4 from 5 shots on, else 2.
+        views: "five" fixed ones per image, or "none".
+        rank, lora_alpha, lora_dropout, lora_lr, lora_weight_decay: of LoRA, trained with AdamW.
+        context_lr, context_momentum, context_weight_decay: of the prompt context, trained with SGD.
+    """
+
+    name = "prompt-lora"
+    kind = "fine-tuned"
+    reference = "base recipe of ATHA (arXiv 2605.29776)"
+    doc = "LoRA on both towers and a learnable prompt context: the fair baseline of atha"
+
+    steps: int = 100
+    scale: float = 0.0
+    views: str = "five"
+    rank: int = 16
+    lora_alpha: float = 8.0
+    lora_dropout: float = 0.25
+    lora_lr: float = 2e-4
+    lora_weight_decay: float = 0.01
+    context_lr: float = 2e-3
+    context_momentum: float = 0.9
+    context_weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        check_training(self.name, self.steps, self.rank, self.lora_dropout, self.scale)
+        fixed = [view for view in VIEWS if view != "crops"]
+        require(self.views in fixed, f"The setting views of {self.name} is one of {fixed}, not {self.views!r}.")
+        rates = (self.lora_lr, self.lora_weight_decay, self.context_lr, self.context_momentum, self.context_weight_decay)
+        require(min(rates) >= 0, f"Learning rates, momentum and weight decay of {self.name} must not be negative.")
+
+    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+        """LoRA and the context."""
+        keys = [task.key for task in tasks]
+        lora = LoRA(encoder, keys, rank=self.rank, alpha=self.lora_alpha, dropout=self.lora_dropout)
+        return {"lora": lora, "context": PromptContext(encoder, [task.template for task in tasks])}
+
+    def groups(self, parts: Parts) -> list[Group]:
+        """AdamW for LoRA, SGD for the context."""
+        return [
+            Group(list(parts["lora"].parameters()), AdamW(self.lora_lr, self.lora_weight_decay)),
+            Group(
+                list(parts["context"].parameters()),
+                SGD(self.context_lr, self.context_momentum, self.context_weight_decay),
+            ),
+        ]
+
+    def recipe(self, shots: int) -> Recipe:
+        """The whole support set in every step, constant rates."""
+        return Recipe(steps=self.steps, scale=self.scale or (4.0 if shots >= 5 else 2.0), views=self.views)
+
+
+def check_training(name: str, steps: int, rank: int, dropout: float, scale: float) -> None:
+    """Refuses settings outside their range."""
+    require(steps >= 1, f"The setting steps of {name} must be at least 1, not {steps}.")
+    require(rank >= 1, f"The setting rank of {name} must be at least 1, not {rank}.")
+    require(0 <= dropout < 1, f"The setting lora_dropout of {name} must lie in [0, 1), not {dropout}.")
+    require(scale >= 0, f"The setting scale of {name} must not be negative, not {scale}.")

@@ -1,0 +1,100 @@
+"""LoRA with a leading task dimension: every task has its own thin matrices beside the shared frozen weights.
+
+Sources: Hu et al., LoRA (2022); Kalajdzievski, rank-stabilised scale alpha / sqrt(rank) (2023); Zanella and Ben Ayed,
+CLIP-LoRA (2024), for q, k, v of both towers and dropout on the LoRA input.
+Shapes: T tasks, B images or prompts, L tokens, D width, r rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.randomness import key, random_bits, row_keys, torch_generator
+
+PROJECTIONS = ("q", "k", "v")
+TOWERS = ("vision", "text")
+_BITS = 10  # of a 32-bit hash, for each of the three masks of a block: dropout rates are multiples of 1/1024
+
+
+class LoRA(nn.Module):
+    """x W + b becomes x W + b + scale * dropout(x) A^T B^T, at the chosen projections of the chosen blocks.
+
+    Args:
+        encoder: where it will attach.
+        keys: one number per task; initial values and dropout follow it.
+        rank, alpha: scale = alpha / sqrt(rank).
+        dropout: share of the LoRA input that is zeroed in training, rounded to 1/1024.
+        towers, projections: where it acts.
+        blocks: tower -> blocks counted from 0; all blocks of a tower that is not named.
+    """
+
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        keys: Sequence[int],
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float = 0.0,
+        towers: Sequence[str] = TOWERS,
+        projections: Sequence[str] = PROJECTIONS,
+        blocks: dict[str, Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.rank, self.alpha, self.scale = rank, alpha, alpha / math.sqrt(rank)
+        self.dropout = dropout
+        self.dropped = round(dropout * 2**_BITS)
+        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A (T, r, D) and B (T, D, r)
+        depth = {"vision": encoder.vision_depth, "text": encoder.text_depth}
+        for tower in towers:
+            width = encoder.width(tower)
+            for block in (blocks or {}).get(tower, range(depth[tower])):
+                for projection in projections:
+                    self._add(f"{tower}_{block}_{projection}", keys, width, encoder.device)
+        task_keys = torch.tensor([key("dropout", k) for k in keys], device=encoder.device)
+        self.register_buffer("task_keys", task_keys, persistent=False)
+
+    def _add(self, name: str, keys: Sequence[int], width: int, device: torch.device) -> None:
+        # Kaiming-uniform with a = sqrt(5) is uniform within 1 / sqrt(fan in); B = 0, so training starts at the base model
+        bound = 1 / math.sqrt(width)
+        drawn = [torch.empty(self.rank, width).uniform_(-bound, bound, generator=torch_generator("lora", k, name)) for k in keys]
+        self.down[name] = nn.Parameter(torch.stack(drawn).to(device))
+        self.up[name] = nn.Parameter(torch.zeros(len(keys), width, self.rank, device=device))
+
+    def places(self) -> dict[str, Hook]:
+        """One hook per adapted projection."""
+        return {name.replace("_", "."): self._hook(name) for name in self.down}
+
+    def _hook(self, name: str) -> Hook:
+        block, _, projection = name.rpartition("_")
+        lane = PROJECTIONS.index(projection)
+
+        def add(out: Tensor, inputs: Tensor, this: Pass) -> Tensor:
+            x = self._dropout(inputs, block, lane, this)
+            down, up = self.down[name].to(x.dtype), self.up[name].to(x.dtype)
+            thin = torch.bmm(x.flatten(1, 2), down.mT)  # (T, B L, r)
+            return out + (self.scale * torch.bmm(thin, up.mT)).view_as(out)
+
+        return add
+
+    def _dropout(self, x: Float[Tensor, "T B L D"], block: str, lane: int, this: Pass) -> Float[Tensor, "T B L D"]:
+        """Zeroes elements by a hash of (task, block, projection, step, sample, position); one hash serves q, k and v."""
+        if this.step is None or not self.dropped:
+            return x
+        if this.samples is None:
+            raise ValueError("dropout in training is keyed by sample: the pass needs `samples`")
+        name = (self, block, x.shape)
+        if name not in this.memo:
+            rows = row_keys(self.task_keys[:, None].expand_as(this.samples), key(block), this.step, this.samples)
+            this.memo[name] = random_bits(rows, x.shape[2] * x.shape[3]).view(x.shape)
+        bits = this.memo[name]
+        if lane == PROJECTIONS.index("v"):
+            del this.memo[name]  # the last of the three: the hash of a whole block need not outlive it
+        kept = ((bits >> (lane * _BITS)) & (2**_BITS - 1)) >= self.dropped
+        return x * kept / (1 - self.dropped / 2**_BITS)

@@ -1,0 +1,134 @@
+"""An adapted model on disk.
+
+    adapter_config.json, adapter_model.safetensors   the LoRA in PEFT's format, where there is one
+    parts.safetensors                                everything else: context, strengths, class texts
+    farshot.json                                     method, settings, classes, base model and its content hash, versions
+
+A folder is written whole or not at all: beside its place first, then moved there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from farshot.errors import DataError, ModelError
+from farshot.model.lora import LoRA
+
+FORMAT = 1
+_PREFIX = "base_model.model."
+_FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
+
+
+def write_folder(folder: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], lora: LoRA | None) -> None:
+    """Writes an adapted model.
+
+    Raises:
+        DataError: the place is taken by something else, or cannot be written; nothing is left behind.
+    """
+    folder = folder.expanduser()
+    if folder.exists() and not is_saved(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists and is not an adapted model; choose another --out, or remove it.")
+    staging = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        if lora is not None:
+            config = _peft_config(lora, str(about["base_model"]))
+            (staging / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            save_file(_to_peft(tensors), staging / "adapter_model.safetensors", metadata={"format": "pt"})
+        others = {name: tensor for name, tensor in tensors.items() if not name.startswith("lora.")}
+        save_file(others, staging / "parts.safetensors")
+        text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
+        (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
+        staging.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{folder} cannot be written ({_reason(error)}); free some space or choose another --out.") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `write_folder` wrote: (about, tensors).
+
+    Raises:
+        ModelError: not such a folder, damaged, or made by a newer farshot.
+    """
+    folder = folder.expanduser()
+    if not is_saved(folder):
+        raise ModelError(f"{folder} is not an adapted model: it has no farshot.json. `farshot adapt ... --out {folder}` makes one.")
+    try:
+        about = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "parts.safetensors")
+        if (folder / "adapter_model.safetensors").is_file():
+            tensors |= _from_peft(load_file(folder / "adapter_model.safetensors"))
+        if about["format"] > FORMAT:
+            raise ModelError(f"{folder} was made by farshot {about['farshot_version']}; update farshot to read it.")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{folder} is damaged ({_reason(error)}); copy it again or adapt anew.") from error
+    return about, tensors
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether an adapted model lies there."""
+    return (folder / "farshot.json").is_file()
+
+
+def _peft_config(lora: LoRA, base_model: str) -> dict[str, Any]:
+    alpha = int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": base_model,
+        "r": lora.rank,
+        "lora_alpha": alpha,
+        "use_rslora": True,
+        "lora_dropout": lora.dropout,
+        "target_modules": [_module(name) for name in lora.down],
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+
+
+def _module(name: str) -> str:
+    """Our "vision_3_q" is transformers' module of that projection."""
+    tower, block, projection = name.split("_")
+    return f"{tower}_model.encoder.layers.{block}.self_attn.{projection}_proj"
+
+
+def _to_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    sides = {"down": "lora_A", "up": "lora_B"}
+    out = {}
+    for key, value in tensors.items():
+        if key.startswith("lora."):
+            _, side, name = key.split(".")
+            out[f"{_PREFIX}{_module(name)}.{sides[side]}.weight"] = value[0].contiguous()
+    return out
+
+
+def _from_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    sides = {"lora_A": "down", "lora_B": "up"}
+    out = {}
+    for key, value in tensors.items():
+        tower, _, _, block, _, projection, side, _ = key.removeprefix(_PREFIX).split(".")
+        name = f"{tower.removesuffix('_model')}_{block}_{projection.removesuffix('_proj')}"
+        out[f"lora.{sides[side]}.{name}"] = torch.as_tensor(value)[None]
+    return out
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,133 @@
+"""The support images of T tasks, step by step, as pixels ready for the encoder.
+
+Views (METHOD.md): "five" fixed ones per image, drawn once per task and all used in every step; "none", the centre
+reading; "crops", one fresh random resized crop and flip per image and step. Every draw is keyed by (task, image), so it does
+not depend on companions, order or micro-batches.
+Shapes: T tasks, V views, B images of a step, R side of an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from farshot.errors import SettingError
+from farshot.images.views import crop_and_flip, five_views
+from farshot.randomness import numpy_generator
+from farshot.task import Task
+
+VIEWS = ("five", "none", "crops")
+QUERY_READING = {"five": "squash", "none": "centre", "crops": "squash"}
+"""How an image is read at prediction, by the views a method was trained with (DECISIONS.md, "Views")."""
+
+_SUPPORT_READING = {"five": "squash", "none": "centre", "crops": "short256"}
+_MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made anew in every step
+
+
+@dataclass(frozen=True)
+class StepImages:
+    """What one step trains on; tasks of fewer images are padded with weight 0.
+
+    Attributes:
+        pixels: uint8, (T, B, R, R, 3).
+        labels: class of each image, (T, B).
+        weights: of each image in its task's loss; each row sums to 1, (T, B).
+        samples: number of each image and view within its task, (T, B).
+        images: number that stands for each image's content, (T, B).
+    """
+
+    pixels: UInt8[Tensor, "T B R R 3"]
+    labels: Int[Tensor, "T B"]
+    weights: Float[Tensor, "T B"]
+    samples: Int[Tensor, "T B"]
+    images: Int[Tensor, "T B"]
+
+    def columns(self, which: slice) -> StepImages:
+        """A part of every task's images."""
+        return StepImages(
+            self.pixels[:, which], self.labels[:, which], self.weights[:, which], self.samples[:, which], self.images[:, which]
+        )
+
+
+class SupportImages:
+    """Reads the support sets once and hands out each step's images.
+
+    Args:
+        tasks: T tasks.
+        size: R.
+        views: one of VIEWS.
+        batch: most images per class in a step; a class-balanced draw without replacement where there are more.
+        batch_total: most images in a step, whatever their class.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], size: int, views: str = "five", batch: int = 16, batch_total: int | None = None
+    ) -> None:
+        if views not in VIEWS:
+            raise SettingError(f"Unknown views {views!r}; choose one of {', '.join(VIEWS)}.")
+        self.tasks, self.size, self.views, self.batch, self.batch_total = tasks, size, views, batch, batch_total
+        reading = _SUPPORT_READING[views]
+        self._read = [task.table.pixels(task.support, reading, size) for task in tasks]
+        self._content = [image_numbers(pixels) for pixels in self._read]
+        self._whole = all(len(self._rows(task, 0)) == len(task.support) for task in tasks)
+        bytes_kept = sum(len(task.support) for task in tasks) * 5 * size * size * 3
+        self._views: dict[tuple[int, int], NDArray[np.uint8]] | None = {} if bytes_kept <= _MOST_VIEWS_KEPT else None
+        self._last: StepImages | None = None
+
+    def at(self, step: int) -> StepImages:
+        """The images of this step."""
+        if self._last is not None and self._whole and self.views != "crops":
+            return self._last  # fixed views of whole support sets: every step is the same
+        rows = [self._rows(task, step) for task in self.tasks]
+        views = 5 if self.views == "five" else 1
+        shape = (len(rows), views * max(map(len, rows)))
+        pixels = np.zeros((*shape, self.size, self.size, 3), dtype=np.uint8)
+        labels, samples, images = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+        weights = np.zeros(shape, dtype=np.float32)
+        for t, (task, chosen) in enumerate(zip(self.tasks, rows, strict=True)):
+            count = views * len(chosen)
+            pixels[t, :count] = np.concatenate([self._images(t, int(row), step) for row in chosen])
+            labels[t, :count] = np.repeat(task.labels[chosen], views)
+            weights[t, :count] = 1 / count
+            samples[t, :count] = (chosen[:, None] * views + np.arange(views)).ravel()
+            images[t, :count] = np.repeat(self._content[t][chosen], views)
+        self._last = StepImages(*(torch.from_numpy(x) for x in (pixels, labels, weights, samples, images)))
+        return self._last
+
+    def _images(self, t: int, row: int, step: int) -> UInt8[NDArray[np.uint8], "V R R 3"]:
+        pixels, task = self._read[t][row], self.tasks[t]
+        if self.views == "none":
+            return np.asarray(pixels)[None]
+        if self.views == "crops":
+            return crop_and_flip(pixels, self.size, numpy_generator("crop", task.key, row, step))[None]
+        if self._views is None:
+            return five_views(pixels, numpy_generator("views", task.key, row))
+        if (t, row) not in self._views:
+            self._views[t, row] = five_views(pixels, numpy_generator("views", task.key, row))
+        return self._views[t, row]
+
+    def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], "images"]:
+        """Support rows of this step: all, or a fresh draw where a class or the whole is too large for one step."""
+        sizes = np.bincount(task.labels)
+        generator = numpy_generator("batch", task.key, step)
+        rows = np.arange(len(task.support))
+        if sizes.max() > self.batch:
+            rows = np.concatenate(
+                [generator.permutation(np.flatnonzero(task.labels == c))[: self.batch] for c in range(len(sizes))]
+            )
+        if self.batch_total is not None and len(rows) > self.batch_total:
+            rows = generator.permutation(rows)[: self.batch_total]
+        return np.sort(rows)
+
+
+def image_numbers(pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Int[NDArray[np.int64], "images"]:
+    """A number per image that depends on its pixels alone, so that it is the same in training and at prediction."""
+    digests = [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest() for image in pixels]
+    return np.array([int.from_bytes(digest, "little") >> 1 for digest in digests], dtype=np.int64)

@@ -1,0 +1,59 @@
+"""A task: which classes, and which labelled images of a table, to adapt to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """N classes and the rows of a table that show them.
+
+    Attributes:
+        table: the images.
+        class_names: the N names as they stand in prompts.
+        support: rows of the table with a label, (S,).
+        labels: the class 0..N-1 of each support row, (S,).
+        query: rows to be classified, (Q,); empty where there are none yet.
+        template: the prompt; `{}` is where the class name goes.
+        descriptions: class name -> words that replace it in the prompt.
+        key: stands for this task in every random draw, so that a task's result does not depend on its companions.
+    """
+
+    table: ImageTable
+    class_names: tuple[str, ...]
+    support: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    query: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    template: str = DEFAULT_TEMPLATE
+    descriptions: dict[str, str] = field(default_factory=dict)
+    key: int = 0
+
+    def __post_init__(self) -> None:
+        if self.template.count("{}") != 1:
+            raise DataError(f"The prompt template {self.template!r} needs {{}} exactly once, where the class name goes.")
+        if len(self.class_names) < 2:
+            raise DataError("A task needs at least two classes; add images of a second class.")
+        missing = set(range(len(self.class_names))) - set(self.labels.tolist())
+        if len(self.support) and missing:
+            names = ", ".join(self.class_names[i] for i in sorted(missing))
+            raise DataError(f"No labelled image of: {names}. Add at least one each, or leave the class out.")
+
+    @cached_property
+    def shots(self) -> int:
+        """K, the size of the smallest class (images)."""
+        return int(np.bincount(self.labels, minlength=len(self.class_names)).min()) if len(self.labels) else 0
+
+    @property
+    def prompts(self) -> list[str]:
+        """One prompt per class."""
+        return [self.template.replace("{}", self.descriptions.get(name, name)) for name in self.class_names]

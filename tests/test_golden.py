@@ -1,0 +1,92 @@
+"""Our `released` variant against the numbers of the released arithmetic: twelve training steps, to its tolerances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from farshot.finetune import SGD, AdamW, Group, Recipe, class_logits, finetune
+from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
+from farshot.model.alignment import HeadTailAlignment
+from farshot.model.encoder import DualEncoder, Pass
+from farshot.model.lora import LoRA
+from farshot.model.prompt import PromptContext
+from farshot.model.text import Prompts
+from farshot.support import StepImages
+from farshot.task import Task
+from tests import golden
+from tests.helpers import empty_table
+
+
+class GoldenTokeniser:
+    """Gives the fixture's own token ids, so that no vocabulary is needed."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self.ids = torch.from_numpy(ids)
+
+    def __call__(self, texts):
+        tasks, count = len(texts), len(texts[0])
+        ids = self.ids[:count] if count == len(self.ids) else self.ids[:1]
+        return Prompts.from_ids(ids.expand(tasks, -1, -1), golden.END)
+
+    def word_count(self, text: str) -> int:
+        return len(text.split())
+
+
+class FixedImages:
+    """The same images in every step."""
+
+    def __init__(self, pixels: torch.Tensor, tasks: int) -> None:
+        labels = torch.arange(5).repeat_interleave(2).expand(tasks, -1)
+        each = torch.arange(10).expand(tasks, -1)
+        self.step = StepImages(pixels.expand(tasks, -1, -1, -1, -1), labels, torch.full((tasks, 10), 0.1), each, each)
+
+    def at(self, step: int) -> StepImages:
+        return self.step
+
+
+@pytest.mark.parametrize(("tasks", "micro_batch"), [(1, None), (2, 8)])
+def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | None) -> None:
+    expected = np.load(Path(__file__).parent / "fixtures" / "released_r03_02.npz")
+    encoder = DualEncoder(golden.clip(), GoldenTokeniser(expected["ids"]), source="golden", mean=CLIP_MEAN, std=CLIP_STD)
+    support, query = golden.images()
+    none = np.zeros(0, dtype=np.int64)
+    task = Task(empty_table(), tuple(expected["names"].tolist()), none, none)
+    keys = [0] * tasks
+
+    lora = LoRA(encoder, keys, rank=8, alpha=8)
+    for name, down in lora.down.items():
+        tower, block, projection = name.split("_")
+        down.data = golden.lora_down(tower, int(block), projection).expand(tasks, -1, -1).clone()
+    context = PromptContext(encoder, ["a photo of a {}."] * tasks)
+    pull = [0.8 if block == 6 else 0.0 for block in range(12)]
+    alignment = HeadTailAlignment(
+        encoder, keys, anchors="released", pull=pull, push=[float(expected["beta0"])] * 12, head_ratio=0.3, tail_ratio=0.2
+    )
+    parts = [lora, context, alignment]
+    groups = [
+        Group(list(lora.parameters()), AdamW(1e-3)),
+        Group([context.values], SGD(2e-3)),
+        Group([alignment.pull, alignment.push], SGD(1e-2)),
+    ]
+
+    def logits(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), encoder.attached(parts):
+            texts = encoder.encode_texts(encoder.prompts([task.prompts] * tasks))
+            images = encoder.encode_images(pixels.expand(tasks, -1, -1, -1, -1), Pass(texts=texts))
+            return class_logits(images, texts.final, 2.0)
+
+    for t in range(tasks):
+        np.testing.assert_allclose(logits(query)[t], expected["query_logits0"], atol=1e-5)
+        np.testing.assert_allclose(logits(support)[t], expected["support_logits0"], atol=1e-5)
+    recipe = Recipe(steps=12, scale=2.0, micro_batch=micro_batch)
+    losses = finetune(encoder, [task] * tasks, parts, groups, recipe, images=FixedImages(support, tasks))
+    for t in range(tasks):
+        np.testing.assert_allclose(losses[:, t], expected["losses"], atol=1e-4)
+        np.testing.assert_allclose(logits(query)[t], expected["query_logits1"], atol=1e-3)
+        np.testing.assert_allclose(alignment.pull[t].detach(), expected["alpha"], atol=1e-5)
+        np.testing.assert_allclose(alignment.push[t].detach(), expected["beta"], atol=1e-5)
+        np.testing.assert_allclose(context.values[t].detach(), expected["ctx"], atol=1e-5)
