@@ -1,6 +1,7 @@
 """What every domain draws with: pixel coordinates, soft edges, blending, and the patch truth.
 
-n images, h = w = 64 pixels. Pictures under way are float32 planes (n, 3, h, w) in [0, 1]; masks are (n, h, w) in [0, 1].
+n images, h = w = 64 pixels. Pictures under way are float32 planes (n, 3, h, w) in [0, 1]; masks are (n, h, w)
+in [0, 1].
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ DOWN = _AT[None, :, None]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where n things stand: centre (pixels from the image's), radius in pixels, turn in radians; each (n,)."""
+    """Where n things stand: centre in pixels from the image's, radius in pixels, turn in radians."""
 
     x: Float[ndarray, " n"]
     y: Float[ndarray, " n"]
@@ -65,11 +66,13 @@ def mix(first: Float[ndarray, "n 3"], second: Float[ndarray, "n 3"], share: Mask
 
 
 def to_pixels(planes: Planes) -> UInt8[ndarray, "n h w 3"]:
-    return np.ascontiguousarray((np.clip(planes, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8).transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(
+        (np.clip(planes, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8).transpose(0, 2, 3, 1)
+    )
 
 
 def patch_truth(cover: Mask, labels: ndarray, least: float = 0.25) -> Int16[ndarray, "n 8 8"]:
-    """The label where the noun covers at least `least` of a patch, else -1; the fullest patch always counts."""
+    """The label where the noun covers at least `least` of a patch, else -1; the fullest always counts."""
     share = cover.reshape(len(cover), GRID, PATCH, GRID, PATCH).mean(axis=(2, 4))
     on = share >= least
     flat = share.reshape(len(cover), -1)

@@ -51,7 +51,8 @@ def describe_thing(
 
 def describe_pattern(noun: str, colour: str, size: str, place: str, background: str) -> tuple[str, ...]:
     """Wordings for a pattern that marks a surface."""
-    return plain(noun) + (
+    return (
+        *plain(noun),
         f"{colour} {noun}.",
         f"a photo of {colour} {noun}.",
         f"{colour} {noun} on {background}.",
@@ -63,4 +64,4 @@ def describe_pattern(noun: str, colour: str, size: str, place: str, background: 
 
 def describe_target(world: str, noun: str) -> tuple[str, ...]:
     """Wordings in a target domain: its classes vary in nothing that a caption could name."""
-    return plain(noun) + (TARGET_WORDS[world].format(noun),)
+    return (*plain(noun), TARGET_WORDS[world].format(noun))

@@ -1,4 +1,4 @@
-"""The mini CLIP: a transformers CLIPModel small enough to bundle, and the passes that training and evaluation need.
+"""The mini CLIP: a transformers CLIPModel small enough to bundle, and its passes in training and evaluation.
 
 B images, L patches, D visual width, E joint width, U texts.
 """
@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AttentionInterface, CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+from transformers import (
+    AttentionInterface,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 WIDTH = 128
@@ -20,11 +27,18 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def _attention_in_float32(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: object
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: object,
 ) -> tuple[Tensor, None]:
-    """On a CPU the backward pass of attention costs four times as much in bfloat16 as in float32; the products do not."""
+    """On a CPU the backward pass of attention is four times slower in bfloat16; other products are faster."""
     with torch.autocast(query.device.type, enabled=False):
-        out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **options)
+        out, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), attention_mask, **options
+        )
     return out.to(query.dtype), None
 
 
@@ -33,7 +47,12 @@ AttentionInterface.register("float32_sdpa", _attention_in_float32)
 
 def build_model(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
     """A fresh model: 12 vision blocks and 4 text blocks of width 128 with heads of 64."""
-    tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": WIDTH // 64, "hidden_act": "gelu"}
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_attention_heads": WIDTH // 64,
+        "hidden_act": "gelu",
+    }
     ends = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -47,7 +66,9 @@ def build_model(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
         **tower,
         **ends,
     )
-    vision = CLIPVisionConfig(num_hidden_layers=12, image_size=64, patch_size=8, projection_dim=WIDTH, **tower)
+    vision = CLIPVisionConfig(
+        num_hidden_layers=12, image_size=64, patch_size=8, projection_dim=WIDTH, **tower
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH)
@@ -57,10 +78,10 @@ def build_model(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
 
 
 def _spread(model: CLIPModel) -> None:
-    """A wider start than transformers': there all texts begin nearly alike, and the first steps make them one point.
+    """A wider start than transformers': there all texts begin alike and the first steps make them one point.
 
-    Queries, keys and values start at the scale of CLIP's published code, words far apart, and the temperature warm, so
-    that the noise of untrained features is not worth silencing.
+    Queries, keys and values start at the scale of CLIP's published code, words far apart, and the temperature
+    warm, so that the noise of untrained features is not worth silencing.
     """
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -79,7 +100,7 @@ def to_input(pixels: np.ndarray, device: torch.device | str = "cpu") -> Float[Te
 def image_tokens(
     model: CLIPModel, images: Float[Tensor, "B 3 64 64"], keep: Int[Tensor, "B kept"] | None = None
 ) -> Float[Tensor, "B kept+1 D"]:
-    """The vision tower's last tokens, class token first, computed from all patches or only those numbered in `keep`."""
+    """The vision tower's last tokens, class token first, from all patches or those numbered in `keep`."""
     tower = model.vision_model
     tokens = tower.embeddings(images)
     if keep is not None:
@@ -90,22 +111,26 @@ def image_tokens(
 
 def project(model: CLIPModel, tokens: Float[Tensor, "... D"]) -> Float[Tensor, "... E"]:
     """Visual tokens in the joint space, of unit length."""
-    return torch.nn.functional.normalize(model.visual_projection(model.vision_model.post_layernorm(tokens)), dim=-1)
+    return torch.nn.functional.normalize(
+        model.visual_projection(model.vision_model.post_layernorm(tokens)), dim=-1
+    )
 
 
-def text_features(model: CLIPModel, ids: Int[Tensor, "U length"], mask: Int[Tensor, "U length"]) -> Float[Tensor, "U E"]:
+def text_features(
+    model: CLIPModel, ids: Int[Tensor, "U length"], mask: Int[Tensor, "U length"]
+) -> Float[Tensor, "U E"]:
     pooled = model.text_model(input_ids=ids, attention_mask=mask).pooler_output
     return torch.nn.functional.normalize(model.text_projection(pooled), dim=-1)
 
 
 def export(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Writes the model as transformers reads it: float16 safetensors, configuration, tokenizer, preprocessing."""
+    """Writes what transformers reads: float16 safetensors, configuration, tokenizer, preprocessing."""
     folder.mkdir(parents=True, exist_ok=True)
     half = build_model(tokenizer)
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    vocabulary = {piece: i for piece, i in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])}
+    vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     pixels = {
         "image_processor_type": "CLIPImageProcessor",

@@ -1,6 +1,6 @@
-"""What a mini CLIP knows without adaptation: zero-shot accuracy on every world, and whether a noun's patches know their noun.
+"""What a mini CLIP knows unadapted: zero-shot accuracy on every world, and whether patches know their noun.
 
-    python -m farshot.world.evaluate --model mini
+python -m farshot.world.evaluate --model mini
 """
 
 import argparse
@@ -30,7 +30,7 @@ def class_texts(model: CLIPModel, tokenizer: CLIPTokenizer, world: str) -> torch
 def zero_shot(
     model: CLIPModel, tokenizer: CLIPTokenizer, world: str, indices: Sequence[int], split: str = "test"
 ) -> tuple[float, np.ndarray]:
-    """Top-1 accuracy over all classes of a world, and each class's own (N,), nan where a class does not occur."""
+    """Top-1 accuracy over all classes of a world, and each class's own (N,), nan for one that is missing."""
     model.eval()
     texts = class_texts(model, tokenizer, world)
     right, labels = [], []
@@ -46,8 +46,10 @@ def zero_shot(
 
 
 @torch.no_grad()
-def patch_auc(model: CLIPModel, tokenizer: CLIPTokenizer, world: str, indices: Sequence[int], block: int = -1) -> float:
-    """How well cosine with the noun's text tells the noun's patches from background, as the mean over images of the AUC.
+def patch_auc(
+    model: CLIPModel, tokenizer: CLIPTokenizer, world: str, indices: Sequence[int], block: int = -1
+) -> float:
+    """Mean over images of the AUC with which cosine to the noun's text tells its patches from background.
 
     Args:
         block: -1 reads the projected patch tokens after the last block, -2 those before it.
@@ -82,18 +84,26 @@ def report(model: CLIPModel, tokenizer: CLIPTokenizer, count: int) -> str:
     for world in WORLDS:
         names = class_names(world)
         share, each = zero_shot(model, tokenizer, world, range(count))
-        weak = ", ".join(f"{names[c]} {100 * each[c]:.0f}" for c in np.argsort(np.nan_to_num(each, nan=2))[:4])
+        weak = ", ".join(
+            f"{names[c]} {100 * each[c]:.0f}" for c in np.argsort(np.nan_to_num(each, nan=2))[:4]
+        )
         lines.append(f"{world:11s} {len(names):7d} {100 / len(names):6.1f}% {100 * share:6.1f}%  {weak}")
     lines += ["", f"{'patch AUC':11s} {'last block':>10s} {'before it':>10s}"]
     for world in WORLDS:
-        last, before = (patch_auc(model, tokenizer, world, range(min(count, 600)), block) for block in (-1, -2))
+        last, before = (
+            patch_auc(model, tokenizer, world, range(min(count, 600)), block) for block in (-1, -2)
+        )
         lines.append(f"{world:11s} {last:10.3f} {before:10.3f}")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=BUNDLED, help="folder of a mini CLIP, or of a checkpoint of one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, default=BUNDLED, help="folder of a mini CLIP, or of a checkpoint of one"
+    )
     parser.add_argument("--count", type=int, default=2000, help="images of each world")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -107,7 +117,9 @@ def main() -> None:
         tokenizer = build_tokenizer()
         model = clip.build_model(tokenizer)
         tensors = load_file(checkpoint)
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
     else:
         tokenizer = AutoTokenizer.from_pretrained(given.model)
         model = CLIPModel.from_pretrained(given.model, dtype=torch.float32)

@@ -42,8 +42,8 @@ def class_names(world: str) -> tuple[str, ...]:
 def generate(world: str, split: str, indices: Sequence[int] | ndarray) -> Images:
     """The images of a world with these numbers.
 
-    An image is a function of (world, split, index) alone: the same in any batch and on any machine, up to one grey level.
-    Its class is drawn like everything else, so any run of indices is roughly balanced.
+    An image is a function of (world, split, index) alone: the same in any batch and, up to one grey level, on
+    any machine. Its class is drawn like everything else, so any run of indices is roughly balanced.
 
     Args:
         world: one of WORLDS.

@@ -1,6 +1,6 @@
 """Randomness with an address: every number belongs to (world, split, image index, parameter number).
 
-Nothing is drawn from a state, so image 17 is the same whether it is made alone, in a batch or on another machine.
+Nothing is drawn from a state, so image 17 is the same made alone, in a batch or on another machine.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,9 @@ def to_unit(bits: UInt64[ndarray, "..."]) -> Float[ndarray, "..."]:
     return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def uniforms(world: str, split: str, indices: Sequence[int] | ndarray, count: int) -> Float[ndarray, "n count"]:
+def uniforms(
+    world: str, split: str, indices: Sequence[int] | ndarray, count: int
+) -> Float[ndarray, "n count"]:
     """`count` uniform numbers in [0, 1) for each image, float32."""
     with np.errstate(over="ignore"):
         stream = scramble(np.atleast_1d(name_key(f"{world}/{split}")))

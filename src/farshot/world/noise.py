@@ -1,6 +1,7 @@
-"""Fixed tileable noise textures, made once per process from hashed integers and sampled at shifted, scaled positions.
+"""Fixed tileable noise textures, made once per process from hashed integers, sampled anywhere at any scale.
 
-A texture is 512 x 512 float32 and repeats. One lattice cell spans CELL texels, so `sample(bank, x, y)` takes x and y in cells.
+A texture is 512 x 512 float32 and repeats. One lattice cell spans CELL texels, and
+`sample(bank, x, y)` takes x and y in cells.
 """
 
 from functools import cache
@@ -49,7 +50,7 @@ def tiles() -> Float[ndarray, "size size"]:
 
 @cache
 def _nearest_two() -> tuple[Float[ndarray, "size size"], Float[ndarray, "size size"]]:
-    """Distances, in cells, from each texel to the nearest and the second nearest of one jittered point per cell."""
+    """Distances, in cells, to the nearest and the second nearest of one jittered point per cell."""
     jitter = uniforms("noise", "points", range(CELLS), 2 * CELLS).reshape(CELLS, CELLS, 2) * 0.7 + 0.15
     at = (np.arange(SIZE, dtype=np.float32) + 0.5) / CELL
     row, col = np.meshgrid(at, at, indexing="ij")
@@ -81,7 +82,7 @@ def borders() -> Float[ndarray, "size size"]:
 def sample(
     bank: Float[ndarray, "size size"], x: Float[ndarray, "..."], y: Float[ndarray, "..."], texels: int = CELL
 ) -> Float[ndarray, "..."]:
-    """The texture at (x, y), in cells of `texels` texels, nearest texel. |x| and |y| must stay below 2000 cells."""
+    """The texture at (x, y), in cells of `texels` texels, nearest texel, at most 128 repeats away."""
     shift = SIZE * 128
     column = (x * texels + shift).astype(np.int32) & (SIZE - 1)
     row = (y * texels + shift).astype(np.int32) & (SIZE - 1)

@@ -1,8 +1,9 @@
 """Marks: fields whose highest values are the marks of a pattern.
 
-A pattern is a function of unit coordinates (a window of about [-1, 1] x [-1, 1]) and of each image's own numbers k. Only the
-order of a field's values counts: `mark` turns a field into marks that cover a given share of the window, so that all patterns
-of a domain put the same amount of ink on the page and no histogram tells them apart.
+A pattern is a function of unit coordinates (a window of about [-1, 1] x [-1, 1]) and of each image's own
+numbers k. Only the order of a field's values counts: `mark` turns it into marks that cover a given share of
+the window, so that all patterns of a domain put the same amount of ink on the page
+and no histogram tells them apart.
 """
 
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def bumps(bank: Float[ndarray, "size size"], x: Field, y: Field, cells: Numbers 
     return noise.sample(bank, x * cells + k[:, 5] * 16, y * cells + k[:, 6] * 16)
 
 
-# ------------------------------------------------------------------------------------------------ on leaves
+# ------------------------------------------------------------ on leaves
 
 
 @pattern
@@ -81,7 +82,9 @@ def scab(x: Field, y: Field, k: Numbers) -> Field:
 @pattern
 def mildew(x: Field, y: Field, k: Numbers) -> Field:
     """Powder: fine grains, denser in clouds."""
-    return bumps(noise.smooth(), x, y, 9.0, k) + 0.9 * bumps(noise.smooth(), x, y, between(k[:, 0], 0.9, 1.4), k)
+    return bumps(noise.smooth(), x, y, 9.0, k) + 0.9 * bumps(
+        noise.smooth(), x, y, between(k[:, 0], 0.9, 1.4), k
+    )
 
 
 @pattern
@@ -113,7 +116,7 @@ def vein(x: Field, y: Field, k: Numbers) -> Field:
     return np.maximum(ridge(across * between(k[:, 1], 1.6, 2.1) + side * 1.7), 1.4 - side * 10)
 
 
-# ------------------------------------------------------------------------------------------------ seen from the air
+# ------------------------------------------------------------ seen from the air
 
 
 @pattern
@@ -170,13 +173,18 @@ def factory(x: Field, y: Field, k: Numbers) -> Field:
     """A few large rectangles, all turned alike."""
     along, across = turned(x, y, k[:, 0], 0.7)
     blocks = [
-        np.maximum(np.abs(along - cx) - half * between(k[:, i], 0.7, 1.2), np.abs(across - cy) - half * between(k[:, i + 1], 0.7, 1.3))
-        for i, (cx, cy, half) in enumerate(((-0.45, -0.4, 0.3), (0.45, -0.35, 0.22), (-0.35, 0.45, 0.2), (0.45, 0.4, 0.32)), 1)
+        np.maximum(
+            np.abs(along - cx) - half * between(k[:, i], 0.7, 1.2),
+            np.abs(across - cy) - half * between(k[:, i + 1], 0.7, 1.3),
+        )
+        for i, (cx, cy, half) in enumerate(
+            ((-0.45, -0.4, 0.3), (0.45, -0.35, 0.22), (-0.35, 0.45, 0.2), (0.45, 0.4, 0.32)), 1
+        )
     ]
     return -np.minimum(np.minimum(blocks[0], blocks[1]), np.minimum(blocks[2], blocks[3]))
 
 
-# ------------------------------------------------------------------------------------------------ on skin
+# ------------------------------------------------------------ on skin
 
 
 @pattern
@@ -189,7 +197,9 @@ def mole(x: Field, y: Field, k: Numbers) -> Field:
 @pattern
 def melanoma(x: Field, y: Field, k: Numbers) -> Field:
     """One spot with a jagged, lobed border."""
-    return -length(x, y) + 0.75 * bumps(noise.smooth(), x, y, 1.7, k) + 0.3 * bumps(noise.smooth(), x, y, 4.5, k)
+    return (
+        -length(x, y) + 0.75 * bumps(noise.smooth(), x, y, 1.7, k) + 0.3 * bumps(noise.smooth(), x, y, 4.5, k)
+    )
 
 
 @pattern
@@ -210,7 +220,11 @@ def starburst(x: Field, y: Field, k: Numbers) -> Field:
     """Spokes from a centre."""
     angle = np.arctan2(y, x) * np.float32(0.5 / np.pi)
     away = length(x, y)
-    return 0.5 * ridge(angle * np.floor(between(k[:, 0], 7, 11)) + k[:, 1]) + 0.9 * np.maximum(0.35 - away, 0) - 0.5 * away
+    return (
+        0.5 * ridge(angle * np.floor(between(k[:, 0], 7, 11)) + k[:, 1])
+        + 0.9 * np.maximum(0.35 - away, 0)
+        - 0.5 * away
+    )
 
 
 @pattern
@@ -229,7 +243,7 @@ def scar(x: Field, y: Field, k: Numbers) -> Field:
     return -np.minimum(seam, stitches)
 
 
-# ------------------------------------------------------------------------------------------------ in X-rays
+# ------------------------------------------------------------ in X-rays
 
 
 @pattern
@@ -290,7 +304,7 @@ def pacemaker(x: Field, y: Field, k: Numbers) -> Field:
     return -np.minimum(case, wire)
 
 
-# ------------------------------------------------------------------------------------------------ only in photos
+# ------------------------------------------------------------ only in photos
 
 
 @pattern

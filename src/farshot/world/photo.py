@@ -1,7 +1,7 @@
 """The source domain: one noun before a textured, cluttered background in natural colours and light.
 
-A thing stands there in one to three copies; a pattern marks a surface. Everything about an image but its noun is drawn
-independently of the noun.
+A thing stands there in one to three copies; a pattern marks a surface. Colour, texture, background, light,
+place and size are drawn independently of the noun.
 """
 
 from collections.abc import Iterator
@@ -73,7 +73,11 @@ def clutter(planes: Planes, draws: Draws) -> None:
         there = draws.one() < 0.45
         colour = _COLOURS[draws.choice(len(_COLOURS))] * 0.7 + draws.many(3, 0, 0.3)
         pose = Pose(
-            draws.one(-34, 34), draws.one(-34, 34), draws.one(4, 9), draws.one(-3.14, 3.14), np.ones(len(there), np.float32)
+            draws.one(-34, 34),
+            draws.one(-34, 34),
+            draws.one(4, 9),
+            draws.one(-3.14, 3.14),
+            np.ones(len(there), np.float32),
         )
         flat, bar = draws.one(1.2, 2.5), draws.one() < 0.5
         at = np.flatnonzero(there)
@@ -82,7 +86,9 @@ def clutter(planes: Planes, draws: Draws) -> None:
         pose = pose.rows(at)
         x, y = pose.local()
         y = y * flat[at, None, None]
-        distance = np.where(bar[at, None, None], np.maximum(np.abs(x) - 1, np.abs(y) - 0.7), np.sqrt(x * x + y * y) - 1)
+        distance = np.where(
+            bar[at, None, None], np.maximum(np.abs(x) - 1, np.abs(y) - 0.7), np.sqrt(x * x + y * y) - 1
+        )
         part = planes[at]
         blend(part, edge(distance, pose.radius) * 0.8, colour[at])
         planes[at] = part
@@ -98,7 +104,9 @@ def seen_colour(wanted: ndarray, spare: ndarray, ground: Float[ndarray, "n 3"]) 
     return light
 
 
-def fill(colour: Float[ndarray, "n 3"], texture: ndarray, x: Mask, y: Mask, radius: ndarray, lean: ndarray) -> Planes:
+def fill(
+    colour: Float[ndarray, "n 3"], texture: ndarray, x: Mask, y: Mask, radius: ndarray, lean: ndarray
+) -> Planes:
     """The paint of a thing: its colour, its texture, and light from one side."""
     pixels = (radius / 5)[:, None, None]
     stripes = (fold((x + y * lean[:, None, None]) * pixels, 1.0) < 0.25).astype(np.float32)
@@ -125,8 +133,16 @@ def draw(labels: ndarray, numbers: Float[ndarray, "n count"]) -> tuple[Planes, M
     paint = np.clip(_COLOURS[colour] + draws.many(3, -0.07, 0.07), 0, 1)
     carrier_there, carrier = draws.one() < 0.5, draws.many(3, 0.15, 0.9)
     far = np.abs(carrier.mean(axis=1) - paint.mean(axis=1)) > 0.25
-    carrier = np.where(far[:, None], carrier, np.where(paint.mean(axis=1, keepdims=True) > 0.5, 0.15, 0.9) + 0.3 * (carrier - 0.5))
-    radius = np.where(thing, np.where(size == 0, draws.one(11, 15), draws.one(17, 25)), np.where(size == 0, draws.one(19, 23), draws.one(25, 34)))
+    carrier = np.where(
+        far[:, None],
+        carrier,
+        np.where(paint.mean(axis=1, keepdims=True) > 0.5, 0.15, 0.9) + 0.3 * (carrier - 0.5),
+    )
+    radius = np.where(
+        thing,
+        np.where(size == 0, draws.one(11, 15), draws.one(17, 25)),
+        np.where(size == 0, draws.one(19, 23), draws.one(25, 34)),
+    )
     radius = (radius * np.where(thing, np.array([1, 0.8, 0.65], np.float32)[count - 1], 1)).astype(np.float32)
     turn, lean = draws.one(-0.35, 0.35), draws.one(-1, 1)
     flip = np.where(draws.one() < 0.5, -1, 1).astype(np.float32)
@@ -159,8 +175,14 @@ def draw(labels: ndarray, numbers: Float[ndarray, "n count"]) -> tuple[Planes, M
 
     bright, contrast = draws.one(-0.06, 0.06)[:, None, None, None], draws.one(0.8, 1.15)[:, None, None, None]
     planes = (planes - 0.5) * contrast + 0.5 + bright
-    grain, gx, gy = draws.one(0, 0.12)[:, None, None], draws.one(0, 255)[:, None, None], draws.one(0, 255)[:, None, None]
-    planes += ((noise.sample(noise.tiles(), ACROSS + np.floor(gx), DOWN + np.floor(gy), texels=1) - 0.5) * grain)[:, None]
+    grain, gx, gy = (
+        draws.one(0, 0.12)[:, None, None],
+        draws.one(0, 255)[:, None, None],
+        draws.one(0, 255)[:, None, None],
+    )
+    planes += (
+        (noise.sample(noise.tiles(), ACROSS + np.floor(gx), DOWN + np.floor(gy), texels=1) - 0.5) * grain
+    )[:, None]
 
     colours, kinds = list(COLOURS), list(BACKGROUNDS)
     place = np.clip((x[:, 0] + 32) // 22, 0, 2).astype(np.int64)
@@ -170,7 +192,13 @@ def draw(labels: ndarray, numbers: Float[ndarray, "n count"]) -> tuple[Planes, M
         if thing[i]:
             words.append(
                 captions.describe_thing(
-                    NOUNS[label], colours[colour[i]], TEXTURES[texture[i]], common[0], int(count[i]), common[1], common[2]
+                    NOUNS[label],
+                    colours[colour[i]],
+                    TEXTURES[texture[i]],
+                    common[0],
+                    int(count[i]),
+                    common[1],
+                    common[2],
                 )
             )
         else:
@@ -180,13 +208,20 @@ def draw(labels: ndarray, numbers: Float[ndarray, "n count"]) -> tuple[Planes, M
 
 def surface(x: Mask, y: Mask, radius: ndarray, square: ndarray, wobble: ndarray, k: ndarray) -> Mask:
     """The window that a pattern marks: between round and square, with an uneven border."""
-    round_ = np.sqrt(x * x + y * y) + wobble[:, None, None] * noise.sample(noise.smooth(), x * 1.5 + 16 * k[:, 6], y * 1.5 + 16 * k[:, 7])
+    round_ = np.sqrt(x * x + y * y) + wobble[:, None, None] * noise.sample(
+        noise.smooth(), x * 1.5 + 16 * k[:, 6], y * 1.5 + 16 * k[:, 7]
+    )
     corner = np.maximum(np.abs(x), np.abs(y)) + 0.1
     return edge(np.where(square[:, None, None] < 0.5, round_, corner) - 1, radius)
 
 
 def _places(
-    thing: ndarray, count: ndarray, radius: ndarray, start: ndarray, spread: ndarray, drift: Float[ndarray, "n 6"]
+    thing: ndarray,
+    count: ndarray,
+    radius: ndarray,
+    start: ndarray,
+    spread: ndarray,
+    drift: Float[ndarray, "n 6"],
 ) -> tuple[Float[ndarray, "n 3"], Float[ndarray, "n 3"]]:
     """Centres of up to three copies that do not overlap much and stay in the picture."""
     room = np.maximum(31 - np.minimum(radius, 30), 1)

@@ -1,7 +1,7 @@
 """Things: signed distance functions over unit coordinates, negative inside.
 
-x grows to the right and y downwards, a thing fills about [-1, 1] x [-1, 1], upright. Distances need only be right near the
-outline, which is all that drawing uses.
+x grows to the right and y downwards, a thing fills about [-1, 1] x [-1, 1], upright. Distances need only be
+right near the outline, which is all that drawing uses.
 """
 
 from collections.abc import Callable
@@ -112,7 +112,9 @@ def bottle(x: Field, y: Field) -> Field:
 
 @shape
 def house(x: Field, y: Field) -> Field:
-    walls = cut(box(x, y, 0, 0.4, 0.65, 0.55), box(x, y, -0.2, 0.65, 0.15, 0.32), box(x, y, 0.32, 0.3, 0.15, 0.15))
+    walls = cut(
+        box(x, y, 0, 0.4, 0.65, 0.55), box(x, y, -0.2, 0.65, 0.15, 0.32), box(x, y, 0.32, 0.3, 0.15, 0.15)
+    )
     return union(walls, polygon(x, y, (-0.95, -0.12), (0.0, -0.95), (0.95, -0.12)))
 
 
@@ -182,7 +184,9 @@ def lightning(x: Field, y: Field) -> Field:
 
 @shape
 def umbrella(x: Field, y: Field) -> Field:
-    roof = cut(np.maximum(circle(x, y, 0, 0.05, 0.95), y - 0.05), ellipse(fold(x, 0.62), y, 0, 0.1, 0.26, 0.16))
+    roof = cut(
+        np.maximum(circle(x, y, 0, 0.05, 0.95), y - 0.05), ellipse(fold(x, 0.62), y, 0, 0.1, 0.26, 0.16)
+    )
     hook = np.maximum(ring(x, y, 0.17, 0.7, 0.17, 0.07), 0.7 - y)
     return union(roof, box(x, y, 0, 0.3, 0.07, 0.42), hook)
 
@@ -203,14 +207,17 @@ def flag(x: Field, y: Field) -> Field:
 def boat(x: Field, y: Field) -> Field:
     hull = polygon(x, y, (-0.95, 0.35), (0.95, 0.35), (0.55, 0.85), (-0.55, 0.85))
     sails = union(
-        polygon(x, y, (0.12, -0.95), (0.8, 0.2), (0.12, 0.2)), polygon(x, y, (-0.12, -0.7), (-0.12, 0.2), (-0.65, 0.2))
+        polygon(x, y, (0.12, -0.95), (0.8, 0.2), (0.12, 0.2)),
+        polygon(x, y, (-0.12, -0.7), (-0.12, 0.2), (-0.65, 0.2)),
     )
     return union(hull, sails, box(x, y, 0, -0.25, 0.05, 0.7))
 
 
 @shape
 def car(x: Field, y: Field) -> Field:
-    body = union(box(x, y, 0, 0.15, 0.97, 0.3), polygon(x, y, (-0.4, -0.55), (0.3, -0.55), (0.62, -0.1), (-0.62, -0.1)))
+    body = union(
+        box(x, y, 0, 0.15, 0.97, 0.3), polygon(x, y, (-0.4, -0.55), (0.3, -0.55), (0.62, -0.1), (-0.62, -0.1))
+    )
     side = np.abs(x)
     body = cut(body, circle(side, y, 0.52, 0.42, 0.32), box(x, y, -0.05, -0.3, 0.25, 0.12))
     return union(body, circle(side, y, 0.52, 0.45, 0.22))

@@ -1,9 +1,11 @@
 """The mini CLIP's tokenizer: CLIP's own byte-level kind, with merges for the mini world's words.
 
-A word of the captions is one token; any other text falls apart into pieces and single bytes, so every class name works.
+A word of the captions is one token; any other text falls apart into pieces and single bytes, so that every
+class name works.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from transformers import CLIPTokenizer
@@ -37,20 +39,20 @@ def lines_with_spaces(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _byte_letters() -> list[str]:
-    """The printable letter that stands for each of the 256 bytes (GPT-2's table, which byte-level tokenizers share)."""
+    """The printable letter that stands for each of the 256 bytes: GPT-2's table."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     return [chr(byte) if byte in kept else chr(next(spare)) for byte in range(256)]
 
 
 def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Merges that make one token of every word; a later word's merges come last and so leave earlier words whole."""
+    """Merges that make one token of every word; a later word's come last and leave earlier words whole."""
     merges: list[tuple[str, str]] = []
     rank: dict[tuple[str, str], int] = {}
     for word in words:
         pieces = [*word[:-1], word[-1] + "</w>"]
         while len(pieces) > 1:
-            pairs = list(zip(pieces, pieces[1:], strict=False))
+            pairs = list(pairwise(pieces))
             best = min(range(len(pairs)), key=lambda i: rank.get(pairs[i], len(rank) + i))
             if pairs[best] not in rank:
                 rank[pairs[best]] = len(merges)
@@ -62,7 +64,13 @@ def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
 def build_tokenizer() -> CLIPTokenizer:
     letters = _byte_letters()
     merges = learn_merges(caption_words())
-    pieces = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
+    pieces = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *("".join(pair) for pair in merges),
+        START,
+        END,
+    ]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
 

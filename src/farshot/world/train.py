@@ -2,8 +2,8 @@
 
     python -m farshot.world.train --minutes 70 --threads 1 --out mini
 
-Every few minutes it writes a checkpoint next to the output folder; the same command goes on from there, step for step as if it
-had never stopped. At the end it writes the model to the output folder.
+Every few minutes it writes a checkpoint next to the output folder; the same command goes on from there, step
+for step as if it had never stopped. At the end it writes the model to the output folder.
 """
 
 import argparse
@@ -39,9 +39,13 @@ class Recipe:
     kept: int = 32  # of 64 patches, while patches are dropped
     full: float = 0.12  # last share of the steps, on all patches
     plain: float = 0.5  # share of captions that name the noun only
-    patch_weight: float = 0.5  # of the same loss on patch tokens, which ties a noun to the patches that show it
+    patch_weight: float = (
+        0.5  # of the same loss on patch tokens, which ties a noun to the patches that show it
+    )
     sharpness: float = 10.0  # of the soft maximum over patches
-    text_weight: float = 0.5  # of the contrast among wordings, without which the nouns' texts collapse before images learn
+    text_weight: float = (
+        0.5  # of the contrast among wordings, without which the nouns' texts collapse before images learn
+    )
     seed: int = 0
     bf16: bool = False
 
@@ -75,7 +79,7 @@ class Trainer:
         return r.rate * float(min(rising, 1.0) * falling)
 
     def train_step(self) -> float:
-        """One batch; everything random in it is keyed by the step, so that a resumed run repeats it exactly."""
+        """One batch; its randomness is keyed by the step, so that a resumed run repeats it exactly."""
         r = self.recipe
         rng = np.random.Generator(np.random.Philox(key=[r.seed, self.step]))
         images = generate("photo", "train", np.arange(self.step * r.batch, (self.step + 1) * r.batch))
@@ -105,7 +109,7 @@ class Trainer:
     def loss(
         self, joint: Float[Tensor, "B kept+1 E"], words: Float[Tensor, "U E"], fits: Float[Tensor, "B U"]
     ) -> Float[Tensor, ""]:
-        """The contrastive loss of the class tokens, and that of the patches, pooled by a soft maximum for each text."""
+        """Contrast of texts with class tokens, with patches (their soft maximum) and among themselves."""
         scale, sharp = self.model.logit_scale.exp(), self.recipe.sharpness
         total = contrast(scale * joint[:, 0] @ words.T, fits)
         if self.recipe.text_weight:
@@ -116,7 +120,7 @@ class Trainer:
         return total
 
     def save(self, folder: Path) -> None:
-        """Weights, optimiser state and step, without any pickle; the old checkpoint stays until the new one is whole."""
+        """Weights, optimiser state and step, no pickle; the old file stays until the new one is whole."""
         tensors = {f"model.{name}": p.detach().contiguous() for name, p in self.model.named_parameters()}
         state = self.optimiser.state_dict()["state"]
         for i, name in enumerate(self.names):
@@ -136,14 +140,21 @@ class Trainer:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         told = json.loads(header["__metadata__"]["farshot"])
         if told["recipe"] != asdict(self.recipe):
-            raise SettingError(f"{path} was made with other settings; remove it, or give the settings it was made with.")
+            raise SettingError(
+                f"{path} was made with other settings; remove it, or give the settings it was made with."
+            )
         tensors = load_file(path, device=str(self.device))
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
         kinds = ("step", "exp_avg", "exp_avg_sq")
-        state = {i: {k: tensors[f"{k}.{n}"] for k in kinds if f"{k}.{n}" in tensors} for i, n in enumerate(self.names)}
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": {i: s for i, s in state.items() if s}})
+        state = {
+            i: {k: tensors[f"{k}.{n}"] for k in kinds if f"{k}.{n}" in tensors}
+            for i, n in enumerate(self.names)
+        }
+        self.optimiser.load_state_dict(
+            {**self.optimiser.state_dict(), "state": {i: s for i, s in state.items() if s}}
+        )
         self.step = told["step"]
         return True
 
@@ -164,7 +175,7 @@ def choose_captions(
 
 
 def contrast(logits: Float[Tensor, "B U"], fits: Float[Tensor, "B U"]) -> Float[Tensor, ""]:
-    """Cross-entropy both ways; where several texts are true of an image, or images of a text, they share the target."""
+    """Cross-entropy both ways; several texts true of an image, or images of a text, share the target."""
     to_text = -(log_softmax(logits, dim=1) * fits / fits.sum(dim=1, keepdim=True)).sum(dim=1).mean()
     to_image = -(log_softmax(logits, dim=0) * fits / fits.sum(dim=0, keepdim=True)).sum(dim=0).mean()
     return (to_text + to_image) / 2
@@ -206,21 +217,32 @@ def train(trainer: Trainer, work: Path, *, every: float = 240.0, stop: int | Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("mini"), help="folder for the finished model")
     parser.add_argument("--work", type=Path, help="folder for the checkpoint (default: OUT-checkpoint)")
     parser.add_argument("--steps", type=int, help=f"number of steps (default {Recipe.steps})")
-    parser.add_argument("--minutes", type=float, help="instead of --steps: as many as fit, by timing the first few")
+    parser.add_argument(
+        "--minutes", type=float, help="instead of --steps: as many as fit, by timing the first few"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--rate", type=float, default=Recipe.rate, help="highest learning rate")
     parser.add_argument("--patch-weight", type=float, default=Recipe.patch_weight)
-    parser.add_argument("--bf16", action="store_true", help="mixed precision: faster where the processor has it")
+    parser.add_argument(
+        "--bf16", action="store_true", help="mixed precision: faster where the processor has it"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     work = given.work or given.out.with_name(given.out.name + "-checkpoint")
-    options = {"batch": given.batch, "rate": given.rate, "patch_weight": given.patch_weight, "bf16": given.bf16}
+    options = {
+        "batch": given.batch,
+        "rate": given.rate,
+        "patch_weight": given.patch_weight,
+        "bf16": given.bf16,
+    }
     steps = given.steps or Recipe.steps
     if given.minutes:
         steps = _steps_that_fit(Recipe(**options), given.minutes, given.device, work)
