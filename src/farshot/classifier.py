@@ -203,6 +203,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The most probable label of each image."""
         return self.classes_[self.decision_function(X).argmax(1)]
 
+    def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
+        """Quality on a labelled table, and how many of its images were left out because it was adapted to them.
+
+        Raises:
+            DataError: a class of the table that the classifier does not know, or nothing left to measure on.
+        """
+        check_is_fitted(self)
+        known = {str(label): i for i, label in enumerate(self.classes_)}
+        unknown = [name for name in table.classes if name not in known]
+        if unknown:
+            raise DataError(
+                f"The label {unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); "
+                "leave those images out, or adapt anew with them."
+            )
+        if table.labels is None:
+            raise DataError("The images have no labels to compare with.")
+        used = set() if include_support else set(self.support_ids_)
+        rows = np.array([row for row in range(len(table)) if table.id(row) not in used], dtype=np.int64)
+        if not len(rows):
+            raise DataError("All these images were used for adapting: evaluate on others, or use --include-support.")
+        labels = np.array([known[table.classes[code]] for code in table.labels[rows]])
+        probabilities = self.predict_proba(table.subset(rows))
+        return evaluate(labels, probabilities, [str(label) for label in self.classes_]), len(table) - len(rows)
+
     # On disk ---------------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
@@ -234,6 +258,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "temperature": self.temperature_,
             "seed": self.seed,
             "support_ids": self.support_ids_,
+            "estimate": getattr(self, "estimate_", None),
             "losses": [round(float(loss), 6) for loss in self.losses_],
             "trained_parameters": self.adapted_.trained,
             "versions": {

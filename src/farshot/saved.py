@@ -36,8 +36,7 @@ def write_folder(folder: Path, about: Mapping[str, Any], tensors: Mapping[str, T
         DataError: the place is taken by something else, or cannot be written; nothing is left behind.
     """
     folder = folder.expanduser()
-    if folder.exists() and not is_saved(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists and is not an adapted model; choose another --out, or remove it.")
+    check_place(folder)
     staging = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +58,13 @@ def write_folder(folder: Path, about: Mapping[str, Any], tensors: Mapping[str, T
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a place taken by something else than an adapted model, before any work is done for it."""
+    folder = folder.expanduser()
+    if folder.exists() and not is_saved(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists and is not an adapted model; choose another --out, or remove it.")
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

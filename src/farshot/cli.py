@@ -1,0 +1,206 @@
+"""The command line: thin, no logic. Each function's docstring is its command's help."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from farshot import console
+from farshot.errors import DataError, SettingError
+
+app = typer.Typer(
+    help="Adapt CLIP to images it has never seen, from a handful of labelled pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(help="A folder with one subfolder per class; a CSV, Parquet or JSON list; a saved dataset; or hf:NAME[:SPLIT]."),
+]
+Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model.")]
+BaseModel = Annotated[str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")]
+
+
+@app.command()
+def adapt(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for the adapted model.")],
+    model: Annotated[str, typer.Option(help="Hub name, checkpoint folder, or mini.")] = "openai/clip-vit-base-patch16",
+    method: Annotated[str, typer.Option(help="One of `farshot methods`.")] = "atha",
+    shots: Annotated[int | None, typer.Option(help="Images per class to adapt to; the rest is kept for `evaluate`.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw and of every random number.")] = 0,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the method: name=value. Repeatable.")] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="Names for prompts: one per line in the classes' order, or `label: name`, or JSON.")
+    ] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name -> words that take its place in the prompt.")] = None,
+    template: Annotated[str, typer.Option(help="The prompt; {} is where the class name goes.")] = "a photo of a {}.",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Add a cross-validated accuracy from the labelled images.")] = False,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit a temperature, so that probabilities can be believed.")] = False,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    device: Device = "auto",
+    micro_batch: Annotated[int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)] = None,
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Adapt a CLIP to labelled images and save the result."""
+    from farshot.classifier import FewShotClassifier
+    from farshot.data.readers import read_descriptions, read_table
+    from farshot.methods import create
+    from farshot.saved import check_place
+
+    chosen = _read_settings(settings or [])
+    create(method, chosen)  # refuses a wrong name or value before any image is read
+    check_place(out)
+    table = read_table(data, class_names=class_names).check_readable(skip_unreadable)
+    support = table.subset(table.draw(shots, seed)[0]) if shots else table
+    classifier = FewShotClassifier(
+        model,
+        method,
+        settings=chosen,
+        descriptions=read_descriptions(descriptions, table.names) if descriptions else None,
+        template=template,
+        calibrate=calibrate,
+        precision=precision,
+        device=device,
+        micro_batch=micro_batch,
+        seed=seed,
+    )
+    found = None
+    if estimate:
+        with console.progress("cross-validating") as classifier.progress:
+            found = classifier.estimate(support)
+    with console.progress(f"adapting with {method}") as classifier.progress:
+        classifier.fit(support)
+    classifier.estimate_ = found.to_dict() if found else None
+    classifier.progress = None
+    classifier.save(out)
+    console.out.print(
+        f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}", markup=False
+    )
+    if found:
+        console.print_evaluation(found, "Cross-validated on the labelled images")
+
+
+@app.command()
+def predict(
+    folder: Saved,
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, one object per image.")] = False,
+    model: BaseModel = None,
+    device: Device = "auto",
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Say what images show."""
+    from farshot.classifier import load
+    from farshot.data.readers import unlabelled
+
+    if as_csv and as_json:
+        raise SettingError("Choose one of --csv and --json.")
+    table = unlabelled(images).check_readable(skip_unreadable)
+    classifier = load(folder, model=model, device=device)
+    with console.progress("predicting") as classifier.progress:
+        probabilities = classifier.predict_proba(table)
+    classes = [str(c) for c in classifier.classes_]
+    rows = [(str(path), classes[int(p.argmax())], p) for path, p in zip(table.images, probabilities, strict=True)]
+    if as_json:
+        console.print_json(
+            [
+                {"image": path, "class": name, "probabilities": dict(zip(classes, map(float, p), strict=True))}
+                for path, name, p in rows
+            ]
+        )
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["image", "class", *classes])
+        writer.writerows([path, name, *(f"{value:.6f}" for value in p)] for path, name, p in rows)
+    else:
+        for path, name, p in rows:
+            console.out.print(f"{path}\t{name}\t{100 * p.max():.1f} %", markup=False)
+
+
+@app.command()
+def evaluate(
+    folder: Saved,
+    data: Data,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+    include_support: Annotated[bool, typer.Option("--include-support", help="Count the images it was adapted to as well.")] = False,
+    model: BaseModel = None,
+    device: Device = "auto",
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Measure an adapted model on labelled images; those it was adapted to are left out."""
+    from farshot.classifier import load
+    from farshot.data.readers import read_table
+
+    table = read_table(data).check_readable(skip_unreadable)
+    classifier = load(folder, model=model, device=device)
+    with console.progress("predicting") as classifier.progress:
+        result, left_out = classifier.evaluate(table, include_support=include_support)
+    if as_json:
+        console.print_json({"adapted": str(folder), "data": data, "left_out_support": left_out, **result.to_dict()})
+        return
+    if left_out:
+        console.out.print(f"{left_out} images that it was adapted to are left out.", markup=False)
+    console.print_evaluation(result, f"{folder} on {data}")
+
+
+@app.command()
+def methods(
+    pattern: Annotated[str, typer.Argument(help="A name or a pattern such as *lora*.")] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List the methods, with their settings."""
+    from farshot.methods import available
+
+    found = available(pattern)
+    if not found:
+        raise SettingError(f"No method matches {pattern!r}; `farshot methods` lists all.")
+    if as_json:
+        console.print_json({name: _about(method) for name, method in found.items()})
+        return
+    for name, method in found.items():
+        console.out.print(f"[bold]{name}[/bold]  {method.kind}  {method.doc}")
+        console.out.print(f"    {method.reference}", markup=False)
+        listed = "  ".join(f"{key}={value}" for key, value in method().settings().items())
+        console.out.print(f"    --set {listed}\n", markup=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for images and the adapted model.")] = Path("demo"),
+    tasks: Annotated[int, typer.Option(help="Tasks per method.", min=2)] = 12,
+) -> None:
+    """Do on the bundled mini world what you would do with your own images."""
+    from farshot.demo import run_demo
+
+    run_demo(out, tasks)
+
+
+def _about(method: Any) -> dict[str, Any]:
+    return {"kind": method.kind, "doc": method.doc, "reference": method.reference, "settings": method().settings()}
+
+
+def _read_settings(pairs: list[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise SettingError(f"--set takes name=value, not {pair!r}; for example --set steps=50.")
+        if name in settings:
+            raise DataError(f"--set {name} is given twice; give it once.")
+        settings[name] = value
+    return settings
+
+
+def main() -> None:
+    """Entry point of the `farshot` command."""
+    console.run(lambda: app(standalone_mode=False) and None)

@@ -1,0 +1,139 @@
+"""ImageTable: images, and the class of each where it is known. Every way into farshot ends in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from farshot.errors import DataError
+from farshot.images.preprocess import prepare
+from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image
+from farshot.randomness import numpy_generator
+
+_THREADS = 4
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """Images in a fixed order.
+
+    Attributes:
+        images: paths, PIL images or arrays.
+        labels: index into `classes` of each image; None where labels are not known.
+        classes: the classes as the data calls them.
+        names: the same classes as prompts call them.
+    """
+
+    images: tuple[ImageSource, ...]
+    labels: Int[NDArray[np.int64], "images"] | None
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    _ids: dict[int, str] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageTable:
+        """These rows, in this order; all classes stay known."""
+        chosen = [int(row) for row in rows]
+        labels = None if self.labels is None else self.labels[chosen]
+        known = {new: self._ids[old] for new, old in enumerate(chosen) if old in self._ids}
+        return replace(self, images=tuple(self.images[row] for row in chosen), labels=labels, _ids=known)
+
+    def id(self, row: int) -> str:
+        """Content hash of one image."""
+        if row not in self._ids:
+            self._ids[row] = image_id(self.images[row])
+        return self._ids[row]
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Content hashes of all images."""
+        return tuple(self.id(row) for row in range(len(self)))
+
+    def pixels(
+        self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int
+    ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
+        """Pixels of these rows, (rows, R, R, 3); for "short256" a list, since shapes differ.
+
+        Raises:
+            UnreadableImage: the first that cannot be read.
+        """
+
+        def one(row: int) -> NDArray[np.uint8]:
+            return prepare(read_image(self.images[row]), reading, size)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            read = list(pool.map(one, (int(row) for row in rows)))
+        if reading == "short256":
+            return read
+        return np.stack(read) if read else np.zeros((0, size, size, 3), dtype=np.uint8)
+
+    def draw(self, shots: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """K random rows of every class, and all other rows, both in table order.
+
+        Raises:
+            DataError: a class has fewer than K images.
+        """
+        labels = self._known_labels()
+        chosen = []
+        for code, name in enumerate(self.classes):
+            members = np.flatnonzero(labels == code)
+            if len(members) < shots:
+                raise DataError(
+                    f"The class {name!r} has {len(members)} images, fewer than the {shots} asked for; "
+                    f"add images or use --shots {len(members)}." if len(members) else f"The class {name!r} has no image."
+                )
+            chosen.append(numpy_generator("draw", seed, name).permutation(members)[:shots])
+        support = np.sort(np.concatenate(chosen))
+        return support, np.setdiff1d(np.arange(len(self)), support)
+
+    def check_readable(self, skip_unreadable: bool = False) -> ImageTable:
+        """Reads every image once: the table itself, or the table without those that cannot be read.
+
+        Raises:
+            DataError: lists all unreadable images at once, unless they are to be skipped; or a class has none left.
+        """
+
+        def fault(row: int) -> UnreadableImage | None:
+            try:
+                read_image(self.images[row])
+            except UnreadableImage as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            faults = list(pool.map(fault, range(len(self))))
+        bad = [str(error) for error in faults if error is not None]
+        if not bad:
+            return self
+        if not skip_unreadable:
+            listed = "\n  ".join(bad[:_MOST_LISTED])
+            more = f"\n  and {len(bad) - _MOST_LISTED} more" if len(bad) > _MOST_LISTED else ""
+            raise DataError(
+                f"{len(bad)} of {len(self)} images cannot be read; mend or remove them, or use --skip-unreadable:\n  {listed}{more}"
+            )
+        left = self.subset([row for row, error in enumerate(faults) if error is None])
+        empty = [] if left.labels is None else [c for i, c in enumerate(self.classes) if not (left.labels == i).any()]
+        if empty or not len(left):
+            what = f"no image of the class {empty[0]!r}" if empty else "no image at all"
+            raise DataError(f"Without the {len(bad)} unreadable images there is {what} left; add some.")
+        return left
+
+    def _known_labels(self) -> NDArray[np.int64]:
+        if self.labels is None:
+            raise DataError("These images have no labels.")
+        return self.labels
+
+
+def path_of(source: ImageSource) -> str:
+    """What to call an image in output."""
+    return str(source) if isinstance(source, str | Path) else "(in memory)"
