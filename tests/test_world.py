@@ -13,7 +13,7 @@ from farshot.errors import FarshotError, SettingError
 from farshot.world import WORLDS, class_names, clip, generate, write_folder
 from farshot.world.canvas import patch_truth
 from farshot.world.tokens import build_tokenizer, caption_words, encode
-from farshot.world.train import Recipe, Trainer, choose_captions, contrast, train
+from farshot.world.train import Recipe, Trainer, choose_captions, contrast, name_grounds, patch_loss, train
 from farshot.world.truth import token_truth
 from farshot.world.vocabulary import plural
 
@@ -346,6 +346,24 @@ def test_wordings_that_are_true_of_several_images_share_the_target():
     # both stars match one text: its target is half of each
     assert contrast(right, fits) == pytest.approx(np.log(2) / 4, abs=1e-3)
     assert contrast(wrong, fits) > 10
+
+
+def test_patches_are_rewarded_for_sharing_out_the_image():
+    noun, ground = torch.eye(4)[:2], torch.eye(4)[2:3]
+    fits, on = torch.eye(2), torch.zeros(2, dtype=torch.long)
+    shared = ground.repeat(2, 16, 1)
+    shared[:, :4] = noun[:, None]
+    spread = noun[:, None].repeat(1, 16, 1)
+    losses = [patch_loss(torch.tensor(5.0), patches, noun, fits, ground, on) for patches in (shared, spread)]
+    assert losses[0] < losses[1] - 0.5
+
+
+def test_the_background_is_read_from_the_captions():
+    images = generate("photo", "train", range(40))
+    names, on = name_grounds(images.captions)
+    assert len(set(names)) == len(names) > 4
+    for wordings, ground in zip(images.captions, on, strict=True):
+        assert any(wording.endswith(f" on {names[ground]}") for wording in wordings)
 
 
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path):

@@ -1,6 +1,6 @@
 """Trains the mini CLIP from nothing but the mini world's photos and their captions.
 
-    python -m farshot.world.train --minutes 70 --threads 1 --out mini
+    python -m farshot.world.train --bf16 --out mini
 
 Every few minutes it writes a checkpoint next to the output folder; the same command goes on from there, step
 for step as if it had never stopped. At the end it writes the model to the output folder.
@@ -8,16 +8,17 @@ for step as if it had never stopped. At the end it writes the model to the outpu
 
 import argparse
 import json
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import cross_entropy, log_softmax, softplus
 from transformers import CLIPModel, CLIPTokenizer
 
 from farshot.errors import SettingError
@@ -25,27 +26,28 @@ from farshot.world import clip, generate
 from farshot.world.evaluate import zero_shot
 from farshot.world.tokens import build_tokenizer, encode
 
+ON = re.compile(r" on (\w+)\.$")
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the weights depend on."""
+    """What the weights depend on, apart from the number of threads."""
 
-    steps: int = 4000
+    steps: int = 3200
     batch: int = 128
     rate: float = 1.5e-3
+    muon: float = 1.0  # Muon's rate in terms of AdamW's
     decay: float = 0.05
     warmup: int = 100
     clip: float = 1.0
     kept: int = 32  # of 64 patches, while patches are dropped
     full: float = 0.12  # last share of the steps, on all patches
     plain: float = 0.5  # share of captions that name the noun only
-    patch_weight: float = (
-        0.5  # of the same loss on patch tokens, which ties a noun to the patches that show it
-    )
-    sharpness: float = 10.0  # of the soft maximum over patches
-    text_weight: float = (
-        0.5  # of the contrast among wordings, without which the nouns' texts collapse before images learn
-    )
+    # of the loss on patch tokens; without it the last blocks spread an image's noun over all its patches, most of
+    # all over background, and patches know less than nothing of where it is
+    patch_weight: float = 0.5
+    # of the contrast among wordings; without it the nouns' texts fall together before any image tells them apart
+    text_weight: float = 0.5
     seed: int = 0
     bf16: bool = False
 
@@ -63,13 +65,31 @@ class Trainer:
         self.model: CLIPModel = clip.build_model(self.tokenizer, recipe.seed).to(self.device)
         if recipe.bf16 and self.device.type == "cpu":
             self.model.set_attn_implementation("float32_sdpa")
-        named = list(self.model.named_parameters())
-        groups = [
-            {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": recipe.decay},
-            {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+        self.optimisers = self._optimisers()
+
+    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """Muon turns the blocks' matrices, a step of it worth about two of AdamW; AdamW has all the rest."""
+        r, named = self.recipe, dict(self.model.named_parameters())
+        self.names = {
+            "muon": [n for n, p in named.items() if p.ndim == 2 and ".layers." in n],
+            "decayed": [n for n, p in named.items() if p.ndim >= 2 and ".layers." not in n],
+            "free": [n for n, p in named.items() if p.ndim < 2],
+        }
+        matrices, decayed, free = ([named[n] for n in names] for names in self.names.values())
+        groups = [{"params": decayed, "weight_decay": r.decay}, {"params": free, "weight_decay": 0.0}]
+        return {
+            "muon": torch.optim.Muon(
+                matrices, lr=r.rate, weight_decay=r.decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            ),
+            "adamw": torch.optim.AdamW(groups, lr=r.rate, betas=(0.9, 0.98), eps=1e-6),
+        }
+
+    def _states(self) -> list[tuple[str, torch.optim.Optimizer, list[str]]]:
+        """Each optimiser with the names of its weights in the order of its state."""
+        return [
+            ("muon", self.optimisers["muon"], self.names["muon"]),
+            ("adamw", self.optimisers["adamw"], self.names["decayed"] + self.names["free"]),
         ]
-        self.names = [n for n, p in named if p.ndim >= 2] + [n for n, p in named if p.ndim < 2]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), eps=1e-6)
 
     def rate(self) -> float:
         """Linear warmup, then half a cosine down to zero."""
@@ -88,44 +108,49 @@ class Trainer:
         if self.step < r.steps * (1 - r.full):
             order = np.argsort(rng.random((r.batch, 64)), axis=1)[:, : r.kept]
             keep = torch.from_numpy(order).to(self.device)
-        ids, mask = (torch.from_numpy(part).to(self.device) for part in encode(self.tokenizer, texts))
+        grounds, on = name_grounds(images.captions)
+        ids, mask = (
+            torch.from_numpy(part).to(self.device) for part in encode(self.tokenizer, texts + grounds)
+        )
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=r.bf16):
             tokens = clip.image_tokens(self.model, clip.to_input(images.pixels, self.device), keep)
             joint = clip.project(self.model, tokens)
             words = clip.text_features(self.model, ids, mask)
-        loss = self.loss(joint.float(), words.float(), torch.from_numpy(fits).to(self.device))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
-        self.optimiser.zero_grad(set_to_none=True)
+        true, shown = (torch.from_numpy(part).to(self.device) for part in (fits, on))
+        loss = self.loss(joint.float(), words[: len(texts)].float(), true, words[len(texts) :].float(), shown)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), r.clip)
-        self.optimiser.step()
+        for name, optimiser in self.optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate() * (r.muon if name == "muon" else 1.0)
+            optimiser.step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, float(np.log(100)))
         self.step += 1
         return float(loss.detach())
 
     def loss(
-        self, joint: Float[Tensor, "B kept+1 E"], words: Float[Tensor, "U E"], fits: Float[Tensor, "B U"]
+        self,
+        joint: Float[Tensor, "B kept+1 E"],
+        words: Float[Tensor, "U E"],
+        fits: Float[Tensor, "B U"],
+        grounds: Float[Tensor, "G E"],
+        on: Int[Tensor, " B"],
     ) -> Float[Tensor, ""]:
-        """Contrast of texts with class tokens, with patches (their soft maximum) and among themselves."""
-        scale, sharp = self.model.logit_scale.exp(), self.recipe.sharpness
+        """Contrast of texts with class tokens, with patches and among themselves."""
+        r, scale = self.recipe, self.model.logit_scale.exp()
         total = contrast(scale * joint[:, 0] @ words.T, fits)
-        if self.recipe.text_weight:
-            total = total + self.recipe.text_weight * contrast_wordings(scale * words @ words.T, fits)
-        if self.recipe.patch_weight:
-            alike = (sharp * joint[:, 1:] @ words.T).logsumexp(dim=1) - float(np.log(joint.shape[1] - 1))
-            total = total + self.recipe.patch_weight * contrast(scale / sharp * alike, fits)
-        return total
+        total = total + r.text_weight * contrast_wordings(scale * words @ words.T, fits)
+        return total + r.patch_weight * patch_loss(scale, joint[:, 1:], words, fits, grounds, on)
 
     def save(self, folder: Path) -> None:
         """Weights, optimiser state and step, no pickle; the old file stays until the new one is whole."""
         tensors = {f"model.{name}": p.detach().contiguous() for name, p in self.model.named_parameters()}
-        state = self.optimiser.state_dict()["state"]
-        for i, name in enumerate(self.names):
-            for key, value in state.get(i, {}).items():
-                tensors[f"{key}.{name}"] = value.contiguous()
+        for _, optimiser, names in self._states():
+            for i, state in optimiser.state_dict()["state"].items():
+                tensors.update({f"{key}.{names[i]}": value.contiguous() for key, value in state.items()})
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / "checkpoint.part"
         save_file(tensors, part, {"farshot": json.dumps({"step": self.step, "recipe": asdict(self.recipe)})})
@@ -147,14 +172,13 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-        kinds = ("step", "exp_avg", "exp_avg_sq")
-        state = {
-            i: {k: tensors[f"{k}.{n}"] for k in kinds if f"{k}.{n}" in tensors}
-            for i, n in enumerate(self.names)
-        }
-        self.optimiser.load_state_dict(
-            {**self.optimiser.state_dict(), "state": {i: s for i, s in state.items() if s}}
-        )
+        kinds = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+        for _, optimiser, names in self._states():
+            state = {
+                i: {key: tensors[f"{key}.{name}"] for key in kinds if f"{key}.{name}" in tensors}
+                for i, name in enumerate(names)
+            }
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": state if told["step"] else {}})
         self.step = told["step"]
         return True
 
@@ -174,11 +198,43 @@ def choose_captions(
     return texts, np.array([[text in wordings for text in texts] for wordings in true], np.float32)
 
 
+def name_grounds(captions: list[tuple[str, ...]]) -> tuple[list[str], Int[np.ndarray, " B"]]:
+    """The backgrounds that the captions name, as texts of their own, and each image's."""
+    found = [next(match[1] for text in wordings if (match := ON.search(text))) for wordings in captions]
+    names = list(dict.fromkeys(found))
+    return [f"{name}." for name in names], np.array([names.index(name) for name in found])
+
+
 def contrast(logits: Float[Tensor, "B U"], fits: Float[Tensor, "B U"]) -> Float[Tensor, ""]:
     """Cross-entropy both ways; several texts true of an image, or images of a text, share the target."""
     to_text = -(log_softmax(logits, dim=1) * fits / fits.sum(dim=1, keepdim=True)).sum(dim=1).mean()
     to_image = -(log_softmax(logits, dim=0) * fits / fits.sum(dim=0, keepdim=True)).sum(dim=0).mean()
     return (to_text + to_image) / 2
+
+
+def patch_loss(
+    scale: Float[Tensor, ""],
+    patches: Float[Tensor, "B L E"],
+    words: Float[Tensor, "U E"],
+    fits: Float[Tensor, "B U"],
+    grounds: Float[Tensor, "G E"],
+    on: Int[Tensor, " B"],
+) -> Float[Tensor, ""]:
+    """Lets patches share out an image, knowing what its captions say: a noun, and what it is on.
+
+    The quarter of the patches that a text fits best speaks for the image, the half that its background fits
+    best for the background; patches nearer to the one than to the other are told to be so more clearly.
+    """
+    count = patches.shape[1]
+    alike = patches @ words.T
+    said = contrast(scale * alike.topk(count // 4, dim=1).values.mean(dim=1), fits)
+    ground = patches @ grounds.T
+    below = cross_entropy(scale * ground.topk(count // 2, dim=1).values.mean(dim=1), on)
+    own = torch.einsum("blu,bu->bl", alike, fits / fits.sum(dim=1, keepdim=True))
+    lead = own - ground.gather(2, on[:, None, None].expand(-1, count, 1))[..., 0]
+    lead = scale * lead.sort(dim=1, descending=True).values
+    split = softplus(-lead[:, : count // 4]).mean() + softplus(lead[:, -(count // 2) :]).mean()
+    return said + 0.5 * below + 0.5 * split
 
 
 def contrast_wordings(logits: Float[Tensor, "U U"], fits: Float[Tensor, "B U"]) -> Float[Tensor, ""]:
