@@ -12,8 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from farshot.errors import FarshotError, SettingError
 from farshot.world import WORLDS, class_names, clip, generate, write_folder
 from farshot.world.canvas import patch_truth
+from farshot.world.contrast import choose_captions, contrast, name_grounds, patch_loss
 from farshot.world.tokens import build_tokenizer, caption_words, encode
-from farshot.world.train import Recipe, Trainer, choose_captions, contrast, name_grounds, patch_loss, train
+from farshot.world.train import Recipe, Trainer, train
 from farshot.world.truth import token_truth
 from farshot.world.vocabulary import plural
 

@@ -8,7 +8,6 @@ for step as if it had never stopped. At the end it writes the model to the outpu
 
 import argparse
 import json
-import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,15 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, softplus
 from transformers import CLIPModel, CLIPTokenizer
 
 from farshot.errors import SettingError
 from farshot.world import clip, generate
+from farshot.world.contrast import choose_captions, contrast, contrast_wordings, name_grounds, patch_loss
 from farshot.world.evaluate import zero_shot
 from farshot.world.tokens import build_tokenizer, encode
-
-ON = re.compile(r" on (\w+)\.$")
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,10 @@ class Recipe:
     kept: int = 32  # of 64 patches, while patches are dropped
     full: float = 0.12  # last share of the steps, on all patches
     plain: float = 0.5  # share of captions that name the noun only
-    # of the loss on patch tokens; without it the last blocks spread an image's noun over all its patches, most of
-    # all over background, and patches know less than nothing of where it is
+    # of the loss on patch tokens; without it the last blocks spread an image's noun over all its patches,
+    # most of all over background, and patches know less than nothing of where it is
     patch_weight: float = 0.5
-    # of the contrast among wordings; without it the nouns' texts fall together before any image tells them apart
+    # of the contrast among wordings; without it the nouns' texts fall together before images tell them apart
     text_weight: float = 0.5
     seed: int = 0
     bf16: bool = False
@@ -181,69 +178,6 @@ class Trainer:
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state if told["step"] else {}})
         self.step = told["step"]
         return True
-
-
-def choose_captions(
-    captions: list[tuple[str, ...]], rng: np.random.Generator, plain: float
-) -> tuple[list[str], Float[np.ndarray, "B U"]]:
-    """Two wordings for each image, repeats removed, and which of them is true of which image."""
-    chosen = []
-    for wordings in captions:
-        half = len(wordings) // 2
-        for _ in range(2):
-            low, high = (0, half) if rng.random() < plain else (half, len(wordings))
-            chosen.append(wordings[int(rng.integers(low, high))])
-    texts = list(dict.fromkeys(chosen))
-    true = [frozenset(wordings) for wordings in captions]
-    return texts, np.array([[text in wordings for text in texts] for wordings in true], np.float32)
-
-
-def name_grounds(captions: list[tuple[str, ...]]) -> tuple[list[str], Int[np.ndarray, " B"]]:
-    """The backgrounds that the captions name, as texts of their own, and each image's."""
-    found = [next(match[1] for text in wordings if (match := ON.search(text))) for wordings in captions]
-    names = list(dict.fromkeys(found))
-    return [f"{name}." for name in names], np.array([names.index(name) for name in found])
-
-
-def contrast(logits: Float[Tensor, "B U"], fits: Float[Tensor, "B U"]) -> Float[Tensor, ""]:
-    """Cross-entropy both ways; several texts true of an image, or images of a text, share the target."""
-    to_text = -(log_softmax(logits, dim=1) * fits / fits.sum(dim=1, keepdim=True)).sum(dim=1).mean()
-    to_image = -(log_softmax(logits, dim=0) * fits / fits.sum(dim=0, keepdim=True)).sum(dim=0).mean()
-    return (to_text + to_image) / 2
-
-
-def patch_loss(
-    scale: Float[Tensor, ""],
-    patches: Float[Tensor, "B L E"],
-    words: Float[Tensor, "U E"],
-    fits: Float[Tensor, "B U"],
-    grounds: Float[Tensor, "G E"],
-    on: Int[Tensor, " B"],
-) -> Float[Tensor, ""]:
-    """Lets patches share out an image, knowing what its captions say: a noun, and what it is on.
-
-    The quarter of the patches that a text fits best speaks for the image, the half that its background fits
-    best for the background; patches nearer to the one than to the other are told to be so more clearly.
-    """
-    count = patches.shape[1]
-    alike = patches @ words.T
-    said = contrast(scale * alike.topk(count // 4, dim=1).values.mean(dim=1), fits)
-    ground = patches @ grounds.T
-    below = cross_entropy(scale * ground.topk(count // 2, dim=1).values.mean(dim=1), on)
-    own = torch.einsum("blu,bu->bl", alike, fits / fits.sum(dim=1, keepdim=True))
-    lead = own - ground.gather(2, on[:, None, None].expand(-1, count, 1))[..., 0]
-    lead = scale * lead.sort(dim=1, descending=True).values
-    split = softplus(-lead[:, : count // 4]).mean() + softplus(lead[:, -(count // 2) :]).mean()
-    return said + 0.5 * below + 0.5 * split
-
-
-def contrast_wordings(logits: Float[Tensor, "U U"], fits: Float[Tensor, "B U"]) -> Float[Tensor, ""]:
-    """Cross-entropy from each text to the other texts that are true of an image it is true of."""
-    itself = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    also = ((fits.T @ fits > 0) & ~itself).to(logits.dtype)
-    some = also.sum(dim=1) > 0
-    odds = log_softmax(logits.masked_fill(itself, -1e4), dim=1)
-    return -((odds * also).sum(dim=1) / also.sum(dim=1).clamp(min=1))[some].mean()
 
 
 def train(trainer: Trainer, work: Path, *, every: float = 240.0, stop: int | None = None) -> None:
