@@ -1,0 +1,189 @@
+"""Tasks as facts: (ways, shots, queries, seed, index) and the class sizes of a pool fix classes and images.
+
+The draw uses nothing but SHA-256 and whole numbers, so it is the same on every machine and in every version,
+whatever the method, the batch or the worker. docs/benchmark.md describes it in words, for those who want it in
+another language.
+
+    sample_task(pool, ways=5, shots=1, queries=15, seed=1, index=0)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from farshot.data.pool import Pool
+from farshot.errors import DataError, SettingError
+from farshot.randomness import key
+from farshot.task import DEFAULT_TEMPLATE, Task
+
+PROTOCOL = 1
+"""Version of the draw; raised if tasks ever change, which tests/fixtures/first_tasks.json guards."""
+
+DEVELOPMENT_SEEDS = range(1, 100)
+FIRST_REPORTING_SEED = 1000
+
+_WORD = 1 << 64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a benchmark's tasks.
+
+    Attributes:
+        ways: classes of a task.
+        shots: support images per class.
+        queries: query images per class.
+    """
+
+    ways: int = 5
+    shots: int = 1
+    queries: int = 15
+
+    def __post_init__(self) -> None:
+        if self.ways < 2 or self.shots < 1 or self.queries < 1:
+            raise SettingError(
+                "A task needs at least 2 ways, 1 shot and 1 query, "
+                f"not {self.ways}, {self.shots} and {self.queries}."
+            )
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A drawn task, in numbers only.
+
+    Attributes:
+        classes: which classes, in the task's order, (ways,).
+        support: ranks within each class by sorted name, (ways, shots).
+        query: the same of the query images, disjoint from support, (ways, queries).
+    """
+
+    classes: tuple[int, ...]
+    support: tuple[tuple[int, ...], ...]
+    query: tuple[tuple[int, ...], ...]
+
+
+def draw_ranks(sizes: Sequence[int], shape: Shape, seed: int, index: int) -> Ranks:
+    """Draws classes, then images within each, without replacement.
+
+    Args:
+        sizes: number of images of every class of the pool, in the pool's order.
+        seed: of the series of tasks.
+        index: of the task in the series, from 0.
+
+    Raises:
+        DataError: too few classes or images.
+    """
+    ways, shots, queries = shape.ways, shape.shots, shape.queries
+    if len(sizes) < ways:
+        raise DataError(f"A {ways}-way task needs {ways} classes; this pool has {len(sizes)}: use --ways.")
+    if min(sizes) < shots + queries:
+        raise DataError(
+            f"{shots} shots and {queries} queries need {shots + queries} images of every class; "
+            f"the smallest has {min(sizes)}: use fewer --queries, or add images."
+        )
+    words = [PROTOCOL, ways, shots, queries, seed, index, *sizes]
+    draw = _Draw(",".join(map(str, words)))
+    classes = draw.sample(len(sizes), ways)
+    images = [draw.sample(sizes[c], shots + queries) for c in classes]
+    return Ranks(
+        tuple(classes),
+        tuple(tuple(chosen[:shots]) for chosen in images),
+        tuple(tuple(chosen[shots:]) for chosen in images),
+    )
+
+
+def sample_task(
+    pool: Pool,
+    *,
+    ways: int = 5,
+    shots: int = 1,
+    queries: int = 15,
+    seed: int = 1,
+    index: int = 0,
+    template: str = DEFAULT_TEMPLATE,
+    descriptions: Mapping[str, str] | None = None,
+) -> Task:
+    """The task with this number, its random key included.
+
+    Support and query rows are grouped by class, in the task's order of classes.
+
+    Raises:
+        DataError: too few classes or images in the pool.
+    """
+    ranks = draw_ranks(pool.sizes, Shape(ways, shots, queries), seed, index)
+
+    def rows(chosen: tuple[tuple[int, ...], ...]) -> Int[NDArray[np.int64], " images"]:
+        return np.concatenate([pool.by_class[c][list(r)] for c, r in zip(ranks.classes, chosen, strict=True)])
+
+    return Task(
+        pool.table,
+        tuple(pool.table.names[c] for c in ranks.classes),
+        rows(ranks.support),
+        np.repeat(np.arange(ways), shots),
+        rows(ranks.query),
+        template,
+        dict(descriptions or {}),
+        key("task", pool.name, shots, seed, index),
+    )
+
+
+def query_labels(task: Task) -> Int[NDArray[np.int64], " Q"]:
+    """The true class 0..N-1 of each query of a sampled task."""
+    table_labels = task.table.labels
+    if table_labels is None:
+        raise DataError("The images of this task have no labels to compare with.")
+    codes = dict(zip(table_labels[task.support].tolist(), task.labels.tolist(), strict=True))
+    return np.array([codes[code] for code in table_labels[task.query].tolist()], dtype=np.int64)
+
+
+def check_seed(seed: int, report: bool) -> int:
+    """Refuses to develop on the tasks that are reported, and the other way round."""
+    if report and seed < FIRST_REPORTING_SEED:
+        raise SettingError(
+            f"Reported numbers use seeds from {FIRST_REPORTING_SEED}, not {seed}: "
+            "development has seen the others."
+        )
+    if not report and seed not in DEVELOPMENT_SEEDS:
+        raise SettingError(
+            f"Seeds for development run from {DEVELOPMENT_SEEDS[0]} to {DEVELOPMENT_SEEDS[-1]}, not {seed}; "
+            f"those from {FIRST_REPORTING_SEED} need --report."
+        )
+    return seed
+
+
+class _Draw:
+    """Whole numbers from SHA-256 in counter mode, eight bytes at a time, big end first."""
+
+    def __init__(self, words: str) -> None:
+        self._words, self._counter, self._left = words, 0, b""
+
+    def sample(self, n: int, k: int) -> list[int]:
+        """k different numbers below n, in the order drawn (the first k steps of a Fisher-Yates shuffle)."""
+        moved: dict[int, int] = {}
+        out = []
+        for i in range(k):
+            j = i + self._below(n - i)
+            out.append(moved.get(j, j))
+            moved[j] = moved.get(i, i)
+        return out
+
+    def _below(self, n: int) -> int:
+        """A number below n, all equally likely: words beyond the last multiple of n are passed over."""
+        limit = _WORD - _WORD % n
+        while True:
+            word = self._next()
+            if word < limit:
+                return word % n
+
+    def _next(self) -> int:
+        if not self._left:
+            self._left = hashlib.sha256(f"farshot,{self._words},{self._counter}".encode()).digest()
+            self._counter += 1
+        word, self._left = self._left[:8], self._left[8:]
+        return int.from_bytes(word, "big")

@@ -1,0 +1,82 @@
+"""A pool: the labelled images a benchmark draws its tasks from, each with a name that no machine changes.
+
+Tasks are drawn over the sorted names, never over the order in which a file system lists files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Images with classes and names.
+
+    Attributes:
+        name: as on the command line and in tables.
+        table: the images, every one with a label.
+        ids: name of each image within the pool: its path below the pool's folder with forward slashes, or the
+            number a generator made it from.
+        root: the folder, where there is one.
+        revision: stands for the content of generated images, whose pixels may differ by a grey level between
+            machines; None where the content itself is hashed.
+        notes: what is not as the protocol describes this pool; empty where all is as it should be.
+    """
+
+    name: str
+    table: ImageTable
+    ids: tuple[str, ...]
+    root: Path | None = None
+    revision: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.table.labels is None:
+            raise DataError(f"The pool {self.name} has no labels; tasks are drawn by class.")
+        if len(self.ids) != len(self.table) or len(set(self.ids)) < len(self.ids):
+            raise DataError(f"The pool {self.name} needs one name of its own for each of its images.")
+
+    @cached_property
+    def by_class(self) -> tuple[Int[NDArray[np.int64], " images"], ...]:
+        """Rows of every class, sorted by the images' names (code points, so no locale matters)."""
+        order = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__), dtype=np.int64)
+        assert self.table.labels is not None
+        labels = self.table.labels[order]
+        return tuple(order[labels == code] for code in range(len(self.table.classes)))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of images of every class."""
+        return tuple(map(len, self.by_class))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of classes, names and content of all images; 32 hexadecimal digits of SHA-256."""
+        digest = hashlib.sha256(f"{self.revision}".encode())
+        for name, rows in zip(self.table.classes, self.by_class, strict=True):
+            digest.update(f"\x1e{name}".encode())
+            for row in rows.tolist():
+                content = self.revision or self.table.id(row)
+                digest.update(f"\x1f{self.ids[row]}\x1f{content}".encode())
+        return digest.hexdigest()[:32]
+
+
+def pool_of(name: str, table: ImageTable) -> Pool:
+    """A pool of any table: files are named by their path below the folder they share, other images by their row."""
+    files = [Path(image) for image in table.images if isinstance(image, str | Path)]
+    if len(files) < len(table) or not files:
+        return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))))
+    absolute = [file.absolute() for file in files]
+    root = Path(os.path.commonpath([file.parent for file in absolute]))
+    return Pool(name, table, tuple(file.relative_to(root).as_posix() for file in absolute), root)
