@@ -1,8 +1,7 @@
 """Tasks as facts: (ways, shots, queries, seed, index) and the class sizes of a pool fix classes and images.
 
 The draw uses nothing but SHA-256 and whole numbers, so it is the same on every machine and in every version,
-whatever the method, the batch or the worker. docs/benchmark.md describes it in words, for those who want it in
-another language.
+whatever the method, the batch or the worker. docs/benchmark.md describes it in words, for other languages.
 
     sample_task(pool, ways=5, shots=1, queries=15, seed=1, index=0)
 """
@@ -51,6 +50,8 @@ class Shape:
                 "A task needs at least 2 ways, 1 shot and 1 query, "
                 f"not {self.ways}, {self.shots} and {self.queries}."
             )
+        if self.ways > 255:
+            raise SettingError(f"A task has at most 255 ways, not {self.ways}.")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Pool:
 
 
 def pool_of(name: str, table: ImageTable) -> Pool:
-    """A pool of any table: files are named by their path below the folder they share, other images by their row."""
+    """A pool of any table; files are named by their path below the folder they share, other images by row."""
     files = [Path(image) for image in table.images if isinstance(image, str | Path)]
     if len(files) < len(table) or not files:
         return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))))

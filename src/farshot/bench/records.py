@@ -1,0 +1,156 @@
+"""What the store holds: runs, which say what may be compared with what, and one result per task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+
+from farshot.bench.tasks import PROTOCOL, Shape
+from farshot.errors import FarshotError
+
+
+class StoreError(FarshotError):
+    """A store that cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with its settings on the tasks of one pool; numbers of different runs are never mixed.
+
+    Attributes:
+        method, revision, settings: every setting with its value, the method's own defaults filled in.
+        precision: of weights and activations.
+        model_fingerprint: hash of the model's weights.
+        pool, pool_fingerprint: name and content of the pool.
+        class_names: what stands for each of the pool's classes in prompts.
+        template: the prompt.
+        shape: ways, shots, queries.
+        protocol: version of the draw.
+        label: how tables call it: the method and the settings that are not its defaults.
+        kind: of the method: features, fine-tuned or transductive.
+        model: where the model was read from.
+        notes: what is not as the protocol describes the pool.
+    """
+
+    method: str
+    revision: int
+    settings: dict[str, Any]
+    precision: str
+    model_fingerprint: str
+    pool: str
+    pool_fingerprint: str
+    class_names: tuple[str, ...]
+    template: str
+    shape: Shape
+    protocol: int = PROTOCOL
+    label: str = ""
+    kind: str = "fine-tuned"
+    model: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits of SHA-256 over all that must be equal for numbers to be the same."""
+        parts = asdict(self)
+        for recorded_only in ("label", "kind", "model", "notes"):
+            del parts[recorded_only]
+        words = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(words.encode()).hexdigest()[:32]
+
+    @property
+    def tasks_of(self) -> tuple[Any, ...]:
+        """What, together with seed and index, fixes a task's classes and images."""
+        return (
+            self.pool_fingerprint,
+            self.protocol,
+            self.shape.ways,
+            self.shape.shots,
+            self.shape.queries,
+        )
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A task as it was drawn: the names of its classes and images.
+
+    Attributes:
+        seed, index: which task.
+        classes: in the task's order, as the data calls them.
+        support, query: names of the images within the pool, grouped by class.
+        labels: true class of each query image.
+    """
+
+    seed: int
+    index: int
+    classes: tuple[str, ...]
+    support: tuple[str, ...]
+    query: tuple[str, ...]
+    labels: UInt8[NDArray[np.uint8], " Q"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method made of one task.
+
+    Attributes:
+        index: of the task in its series.
+        predictions: most probable class of each query image.
+        probabilities: of every class, half precision.
+        accuracy: share of query images classified right.
+        loss: of the last training step, nats; None where nothing was trained by steps.
+        seconds: of its batch, adaptation and prediction, divided by the tasks in it.
+        peak_memory: bytes; on a GPU what the batch held at most, on a CPU the process's largest size so far.
+        batch: number of tasks adapted together.
+        device: where.
+    """
+
+    index: int
+    predictions: UInt8[NDArray[np.uint8], " Q"]
+    probabilities: Float[NDArray[np.float16], "Q N"]
+    accuracy: float
+    loss: float | None
+    seconds: float
+    peak_memory: int
+    batch: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """All stored results of a run, in the order of (seed, index).
+
+    Attributes:
+        seeds, indices: which task, (tasks,).
+        accuracy: in [0, 1], (tasks,).
+        seconds: per task, (tasks,).
+        created: Unix time of each row, (tasks,).
+    """
+
+    run: Run
+    seeds: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    accuracy: Float[NDArray[np.float64], " tasks"]
+    seconds: Float[NDArray[np.float64], " tasks"]
+    created: Float[NDArray[np.float64], " tasks"]
+
+    def __len__(self) -> int:
+        return len(self.accuracy)
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """(seed, index) of each row."""
+        return list(zip(self.seeds.tolist(), self.indices.tolist(), strict=True))
+
+    def only(self, chosen: Sequence[int] | NDArray[Any]) -> Series:
+        """These rows, by position or as a mask."""
+        which = np.asarray(chosen)
+        which = which if len(which) else np.zeros(0, dtype=np.int64)
+        columns = (self.seeds, self.indices, self.accuracy, self.seconds, self.created)
+        return Series(self.run, *(column[which] for column in columns))

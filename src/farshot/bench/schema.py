@@ -1,0 +1,152 @@
+"""The store's tables, and how a SQLite file becomes one. docs/store.md explains every column.
+
+Raise VERSION with every change; a store of another version is refused, never misread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from farshot.bench.records import StoreError
+
+VERSION = 1
+_APPLICATION = 0x66617273  # "fars": tells a store from any other SQLite file
+_WAIT_S = 60.0  # for another process's transaction; they last milliseconds
+
+_TABLES = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, label TEXT NOT NULL, method TEXT NOT NULL,
+    revision INTEGER NOT NULL, kind TEXT NOT NULL, settings TEXT NOT NULL, precision TEXT NOT NULL,
+    model TEXT NOT NULL, model_fingerprint TEXT NOT NULL, pool TEXT NOT NULL, pool_fingerprint TEXT NOT NULL,
+    pool_notes TEXT NOT NULL, class_names TEXT NOT NULL, template TEXT NOT NULL, protocol INTEGER NOT NULL,
+    ways INTEGER NOT NULL, shots INTEGER NOT NULL, queries INTEGER NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE episodes (
+    pool_fingerprint TEXT NOT NULL, protocol INTEGER NOT NULL, ways INTEGER NOT NULL, shots INTEGER NOT NULL,
+    queries INTEGER NOT NULL, seed INTEGER NOT NULL, idx INTEGER NOT NULL, classes TEXT NOT NULL,
+    support TEXT NOT NULL, query TEXT NOT NULL, labels BLOB NOT NULL,
+    PRIMARY KEY (pool_fingerprint, protocol, ways, shots, queries, seed, idx)
+);
+CREATE TABLE results (
+    run INTEGER NOT NULL REFERENCES runs(id), seed INTEGER NOT NULL, idx INTEGER NOT NULL,
+    accuracy REAL NOT NULL, predictions BLOB NOT NULL, probabilities BLOB NOT NULL, loss REAL,
+    seconds REAL NOT NULL, peak_memory INTEGER NOT NULL, batch INTEGER NOT NULL, device TEXT NOT NULL,
+    version TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (run, seed, idx)
+);
+CREATE TABLE claims (
+    run INTEGER NOT NULL, seed INTEGER NOT NULL, idx INTEGER NOT NULL, owner TEXT NOT NULL,
+    expires REAL NOT NULL, PRIMARY KEY (run, seed, idx)
+);
+"""
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode to a store, made if there is none."""
+    with speaking(path):
+        connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+        try:
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous = FULL")  # what is stored survives a power cut
+            with transaction(connection):
+                if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    _create(connection)
+            _check(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing, also where the folder cannot be written."""
+    if not path.is_file():
+        raise StoreError(f"There is no store {path}; `farshot bench ... --store {path}` makes one.")
+    with speaking(path):
+        for how in (
+            "mode=ro",
+            "mode=ro&immutable=1",
+        ):  # a WAL database in a read-only folder needs the latter
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_WAIT_S)
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                break
+            except sqlite3.OperationalError:
+                connection.close()
+                if "immutable" in how:
+                    raise
+        _check(connection, path)
+        return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, alone among writers."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def speaking(path: Path) -> Iterator[None]:
+    """SQLite's errors as one sentence that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(_sentence(path, str(error))) from error
+
+
+def _sentence(path: Path, trouble: str) -> str:
+    safe = "what was stored before is safe"
+    if "full" in trouble or "disk I/O" in trouble:
+        return f"The store {path} cannot grow: {trouble}; {safe}. Free space and run the same command again."
+    if "readonly" in trouble:
+        return f"The store {path} is read-only; {safe}. Make it and its folder writable, or choose another."
+    if "unable to open" in trouble:
+        return f"The store {path} cannot be opened; check that its folder exists and may be written."
+    if "not a database" in trouble or "malformed" in trouble:
+        return f"{path} is not a farshot store, or is damaged ({trouble}); choose another --store."
+    if "locked" in trouble:
+        return f"The store {path} was locked for {_WAIT_S:.0f} s by another program; {safe}. Try again later."
+    return f"The store {path} failed: {trouble}; {safe}."
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # this one statement does not wait for other processes that make the same store
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION:
+        raise StoreError(f"{path} is a SQLite file, but not a farshot store; choose another --store.")
+    if version != VERSION:
+        raise StoreError(
+            f"The store {path} has schema {version}, this farshot reads schema {VERSION}; "
+            "update farshot, or choose another --store."
+        )

@@ -1,0 +1,291 @@
+"""The store: one SQLite file in WAL mode that several processes may fill, and that survives kill -9.
+
+A batch of tasks is claimed, computed and recorded in one transaction. A claim lapses when its process dies or
+stops renewing it, so no task is lost; a result is inserted only where there is none, so no task counts twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+
+from farshot.bench.records import Episode, Result, Run, Series
+from farshot.bench.schema import open_for_reading, open_for_writing, speaking, transaction
+from farshot.bench.tasks import Shape
+
+LEASE_S = 60.0
+_RENEW_S = 15.0
+
+
+class Store:
+    """A store on disk.
+
+    Args:
+        path: the file; made if it does not exist, unless for reading only.
+        read_only: refuses nothing that does not change the file.
+
+    Raises:
+        StoreError: from every method, with one sentence, where the file cannot be read or written.
+    """
+
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
+        self.path = Path(path).expanduser()
+        self._connection = (open_for_reading if read_only else open_for_writing)(self.path)
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; another Store may go on."""
+        self._connection.close()
+
+    # Runs --------------------------------------------------------------------------------------------
+
+    def run_id(self, run: Run) -> int:
+        """The number of a run in this store, which learns of it here."""
+        values = {
+            "identity": run.identity,
+            "label": run.label,
+            "method": run.method,
+            "revision": run.revision,
+            "kind": run.kind,
+            "settings": json.dumps(run.settings, sort_keys=True),
+            "precision": run.precision,
+            "model": run.model,
+            "model_fingerprint": run.model_fingerprint,
+            "pool": run.pool,
+            "pool_fingerprint": run.pool_fingerprint,
+            "pool_notes": json.dumps(run.notes),
+            "class_names": json.dumps(run.class_names, ensure_ascii=False),
+            "template": run.template,
+            "protocol": run.protocol,
+            "ways": run.shape.ways,
+            "shots": run.shape.shots,
+            "queries": run.shape.queries,
+            "created": time.time(),
+        }
+        with self._change():
+            self._insert("runs", values)
+            found = self._connection.execute("SELECT id FROM runs WHERE identity = ?", (run.identity,))
+            return int(found.fetchone()[0])
+
+    def runs(self) -> dict[int, Run]:
+        """All runs, by number."""
+        found = {}
+        for row in self.query("SELECT * FROM runs ORDER BY id"):
+            found[row["id"]] = Run(
+                method=row["method"],
+                revision=row["revision"],
+                settings=json.loads(row["settings"]),
+                precision=row["precision"],
+                model_fingerprint=row["model_fingerprint"],
+                pool=row["pool"],
+                pool_fingerprint=row["pool_fingerprint"],
+                class_names=tuple(json.loads(row["class_names"])),
+                template=row["template"],
+                shape=Shape(row["ways"], row["shots"], row["queries"]),
+                protocol=row["protocol"],
+                label=row["label"],
+                kind=row["kind"],
+                model=row["model"],
+                notes=tuple(json.loads(row["pool_notes"])),
+            )
+        return found
+
+    # Filling -----------------------------------------------------------------------------------------
+
+    def done(self, run: int, seed: int, tasks: int) -> set[int]:
+        """Which of the first `tasks` tasks of a seed have a result."""
+        rows = self._rows(
+            "SELECT idx FROM results WHERE run = ? AND seed = ? AND idx < ?", (run, seed, tasks)
+        )
+        return {idx for (idx,) in rows}
+
+    def claim(self, run: int, seed: int, tasks: int, batch: int) -> list[int]:
+        """Takes the next tasks that nobody has done or is doing; empty where there is none.
+
+        Batches are cut at multiples of `batch`, so that after an interruption a task has the same companions.
+        """
+        with self._change():
+            now = time.time()
+            self._drop_dead_claims(now)
+            taken = self.done(run, seed, tasks)
+            rows = self._connection.execute("SELECT idx FROM claims WHERE run = ? AND seed = ?", (run, seed))
+            taken |= {idx for (idx,) in rows}
+            for start in range(0, tasks, batch):
+                free = [i for i in range(start, min(start + batch, tasks)) if i not in taken]
+                if free:
+                    claims = [(run, seed, i, self.owner, now + LEASE_S) for i in free]
+                    self._connection.executemany("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", claims)
+                    return free
+        return []
+
+    def record(self, run: int, seed: int, results: Sequence[Result], episodes: Iterable[Episode]) -> int:
+        """Stores a batch, all or nothing; returns how many of its tasks were new."""
+        row = self._rows(
+            "SELECT pool_fingerprint, protocol, ways, shots, queries FROM runs WHERE id = ?", (run,)
+        )[0]
+        with self._change():
+            for episode in episodes:
+                self._connection.execute(
+                    "INSERT OR IGNORE INTO episodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*row, episode.seed, episode.index, *_words(episode), episode.labels.tobytes()),
+                )
+            before = self._connection.total_changes
+            for result in results:
+                self._insert("results", _columns(run, seed, result))
+            new = self._connection.total_changes - before
+            self._connection.executemany(
+                "DELETE FROM claims WHERE run = ? AND seed = ? AND idx = ?",
+                [(run, seed, result.index) for result in results],
+            )
+        return new
+
+    def release(self) -> None:
+        """Gives up all claims of this process."""
+        with self._change():
+            self._connection.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
+
+    @contextlib.contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Keeps this process's claims alive while it computes, and gives them up at the end."""
+        stop = threading.Event()
+
+        def renew() -> None:
+            connection = sqlite3.connect(self.path, timeout=_RENEW_S, isolation_level=None)
+            with contextlib.closing(connection):
+                while not stop.wait(_RENEW_S):
+                    # a failed renewal costs at most a task computed twice; recording will say what is wrong
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute(
+                            "UPDATE claims SET expires = ? WHERE owner = ?",
+                            (time.time() + LEASE_S, self.owner),
+                        )
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            with contextlib.suppress(Exception):  # an error on its way out must not be hidden by this one
+                self.release()
+
+    def _drop_dead_claims(self, now: float) -> None:
+        self._connection.execute("DELETE FROM claims WHERE expires < ?", (now,))
+        host = self.owner.split(":")[0]
+        for (owner,) in self._connection.execute("SELECT DISTINCT owner FROM claims").fetchall():
+            if owner != self.owner and owner.split(":")[0] == host and not _alive(int(owner.split(":")[1])):
+                self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+
+    # Reading -----------------------------------------------------------------------------------------
+
+    def series(self, run: int, *, of: Run | None = None) -> Series:
+        """Accuracy and time of all tasks of a run."""
+        rows = self._rows(
+            "SELECT seed, idx, accuracy, seconds, created FROM results WHERE run = ? ORDER BY seed, idx",
+            (run,),
+        )
+        seeds, indices, accuracy, seconds, created = zip(*rows, strict=True) if rows else [()] * 5
+        return Series(
+            of or self.runs()[run],
+            np.array(seeds, dtype=np.int64),
+            np.array(indices, dtype=np.int64),
+            *(np.array(column, dtype=np.float64) for column in (accuracy, seconds, created)),
+        )
+
+    def predictions(
+        self, run: int, keys: Sequence[tuple[int, int]]
+    ) -> tuple[Float[NDArray[np.float32], "images N"], UInt8[NDArray[np.uint8], " images"]]:
+        """Probabilities and true classes of all query images of these (seed, index), one after the other."""
+        wanted, ways = set(keys), self.runs()[run].shape.ways
+        rows = self._rows(
+            "SELECT r.seed, r.idx, r.probabilities, e.labels FROM results r JOIN runs ON runs.id = r.run"
+            " JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint AND e.protocol = runs.protocol"
+            " AND e.ways = runs.ways AND e.shots = runs.shots AND e.queries = runs.queries"
+            " AND e.seed = r.seed AND e.idx = r.idx WHERE r.run = ? ORDER BY r.seed, r.idx",
+            (run,),
+        )
+        kept = [row[2:] for row in rows if row[:2] in wanted]
+        probabilities = np.frombuffer(b"".join(p for p, _ in kept), np.float16).reshape(-1, ways)
+        return probabilities.astype(np.float32), np.frombuffer(b"".join(true for _, true in kept), np.uint8)
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of any SELECT as dictionaries."""
+        with speaking(self.path):
+            cursor = self._connection.execute(statement, values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    # Statements --------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        with speaking(self.path), transaction(self._connection):
+            yield
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with speaking(self.path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def _insert(self, table: str, values: dict[str, Any]) -> None:
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        self._connection.execute(
+            f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", list(values.values())
+        )
+
+
+def _words(episode: Episode) -> tuple[str, str, str]:
+    lists = (episode.classes, episode.support, episode.query)
+    classes, support, query = (json.dumps(names, ensure_ascii=False) for names in lists)
+    return classes, support, query
+
+
+def _columns(run: int, seed: int, result: Result) -> dict[str, Any]:
+    return {
+        "run": run,
+        "seed": seed,
+        "idx": result.index,
+        "accuracy": result.accuracy,
+        "predictions": result.predictions.astype(np.uint8).tobytes(),
+        "probabilities": result.probabilities.astype("<f2").tobytes(),
+        "loss": result.loss,
+        "seconds": result.seconds,
+        "peak_memory": result.peak_memory,
+        "batch": result.batch,
+        "device": result.device,
+        "version": version("farshot"),
+        "created": time.time(),
+    }
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's process
+    return True

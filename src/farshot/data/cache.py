@@ -1,0 +1,218 @@
+"""The pool cache: every image decoded once, its pixels kept in one memory-mapped uint8 file per reading.
+
+In <cache>/<pool>-<hash of its folder>/ lie:
+
+    index.json                 hash and shape of every image, by path, size and time
+    squash-224-<layout>.u8     pixels, one slot per image, in the order of hashes
+    squash-224-<layout>.done   one byte per slot: 1 where the pixels are there
+
+A slot is found by (image hash, reading), so a table's order does not matter. Slots are written before their
+byte is set, and by nobody else with other content: a process may be killed, and several may fill one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farshot.data.index import Progress, cannot_write, read_index
+from farshot.data.pool import Pool
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+from farshot.images.preprocess import READINGS
+
+_CHUNK = 64
+
+
+def default_cache() -> Path:
+    """$FARSHOT_CACHE, or a folder in the user's cache."""
+    place = os.environ.get("FARSHOT_CACHE")
+    if place:
+        return Path(place).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "farshot"
+
+
+def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = None) -> Pool:
+    """The same pool, its table reading through the cache; pools that are not files stay as they are.
+
+    Every file is hashed the first time, and again when its size or time has changed.
+
+    Raises:
+        DataError: a file that is no image, or a cache that cannot be written.
+    """
+    if pool.root is None:
+        return pool
+    digest = hashlib.sha256(str(pool.root.absolute()).encode()).hexdigest()[:8]
+    folder = (cache or default_cache()).expanduser() / f"{pool.name}-{digest}"
+    entries = read_index(pool, folder, progress)
+    shapes = {entry.hash: (entry.width, entry.height) for entry in entries}
+    table = pool.table
+    ids = {row: entry.hash for row, entry in enumerate(entries)}
+    pixels = PixelCache(folder, shapes)
+    read_through = CachedTable(table.images, table.labels, table.classes, table.names, ids, pixels)
+    return replace(pool, table=read_through)
+
+
+def prepare(
+    pool: Pool, readings: Iterable[str], size: int, progress: Progress | None = None
+) -> tuple[int, int]:
+    """Decodes what the cache does not hold yet: (images decoded now, bytes of all files); may be interrupted.
+
+    Args:
+        pool: as `cached` gives it.
+        size: side R of the model's input in pixels.
+    """
+    table = pool.table
+    if not isinstance(table, CachedTable) or table.cache is None:
+        raise DataError(
+            f"The pool {pool.name} is generated, not read from files; there is nothing to prepare."
+        )
+    plan = []
+    total = 0
+    for reading in readings:
+        if reading not in READINGS:
+            raise DataError(f"There is no reading {reading!r}; choose of {', '.join(READINGS)}.")
+        slots = table.cache.slots(reading, size)
+        total += slots.bytes
+        plan += [(reading, row) for row in range(len(table)) if not slots.has(table.id(row))]
+    for start in range(0, len(plan), _CHUNK):
+        chunk = plan[start : start + _CHUNK]
+        for reading in dict.fromkeys(reading for reading, _ in chunk):
+            table.pixels([row for r, row in chunk if r == reading], reading, size)
+        if progress:
+            progress(min(start + _CHUNK, len(plan)), len(plan))
+    return len(plan), total
+
+
+class PixelCache:
+    """Pixels of a set of images on disk.
+
+    Args:
+        folder: of the files.
+        shapes: upright (width, height) of the original of every image, by hash.
+    """
+
+    def __init__(self, folder: Path, shapes: dict[str, tuple[int, int]]) -> None:
+        self.folder, self._shapes = folder, dict(sorted(shapes.items()))
+        self._open: dict[tuple[str, int], Slots] = {}
+
+    def slots(self, reading: str, size: int) -> Slots:
+        """The file of one reading."""
+        size = 256 if reading == "short256" else size
+        if (reading, size) not in self._open:
+            shapes = {key: _prepared_shape(reading, size, *shape) for key, shape in self._shapes.items()}
+            self._open[reading, size] = Slots(self.folder, f"{reading}-{size}", shapes)
+        return self._open[reading, size]
+
+
+class Slots:
+    """One file of pixels: a slot (h, w, 3) for every image.
+
+    Args:
+        shapes: (h, w) by image hash, sorted by it.
+    """
+
+    def __init__(self, folder: Path, name: str, shapes: dict[str, tuple[int, int]]) -> None:
+        layout = hashlib.sha256(json.dumps(list(shapes.items())).encode()).hexdigest()[:12]
+        self.shapes, self._number = shapes, {key: i for i, key in enumerate(shapes)}
+        ends = np.cumsum([3 * h * w for h, w in shapes.values()], dtype=np.int64)
+        self.bytes = int(ends[-1]) if len(ends) else 0
+        self._starts = np.concatenate([[0], ends])[:-1]
+        self._path, self._done_path = folder / f"{name}-{layout}.u8", folder / f"{name}-{layout}.done"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file, self._flags = (_grown(p, n) for p, n in self._files())
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        self._pixels = np.memmap(self._path, np.uint8, "r") if self.bytes else np.zeros(0, np.uint8)
+        self._done = np.memmap(self._done_path, np.uint8, "r") if shapes else np.zeros(0, np.uint8)
+
+    def _files(self) -> list[tuple[Path, int]]:
+        return [(self._path, self.bytes), (self._done_path, len(self.shapes))]
+
+    def __del__(self) -> None:
+        for handle in (getattr(self, "_file", None), getattr(self, "_flags", None)):
+            if handle is not None:
+                with contextlib.suppress(OSError):
+                    os.close(handle)
+
+    def has(self, key: str) -> bool:
+        """Whether the pixels of this image are there."""
+        return bool(self._done[self._number[key]])
+
+    def read(self, key: str) -> NDArray[np.uint8]:
+        """A view of the pixels of an image that is there, (h, w, 3)."""
+        start, (h, w) = int(self._starts[self._number[key]]), self.shapes[key]
+        return self._pixels[start : start + 3 * h * w].reshape(h, w, 3)
+
+    def write(self, images: dict[str, NDArray[np.uint8]]) -> None:
+        """Adds images; on a full disk this is an error, where a writable map would end the process."""
+        try:
+            for key, pixels in images.items():
+                assert pixels.shape == (*self.shapes[key], 3), (key, pixels.shape, self.shapes[key])
+                _write_all(self._file, pixels.tobytes(), int(self._starts[self._number[key]]))
+            os.fsync(self._file)  # the pixels are on disk before anything says so
+            for key in images:
+                _write_all(self._flags, b"\x01", self._number[key])
+        except OSError as error:
+            raise cannot_write(self._path.parent, error) from error
+
+
+@dataclass(frozen=True, eq=False)
+class CachedTable(ImageTable):
+    """A table whose images are decoded once: `pixels` reads through a cache.
+
+    Attributes:
+        cache: where the pixels are kept.
+    """
+
+    cache: PixelCache | None = field(default=None, repr=False)
+
+    def pixels(
+        self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int
+    ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
+        """As ImageTable's; what the cache does not hold is decoded and kept."""
+        if self.cache is None:
+            return super().pixels(rows, reading, size)
+        slots = self.cache.slots(reading, size)
+        keys = [self.id(int(row)) for row in rows]
+        missing = {key: int(row) for key, row in zip(keys, rows, strict=True) if not slots.has(key)}
+        if missing:
+            decoded = super().pixels(list(missing.values()), reading, size)
+            slots.write(dict(zip(missing, decoded, strict=True)))
+        found = [slots.read(key) for key in keys]
+        if reading == "short256":
+            return found
+        return np.stack(found) if found else np.zeros((0, size, size, 3), dtype=np.uint8)
+
+
+def _prepared_shape(reading: str, size: int, width: int, height: int) -> tuple[int, int]:
+    """(h, w) of a prepared image, as farshot.images.preprocess makes it."""
+    if reading != "short256":
+        return size, size
+    scale = size / min(width, height)
+    return max(size, round(height * scale)), max(size, round(width * scale))
+
+
+def _grown(path: Path, size: int) -> int:
+    """A handle on a file of this size; what is new in it is zero."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if os.fstat(handle).st_size < size:
+        os.ftruncate(handle, size)
+    return handle
+
+
+def _write_all(handle: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, at)
+        view, at = view[written:], at + written

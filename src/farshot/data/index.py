@@ -1,0 +1,102 @@
+"""The index of a pool's files: hash and shape of each, so that no file is read twice to learn what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from farshot.data.pool import Pool
+from farshot.errors import DataError
+from farshot.images.reading import image_id, read_image
+
+Progress = Callable[[int, int], None]
+
+_THREADS = 4
+_CHUNK = 64
+_SAVE_EVERY_S = 10.0
+_TURNED = range(5, 9)  # EXIF orientations that swap width and height
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index knows of one file."""
+
+    bytes: int
+    changed: int
+    hash: str
+    width: int
+    height: int
+
+
+def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entry]:
+    """Hash and shape of every image; those of files that have not changed come from the index on disk."""
+    path = folder / "index.json"
+    known: dict[str, Entry] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known = {name: Entry(*values) for name, values in json.loads(path.read_text("utf-8")).items()}
+    found: dict[str, Entry] = {}
+    saved = time.monotonic()
+
+    def look(row: int) -> tuple[str, Entry]:
+        file = Path(str(pool.table.images[row]))
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise DataError(f"{file} cannot be read ({error.strerror}); check the pool's folder.") from error
+        old = known.get(pool.ids[row])
+        if old and (old.bytes, old.changed) == (status.st_size, status.st_mtime_ns):
+            return pool.ids[row], old
+        width, height = _upright_size(file)
+        return pool.ids[row], Entry(status.st_size, status.st_mtime_ns, image_id(file), width, height)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for done, (name, entry) in enumerate(threads.map(look, range(len(pool.table))), start=1):
+            found[name] = entry
+            if progress and done % _CHUNK == 0:
+                progress(done, len(pool.table))
+            if time.monotonic() - saved > _SAVE_EVERY_S:
+                _save(path, known | found)
+                saved = time.monotonic()
+    if found != known:
+        _save(path, found)
+    return [found[name] for name in pool.ids]
+
+
+def _save(path: Path, entries: dict[str, Entry]) -> None:
+    lists = {name: [e.bytes, e.changed, e.hash, e.width, e.height] for name, e in entries.items()}
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(lists), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise cannot_write(path.parent, error) from error
+
+
+def _upright_size(file: Path) -> tuple[int, int]:
+    """(width, height) as an upright picture has them, from the file's header."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION) in _TURNED
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return read_image(file).size  # says what is wrong with it
+    return (height, width) if turned else (width, height)
+
+
+def cannot_write(folder: Path, error: OSError) -> DataError:
+    """What to say when the cache cannot be written."""
+    return DataError(
+        f"The cache {folder} cannot be written ({error.strerror}); free space, or choose another --cache."
+    )
