@@ -1,0 +1,169 @@
+"""From a name to a pool: the four of BSCD-FSL, the four mini worlds, or any labelled images.
+
+open_pool("eurosat", root=Path("data"))     data/eurosat/2750/...
+open_pool("mini-crops")                     generated, no files needed
+open_pool("steel=photos/steel")             a folder per class, a CSV, ...: whatever read_table reads
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from farshot.data.bscd import PUBLISHED, read_published
+from farshot.data.listing import Finding, Listing, augmented_copies
+from farshot.data.pool import Pool, pool_of
+from farshot.data.readers import read_table
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+from farshot.world import WORLDS, class_names, generate
+
+MINI = tuple(world for world in WORLDS if world.startswith("mini-"))
+MINI_IMAGES_PER_CLASS = 100
+_WORLD_REVISION = "world 1"  # raised when the generator draws other images
+_CHUNK = 256
+
+_SHORT_NAMES = {"MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC", "AK", "SCC"}
+
+
+def open_pool(
+    name: str, *, root: Path | None = None, paths: Mapping[str, Path] | None = None, images: int | None = None
+) -> Pool:
+    """The pool of this name.
+
+    Args:
+        name: of a published pool or a mini world, or NAME=PATH, or a path.
+        root: folder that holds the published pools in subfolders; by default $FARSHOT_DATA.
+        paths: name -> folder, where a pool does not lie below root.
+        images: images per class of a mini world.
+
+    Raises:
+        DataError: no such pool, or one whose numbers would be wrong: what was found and how to mend it.
+    """
+    name, place = find_pool(name, root=root, paths=paths)
+    if place is None:
+        return _mini_pool(name, images or MINI_IMAGES_PER_CLASS)
+    if name in PUBLISHED:
+        return published_pool(name, read_published(name, place))
+    pool = pool_of(name, read_table(place))
+    for finding in suspicions(pool):
+        if finding.fatal:
+            raise DataError(f"{name}: {finding.what}. {finding.mend}")
+    return pool
+
+
+def find_pool(
+    spec: str, *, root: Path | None = None, paths: Mapping[str, Path] | None = None
+) -> tuple[str, Path | None]:
+    """Name and place of a pool; no place for a mini world.
+
+    Raises:
+        DataError: no such pool.
+    """
+    name, equals, path = spec.partition("=")
+    if equals:
+        return name, Path(path).expanduser()
+    if paths and name in paths:
+        return name, paths[name].expanduser()
+    if name in MINI:
+        return name, None
+    if name.lower() in PUBLISHED:
+        return name.lower(), _below_root(name.lower(), root)
+    if Path(name).expanduser().exists():
+        place = Path(name).expanduser()
+        return place.resolve().stem, place
+    raise DataError(
+        f"There is no pool {name!r}; choose of {', '.join([*PUBLISHED, *MINI])}, or give NAME=PATH."
+    )
+
+
+def data_root(root: Path | None = None) -> Path | None:
+    """The folder of published pools: the one given, or $FARSHOT_DATA."""
+    place = root or (Path(os.environ["FARSHOT_DATA"]) if os.environ.get("FARSHOT_DATA") else None)
+    return place.expanduser() if place else None
+
+
+def published_pool(name: str, listing: Listing) -> Pool:
+    """A pool of listed files; refuses what would make numbers wrong.
+
+    Raises:
+        DataError: the first fatal finding.
+    """
+    for finding in listing.findings:
+        if finding.fatal:
+            raise DataError(f"{PUBLISHED[name].title} in {listing.root}: {finding.what}. {finding.mend}")
+    codes = {label: code for code, label in enumerate(listing.classes)}
+    ids = sorted(listing.files)
+    table = ImageTable(
+        tuple(listing.files[i][0] for i in ids),
+        np.array([codes[listing.files[i][1]] for i in ids], dtype=np.int64),
+        tuple(listing.classes),
+        tuple(listing.classes.values()),
+    )
+    notes = tuple(finding.what for finding in listing.findings if finding.differs)
+    return Pool(name, table, tuple(ids), listing.root, notes=notes)
+
+
+def suspicions(pool: Pool) -> list[Finding]:
+    """The known traps, looked for in images of any layout."""
+    found = augmented_copies(pool.ids)
+    short = [name for name in pool.table.names if name.upper() in _SHORT_NAMES]
+    if len(short) > 1:
+        found.append(
+            Finding(
+                f"classes are called {', '.join(short)} in prompts: worth two points less on ISIC",
+                "Rename the classes in full, or use the pool's distributed layout.",
+                differs=True,
+            )
+        )
+    several = [name for name in pool.table.classes if "|" in name]
+    if several:
+        found.append(
+            Finding(
+                f"the class {several[0]!r} joins several labels",
+                "Keep images with exactly one label, as the protocol does for ChestX.",
+                fatal=True,
+            )
+        )
+    return found
+
+
+def _below_root(name: str, root: Path | None) -> Path:
+    base = data_root(root)
+    title = PUBLISHED[name].title
+    if base is None:
+        raise DataError(
+            f"Where is {title}? Give --data-root, or --pool-path {name}=FOLDER, or set FARSHOT_DATA."
+        )
+    for candidate in (name, title, title.lower(), title.upper()):
+        if (base / candidate).is_dir():
+            return base / candidate
+    raise DataError(f"{base} has no folder {name}; put {title} there ({PUBLISHED[name].source}).")
+
+
+def _mini_pool(world: str, per_class: int) -> Pool:
+    """The first test images of every class of a mini world."""
+    names = class_names(world)
+    chosen: list[tuple[int, int]] = []  # (class, index)
+    pixels = {}
+    counts = np.zeros(len(names), dtype=np.int64)
+    start = 0
+    while counts.min() < per_class:
+        numbers = np.arange(start, start + _CHUNK)
+        found = generate(world, "test", numbers)
+        for number, label, image in zip(numbers.tolist(), found.labels.tolist(), found.pixels, strict=True):
+            if counts[label] < per_class:
+                counts[label] += 1
+                chosen.append((label, number))
+                pixels[number] = image
+        start += _CHUNK
+    table = ImageTable(
+        tuple(pixels[number] for _, number in chosen),
+        np.array([label for label, _ in chosen], dtype=np.int64),
+        names,
+        names,
+    )
+    return Pool(world, table, tuple(f"test/{number:06d}" for _, number in chosen), revision=_WORLD_REVISION)
