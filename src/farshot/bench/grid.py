@@ -1,0 +1,146 @@
+"""What to run: pools x shots x methods, every cell of it a run of the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from farshot.bench.records import Run
+from farshot.bench.tasks import Shape
+from farshot.data.pool import Pool
+from farshot.errors import SettingError
+from farshot.methods import Method, create
+from farshot.model.checkpoint import PRECISIONS
+from farshot.model.encoder import DualEncoder
+from farshot.task import DEFAULT_TEMPLATE
+
+PROTOCOL_TASKS = {1: 800}
+"""Tasks of a cell by shots, where --tasks does not say (PROTOCOL.md)."""
+PROTOCOL_TASKS_ELSE = 400
+
+_SPEC = re.compile(r"\s*([^\s\[\]]+)\s*(?:\[(.*)\])?\s*")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on the tasks of a pool.
+
+    Attributes:
+        tasks: how many, from index 0.
+    """
+
+    pool: Pool
+    shape: Shape
+    method: Method
+    tasks: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pool.name}, {self.shape.shots} shot{'s' * (self.shape.shots > 1)}, {label(self.method)}"
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells that share seed and prompts.
+
+    Attributes:
+        tasks: of each cell; None takes the protocol's number: 800 at 1 shot, 400 else.
+        descriptions: class name -> words that replace it in the prompt.
+    """
+
+    pools: Sequence[Pool]
+    shots: Sequence[int]
+    methods: Sequence[Method]
+    tasks: int | None = None
+    seed: int = 1
+    ways: int = 5
+    queries: int = 15
+    template: str = DEFAULT_TEMPLATE
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, values in (("pool", self.pools), ("number of shots", self.shots), ("method", self.methods)):
+            if not values:
+                raise SettingError(f"The benchmark needs at least one {what}.")
+        if self.tasks is not None and self.tasks < 1:
+            raise SettingError(f"--tasks must be at least 1, not {self.tasks}.")
+        if self.template.count("{}") != 1:
+            raise SettingError(f"The template {self.template!r} needs {{}} once, where the class name goes.")
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Pool by pool, so that what a pool's images cost is paid once."""
+        return [
+            Cell(pool, Shape(self.ways, shots, self.queries), method, self._tasks(shots))
+            for pool in self.pools
+            for shots in self.shots
+            for method in self.methods
+        ]
+
+    def run(self, cell: Cell, encoder: DualEncoder) -> Run:
+        """The run that holds a cell's results."""
+        names = cell.pool.table.names
+        return Run(
+            method=cell.method.name,
+            revision=cell.method.revision,
+            settings=cell.method.settings(),
+            precision=precision_of(encoder),
+            model_fingerprint=encoder.fingerprint,
+            pool=cell.pool.name,
+            pool_fingerprint=cell.pool.fingerprint,
+            class_names=tuple(self.descriptions.get(name, name) for name in names),
+            template=self.template,
+            shape=cell.shape,
+            label=label(cell.method),
+            kind=cell.method.kind,
+            model=encoder.source,
+            notes=cell.pool.notes,
+        )
+
+    def _tasks(self, shots: int) -> int:
+        return self.tasks or PROTOCOL_TASKS.get(shots, PROTOCOL_TASKS_ELSE)
+
+
+def parse_method(spec: str) -> Method:
+    """The method that "atha" or "atha[variant=released,views=none]" means.
+
+    Raises:
+        SettingError: not of this form, or unknown names or values.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise SettingError(f"A method is written NAME or NAME[setting=value,...], not {spec!r}.")
+    settings: dict[str, str] = {}
+    for pair in filter(str.strip, (match[2] or "").split(",")):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or name in settings:
+            raise SettingError(f"In {spec!r}, {pair.strip()!r} must be setting=value, each setting once.")
+        settings[name] = value
+    return create(match[1], settings)
+
+
+def label(method: Method) -> str:
+    """The shortest spec of a method: its name and the settings that are not its defaults."""
+    changed = changed_settings(method)
+    if not changed:
+        return method.name
+    return f"{method.name}[{','.join(f'{name}={_word(value)}' for name, value in changed.items())}]"
+
+
+def changed_settings(method: Method) -> dict[str, Any]:
+    """Settings that are not the method's defaults."""
+    default = dataclasses.asdict(type(method)())
+    return {name: value for name, value in dataclasses.asdict(method).items() if value != default[name]}
+
+
+def precision_of(encoder: DualEncoder) -> str:
+    """As --precision calls it."""
+    return next(name for name, dtype in PRECISIONS.items() if dtype == encoder.dtype)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
