@@ -132,9 +132,17 @@ def label(method: Method) -> str:
 
 
 def changed_settings(method: Method) -> dict[str, Any]:
-    """Settings that are not the method's defaults."""
+    """Settings that are not the method's defaults; one that only spells out its default does not count."""
     default = dataclasses.asdict(type(method)())
-    return {name: value for name, value in dataclasses.asdict(method).items() if value != default[name]}
+    changed = {name: value for name, value in dataclasses.asdict(method).items() if value != default[name]}
+    return {name: value for name, value in changed.items() if _matters(method, name, default[name])}
+
+
+def _matters(method: Method, name: str, default: Any) -> bool:
+    try:
+        return dataclasses.replace(method, **{name: default}).settings() != method.settings()
+    except SettingError:  # the others are refused without it
+        return True
 
 
 def precision_of(encoder: DualEncoder) -> str:

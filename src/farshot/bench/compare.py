@@ -1,0 +1,173 @@
+"""Two methods on the same tasks: paired differences, corrected for the number of cells looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from farshot.bench.grid import label, parse_method
+from farshot.bench.render import Block, number, signed
+from farshot.bench.results import Calibration, Entry, Group, calibration, in_order, read_groups
+from farshot.bench.store import Store
+from farshot.errors import SettingError
+from farshot.methods import Method
+from farshot.stats import Interval, PairedDifference, holm, mean_interval, paired_difference
+
+
+@dataclass(frozen=True)
+class CellComparison:
+    """A and B on the tasks of one pool and number of shots that both have done.
+
+    Attributes:
+        pool: name of the column.
+        a, b: accuracy over the common tasks, in [0, 1].
+        difference: A minus B, paired.
+        t_holm, sign_holm: p-values corrected over all cells of the group.
+    """
+
+    pool: str
+    shots: int
+    a: Interval
+    b: Interval
+    a_calibration: Calibration
+    b_calibration: Calibration
+    difference: PairedDifference
+    t_holm: float
+    sign_holm: float
+
+
+def compare(store: Store, a: str, b: str) -> dict[Group, list[CellComparison]]:
+    """Compares two methods, each written as for `farshot bench`, wherever the store has both.
+
+    Raises:
+        SettingError: one of them, or common tasks, are not in the store.
+    """
+    first, second = parse_method(a), parse_method(b)
+    if (first.name, first.settings()) == (second.name, second.settings()):
+        raise SettingError(f"{a} and {b} are the same method with the same settings.")
+    out: dict[Group, list[CellComparison]] = {}
+    groups = read_groups(store)
+    for method in (first, second):
+        _require_known(store, method, groups)
+    for group, entries in groups.items():
+        pairs = [
+            (one, other)
+            for one in entries
+            for other in entries
+            if _is(one, first) and _is(other, second) and _place(one) == _place(other)
+        ]
+        cells = [cell for pair in pairs if (cell := _compare_cell(store, *pair)) is not None]
+        if cells:
+            order = [column.name for column in in_order(entry.column for entry in entries)]
+            out[group] = sorted(_corrected(cells), key=lambda cell: (cell.shots, order.index(cell.pool)))
+    if not out:
+        raise SettingError(
+            f"{store.path} has no two tasks that both {label(first)} and {label(second)} have done; "
+            "run both on the same pools, shots and seed."
+        )
+    return out
+
+
+def comparison_block(group: Group, cells: list[CellComparison], a: str, b: str) -> Block:
+    """The comparison as a table; accuracy and differences in points."""
+    header = [
+        "pool",
+        "shots",
+        "tasks",
+        f"A: {a}",
+        f"B: {b}",
+        "A - B",
+        "t 95 %",
+        "bootstrap 95 %",
+        "p t",
+        "p t (Holm)",
+        "p sign",
+        "p sign (Holm)",
+        "tasks for 0.5",
+        "ECE A",
+        "ECE B",
+        "NLL A",
+        "NLL B",
+    ]
+    rows = [_row(cell) for cell in cells]
+    means = np.array([cell.difference.mean for cell in cells])
+    errors = np.array([(cell.difference.high - cell.difference.low) / 2 for cell in cells])
+    mean, half = 100 * float(means.mean()), 100 * float(np.sqrt((errors**2).sum())) / len(cells)
+    notes = [
+        "A - B: mean difference in points of accuracy over tasks that both have done, with 95 % intervals.",
+        f"Over all {len(cells)} cells: {signed(mean)} +- {number(half)} points.",
+        "Holm: corrected over the cells of this table. Tasks for 0.5: how many bring the half width of the"
+        " interval to 0.5 points. ECE in points, NLL in nats, over all query images.",
+    ]
+    return Block(str(group), header, [("", rows)], notes)
+
+
+def _row(cell: CellComparison) -> list[str]:
+    d = cell.difference
+    return [
+        cell.pool,
+        str(cell.shots),
+        str(d.n),
+        f"{number(100 * cell.a.mean)} +- {number(100 * cell.a.half)}",
+        f"{number(100 * cell.b.mean)} +- {number(100 * cell.b.half)}",
+        signed(100 * d.mean),
+        f"{signed(100 * d.low)} to {signed(100 * d.high)}",
+        f"{signed(100 * d.bootstrap_low)} to {signed(100 * d.bootstrap_high)}",
+        *(f"{p:.2g}" for p in (d.t_p, cell.t_holm, d.sign_p, cell.sign_holm)),
+        str(d.tasks_needed),
+        number(100 * cell.a_calibration.error),
+        number(100 * cell.b_calibration.error),
+        f"{cell.a_calibration.nll:.3f}",
+        f"{cell.b_calibration.nll:.3f}",
+    ]
+
+
+def _compare_cell(store: Store, one: Entry, other: Entry) -> CellComparison | None:
+    """None where fewer than two tasks are common."""
+    common = sorted(set(one.series.keys) & set(other.series.keys))
+    if len(common) < 2:
+        return None
+    a, b = (
+        entry.series.only([place[key] for key in common]).accuracy
+        for entry in (one, other)
+        for place in [{key: i for i, key in enumerate(entry.series.keys)}]
+    )
+    return CellComparison(
+        one.column.name,
+        one.run.shape.shots,
+        mean_interval(a),
+        mean_interval(b),
+        calibration(store, one.number, common),
+        calibration(store, other.number, common),
+        paired_difference(a, b),
+        1.0,
+        1.0,
+    )
+
+
+def _corrected(cells: list[CellComparison]) -> list[CellComparison]:
+    t = holm([cell.difference.t_p for cell in cells])
+    sign = holm([cell.difference.sign_p for cell in cells])
+    return [
+        CellComparison(
+            c.pool, c.shots, c.a, c.b, c.a_calibration, c.b_calibration, c.difference, t_holm, sign_holm
+        )
+        for c, t_holm, sign_holm in zip(cells, t, sign, strict=True)
+    ]
+
+
+def _is(entry: Entry, method: Method) -> bool:
+    run = entry.run
+    return (run.method, run.revision, run.settings) == (method.name, method.revision, method.settings())
+
+
+def _place(entry: Entry) -> tuple[str, int]:
+    return entry.column.name, entry.run.shape.shots
+
+
+def _require_known(store: Store, method: Method, groups: dict[Group, list[Entry]]) -> None:
+    entries = [entry for group in groups.values() for entry in group]
+    if not any(_is(entry, method) for entry in entries):
+        known = ", ".join(dict.fromkeys(entry.run.label for entry in entries)) or "nothing yet"
+        raise SettingError(f"{store.path} has no results of {label(method)}; it has: {known}.")

@@ -1,0 +1,139 @@
+"""Every task of every run as JSON lines or Parquet, and a list of the runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farshot.bench.records import StoreError
+from farshot.bench.render import Block, number
+from farshot.bench.store import Store
+from farshot.errors import DataError
+
+_JOINED = """
+SELECT runs.identity AS run, runs.label, runs.method, runs.revision, runs.kind, runs.settings, runs.precision,
+    runs.model, runs.model_fingerprint, runs.pool, runs.pool_fingerprint, runs.pool_notes, runs.class_names,
+    runs.template, runs.protocol, runs.ways, runs.shots, runs.queries, r.seed, r.idx AS "index", r.accuracy,
+    r.predictions, r.probabilities, r.loss, r.seconds, r.peak_memory, r.batch, r.device, r.version, r.created,
+    e.classes, e.support, e.query, e.labels
+FROM results r JOIN runs ON runs.id = r.run
+JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint AND e.protocol = runs.protocol
+    AND e.ways = runs.ways AND e.shots = runs.shots AND e.queries = runs.queries
+    AND e.seed = r.seed AND e.idx = r.idx
+WHERE runs.id = ? ORDER BY r.seed, r.idx
+"""
+_LISTS = ("pool_notes", "class_names", "classes", "support", "query")
+_CHUNK = 500  # rows written at once
+
+
+def export(store: Store, out: Path) -> int:
+    """Writes all results to a .jsonl or .parquet file; returns how many tasks.
+
+    Raises:
+        DataError: another suffix, pyarrow missing, or a file that cannot be written.
+    """
+    out = out.expanduser()
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise DataError(f"{out} must end in .jsonl or .parquet.")
+    beside = out.with_name(f".{out.name}.part")
+    try:
+        count = (_write_lines if out.suffix == ".jsonl" else _write_parquet)(store, beside)
+        beside.replace(out)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror}); choose another place.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return count
+
+
+def rows(store: Store) -> Iterator[dict[str, Any]]:
+    """One dictionary per task and run, plain values only."""
+    for run in store.runs():
+        for row in store.query(_JOINED, (run,)):
+            ways = row["ways"]
+            for name in _LISTS:
+                row[name] = json.loads(row[name])
+            row["settings"] = json.loads(row["settings"])
+            row["labels"] = list(row["labels"])
+            row["predictions"] = list(row["predictions"])
+            halves = np.frombuffer(row["probabilities"], "<f2").astype(np.float64).reshape(-1, ways)
+            row["probabilities"] = halves.tolist()
+            yield row
+
+
+def runs_block(store: Store) -> Block:
+    """The runs of a store with their tasks, as a table."""
+    header = ["run", "pool", "shots", "method", "model", "precision", "seeds", "tasks", "accuracy"]
+    lines = []
+    for number_, run in store.runs().items():
+        series = store.series(number_, of=run)
+        seeds = sorted(set(series.seeds.tolist()))
+        mean = number(100 * float(series.accuracy.mean())) if len(series) else "-"
+        lines.append(
+            [
+                run.identity[:8],
+                run.pool,
+                str(run.shape.shots),
+                run.label,
+                run.model,
+                run.precision,
+                " ".join(map(str, seeds)),
+                str(len(series)),
+                mean,
+            ]
+        )
+    return Block(f"Runs of {store.path}", header, [("", lines)])
+
+
+def _write_lines(store: Store, path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows(store):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _write_parquet(store: Store, path: Path) -> int:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError("Writing Parquet needs an extra: pip install 'farshot[parquet]'.") from error
+    count, source = 0, rows(store)
+    writer = None
+    schema = _schema(pa)
+    try:
+        writer = parquet.ParquetWriter(path, schema)
+        while chunk := list(islice(source, _CHUNK)):
+            for row in chunk:
+                row["settings"] = json.dumps(row["settings"], sort_keys=True)  # settings differ by method
+            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+            count += len(chunk)
+    except pa.ArrowException as error:
+        raise StoreError(f"{path} cannot be written ({error}).") from error
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def _schema(pa: Any) -> Any:
+    text, whole, real = pa.string(), pa.int64(), pa.float64()
+    names = pa.list_(text)
+    kinds: dict[str, Any] = dict.fromkeys(
+        ("run", "label", "method", "kind", "settings", "precision", "model", "model_fingerprint"), text
+    )
+    kinds |= dict.fromkeys(("pool", "pool_fingerprint", "template", "device", "version"), text)
+    kinds |= dict.fromkeys(("revision", "protocol", "ways", "shots", "queries", "seed", "index"), whole)
+    kinds |= dict.fromkeys(("peak_memory", "batch"), whole)
+    kinds |= dict.fromkeys(("accuracy", "loss", "seconds", "created"), real)
+    kinds |= dict.fromkeys(_LISTS, names)
+    kinds |= {"predictions": pa.list_(pa.uint8()), "labels": pa.list_(pa.uint8())}
+    kinds |= {"probabilities": pa.list_(pa.list_(pa.float32()))}
+    return pa.schema(list(kinds.items()))

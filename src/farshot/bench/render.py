@@ -1,0 +1,137 @@
+"""Tables as text, Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farshot.errors import SettingError
+
+FORMATS = ("text", "markdown", "latex", "csv")
+
+_LATEX = {
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "*": r"$^*$",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table with sections.
+
+    Attributes:
+        title: stands above it.
+        header: one word per column.
+        sections: (heading, rows); a heading may be empty.
+        notes: stand below it.
+    """
+
+    title: str
+    header: Sequence[str]
+    sections: Sequence[tuple[str, Sequence[Sequence[str]]]]
+    notes: Sequence[str] = ()
+
+
+def render(blocks: Sequence[Block], form: str) -> str:
+    """All blocks in one of FORMATS."""
+    if form not in FORMATS:
+        raise SettingError(f"There is no format {form!r}; choose one of {', '.join(FORMATS)}.")
+    writers = {"text": _text, "markdown": _markdown, "latex": _latex, "csv": _csv}
+    return "\n".join(writers[form](block) for block in blocks)
+
+
+def number(value: float) -> str:
+    """Two digits after the point; "-" for what is not a number, "inf" for what cannot be bounded."""
+    return "-" if value != value else "inf" if value in (float("inf"), float("-inf")) else f"{value:.2f}"
+
+
+def signed(value: float) -> str:
+    """The same with its sign."""
+    plain = number(value)
+    return plain if plain in ("-", "inf") or value < 0 else f"+{plain}"
+
+
+def _text(block: Block) -> str:
+    rows = [row for _, section in block.sections for row in section]
+    widths = [max(map(len, column)) for column in zip(block.header, *rows, strict=True)]
+
+    def line(row: Sequence[str]) -> str:
+        first, *others = row
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        return "  ".join(cells).rstrip()
+
+    out = [block.title, "", line(block.header)]
+    for heading, section in block.sections:
+        if heading:
+            out += ["", heading]
+        out += map(line, section)
+    return "\n".join([*out, "", *block.notes]) + "\n"
+
+
+def _markdown(block: Block) -> str:
+    def line(row: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
+
+    out = [
+        f"**{block.title}**",
+        "",
+        line(block.header),
+        line(["---", *["---:"] * (len(block.header) - 1)]),
+    ]
+    for heading, section in block.sections:
+        if heading:
+            out.append(line([f"*{heading}*", *[""] * (len(block.header) - 1)]))
+        out += map(line, section)
+    return "\n".join([*out, "", *(f"{note}  " for note in block.notes)]) + "\n"
+
+
+def _latex(block: Block) -> str:
+    columns = len(block.header)
+
+    def line(row: Sequence[str]) -> str:
+        return " & ".join(_escaped(cell).replace("+-", r"$\pm$") for cell in row) + r" \\"
+
+    out = [
+        f"% {block.title}",
+        rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}",
+        r"\toprule",
+        line(block.header),
+        r"\midrule",
+    ]
+    for i, (heading, section) in enumerate(block.sections):
+        if heading:
+            out += [r"\midrule"] * (i > 0)
+            out.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_escaped(heading)}}}}} \\")
+        out += map(line, section)
+    out += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*out, *(f"% {note}" for note in block.notes)]) + "\n"
+
+
+def _csv(block: Block) -> str:
+    """Title and notes as comment lines; the section is the first column."""
+    out = io.StringIO()
+    out.write(f"# {block.title}\n")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["section", *block.header])
+    for heading, section in block.sections:
+        writer.writerows([heading, *row] for row in section)
+    out.writelines(f"# {note}\n" for note in block.notes)
+    return out.getvalue()
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)

@@ -1,0 +1,171 @@
+"""Reads a store into groups of results that may be compared with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from farshot.bench.records import Run, Series
+from farshot.bench.store import Store
+from farshot.bench.tasks import FIRST_REPORTING_SEED
+from farshot.stats import Interval, expected_calibration_error, mean_interval, negative_log_likelihood
+
+PAPER_ORDER = ("isic", "eurosat", "cropdiseases", "chestx")
+"""The order of pools in the field's tables."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What results in one table share; those of different groups never stand side by side.
+
+    Attributes:
+        reporting: seeds from 1000, as against seeds for development.
+    """
+
+    model_fingerprint: str
+    model: str
+    precision: str
+    template: str
+    protocol: int
+    ways: int
+    queries: int
+    reporting: bool
+
+    def __str__(self) -> str:
+        seeds = "reporting seeds" if self.reporting else "development seeds"
+        return (
+            f"{self.model} ({self.model_fingerprint[:8]}, {self.precision}), {self.ways}-way, "
+            f"{self.queries} queries per class, prompt {self.template!r}, {seeds}"
+        )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A pool as a method met it: the same images under the same names.
+
+    Attributes:
+        name: what to call it; numbered where a store holds the pool in several forms.
+    """
+
+    name: str
+    pool: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far probabilities can be believed.
+
+    Attributes:
+        error: expected calibration error, 15 bins, over all query images.
+        nll: mean negative log-likelihood of the true class, nats.
+    """
+
+    error: float
+    nll: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method in one column at one number of shots.
+
+    Attributes:
+        number: of its run in the store.
+        marked: settings are not the defaults, and were not run on development seeds of this pool before.
+    """
+
+    column: Column
+    number: int
+    series: Series
+    marked: bool
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.series.run
+
+    @property
+    def accuracy(self) -> Interval:
+        """Mean over tasks with 1.96 sd / sqrt(n), in [0, 1]."""
+        return mean_interval(self.series.accuracy)
+
+
+def read_groups(store: Store) -> dict[Group, list[Entry]]:
+    """All results of a store, in the order in which their runs began."""
+    out: dict[Group, list[Entry]] = {}
+    runs = store.runs()
+    columns = _columns(runs.values())
+    everything = {number: store.series(number, of=run) for number, run in runs.items()}
+    models: dict[str, str] = {}  # one name for weights that were read from two places
+    for number, series in everything.items():
+        run = series.run
+        model = models.setdefault(run.model_fingerprint, run.model)
+        for reporting in (False, True):
+            part = series.only((series.seeds >= FIRST_REPORTING_SEED) == reporting)
+            if not len(part):
+                continue
+            group = Group(
+                run.model_fingerprint,
+                model,
+                run.precision,
+                run.template,
+                run.protocol,
+                run.shape.ways,
+                run.shape.queries,
+                reporting,
+            )
+            marked = reporting and "[" in run.label and not _developed(part, everything.values())
+            column = columns[run.pool, run.pool_fingerprint, run.class_names]
+            out.setdefault(group, []).append(Entry(column, number, part, marked))
+    return out
+
+
+def calibration(store: Store, number: int, keys: Sequence[tuple[int, int]]) -> Calibration:
+    """Over all query images of these tasks of a run."""
+    probabilities, labels = store.predictions(number, keys)
+    true = labels.astype(np.int64)
+    return Calibration(
+        expected_calibration_error(probabilities, true), negative_log_likelihood(probabilities, true)
+    )
+
+
+def average(intervals: Sequence[Interval]) -> Interval:
+    """Mean of independent means; their variances add."""
+    mean = float(np.mean([interval.mean for interval in intervals]))
+    halves: Float[NDArray[np.float64], " cells"] = np.array([interval.half for interval in intervals])
+    half = float(np.sqrt((halves**2).sum()) / len(intervals))
+    return Interval(mean, mean - half, mean + half, half, sum(interval.n for interval in intervals))
+
+
+def in_order(columns: Iterable[Column]) -> list[Column]:
+    """The four of the field first, in their usual order, then the others as they came."""
+    unique = list(dict.fromkeys(columns))
+    rank = {name: i for i, name in enumerate(PAPER_ORDER)}
+    return sorted(unique, key=lambda column: rank.get(column.pool, len(rank)))
+
+
+def _columns(runs: Iterable[Run]) -> dict[tuple[str, str, tuple[str, ...]], Column]:
+    """A column for every form of a pool; the second form of a name is called "name (2)"."""
+    out: dict[tuple[str, str, tuple[str, ...]], Column] = {}
+    for run in runs:
+        form = (run.pool, run.pool_fingerprint, run.class_names)
+        if form not in out:
+            before = sum(pool == run.pool for pool, _, _ in out)
+            out[form] = Column(run.pool if not before else f"{run.pool} ({before + 1})", *form)
+    return out
+
+
+def _developed(part: Series, everything: Iterable[Series]) -> bool:
+    """Whether the same settings ran on development seeds of the same pool before they were reported."""
+    run, first = part.run, float(part.created.min())
+    return any(
+        (other.run.method, other.run.revision, other.run.settings, other.run.pool_fingerprint)
+        == (run.method, run.revision, run.settings, run.pool_fingerprint)
+        and bool(((other.seeds < FIRST_REPORTING_SEED) & (other.created < first)).any())
+        for other in everything
+    )

@@ -1,0 +1,120 @@
+"""The field's table: methods down, pools across, one block per number of shots, an average at the end."""
+
+from __future__ import annotations
+
+import json
+
+from farshot.bench import published
+from farshot.bench.render import Block, number
+from farshot.bench.results import Column, Entry, Group, average, in_order, read_groups
+from farshot.bench.store import Store
+from farshot.errors import DataError
+
+_SECTIONS = {"transductive": "Transductive: sees all queries of a task together"}
+_MEASURED = "Measured"
+_OTHERS = "Published by others (not measured here)"
+
+NOT_PUBLISHED_POOL, UNDEVELOPED, FEWER = "*", "†", "‡"
+_LEGEND = {
+    NOT_PUBLISHED_POOL: "the images are not those of the published pool; not comparable with papers.",
+    UNDEVELOPED: "settings are not the defaults and were not run on development seeds of this pool before.",
+    FEWER: "fewer tasks than others in this column.",
+}
+
+
+def table_blocks(store: Store, *, with_published: bool = False) -> list[Block]:
+    """One block for every group and number of shots.
+
+    Raises:
+        DataError: an empty store.
+    """
+    groups = read_groups(store)
+    if not groups:
+        raise DataError(
+            f"{store.path} has no results yet; `farshot bench ... --store {store.path}` adds some."
+        )
+    return [
+        _block(group, entries, shots, with_published)
+        for group, entries in groups.items()
+        for shots in sorted({entry.run.shape.shots for entry in entries})
+    ]
+
+
+def _block(group: Group, entries: list[Entry], shots: int, with_published: bool) -> Block:
+    here = [entry for entry in entries if entry.run.shape.shots == shots]
+    columns = in_order(entry.column for entry in here)
+    most = {c: max(len(entry.series) for entry in here if entry.column == c) for c in columns}
+    used: set[str] = set()
+    sections: dict[str, list[list[str]]] = {}
+    names = _row_names(here)
+    for name, kind in dict.fromkeys((names[_row(entry)], entry.run.kind) for entry in here):
+        mine = {entry.column: entry for entry in here if names[_row(entry)] == name}
+        row = [name, *(_cell(mine.get(column), most[column], used) for column in columns)]
+        whole = len(mine) == len(columns)
+        mean = average([entry.accuracy for entry in mine.values()]) if whole else None
+        row.append(f"{number(100 * mean.mean)} +- {number(100 * mean.half)}" if mean else "-")
+        sections.setdefault(_SECTIONS.get(kind, _MEASURED), []).append(row)
+    ordered = sorted(sections.items(), key=lambda item: item[0] != _MEASURED)
+    notes = [
+        f"Accuracy in points, mean over tasks +- 1.96 sd / sqrt(n); tasks: {_tasks(most)}.",
+        *(f"{mark} {_LEGEND[mark]}" for mark in _LEGEND if mark in used),
+    ]
+    if with_published and (rows := _published_rows(columns, shots)):
+        ordered.append((_OTHERS, rows))
+        notes += published.NOTES
+    header = ["method", *(column.name for column in columns), "average"]
+    return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes)
+
+
+def _row(entry: Entry) -> tuple[str, int, str]:
+    """What a row of the table holds: one method, one revision, one set of settings."""
+    return entry.run.method, entry.run.revision, json.dumps(entry.run.settings, sort_keys=True)
+
+
+def _row_names(entries: list[Entry]) -> dict[tuple[str, int, str], str]:
+    """A name of its own for every row; those of one label, from older versions, are told apart."""
+    names: dict[tuple[str, int, str], str] = {}
+    for entry in entries:
+        if _row(entry) in names:
+            continue
+        label, revision = entry.run.label, entry.run.revision
+        name = label if revision == 1 else f"{label} (revision {revision})"
+        same = sum(other == name or other.startswith(f"{name}, settings ") for other in names.values())
+        names[_row(entry)] = name if not same else f"{name}, settings {same + 1}"
+    return names
+
+
+def _cell(entry: Entry | None, most: int, used: set[str]) -> str:
+    if entry is None:
+        return "-"
+    marks = [
+        (NOT_PUBLISHED_POOL, bool(entry.run.notes)),
+        (UNDEVELOPED, entry.marked),
+        (FEWER, len(entry.series) < most),
+    ]
+    found = [mark for mark, applies in marks if applies]
+    used.update(found)
+    interval = entry.accuracy
+    return f"{number(100 * interval.mean)} +- {number(100 * interval.half)}{''.join(found)}"
+
+
+def _tasks(most: dict[Column, int]) -> str:
+    counts = set(most.values())
+    if len(counts) == 1:
+        return str(counts.pop())
+    return ", ".join(f"{column.name} {count}" for column, count in most.items())
+
+
+def _published_rows(columns: list[Column], shots: int) -> list[list[str]]:
+    """Rows of other people's numbers in these columns; their average only beside all four pools."""
+    rows = []
+    known = [column.name for column in columns if column.name in published.POOLS]
+    for name, by_shots in published.PUBLISHED.items() if known else ():
+        if shots not in by_shots:
+            continue
+        *values, mean = by_shots[shots]
+        by_pool = dict(zip(published.POOLS, values, strict=True))
+        cells = [number(by_pool[c.name]) if c.name in by_pool else "-" for c in columns]
+        all_four = [column.name for column in columns] == list(published.POOLS)
+        rows.append([name, *cells, number(mean) if all_four else "-"])
+    return rows

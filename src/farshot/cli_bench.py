@@ -1,0 +1,212 @@
+"""The commands of the benchmark: thin, no logic. Each function's docstring is its command's help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from farshot import console
+from farshot.errors import SettingError
+
+store_app = typer.Typer(help="Look into a store of results.", no_args_is_help=True)
+
+StorePath = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
+Format = Annotated[str, typer.Option("--format", help="text, markdown, latex or csv.")]
+
+
+class ManyValues(TyperCommand):
+    """A command whose repeatable options also take several values after one flag: --shots 1 5."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeats the flag before every further value, then parses as usual."""
+        many = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
+        return super().parse_args(ctx, spread(args, many))
+
+
+def spread(args: Sequence[str], many: set[str]) -> list[str]:
+    """["--shots", "1", "5"] becomes ["--shots", "1", "--shots", "5"]."""
+    out: list[str] = []
+    flag, values = "", 0
+    for arg in args:
+        if arg.startswith("--"):
+            flag, values = (arg if arg in many else ""), 0
+        elif flag:
+            out += [flag] * (values > 0)
+            values += 1
+        out.append(arg)
+    return out
+
+
+def bench(
+    pools: Annotated[
+        list[str],
+        typer.Option("--pools", help="Names from `farshot data list`, or NAME=PATH of your images."),
+    ],
+    methods: Annotated[
+        list[str],
+        typer.Option("--methods", help=r"Names, with settings as in atha\[variant=released,views=none]."),
+    ],
+    store: StorePath,
+    shots: Annotated[list[int] | None, typer.Option("--shots", help="Support images per class.")] = None,
+    tasks: Annotated[
+        int | None, typer.Option(help="Tasks of each cell; by default 800 at 1 shot, else 400.", min=1)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the series of tasks: 1 to 99, or from 1000 with --report.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Run the tasks that reported numbers come from.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="Hub name, checkpoint folder, or mini.")
+    ] = "openai/clip-vit-base-patch16",
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder with a subfolder per published pool; or set FARSHOT_DATA.")
+    ] = None,
+    pool_path: Annotated[
+        list[str] | None, typer.Option("--pool-path", help="Where one pool lies: NAME=FOLDER.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
+    ] = None,
+    ways: Annotated[int, typer.Option(help="Classes of a task.", min=2)] = 5,
+    queries: Annotated[int, typer.Option(help="Query images per class.", min=1)] = 15,
+    template: Annotated[
+        str, typer.Option(help="The prompt; {} is where the class name goes.")
+    ] = "a photo of a {}.",
+    descriptions: Annotated[
+        Path | None, typer.Option(help="JSON: class name -> words that take its place in the prompt.")
+    ] = None,
+    tasks_per_batch: Annotated[
+        int | None, typer.Option(help="Tasks adapted side by side; by default what memory holds.", min=1)
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Run methods on the same tasks and keep every one; the same command goes on where it stopped."""
+    from farshot.bench.grid import Grid, parse_method
+    from farshot.bench.runner import run_grid
+    from farshot.bench.store import Store
+    from farshot.bench.tasks import FIRST_REPORTING_SEED, check_seed
+    from farshot.console_bench import GridProgress
+    from farshot.data.cache import cached
+    from farshot.data.pools import open_pool
+    from farshot.data.readers import read_descriptions
+    from farshot.model.checkpoint import load_encoder
+
+    chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)
+    wanted = [parse_method(spec) for spec in methods]
+    found = [open_pool(name, root=data_root, paths=read_paths(pool_path)) for name in pools]
+    names = [name for pool in found for name in pool.table.names]
+    words = read_descriptions(descriptions, names) if descriptions else {}
+    with Store(store) as filled:
+        encoder = load_encoder(model, device=device, precision=precision)
+        for i, pool in enumerate(found):
+            with console.progress(f"looking over {pool.name}") as progress:
+                found[i] = cached(pool, cache, progress)
+        grid = Grid(found, shots or [1, 5], wanted, tasks, chosen, ways, queries, template, words)
+        try:
+            with GridProgress() as watcher:
+                run_grid(
+                    grid,
+                    encoder,
+                    filled,
+                    tasks_per_batch=tasks_per_batch,
+                    micro_batch=micro_batch,
+                    watcher=watcher,
+                )
+        except KeyboardInterrupt:
+            console.err.print(
+                f"Stopped. {store} holds all finished tasks; the same command goes on.", markup=False
+            )
+            raise
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A method as written for `farshot bench`.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    store: StorePath,
+    form: Format = "text",
+) -> None:
+    """Compare two methods task by task: paired difference, intervals, tests, calibration."""
+    from farshot.bench.compare import compare as compare_methods
+    from farshot.bench.compare import comparison_block
+    from farshot.bench.render import render
+    from farshot.bench.store import Store
+
+    with Store(store, read_only=True) as filled:
+        found = compare_methods(filled, a, b)
+    blocks = [comparison_block(group, cells, a, b) for group, cells in found.items()]
+    sys.stdout.write(render(blocks, form))
+
+
+def table(
+    store: StorePath,
+    form: Format = "text",
+    published: Annotated[
+        bool, typer.Option("--published", help="Show other people's published numbers beside.")
+    ] = False,
+) -> None:
+    """Print the field's table: methods by pools, one block per number of shots."""
+    from farshot.bench.render import render
+    from farshot.bench.store import Store
+    from farshot.bench.table import table_blocks
+
+    with Store(store, read_only=True) as filled:
+        blocks = table_blocks(filled, with_published=published)
+    sys.stdout.write(render(blocks, form))
+
+
+@store_app.command("list")
+def list_runs(store: Annotated[Path, typer.Argument(help="A store.")]) -> None:
+    """List the runs of a store."""
+    from farshot.bench.export import runs_block
+    from farshot.bench.render import render
+    from farshot.bench.store import Store
+
+    with Store(store, read_only=True) as filled:
+        sys.stdout.write(render([runs_block(filled)], "text"))
+
+
+@store_app.command("export")
+def export_store(
+    store: Annotated[Path, typer.Argument(help="A store.")],
+    out: Annotated[Path, typer.Argument(help="A file that ends in .jsonl or .parquet.")],
+) -> None:
+    """Write every task of every run to JSON lines or Parquet."""
+    from farshot.bench.export import export
+    from farshot.bench.store import Store
+
+    with Store(store, read_only=True) as filled:
+        count = export(filled, out)
+    console.out.print(f"{count} tasks: {out}", markup=False)
+
+
+def read_paths(pairs: Sequence[str] | None) -> dict[str, Path]:
+    """NAME=FOLDER pairs of --pool-path."""
+    paths = {}
+    for pair in pairs or []:
+        name, equals, path = pair.partition("=")
+        if not equals or not name or not path:
+            raise SettingError(f"--pool-path takes NAME=FOLDER, not {pair!r}.")
+        paths[name.lower()] = Path(path)
+    return paths
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    from farshot.cli_data import data_app
+
+    app.command(cls=ManyValues)(bench)
+    app.command()(compare)
+    app.command()(table)
+    app.add_typer(store_app, name="store")
+    app.add_typer(data_app, name="data")

@@ -1,0 +1,125 @@
+"""Looks a pool over before anything is measured on it: layout, counts, classes, traps, and every image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from farshot.data.bscd import PUBLISHED, read_published
+from farshot.data.listing import Finding
+from farshot.data.pool import Pool, pool_of
+from farshot.data.pools import published_pool, suspicions
+from farshot.data.readers import read_table
+from farshot.errors import DataError
+from farshot.images.reading import UnreadableImage, read_image
+
+_THREADS = 4
+_LARGE = 512  # pixels; beyond it, decoding an image costs more than a small model's pass over it
+_MOST_LISTED = 5
+
+
+def check_pool(
+    name: str, path: Path, *, quick: bool = False, progress: Callable[[int, int], None] | None = None
+) -> tuple[Pool | None, list[Finding]]:
+    """The pool, unless it must be refused, and all that was found.
+
+    Args:
+        name: of a published pool, or any name for images of one's own.
+        quick: do not decode every image.
+    """
+    findings: list[Finding] = []
+    pool = None
+    try:
+        if name in PUBLISHED:
+            listing = read_published(name, path)
+            findings += listing.findings
+            if not any(finding.fatal for finding in findings):
+                pool = published_pool(name, listing)
+        else:
+            pool = pool_of(name, read_table(path))
+            findings += suspicions(pool)
+    except DataError as error:
+        return None, [*findings, Finding(str(error), fatal=True)]
+    if pool is not None:
+        findings += _large_images(pool)
+        if not quick:
+            findings += _every_image(pool, progress)
+        if min(pool.sizes) < 20:
+            small = pool.table.classes[pool.sizes.index(min(pool.sizes))]
+            findings.append(
+                Finding(
+                    f"the class {small} has {min(pool.sizes)} images; 5 shots and 15 queries need 20",
+                    f"Use --shots and --queries that add up to at most {min(pool.sizes)}.",
+                )
+            )
+    return (None if any(finding.fatal for finding in findings) else pool), findings
+
+
+def _large_images(pool: Pool) -> list[Finding]:
+    first = pool.table.images[0]
+    if not isinstance(first, str | Path):
+        return []
+    try:
+        with Image.open(first) as image:
+            width, height = image.size
+    except OSError:
+        return []  # reading every image will say so
+    if min(width, height) <= _LARGE:
+        return []
+    return [
+        Finding(
+            f"images are {width}x{height} pixels, slow to decode in every task",
+            f"Run `farshot data prepare {pool.name}` once; the benchmark then reads small ones.",
+        )
+    ]
+
+
+def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> list[Finding]:
+    """Images that cannot be read, and one content under two classes."""
+    table, count = pool.table, len(pool.table)
+    unreadable: list[str] = []
+    classes: dict[str, set[int]] = defaultdict(set)
+    example: dict[str, str] = {}
+    assert table.labels is not None
+
+    def look(row: int) -> tuple[int, str | None, str | None]:
+        try:
+            read_image(table.images[row])
+            return row, table.id(row), None
+        except UnreadableImage as error:
+            return row, None, str(error)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for done, (row, content, fault) in enumerate(threads.map(look, range(count)), start=1):
+            if fault is not None:
+                unreadable.append(fault)
+            if content is not None:
+                classes[content].add(int(table.labels[row]))
+                example[content] = pool.ids[row]
+            if progress:
+                progress(done, count)
+    found = []
+    if unreadable:
+        more = f" and {len(unreadable) - _MOST_LISTED} more" if len(unreadable) > _MOST_LISTED else ""
+        found.append(
+            Finding(
+                f"{len(unreadable)} of {count} images cannot be read: "
+                f"{' '.join(unreadable[:_MOST_LISTED])}{more}",
+                "Fetch these files again.",
+                fatal=True,
+            )
+        )
+    torn = [content for content, labels in classes.items() if len(labels) > 1]
+    if torn:
+        found.append(
+            Finding(
+                f"{len(torn)} pictures stand under several classes, for example {example[torn[0]]}",
+                "Keep each picture under one class, or leave it out.",
+                differs=True,
+            )
+        )
+    return found
