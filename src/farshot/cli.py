@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farshot import console
+from farshot import cli_bench, console
 from farshot.errors import DataError, SettingError
 
 app = typer.Typer(
@@ -21,33 +21,58 @@ app = typer.Typer(
 
 Data = Annotated[
     str,
-    typer.Argument(help="A folder with one subfolder per class; a CSV, Parquet or JSON list; a saved dataset; or hf:NAME[:SPLIT]."),
+    typer.Argument(
+        help="A folder with one subfolder per class; a CSV, Parquet or JSON list; a saved dataset; or hf:NAME[:SPLIT]."
+    ),
 ]
 Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model.")]
-BaseModel = Annotated[str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")]
+BaseModel = Annotated[
+    str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
-SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
+]
 
 
 @app.command()
 def adapt(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the adapted model.")],
-    model: Annotated[str, typer.Option(help="Hub name, checkpoint folder, or mini.")] = "openai/clip-vit-base-patch16",
+    model: Annotated[
+        str, typer.Option(help="Hub name, checkpoint folder, or mini.")
+    ] = "openai/clip-vit-base-patch16",
     method: Annotated[str, typer.Option(help="One of `farshot methods`.")] = "atha",
-    shots: Annotated[int | None, typer.Option(help="Images per class to adapt to; the rest is kept for `evaluate`.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw and of every random number.")] = 0,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the method: name=value. Repeatable.")] = None,
-    class_names: Annotated[
-        Path | None, typer.Option(help="Names for prompts: one per line in the classes' order, or `label: name`, or JSON.")
+    shots: Annotated[
+        int | None, typer.Option(help="Images per class to adapt to; the rest is kept for `evaluate`.", min=1)
     ] = None,
-    descriptions: Annotated[Path | None, typer.Option(help="JSON: class name -> words that take its place in the prompt.")] = None,
-    template: Annotated[str, typer.Option(help="The prompt; {} is where the class name goes.")] = "a photo of a {}.",
-    estimate: Annotated[bool, typer.Option("--estimate", help="Add a cross-validated accuracy from the labelled images.")] = False,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit a temperature, so that probabilities can be believed.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the draw and of every random number.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the method: name=value. Repeatable.")
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names for prompts: one per line in the classes' order, or `label: name`, or JSON."
+        ),
+    ] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(help="JSON: class name -> words that take its place in the prompt.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="The prompt; {} is where the class name goes.")
+    ] = "a photo of a {}.",
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Add a cross-validated accuracy from the labelled images.")
+    ] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit a temperature, so that probabilities can be believed.")
+    ] = False,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
-    micro_batch: Annotated[int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
+    ] = None,
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Adapt a CLIP to labelled images and save the result."""
@@ -83,7 +108,8 @@ def adapt(
     classifier.progress = None
     classifier.save(out)
     console.out.print(
-        f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}", markup=False
+        f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}",
+        markup=False,
     )
     if found:
         console.print_evaluation(found, "Cross-validated on the labelled images")
@@ -93,7 +119,9 @@ def adapt(
 def predict(
     folder: Saved,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one object per image.")] = False,
     model: BaseModel = None,
     device: Device = "auto",
@@ -110,11 +138,17 @@ def predict(
     with console.progress("predicting") as classifier.progress:
         probabilities = classifier.predict_proba(table)
     classes = [str(c) for c in classifier.classes_]
-    rows = [(str(path), classes[int(p.argmax())], p) for path, p in zip(table.images, probabilities, strict=True)]
+    rows = [
+        (str(path), classes[int(p.argmax())], p) for path, p in zip(table.images, probabilities, strict=True)
+    ]
     if as_json:
         console.print_json(
             [
-                {"image": path, "class": name, "probabilities": dict(zip(classes, map(float, p), strict=True))}
+                {
+                    "image": path,
+                    "class": name,
+                    "probabilities": dict(zip(classes, map(float, p), strict=True)),
+                }
                 for path, name, p in rows
             ]
         )
@@ -132,7 +166,9 @@ def evaluate(
     folder: Saved,
     data: Data,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
-    include_support: Annotated[bool, typer.Option("--include-support", help="Count the images it was adapted to as well.")] = False,
+    include_support: Annotated[
+        bool, typer.Option("--include-support", help="Count the images it was adapted to as well.")
+    ] = False,
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -146,7 +182,9 @@ def evaluate(
     with console.progress("predicting") as classifier.progress:
         result, left_out = classifier.evaluate(table, include_support=include_support)
     if as_json:
-        console.print_json({"adapted": str(folder), "data": data, "left_out_support": left_out, **result.to_dict()})
+        console.print_json(
+            {"adapted": str(folder), "data": data, "left_out_support": left_out, **result.to_dict()}
+        )
         return
     if left_out:
         console.out.print(f"{left_out} images that it was adapted to are left out.", markup=False)
@@ -185,8 +223,16 @@ def demo(
     run_demo(out, tasks)
 
 
+cli_bench.register(app)
+
+
 def _about(method: Any) -> dict[str, Any]:
-    return {"kind": method.kind, "doc": method.doc, "reference": method.reference, "settings": method().settings()}
+    return {
+        "kind": method.kind,
+        "doc": method.doc,
+        "reference": method.reference,
+        "settings": method().settings(),
+    }
 
 
 def _read_settings(pairs: list[str]) -> dict[str, str]:
@@ -203,4 +249,4 @@ def _read_settings(pairs: list[str]) -> dict[str, str]:
 
 def main() -> None:
     """Entry point of the `farshot` command."""
-    console.run(lambda: app(standalone_mode=False) and None)
+    console.run(app)
