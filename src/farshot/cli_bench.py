@@ -71,6 +71,10 @@ def bench(
     pool_path: Annotated[
         list[str] | None, typer.Option("--pool-path", help="Where one pool lies: NAME=FOLDER.")
     ] = None,
+    class_names: Annotated[
+        list[str] | None,
+        typer.Option("--class-names", help="Words for prompts of your own images: NAME=FILE."),
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
     ] = None,
@@ -104,7 +108,8 @@ def bench(
 
     chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)
     wanted = [parse_method(spec) for spec in methods]
-    found = [open_pool(name, root=data_root, paths=read_paths(pool_path)) for name in pools]
+    places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
+    found = [open_pool(name, root=data_root, paths=places, class_names=words_of) for name in pools]
     names = [name for pool in found for name in pool.table.names]
     words = read_descriptions(descriptions, names) if descriptions else {}
     with Store(store) as filled:
@@ -190,13 +195,28 @@ def export_store(
     console.out.print(f"{count} tasks: {out}", markup=False)
 
 
-def read_paths(pairs: Sequence[str] | None) -> dict[str, Path]:
-    """NAME=FOLDER pairs of --pool-path."""
+@store_app.command("same")
+def same_results(
+    a: Annotated[Path, typer.Argument(help="A store.")], b: Annotated[Path, typer.Argument(help="Another.")]
+) -> None:
+    """Say whether two stores hold the same numbers, times aside; exit code 1 if not."""
+    from farshot.bench.same import difference
+    from farshot.bench.store import Store
+
+    with Store(a, read_only=True) as first, Store(b, read_only=True) as second:
+        found = difference(first, second)
+    console.out.print(f"{'The same' if found.same else 'Different'}: {found}", markup=False)
+    if not found.same:
+        raise typer.Exit(1)
+
+
+def read_paths(flag: str, pairs: Sequence[str] | None) -> dict[str, Path]:
+    """The NAME=PATH pairs of an option."""
     paths = {}
     for pair in pairs or []:
         name, equals, path = pair.partition("=")
         if not equals or not name or not path:
-            raise SettingError(f"--pool-path takes NAME=FOLDER, not {pair!r}.")
+            raise SettingError(f"{flag} takes NAME=PATH, not {pair!r}.")
         paths[name.lower()] = Path(path)
     return paths
 

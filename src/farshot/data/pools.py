@@ -19,7 +19,8 @@ from farshot.data.pool import Pool, pool_of
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.world import WORLDS, class_names, generate
+from farshot.world import WORLDS, generate
+from farshot.world import class_names as world_classes
 
 MINI = tuple(world for world in WORLDS if world.startswith("mini-"))
 MINI_IMAGES_PER_CLASS = 100
@@ -30,7 +31,12 @@ _SHORT_NAMES = {"MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC", "AK", "SCC"}
 
 
 def open_pool(
-    name: str, *, root: Path | None = None, paths: Mapping[str, Path] | None = None, images: int | None = None
+    name: str,
+    *,
+    root: Path | None = None,
+    paths: Mapping[str, Path] | None = None,
+    class_names: Mapping[str, Path] | None = None,
+    images: int | None = None,
 ) -> Pool:
     """The pool of this name.
 
@@ -38,6 +44,7 @@ def open_pool(
         name: of a published pool or a mini world, or NAME=PATH, or a path.
         root: folder that holds the published pools in subfolders; by default $FARSHOT_DATA.
         paths: name -> folder, where a pool does not lie below root.
+        class_names: name -> file with the words for prompts, for images of one's own.
         images: images per class of a mini world.
 
     Raises:
@@ -48,7 +55,7 @@ def open_pool(
         return _mini_pool(name, images or MINI_IMAGES_PER_CLASS)
     if name in PUBLISHED:
         return published_pool(name, read_published(name, place))
-    pool = pool_of(name, read_table(place))
+    pool = pool_of(name, read_table(place, class_names=(class_names or {}).get(name.lower())))
     for finding in suspicions(pool):
         if finding.fatal:
             raise DataError(f"{name}: {finding.what}. {finding.mend}")
@@ -146,7 +153,7 @@ def _below_root(name: str, root: Path | None) -> Path:
 
 def _mini_pool(world: str, per_class: int) -> Pool:
     """The first test images of every class of a mini world."""
-    names = class_names(world)
+    names = world_classes(world)
     chosen: list[tuple[int, int]] = []  # (class, index)
     pixels = {}
     counts = np.zeros(len(names), dtype=np.int64)
