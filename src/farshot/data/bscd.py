@@ -113,7 +113,7 @@ def read_isic(path: Path) -> Listing:
     frame = _read_csv(table, ["image", *ISIC])
     found = Listing(path, dict(ISIC))
     hot = frame[list(ISIC)].astype(float) == 1.0
-    wrong = frame["image"][hot.sum(1) != 1]
+    wrong = frame["image"][hot.sum(axis=1) != 1]
     if len(wrong):
         found.findings.append(
             Finding(
