@@ -1,0 +1,226 @@
+"""Comparisons are scipy's numbers; tables say what stands beside what, and whose numbers they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from farshot.bench.compare import compare, comparison_block
+from farshot.bench.records import Episode, Result, Run
+from farshot.bench.render import Block, number, render, signed
+from farshot.bench.results import read_groups
+from farshot.bench.store import Store
+from farshot.bench.table import table_blocks
+from farshot.bench.tasks import Shape
+from farshot.errors import DataError, SettingError
+from farshot.methods import create
+
+POOLS = ("eurosat", "isic", "chestx", "cropdiseases")
+
+
+def run_of(spec: str, pool: str = "isic", shots: int = 1, **more) -> Run:
+    name, _, settings = spec.partition("[")
+    method = create(name, dict(pair.split("=") for pair in settings.rstrip("]").split(",") if pair))
+    values = {
+        "method": name,
+        "revision": method.revision,
+        "settings": method.settings(),
+        "precision": "float32",
+        "model_fingerprint": "0123456789",
+        "pool": pool,
+        "pool_fingerprint": f"images of {pool}",
+        "class_names": ("a", "b"),
+        "template": "a photo of a {}.",
+        "shape": Shape(2, shots, 10),
+        "label": spec,
+        "kind": method.kind,
+        "model": "a/clip",
+    }
+    return Run(**(values | more))
+
+
+def fill(store: Store, run: Run, accuracy: np.ndarray, seed: int = 1) -> None:
+    """Tasks of 20 queries with these shares right, all at confidence 0.8."""
+    labels = np.repeat([0, 1], 10).astype(np.uint8)
+    results, episodes = [], []
+    for i, share in enumerate(accuracy):
+        predictions = labels.copy()
+        wrong = 20 - round(20 * float(share))
+        predictions[:wrong] = 1 - predictions[:wrong]
+        probabilities = np.where(np.arange(2) == predictions[:, None], 0.8, 0.2).astype(np.float16)
+        mean = float((predictions == labels).mean())
+        results.append(Result(i, predictions, probabilities, mean, None, 1.0, 1, 1, "cpu"))
+        episodes.append(Episode(seed, i, ("a", "b"), ("a", "b"), tuple(map(str, range(20))), labels))
+    store.record(store.run_id(run), seed, results, episodes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "r.db")
+
+
+def shares(key: int, tasks: int = 40, mean: float = 0.6) -> np.ndarray:
+    return np.random.default_rng(key).binomial(20, mean, tasks) / 20
+
+
+def test_a_comparison_is_what_scipy_says(store: Store) -> None:
+    a = {pool: shares(i, mean=0.65) for i, pool in enumerate(POOLS)}
+    b = {pool: shares(10 + i) for i, pool in enumerate(POOLS)}
+    for pool in POOLS:
+        fill(store, run_of("atha", pool), a[pool])
+        fill(store, run_of("prompt-lora", pool), b[pool][:35])  # five tasks are not common
+    ((group, cells),) = compare(store, "atha", "prompt-lora").items()
+    assert [cell.pool for cell in cells] == ["isic", "eurosat", "cropdiseases", "chestx"]
+    p_values = []
+    for cell in cells:
+        x, y = a[cell.pool][:35], b[cell.pool][:35]
+        test = stats.ttest_rel(x, y)
+        low, high = test.confidence_interval(0.95)
+        found = cell.difference
+        assert found.n == 35
+        assert (found.mean, found.low, found.high) == pytest.approx(((x - y).mean(), low, high))
+        assert found.t_p == pytest.approx(test.pvalue)
+        wins, losses = int((x > y).sum()), int((x < y).sum())
+        assert found.sign_p == pytest.approx(stats.binomtest(wins, wins + losses).pvalue)
+        p_values.append(test.pvalue)
+        boot = stats.bootstrap((x - y,), np.mean, method="percentile", rng=np.random.default_rng(1))
+        assert found.bootstrap_low == pytest.approx(boot.confidence_interval.low, abs=0.005)
+        # at confidence 0.8, calibration is the gap to the accuracy, and the likelihood follows from it
+        right = x.mean()
+        assert cell.a_calibration.error == pytest.approx(abs(0.8 - right), abs=1e-3)
+        assert cell.a_calibration.nll == pytest.approx(
+            -right * np.log(0.8) - (1 - right) * np.log(0.2), abs=1e-3
+        )
+    order = np.argsort(p_values)
+    corrected = np.minimum(1, np.maximum.accumulate(np.array(p_values)[order] * np.arange(4, 0, -1)))
+    assert [cells[i].t_holm for i in order] == pytest.approx(corrected.tolist())
+    words = render([comparison_block(group, cells, "atha", "prompt-lora")], "text")
+    assert "tasks for 0.5" in words and "Over all 4 cells" in words
+
+
+def test_what_cannot_be_compared_is_refused(store: Store) -> None:
+    fill(store, run_of("atha"), shares(0))
+    with pytest.raises(SettingError, match="no results of prompt-lora; it has: atha"):
+        compare(store, "atha", "prompt-lora")
+    fill(store, run_of("prompt-lora", class_names=("A", "B")), shares(1))
+    with pytest.raises(SettingError, match="no two tasks that both"):
+        compare(store, "atha", "prompt-lora")
+    fill(store, run_of("prompt-lora"), shares(1), seed=1000)
+    with pytest.raises(SettingError, match="no two tasks that both"):
+        compare(store, "atha", "prompt-lora")
+    with pytest.raises(SettingError, match="same method"):
+        compare(store, "atha", "atha[rho=0.1]")
+
+
+def test_different_models_and_seeds_never_share_a_table(store: Store) -> None:
+    fill(store, run_of("atha"), shares(0))
+    fill(store, run_of("zero-shot"), shares(1))
+    fill(store, run_of("zero-shot", model_fingerprint="9876543210"), shares(2))
+    fill(store, run_of("zero-shot", precision="bf16"), shares(2))
+    fill(store, run_of("zero-shot"), shares(3), seed=1000)
+    groups = read_groups(store)
+    assert sorted(len(entries) for entries in groups.values()) == [1, 1, 1, 2]
+    assert len(table_blocks(store)) == 4
+    assert len({block.title for block in table_blocks(store)}) == 4
+
+
+def test_a_table_has_the_papers_layout(store: Store) -> None:
+    with pytest.raises(DataError, match="no results yet"):
+        table_blocks(store)
+    for shots in (1, 5):
+        for i, pool in enumerate(POOLS):
+            fill(store, run_of("atha", pool, shots), shares(i))
+            fill(store, run_of("zero-shot", pool, shots), shares(i + 10, tasks=30 if i == 3 else 40))
+    one, five = table_blocks(store, with_published=True)
+    assert one.title.startswith("1 shot: a/clip") and five.title.startswith("5 shots")
+    assert list(one.header) == ["method", "isic", "eurosat", "cropdiseases", "chestx", "average"]
+    (measured, rows), (others, published) = one.sections
+    assert measured == "Measured" and others == "Published by others (not measured here)"
+    assert rows[0][0] == "atha"
+    mean = 100 * shares(1).mean()  # isic
+    assert rows[0][1].startswith(f"{mean:.2f} +- ")
+    assert rows[1][3].endswith("‡") and any("fewer tasks" in note for note in one.notes)
+    expected = np.mean([100 * shares(i).mean() for i in range(4)])
+    assert rows[0][5].startswith(f"{expected:.2f} +- ")
+    assert next(r for r in published if r[0] == "StepSPT")[1:] == [
+        "32.97",
+        "70.01",
+        "84.84",
+        "22.84",
+        "52.68",
+    ]
+    assert "StepSPT" not in [row[0] for row in five.sections[1][1]]
+    assert any("not measured here" in note for note in one.notes)
+
+
+def test_transductive_methods_stand_in_a_section_of_their_own(store: Store) -> None:
+    fill(store, run_of("zero-shot"), shares(0))
+    fill(store, run_of("zero-shot[scale=3]", kind="transductive"), shares(1))
+    (block,) = table_blocks(store)
+    assert [heading for heading, _ in block.sections] == [
+        "Measured",
+        "Transductive: sees all queries of a task together",
+    ]
+
+
+def test_reported_settings_without_development_are_marked(store: Store) -> None:
+    fill(store, run_of("atha[rho=0.2]"), shares(0), seed=1000)
+    fill(store, run_of("atha"), shares(0), seed=1000)
+    rows = {row[0]: row[1] for _, section in table_blocks(store)[0].sections for row in section}
+    assert rows["atha[rho=0.2]"].endswith("†") and not rows["atha"].endswith("†")
+    fill(store, run_of("atha[rho=0.2]"), shares(0), seed=7)  # too late: the reporting tasks were seen
+    assert any("†" in render([block], "text") for block in table_blocks(store))
+    fill(store, run_of("atha[rho=0.3]", shots=5), shares(0), seed=7)
+    fill(store, run_of("atha[rho=0.3]"), shares(0), seed=1000)
+    block = next(block for block in table_blocks(store) if "reporting" in block.title)
+    rows = {row[0]: row[1] for _, section in block.sections for row in section}
+    assert not rows["atha[rho=0.3]"].endswith("†")
+
+
+def test_pools_that_are_not_the_published_ones_are_marked(store: Store) -> None:
+    fill(store, run_of("atha", notes=("toy",)), shares(0))
+    fill(store, run_of("atha", pool_fingerprint="another copy"), shares(1))
+    (block,) = table_blocks(store)
+    assert list(block.header) == ["method", "isic", "isic (2)", "average"]
+    assert block.sections[0][1][0][1].endswith("*")
+    assert not block.sections[0][1][0][2].endswith("*")
+
+
+def test_older_settings_of_one_name_are_another_row(store: Store) -> None:
+    old = run_of("atha")
+    fill(store, replace(old, settings=old.settings | {"steps": 50}), shares(0))
+    fill(store, old, shares(1))
+    (block,) = table_blocks(store)
+    assert [row[0] for row in block.sections[0][1]] == ["atha", "atha, settings 2"]
+
+
+def test_every_format_holds_the_same_cells() -> None:
+    block = Block("T", ["m", "a_b"], [("One & two", [["x|y[z=1]", "1.00 +- 0.10†"]])], ["note"])
+    assert render([block], "text").splitlines()[3:] == [
+        "",
+        "One & two",
+        "x|y[z=1]  1.00 +- 0.10†",
+        "",
+        "note",
+    ]
+    assert r"| x\|y[z=1] | 1.00 +- 0.10† |" in render([block], "markdown")
+    latex = render([block], "latex")
+    assert r"a\_b" in latex and r"1.00 $\pm$ 0.10$^\dagger$ \\" in latex and r"One \& two" in latex
+    lines = [line for line in render([block], "csv").splitlines() if not line.startswith("#")]
+    assert list(csv.reader(io.StringIO("\n".join(lines)))) == [
+        ["section", "m", "a_b"],
+        ["One & two", "x|y[z=1]", "1.00 +- 0.10†"],
+    ]
+    with pytest.raises(SettingError, match="text, markdown, latex, csv"):
+        render([block], "html")
+
+
+def test_numbers_in_words() -> None:
+    assert [number(x) for x in (1.005, float("nan"), float("inf"))] == ["1.00", "-", "inf"]
+    assert [signed(x) for x in (1.0, -1.0, 0.0, float("nan"))] == ["+1.00", "-1.00", "+0.00", "-"]
