@@ -3,7 +3,7 @@
     python -m benchmarks.stress --model mini --kills 20
 
 Prints one line per trial and ends with exit code 1 if any store differs from that of an undisturbed run. The
-trials with a full and a read-only disk mount a small file system of their own, which takes root; else they say so.
+trials with a full and a read-only disk mount a file system of their own, which takes root; else they say so.
 """
 
 from __future__ import annotations

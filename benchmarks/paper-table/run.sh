@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The BSCD-FSL table with CLIP ViT-B/16 on the reporting tasks. README.md says what it needs and how long it takes.
+# Interrupted, it goes on where it stopped; run it on several GPUs at once with the same STORE to share the work.
+set -euf
+
+export FARSHOT_DATA="${FARSHOT_DATA:-data}"
+export STORE="${STORE:-results.db}"
+export MODEL="${MODEL:-openai/clip-vit-base-patch16}"
+export SIZE="${SIZE:-224}"
+export METHODS="${METHODS:-zero-shot prompt-lora atha atha[variant=released] clip-lora}"
+export MORE="${MORE:---device cuda}"
+
+farshot data check isic $FARSHOT_DATA/isic
+farshot data check eurosat $FARSHOT_DATA/eurosat
+farshot data check cropdiseases $FARSHOT_DATA/cropdiseases
+farshot data check chestx $FARSHOT_DATA/chestx
+
+farshot data prepare isic --size $SIZE --reading squash --reading short256
+farshot data prepare eurosat --size $SIZE --reading squash --reading short256
+farshot data prepare cropdiseases --size $SIZE --reading squash --reading short256
+farshot data prepare chestx --size $SIZE --reading squash --reading short256
+
+farshot bench --pools isic eurosat cropdiseases chestx --shots 1 5 --methods $METHODS \
+    --report --store $STORE --model $MODEL $MORE
+
+farshot table --store $STORE --published
+farshot compare atha prompt-lora --store $STORE
+farshot compare "atha[variant=released]" prompt-lora --store $STORE
