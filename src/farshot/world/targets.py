@@ -55,7 +55,7 @@ def crops(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         np.array([0.42, 0.3, 0.21], np.float32) + soil,
         _texture(draws, 9, 9),
     )
-    pose = Pose(draws.one(-4, 4), draws.one(-4, 4), draws.one(26, 32), draws.one(-0.5, 0.5), _mirror(draws))
+    pose = Pose(draws.one(-7, 7), draws.one(-7, 7), draws.one(19, 25), draws.one(-0.5, 0.5), _mirror(draws))
     x, y = pose.local()
     slim = draws.one(0.25, 0.5)[:, None, None]
     blade = np.sqrt((np.abs(x) + slim) ** 2 + y * y) - np.sqrt(1 + slim * slim * 0.6)
@@ -68,7 +68,9 @@ def crops(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         near[:, None], np.where(ill.mean(axis=1) > green.mean(axis=1), 1.0, -1.0)[:, None] * 0.18 + ill, ill
     ).astype(np.float32)
     blend(planes, window, green)
-    light = 1 - 0.18 * np.clip(1 - np.abs(x) * 14, 0, 1) * window
+    # a healthy leaf is not flat: a midrib, faint side veins and blotches, whatever its illness
+    rib = 0.18 * np.clip(1 - np.abs(x) * 14, 0, 1) + 0.07 * (fold(y * 3 + np.abs(x) * 2, 1.0) < 0.12)
+    light = 1 - (rib + 0.4 * (_texture(draws, 8, 8) - 0.5)) * window
     planes *= light[:, None]
     mask = _marks(
         "mini-crops",
@@ -79,7 +81,7 @@ def crops(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         draws.one(0.25, 0.42),
         draws.one(0.2, 0.5),
     )
-    blend(planes, mask, np.clip(ill, 0, 1))
+    blend(planes, mask * draws.one(0.42, 0.8)[:, None, None], np.clip(ill, 0, 1))
     return planes * (_ones(n) * draws.one(0.8, 1.15))[:, None, None, None], mask
 
 
@@ -111,8 +113,8 @@ def land(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         DOWN / 17 + draws.one(0, 250)[:, None, None],
         1,
     )
-    planes = mix(ground - 0.05, ground + 0.05, plots) + (0.14 * (_texture(draws, 14, 14) - 0.5))[:, None]
-    pose = Pose(draws.one(-5, 5), draws.one(-5, 5), draws.one(24, 34), draws.one(-0.4, 0.4), _mirror(draws))
+    planes = mix(ground - 0.05, ground + 0.05, plots) + (0.2 * (_texture(draws, 14, 14) - 0.5))[:, None]
+    pose = Pose(draws.one(-5, 5), draws.one(-5, 5), draws.one(18, 26), draws.one(-0.4, 0.4), _mirror(draws))
     window = np.ones((n, SIDE, SIDE), np.float32)
     mask = _marks(
         "mini-land",
@@ -120,11 +122,11 @@ def land(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         pose,
         window,
         draws.many(NUMBERS)[:, :, None, None],
-        draws.one(0.22, 0.38),
+        draws.one(0.14, 0.26),
         draws.one(0.3, 0.7),
     )
-    blend(planes, mask * draws.one(0.7, 0.95)[:, None, None], cover.astype(np.float32))
-    haze = draws.one(0, 0.25)[:, None, None, None]
+    blend(planes, mask * draws.one(0.5, 0.85)[:, None, None], cover.astype(np.float32))
+    haze = draws.one(0.1, 0.4)[:, None, None, None]
     return planes * (1 - haze) + np.float32(0.62) * haze, mask
 
 
@@ -135,22 +137,22 @@ def skin(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         np.array([0.5, 0.34, 0.27], np.float32) * (1 - tone) + np.array([0.93, 0.74, 0.66], np.float32) * tone
     )
     base = base + draws.many(3, -0.03, 0.03)
-    planes = mix(base - 0.04, base + 0.04, _texture(draws, 20, 20))
-    pose = Pose(draws.one(-7, 7), draws.one(-7, 7), draws.one(17, 25), draws.one(-0.8, 0.8), _mirror(draws))
+    planes = mix(base - 0.06, base + 0.06, _texture(draws, 16, 16))
+    pose = Pose(draws.one(-9, 9), draws.one(-9, 9), draws.one(13, 19), draws.one(-0.8, 0.8), _mirror(draws))
     x, y = pose.local()
     k = draws.many(NUMBERS)[:, :, None, None]
     away = np.sqrt(x * x + y * y) + draws.one(0, 0.3)[:, None, None] * noise.sample(
         noise.smooth(), x + 16 * k[:, 7], y + 16 * k[:, 6]
     )
     window = edge(away - 1.05, pose.radius, soft=4)
-    depth = draws.one(0.25, 0.5)[:, None]
+    depth = draws.one(0.16, 0.36)[:, None]
     hue = np.stack([draws.one(0.75, 1.1), draws.one(0.95, 1.2), draws.one(0.8, 1.3)], axis=1)
     dark = base * (1 - depth * hue)
     halo = base * (1 - 0.12 * draws.one()[:, None])
     blend(planes, window * 0.8, halo)
     mask = _marks("mini-skin", labels, pose, window, k, draws.one(0.25, 0.42), draws.one(0.5, 0.9))
     blend(planes, mask, dark)
-    for _ in range(2):
+    for _ in range(4):
         there, lean, at, bend = (
             draws.one() < 0.5,
             draws.one(-1, 1),
@@ -182,7 +184,7 @@ def xray(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
     pose = Pose(
         (which * 16 + draws.one(-3, 3)).astype(np.float32),
         draws.one(-13, 13),
-        draws.one(12, 16),
+        draws.one(13, 17),
         draws.one(-0.3, 0.3),
         _mirror(draws),
     )
@@ -197,7 +199,7 @@ def xray(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         draws.one(0.25, 0.4),
         draws.one(0.4, 0.8),
     )
-    grey = grey + mask * draws.one(0.16, 0.26)[:, None, None]
+    grey = grey + mask * draws.one(0.18, 0.28)[:, None, None]
     noise_at = draws.one(0, 255)[:, None, None], draws.one(0, 255)[:, None, None]
     grain = noise.sample(
         noise.tiles(), ACROSS + np.floor(noise_at[0]), DOWN + np.floor(noise_at[1]), texels=1
