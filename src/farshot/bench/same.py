@@ -47,8 +47,8 @@ class Difference:
     def __str__(self) -> str:
         return (
             f"{self.tasks} tasks in both, {self.only_a} only in the first, {self.only_b} only in the second, "
-            f"{self.other_images} with other images; {100 * self.labels:.3f} % of {self.queries} queries have "
-            f"the same label and {100 * self.close:.3f} % probabilities within {CLOSE}; "
+            f"{self.other_images} with other images; {100 * self.labels:.3f} % of {self.queries} queries "
+            f"have the same label and {100 * self.close:.3f} % probabilities within {CLOSE}; "
             f"the largest gap is {self.largest:.1e}"
         )
 

@@ -58,7 +58,7 @@ def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = No
     table = pool.table
     ids = {row: entry.hash for row, entry in enumerate(entries)}
     pixels = PixelCache(folder, shapes)
-    read_through = CachedTable(table.images, table.labels, table.classes, table.names, ids, pixels)
+    read_through = CachedTable(table.images, table.labels, table.classes, table.names, _ids=ids, cache=pixels)
     return replace(pool, table=read_through)
 
 
