@@ -112,6 +112,9 @@ def bench(
     found = [open_pool(name, root=data_root, paths=places, class_names=words_of) for name in pools]
     names = [name for pool in found for name in pool.table.names]
     words = read_descriptions(descriptions, names) if descriptions else {}
+    for pool in found:
+        for note in pool.notes:
+            console.err.print(f"Note: {pool.name}: {note}; its numbers are marked.", markup=False)
     with Store(store) as filled:
         encoder = load_encoder(model, device=device, precision=precision)
         for i, pool in enumerate(found):

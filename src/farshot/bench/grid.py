@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from farshot.bench.records import Run
-from farshot.bench.tasks import Shape
+from farshot.bench.tasks import Shape, draw_ranks
 from farshot.data.pool import Pool
-from farshot.errors import SettingError
+from farshot.errors import DataError, SettingError
 from farshot.methods import Method, create
 from farshot.model.checkpoint import PRECISIONS
 from farshot.model.encoder import DualEncoder
@@ -80,6 +80,18 @@ class Grid:
             for shots in self.shots
             for method in self.methods
         ]
+
+    def check(self) -> None:
+        """Refuses pools too small for these tasks before any work is done.
+
+        Raises:
+            DataError: too few classes or images; names the pool.
+        """
+        for cell in self.cells:
+            try:
+                draw_ranks(cell.pool.sizes, cell.shape, self.seed, 0)
+            except DataError as error:
+                raise DataError(f"The pool {cell.pool.name}: {error}") from error
 
     def run(self, cell: Cell, encoder: DualEncoder) -> Run:
         """The run that holds a cell's results."""

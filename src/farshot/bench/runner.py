@@ -65,6 +65,7 @@ def run_grid(
     Raises:
         FarshotError: from a method or the store; what is stored stays.
     """
+    grid.check()
     runs = {cell: store.run_id(grid.run(cell, encoder)) for cell in grid.cells}
     if watcher:
         watcher.begin(*_work(grid, store, runs))
