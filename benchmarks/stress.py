@@ -61,8 +61,8 @@ class Stress:
         rows = []
         for _ in range(times):
             child = self.start(store)
-            # up to half of the whole grid each time, beginning before the process has opened the store
-            time.sleep(self.random.uniform(0, seconds / 2))
+            # some before the process has opened the store, most in the middle of its work
+            time.sleep(self.random.uniform(0, seconds / 3))
             child.send_signal(signal.SIGKILL)
             child.communicate()
             rows.append(self._rows(store))
@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--tasks", type=int, default=60, help="per cell; twelve cells")
+    parser.add_argument("--tasks", type=int, default=100, help="per cell; twelve cells")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
