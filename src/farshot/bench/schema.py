@@ -108,7 +108,7 @@ def _sentence(path: Path, trouble: str) -> str:
     safe = "what was stored before is safe"
     if "full" in trouble or "disk I/O" in trouble:
         return f"The store {path} cannot grow: {trouble}; {safe}. Free space and run the same command again."
-    if "readonly" in trouble:
+    if "readonly" in trouble or ("unable to open" in trouble and path.exists()):
         return f"The store {path} is read-only; {safe}. Make it and its folder writable, or choose another."
     if "unable to open" in trouble:
         return f"The store {path} cannot be opened; check that its folder exists and may be written."
