@@ -49,7 +49,7 @@ def test_pools_are_found_under_several_names(tmp_path: Path) -> None:
     assert open_pool("eurosat", paths={"eurosat": tmp_path / "EuroSAT" / "2750"}).ids[0].startswith("Annual")
     assert open_pool(str(folder_pool(tmp_path / "own"))).name == "own"
     assert open_pool(f"mine={tmp_path / 'own'}").name == "mine"
-    for name, trouble in (("nothing", "NAME=PATH"), ("isic", "put ISIC there")):
+    for name, trouble in (("nothing", "NAME=PATH"), ("isic", "put ISIC there"), ("a/b=c", "letters")):
         with pytest.raises(DataError, match=trouble):
             open_pool(name, root=tmp_path)
 

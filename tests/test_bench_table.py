@@ -14,7 +14,7 @@ from scipy import stats
 from farshot.bench.compare import compare, comparison_block
 from farshot.bench.records import Episode, Result, Run
 from farshot.bench.render import Block, number, render, signed
-from farshot.bench.results import read_groups
+from farshot.bench.results import calibration, read_groups
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.bench.tasks import Shape
@@ -102,6 +102,17 @@ def test_a_comparison_is_what_scipy_says(store: Store) -> None:
     assert [cells[i].t_holm for i in order] == pytest.approx(corrected.tolist())
     words = render([comparison_block(group, cells, "atha", "prompt-lora")], "text")
     assert "tasks for 0.5" in words and "Over all 4 cells" in words
+
+
+def test_a_probability_of_zero_does_not_make_the_loss_infinite(store: Store) -> None:
+    run = store.run_id(run_of("atha"))
+    sure = np.array([[1.0, 0.0]] * 2, np.float16)
+    result = Result(0, np.zeros(2, np.uint8), sure, 0.5, None, 1.0, 1, 1, "cpu")
+    labels = np.array([0, 1], np.uint8)
+    store.record(run, 1, [result], [Episode(1, 0, ("a", "b"), ("a", "b"), ("c", "d"), labels)])
+    found = calibration(store, run, [(1, 0)])
+    assert found.nll == pytest.approx(-np.log(2.0**-24) / 2, rel=1e-3)
+    assert found.error == pytest.approx(0.5)
 
 
 def test_what_cannot_be_compared_is_refused(store: Store) -> None:

@@ -126,8 +126,12 @@ def read_groups(store: Store) -> dict[Group, list[Entry]]:
 
 
 def calibration(store: Store, number: int, keys: Sequence[tuple[int, int]]) -> Calibration:
-    """Over all query images of these tasks of a run."""
+    """Over all query images of these tasks of a run.
+
+    What half precision stores as 0 counts as its smallest number, 6e-8, which bounds the loss of an image by 16.6.
+    """
     probabilities, labels = store.predictions(number, keys)
+    probabilities = np.maximum(probabilities, np.finfo(np.float16).smallest_subnormal)
     true = labels.astype(np.int64)
     return Calibration(
         expected_calibration_error(probabilities, true), negative_log_likelihood(probabilities, true)

@@ -8,6 +8,7 @@ open_pool("steel=photos/steel")             a folder per class, a CSV, ...: what
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ MINI = tuple(world for world in WORLDS if world.startswith("mini-"))
 MINI_IMAGES_PER_CLASS = 100
 _WORLD_REVISION = "world 1"  # raised when the generator draws other images
 _CHUNK = 256
+_NAME = re.compile(r"[\w.-]+")
 
 _SHORT_NAMES = {"MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC", "AK", "SCC"}
 
@@ -72,6 +74,8 @@ def find_pool(
     """
     name, equals, path = spec.partition("=")
     if equals:
+        if not _NAME.fullmatch(name):
+            raise DataError(f"A pool's name has letters, digits, '.', '-' and '_' only, not {name!r}.")
         return name, Path(path).expanduser()
     if paths and name in paths:
         return name, paths[name].expanduser()
