@@ -128,7 +128,7 @@ def read_groups(store: Store) -> dict[Group, list[Entry]]:
 def calibration(store: Store, number: int, keys: Sequence[tuple[int, int]]) -> Calibration:
     """Over all query images of these tasks of a run.
 
-    What half precision stores as 0 counts as its smallest number, 6e-8, which bounds the loss of an image by 16.6.
+    What half precision stores as 0 counts as its smallest number, 6e-8: an image's loss is at most 16.6 nats.
     """
     probabilities, labels = store.predictions(number, keys)
     probabilities = np.maximum(probabilities, np.finfo(np.float16).smallest_subnormal)
