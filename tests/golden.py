@@ -14,7 +14,7 @@ START, END = 49_406, 49_407
 
 def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """A weight in OpenAI's naming."""
-    a = np.random.RandomState(crc32(name.encode()) & 0x7FFFFFFF).standard_normal(shape).astype(np.float32)  # noqa: NPY002
+    a = np.random.RandomState(crc32(name.encode()) & 0x7FFFFFFF).standard_normal(shape).astype(np.float32)
     if name.endswith("bias"):
         return torch.from_numpy(0.02 * a)
     if "ln_" in name:
@@ -29,9 +29,15 @@ def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 def clip() -> CLIPModel:
     """The CLIPModel with those weights."""
-    tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 12, "num_attention_heads": 2}
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 2,
+    }
     config = CLIPConfig(
-        text_config=tower | {"vocab_size": VOCABULARY, "bos_token_id": START, "eos_token_id": END, "pad_token_id": END},
+        text_config=tower
+        | {"vocab_size": VOCABULARY, "bos_token_id": START, "eos_token_id": END, "pad_token_id": END},
         vision_config=tower | {"image_size": 96, "patch_size": 16},
         projection_dim=JOINT,
     )
@@ -39,7 +45,9 @@ def clip() -> CLIPModel:
     weights = {
         "vision_model.embeddings.class_embedding": tensor("visual.class_embedding", (WIDTH,)),
         "vision_model.embeddings.patch_embedding.weight": tensor("visual.conv1.weight", (WIDTH, 3, 16, 16)),
-        "vision_model.embeddings.position_embedding.weight": tensor("visual.positional_embedding", (37, WIDTH)),
+        "vision_model.embeddings.position_embedding.weight": tensor(
+            "visual.positional_embedding", (37, WIDTH)
+        ),
         "visual_projection.weight": tensor("visual.proj", (WIDTH, JOINT)).T.contiguous(),
         "text_model.embeddings.token_embedding.weight": tensor("token_embedding.weight", (VOCABULARY, WIDTH)),
         "text_model.embeddings.position_embedding.weight": tensor("positional_embedding", (77, WIDTH)),
@@ -63,7 +71,9 @@ def _block(ours: str, theirs: str) -> dict[str, torch.Tensor]:
     for kind, rows in (("weight", (3 * WIDTH, WIDTH)), ("bias", (3 * WIDTH,))):
         for name, part in zip("qkv", tensor(f"{theirs}.attn.in_proj_{kind}", rows).chunk(3), strict=True):
             out[f"{ours}.self_attn.{name}_proj.{kind}"] = part
-        out[f"{ours}.self_attn.out_proj.{kind}"] = tensor(f"{theirs}.attn.out_proj.{kind}", (WIDTH, WIDTH) if kind == "weight" else (WIDTH,))
+        out[f"{ours}.self_attn.out_proj.{kind}"] = tensor(
+            f"{theirs}.attn.out_proj.{kind}", (WIDTH, WIDTH) if kind == "weight" else (WIDTH,)
+        )
         for name, mlp, wide in (("fc1", "c_fc", (4 * WIDTH, WIDTH)), ("fc2", "c_proj", (WIDTH, 4 * WIDTH))):
             shape = wide if kind == "weight" else wide[:1]
             out[f"{ours}.mlp.{name}.{kind}"] = tensor(f"{theirs}.mlp.{mlp}.{kind}", shape)
@@ -76,13 +86,13 @@ def lora_down(tower: str, block: int, projection: str) -> torch.Tensor:
     """The initial A of one LoRA, (8, 128)."""
     encoder = {"vision": "image_encoder", "text": "text_encoder"}[tower]
     name = f"{encoder}.transformer.resblocks.{block}.attn.{projection}_proj.w_lora_A"
-    state = np.random.RandomState(crc32(name.encode()) & 0x7FFFFFFF)  # noqa: NPY002
+    state = np.random.RandomState(crc32(name.encode()) & 0x7FFFFFFF)
     return torch.from_numpy((state.uniform(-1, 1, (8, WIDTH)) / np.sqrt(WIDTH)).astype(np.float32))
 
 
 def images() -> tuple[torch.Tensor, torch.Tensor]:
     """Support (10, 3, 96, 96) and query (15, 3, 96, 96), class by class, normalised already."""
-    r = np.random.RandomState(7)  # noqa: NPY002
+    r = np.random.RandomState(7)
     prototypes = r.standard_normal((5, 3, 96, 96))
 
     def draw(count: int) -> torch.Tensor:

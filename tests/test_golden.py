@@ -1,4 +1,5 @@
-"""Our `released` variant against the numbers of the released arithmetic: twelve training steps, to its tolerances."""
+"""Our `released` variant against the numbers of the released arithmetic: twelve training steps, to its
+tolerances."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ class FixedImages:
     def __init__(self, pixels: torch.Tensor, tasks: int) -> None:
         labels = torch.arange(5).repeat_interleave(2).expand(tasks, -1)
         each = torch.arange(10).expand(tasks, -1)
-        self.step = StepImages(pixels.expand(tasks, -1, -1, -1, -1), labels, torch.full((tasks, 10), 0.1), each, each)
+        self.step = StepImages(
+            pixels.expand(tasks, -1, -1, -1, -1), labels, torch.full((tasks, 10), 0.1), each, each
+        )
 
     def at(self, step: int) -> StepImages:
         return self.step
@@ -51,7 +54,9 @@ class FixedImages:
 @pytest.mark.parametrize(("tasks", "micro_batch"), [(1, None), (2, 8)])
 def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | None) -> None:
     expected = np.load(Path(__file__).parent / "fixtures" / "released_r03_02.npz")
-    encoder = DualEncoder(golden.clip(), GoldenTokeniser(expected["ids"]), source="golden", mean=CLIP_MEAN, std=CLIP_STD)
+    encoder = DualEncoder(
+        golden.clip(), GoldenTokeniser(expected["ids"]), source="golden", mean=CLIP_MEAN, std=CLIP_STD
+    )
     support, query = golden.images()
     none = np.zeros(0, dtype=np.int64)
     task = Task(empty_table(), tuple(expected["names"].tolist()), none, none)
@@ -64,7 +69,13 @@ def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | 
     context = PromptContext(encoder, ["a photo of a {}."] * tasks)
     pull = [0.8 if block == 6 else 0.0 for block in range(12)]
     alignment = HeadTailAlignment(
-        encoder, keys, anchors="released", pull=pull, push=[float(expected["beta0"])] * 12, head_ratio=0.3, tail_ratio=0.2
+        encoder,
+        keys,
+        anchors="released",
+        pull=pull,
+        push=[float(expected["beta0"])] * 12,
+        head_ratio=0.3,
+        tail_ratio=0.2,
     )
     parts = [lora, context, alignment]
     groups = [

@@ -1,8 +1,8 @@
 """FewShotClassifier: an adapted CLIP in scikit-learn's manners.
 
-    from farshot import FewShotClassifier, load
-    classifier = FewShotClassifier("openai/clip-vit-base-patch16", method="atha").fit(images, labels)
-    classifier.predict(["new.jpg"]); classifier.save("adapted/"); classifier = load("adapted/")
+from farshot import FewShotClassifier, load
+classifier = FewShotClassifier("openai/clip-vit-base-patch16", method="atha").fit(images, labels)
+classifier.predict(["new.jpg"]); classifier.save("adapted/"); classifier = load("adapted/")
 """
 
 from __future__ import annotations
@@ -41,18 +41,20 @@ Images = Sequence[Any] | NDArray[Any] | ImageTable
 MOST_FOLDS = 5
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Adapts a CLIP to the classes of a few labelled images.
 
     Args:
         model: hub name, folder of a checkpoint, or "mini".
         method: one of `farshot methods`.
         settings: of the method, name -> value.
-        class_names: how each class is called in prompts: a mapping label -> name, or names in the order of the sorted
+        class_names: how each class is called in prompts: a mapping label -> name, or names in the order of
+            the sorted
             labels; by default the label itself, '_' read as a space.
         descriptions: class name -> words that take its place in the prompt.
         template: the prompt; `{}` is where the class name goes.
-        calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they are right.
+        calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they
+            are right.
         precision: "float32" or "bf16".
         device: "auto", "cpu", "cuda", ...
         micro_batch: most images forwarded at once in training: less memory, the same result.
@@ -95,7 +97,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.progress = progress
 
-    # Fitting ---------------------------------------------------------------------------------------------------------
+    # Fitting -----------------------------------------------------------------------------------------
 
     def fit(self, X: Images, y: ArrayLike | None = None) -> FewShotClassifier:
         """Adapts to labelled images.
@@ -110,8 +112,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method = create(self.method, self.settings)
         task = self._task(X, y)
         encoder = self._encoder()
-        self.adapted_: Adapted = method.adapt(encoder, [task], micro_batch=self.micro_batch, progress=self.progress)[0]
-        self.encoder_, self.method_, self.losses_, self.temperature_ = encoder, method, self.adapted_.losses, 1.0
+        self.adapted_: Adapted = method.adapt(
+            encoder, [task], micro_batch=self.micro_batch, progress=self.progress
+        )[0]
+        self.encoder_, self.method_, self.losses_, self.temperature_ = (
+            encoder,
+            method,
+            self.adapted_.losses,
+            1.0,
+        )
         self.support_ids_ = [task.table.id(int(row)) for row in task.support]
         if self.calibrate:
             labels, logits = self._held_out(task, None)
@@ -119,10 +128,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def estimate(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> Evaluation:
-        """Cross-validated quality from the labelled images alone: for those who have none to spare for testing.
+        """Cross-validated quality from the labelled images alone: for those who have none to spare for
+        testing.
 
-        Each fold leaves some images of every class out and adapts to the rest; all folds are tasks of one batch. The
-        adapted classifier has seen slightly more images than those of the folds, so the estimate errs on the low side.
+        Each fold leaves some images of every class out and adapts to the rest; all folds are tasks of one
+        batch. The adapted classifier has seen slightly more images than those of the folds, so the estimate
+        errs on the low side.
 
         Args:
             folds: by default as many as the smallest class has images, at most 5.
@@ -131,7 +142,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels, logits = self._held_out(task, folds)
         return evaluate(labels, softmax(logits), self._labels(task))
 
-    def _held_out(self, task: Task, folds: int | None) -> tuple[NDArray[np.int64], Float[NDArray[np.float32], "S N"]]:
+    def _held_out(
+        self, task: Task, folds: int | None
+    ) -> tuple[NDArray[np.int64], Float[NDArray[np.float32], "S N"]]:
         """Labels and logits of every support image from a classifier that has not seen it."""
         folds = min(task.shots, MOST_FOLDS) if folds is None else folds
         if not 2 <= folds <= task.shots:
@@ -187,7 +200,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._loaded = wanted
         return self._base
 
-    # Predicting ------------------------------------------------------------------------------------------------------
+    # Predicting --------------------------------------------------------------------------------------
 
     def decision_function(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
         """Class scores of images, as the method makes them."""
@@ -204,7 +217,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.classes_[self.decision_function(X).argmax(1)]
 
     def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
-        """Quality on a labelled table, and how many of its images were left out because it was adapted to them.
+        """Quality on a labelled table, and how many of its images were left out because it was adapted to
+        them.
 
         Raises:
             DataError: a class of the table that the classifier does not know, or nothing left to measure on.
@@ -222,12 +236,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         used = set() if include_support else set(self.support_ids_)
         rows = np.array([row for row in range(len(table)) if table.id(row) not in used], dtype=np.int64)
         if not len(rows):
-            raise DataError("All these images were used for adapting: evaluate on others, or use --include-support.")
+            raise DataError(
+                "All these images were used for adapting: evaluate on others, or use --include-support."
+            )
         labels = np.array([known[table.classes[code]] for code in table.labels[rows]])
         probabilities = self.predict_proba(table.subset(rows))
-        return evaluate(labels, probabilities, [str(label) for label in self.classes_]), len(table) - len(rows)
+        return evaluate(labels, probabilities, [str(label) for label in self.classes_]), len(table) - len(
+            rows
+        )
 
-    # On disk ---------------------------------------------------------------------------------------------------------
+    # On disk -----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
         """Writes the adapted model to a folder, whole or not at all."""
@@ -276,19 +294,22 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
         model: where the base model lies, if no longer where it was.
 
     Raises:
-        ModelError: no such folder, damaged, or a base model of other content than the one it was adapted from.
+        ModelError: no such folder, damaged, or a base model of other content than the one it was adapted
+            from.
     """
     about, tensors = read_folder(Path(folder))
     base = str(model or about["base_model"])
     encoder = load_encoder(base, device=device, precision=about["precision"])
     if encoder.fingerprint != about["base_fingerprint"]:
         raise ModelError(
-            f"{folder} was adapted from {about['base_model']}, but the weights in {base} are others; name its base with --model."
+            f"{folder} was adapted from {about['base_model']}, but the weights in {base} are others; name "
+            "its base with --model."
         )
     method = create(about["method"], about["settings"])
     if method.revision != about["revision"]:
         raise ModelError(
-            f"{folder} was made by revision {about['revision']} of {about['method']}, this farshot has {method.revision}: "
+            f"{folder} was made by revision {about['revision']} of {about['method']}, this farshot has "
+            f"{method.revision}: "
             f"adapt anew, or use farshot {about['farshot_version']}."
         )
     classifier = FewShotClassifier(
@@ -303,11 +324,15 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
         seed=about["seed"],
     )
     none = np.zeros(0, dtype=np.int64)
-    task = Task(ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"])
+    task = Task(
+        ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"]
+    )
     try:
         classifier.adapted_ = method.restore(encoder, task, tensors)
     except (KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder} is damaged ({str(error).splitlines()[0][:200]}); copy it again or adapt anew.") from error
+        raise ModelError(
+            f"{folder} is damaged ({str(error).splitlines()[0][:200]}); copy it again or adapt anew."
+        ) from error
     classifier.classes_ = np.asarray(about["classes"])
     classifier.encoder_, classifier.method_ = encoder, method
     classifier._base, classifier._loaded = encoder, (base, device, about["precision"])
@@ -317,14 +342,18 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
     return classifier
 
 
-def _labelled(X: Images, y: ArrayLike | None, class_names: Mapping[Any, str] | Sequence[str] | None) -> ImageTable:
+def _labelled(
+    X: Images, y: ArrayLike | None, class_names: Mapping[Any, str] | Sequence[str] | None
+) -> ImageTable:
     """A table of images and labels given in Python."""
     if y is None:
         raise DataError("fit needs labels: one per image.")
     images = X.images if isinstance(X, ImageTable) else tuple(X)
     labels = np.asarray(y)
     if labels.ndim != 1 or len(labels) != len(images):
-        raise DataError(f"There are {len(images)} images but labels of shape {labels.shape}; give one label per image.")
+        raise DataError(
+            f"There are {len(images)} images but labels of shape {labels.shape}; give one label per image."
+        )
     classes, codes = np.unique(labels, return_inverse=True)
     names = [str(label).replace("_", " ") for label in classes]
     if isinstance(class_names, Mapping):
@@ -336,7 +365,9 @@ def _labelled(X: Images, y: ArrayLike | None, class_names: Mapping[Any, str] | S
     elif class_names is not None:
         names = list(class_names)
     if len(names) != len(classes):
-        raise DataError(f"class_names has {len(names)} names, but the labels show {len(classes)} classes; give one each.")
+        raise DataError(
+            f"class_names has {len(names)} names, but the labels show {len(classes)} classes; give one each."
+        )
     if len({name.casefold() for name in names}) < len(names):
         raise DataError("Two classes have the same name in prompts; give each its own in class_names.")
     return ImageTable(images, codes.astype(np.int64), tuple(map(str, classes)), tuple(names))

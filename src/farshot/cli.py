@@ -22,7 +22,8 @@ app = typer.Typer(
 Data = Annotated[
     str,
     typer.Argument(
-        help="A folder with one subfolder per class; a CSV, Parquet or JSON list; a saved dataset; or hf:NAME[:SPLIT]."
+        help="A folder with one subfolder per class; a CSV, Parquet or JSON list; a saved dataset; or "
+        "hf:NAME[:SPLIT]."
     ),
 ]
 Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model.")]

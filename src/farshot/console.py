@@ -1,4 +1,5 @@
-"""What a person sees in a terminal: progress with time left, tables, and one sentence where something is wrong."""
+"""What a person sees in a terminal: progress with time left, tables, and one sentence where something is
+wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from farshot.errors import FarshotError
@@ -72,9 +80,13 @@ def print_json(value: Any) -> None:
 def print_evaluation(evaluation: Evaluation, title: str) -> None:
     """Accuracy, one row per class, and the confusion matrix."""
     images = int(evaluation.confusion.sum())
-    out.print(f"{title}: accuracy {percent(evaluation.accuracy)} % (95 % interval) on {images} images", markup=False)
     out.print(
-        f"calibration error {100 * evaluation.calibration_error:.1f} points, log-loss {evaluation.nll:.3f} nats\n", markup=False
+        f"{title}: accuracy {percent(evaluation.accuracy)} % (95 % interval) on {images} images", markup=False
+    )
+    out.print(
+        f"calibration error {100 * evaluation.calibration_error:.1f} points, log-loss "
+        f"{evaluation.nll:.3f} nats\n",
+        markup=False,
     )
     table = Table("class", "images", "recall %", "precision %")
     for name, count, recall, precision in zip(

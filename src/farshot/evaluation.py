@@ -52,7 +52,9 @@ class Evaluation:
 
 
 def evaluate(
-    labels: Int[NDArray[np.int64], "B"], probabilities: Float[NDArray[np.floating[Any]], "B N"], classes: Sequence[Hashable]
+    labels: Int[NDArray[np.int64], " B"],
+    probabilities: Float[NDArray[np.floating[Any]], "B N"],
+    classes: Sequence[Hashable],
 ) -> Evaluation:
     """Compares predictions with true classes 0..N-1."""
     predicted = probabilities.argmax(1)

@@ -1,7 +1,9 @@
-"""The one training loop: T tasks at once, parts on a frozen encoder, every step on each task's support images.
+"""The one training loop: T tasks at once, parts on a frozen encoder, every step on each task's support
+images.
 
-A recipe says how long and how; parts say what is trained; `finetune` does it. A single user's task is a batch of one.
-Shapes: T tasks, N classes, K shots, V views, B images of a step (support images times views), R side of an image.
+A recipe says how long and how; parts say what is trained; `finetune` does it. A single user's task is a batch
+of one. Shapes: T tasks, N classes, K shots, V views, B images of a step (support images times views), R side
+of an image.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ class Recipe:
         batch: most support images per class in a step; a class-balanced draw where there are more.
         batch_total: most support images in a step, of any class; None for no such limit.
         cosine_to: learning rates fall along a cosine to this value; None keeps them constant.
-        micro_batch: most images forwarded at once, over all tasks; the result is that of the full batch. None: all.
+        micro_batch: most images forwarded at once, over all tasks; the result is that of the full batch.
+            None: all.
     """
 
     steps: int
@@ -127,7 +130,8 @@ def finetune(
             if not np.isfinite(losses[step]).all():
                 task = int(np.flatnonzero(~np.isfinite(losses[step]))[0])
                 raise FarshotError(
-                    f"The loss of task {task} is not finite at step {step + 1}; lower the learning rates or use float32."
+                    f"The loss of task {task} is not finite at step {step + 1}; lower the learning rates "
+                    "or use float32."
                 )
             for optimiser, schedule in zip(optimisers, schedules, strict=True):
                 optimiser.step()
@@ -140,17 +144,20 @@ def finetune(
 
 def _backward(
     encoder: DualEncoder, texts: TextFeatures, batch: StepImages, step: int, recipe: Recipe
-) -> Float[NDArray[np.float64], "T"]:
+) -> Float[NDArray[np.float64], " T"]:
     """Gradients of one step, gathered over micro-batches.
 
-    The texts are cut from their graph while the images pass, gather the gradient of all micro-batches, and hand it to
-    the text tower once.
+    The texts are cut from their graph while the images pass, gather the gradient of all micro-batches, and
+    hand it to the text tower once.
     """
     leaves = texts.detached()
     total = torch.zeros(batch.weights.shape[0], device=encoder.device)
     for part in _micro_batches(batch, recipe.micro_batch):
         this = Pass(
-            texts=leaves, step=step, samples=part.samples.to(encoder.device), images=part.images.to(encoder.device)
+            texts=leaves,
+            step=step,
+            samples=part.samples.to(encoder.device),
+            images=part.images.to(encoder.device),
         )
         embedded = encoder.encode_images(part.pixels, this)
         loss = task_losses(embedded, leaves.final, part.labels, part.weights, recipe.scale)
@@ -168,8 +175,12 @@ def _backward(
 
 
 def task_losses(
-    images: Float[Tensor, "T B E"], texts: Float[Tensor, "T N E"], labels: Tensor, weights: Tensor, scale: float
-) -> Float[Tensor, "T"]:
+    images: Float[Tensor, "T B E"],
+    texts: Float[Tensor, "T N E"],
+    labels: Tensor,
+    weights: Tensor,
+    scale: float,
+) -> Float[Tensor, " T"]:
     """Weighted cross-entropy of every task; the weights of a whole step sum to 1, those of padding are 0."""
     logits = class_logits(images, texts, scale)
     labels, weights = labels.to(logits.device), weights.to(logits.device)

@@ -1,9 +1,10 @@
 """Randomness from explicit keys: the same number for the same purpose, whatever else is computed beside it.
 
-Every random number is a function of what it is for: (seed, task, part, step, sample). Nothing depends on how many
-tasks run side by side, on micro-batches, on the worker or on the device, and there is no global seed. Small draws (initial
-values, views, batches) come from ordinary generators seeded by a key; dropout masks, drawn for millions of elements in
-every step, come from a counter-based hash in integer arithmetic, equal on every device.
+Every random number is a function of what it is for: (seed, task, part, step, sample). Nothing depends on how
+many tasks run side by side, on micro-batches, on the worker or on the device, and there is no global seed.
+Small draws (initial values, views, batches) come from ordinary generators seeded by a key; dropout masks,
+drawn for millions of elements in every step, come from a counter-based hash in integer arithmetic, equal on
+every device.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     adapter_config.json, adapter_model.safetensors   the LoRA in PEFT's format, where there is one
     parts.safetensors                                everything else: context, strengths, class texts
-    farshot.json                                     method, settings, classes, base model and its content hash, versions
+    farshot.json                                     method, settings, classes, base model and its content
+    hash, versions
 
 A folder is written whole or not at all: beside its place first, then moved there.
 """
@@ -29,7 +30,9 @@ _PREFIX = "base_model.model."
 _FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
 
 
-def write_folder(folder: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], lora: LoRA | None) -> None:
+def write_folder(
+    folder: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], lora: LoRA | None
+) -> None:
     """Writes an adapted model.
 
     Raises:
@@ -43,7 +46,9 @@ def write_folder(folder: Path, about: Mapping[str, Any], tensors: Mapping[str, T
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         if lora is not None:
             config = _peft_config(lora, str(about["base_model"]))
-            (staging / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (staging / "adapter_config.json").write_text(
+                json.dumps(config, indent=2) + "\n", encoding="utf-8"
+            )
             save_file(_to_peft(tensors), staging / "adapter_model.safetensors", metadata={"format": "pt"})
         others = {name: tensor for name, tensor in tensors.items() if not name.startswith("lora.")}
         save_file(others, staging / "parts.safetensors")
@@ -54,7 +59,9 @@ def write_folder(folder: Path, about: Mapping[str, Any], tensors: Mapping[str, T
             shutil.rmtree(folder)
         staging.rename(folder)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{folder} cannot be written ({_reason(error)}); free some space or choose another --out.") from error
+        raise DataError(
+            f"{folder} cannot be written ({_reason(error)}); free some space or choose another --out."
+        ) from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
@@ -75,14 +82,19 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     folder = folder.expanduser()
     if not is_saved(folder):
-        raise ModelError(f"{folder} is not an adapted model: it has no farshot.json. `farshot adapt ... --out {folder}` makes one.")
+        raise ModelError(
+            f"{folder} is not an adapted model: it has no farshot.json. `farshot adapt ... --out "
+            f"{folder}` makes one."
+        )
     try:
         about = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "parts.safetensors")
         if (folder / "adapter_model.safetensors").is_file():
             tensors |= _from_peft(load_file(folder / "adapter_model.safetensors"))
         if about["format"] > FORMAT:
-            raise ModelError(f"{folder} was made by farshot {about['farshot_version']}; update farshot to read it.")
+            raise ModelError(
+                f"{folder} was made by farshot {about['farshot_version']}; update farshot to read it."
+            )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder} is damaged ({_reason(error)}); copy it again or adapt anew.") from error
     return about, tensors

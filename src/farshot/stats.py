@@ -13,7 +13,8 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """A mean and its confidence interval; `half` is the field's 1.96 * sd / sqrt(n), NaN where it does not apply."""
+    """A mean and its confidence interval; `half` is the field's 1.96 * sd / sqrt(n), NaN where it does not
+    apply."""
 
     mean: float
     low: float
@@ -99,7 +100,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def expected_calibration_error(
-    probabilities: Float[NDArray[np.floating[Any]], "B N"], labels: Int[NDArray[np.int64], "B"], bins: int = 15
+    probabilities: Float[NDArray[np.floating[Any]], "B N"],
+    labels: Int[NDArray[np.int64], " B"],
+    bins: int = 15,
 ) -> float:
     """Mean gap between confidence and accuracy over equal-width bins of confidence (Guo et al., 2017)."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
@@ -109,7 +112,7 @@ def expected_calibration_error(
 
 
 def negative_log_likelihood(
-    probabilities: Float[NDArray[np.floating[Any]], "B N"], labels: Int[NDArray[np.int64], "B"]
+    probabilities: Float[NDArray[np.floating[Any]], "B N"], labels: Int[NDArray[np.int64], " B"]
 ) -> float:
     """Mean of -log p(true class), nats; probabilities are kept above 1e-12."""
     true = probabilities[np.arange(len(labels)), labels]

@@ -1,9 +1,9 @@
 """The support images of T tasks, step by step, as pixels ready for the encoder.
 
-Views (METHOD.md): "five" fixed ones per image, drawn once per task and all used in every step; "none", the centre
-reading; "crops", one fresh random resized crop and flip per image and step. Every draw is keyed by (task, image), so it does
-not depend on companions, order or micro-batches.
-Shapes: T tasks, V views, B images of a step, R side of an image.
+Views (METHOD.md): "five" fixed ones per image, drawn once per task and all used in every step; "none", the
+centre reading; "crops", one fresh random resized crop and flip per image and step. Every draw is keyed by
+(task, image), so it does not depend on companions, order or micro-batches. Shapes: T tasks, V views, B images
+of a step, R side of an image.
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ class StepImages:
     def columns(self, which: slice) -> StepImages:
         """A part of every task's images."""
         return StepImages(
-            self.pixels[:, which], self.labels[:, which], self.weights[:, which], self.samples[:, which], self.images[:, which]
+            self.pixels[:, which],
+            self.labels[:, which],
+            self.weights[:, which],
+            self.samples[:, which],
+            self.images[:, which],
         )
 
 
@@ -63,22 +67,36 @@ class SupportImages:
         tasks: T tasks.
         size: R.
         views: one of VIEWS.
-        batch: most images per class in a step; a class-balanced draw without replacement where there are more.
+        batch: most images per class in a step; a class-balanced draw without replacement where there are
+            more.
         batch_total: most images in a step, whatever their class.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], size: int, views: str = "five", batch: int = 16, batch_total: int | None = None
+        self,
+        tasks: Sequence[Task],
+        size: int,
+        views: str = "five",
+        batch: int = 16,
+        batch_total: int | None = None,
     ) -> None:
         if views not in VIEWS:
             raise SettingError(f"Unknown views {views!r}; choose one of {', '.join(VIEWS)}.")
-        self.tasks, self.size, self.views, self.batch, self.batch_total = tasks, size, views, batch, batch_total
+        self.tasks, self.size, self.views, self.batch, self.batch_total = (
+            tasks,
+            size,
+            views,
+            batch,
+            batch_total,
+        )
         reading = _SUPPORT_READING[views]
         self._read = [task.table.pixels(task.support, reading, size) for task in tasks]
         self._content = [image_numbers(pixels) for pixels in self._read]
         self._whole = all(len(self._rows(task, 0)) == len(task.support) for task in tasks)
         bytes_kept = sum(len(task.support) for task in tasks) * 5 * size * size * 3
-        self._views: dict[tuple[int, int], NDArray[np.uint8]] | None = {} if bytes_kept <= _MOST_VIEWS_KEPT else None
+        self._views: dict[tuple[int, int], NDArray[np.uint8]] | None = (
+            {} if bytes_kept <= _MOST_VIEWS_KEPT else None
+        )
         self._last: StepImages | None = None
 
     def at(self, step: int) -> StepImages:
@@ -113,21 +131,28 @@ class SupportImages:
             self._views[t, row] = five_views(pixels, numpy_generator("views", task.key, row))
         return self._views[t, row]
 
-    def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], "images"]:
-        """Support rows of this step: all, or a fresh draw where a class or the whole is too large for one step."""
+    def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], images]:
+        """Support rows of this step: all, or a fresh draw where a class or the whole is too large for one
+        step."""
         sizes = np.bincount(task.labels)
         generator = numpy_generator("batch", task.key, step)
         rows = np.arange(len(task.support))
         if sizes.max() > self.batch:
             rows = np.concatenate(
-                [generator.permutation(np.flatnonzero(task.labels == c))[: self.batch] for c in range(len(sizes))]
+                [
+                    generator.permutation(np.flatnonzero(task.labels == c))[: self.batch]
+                    for c in range(len(sizes))
+                ]
             )
         if self.batch_total is not None and len(rows) > self.batch_total:
             rows = generator.permutation(rows)[: self.batch_total]
         return np.sort(rows)
 
 
-def image_numbers(pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Int[NDArray[np.int64], "images"]:
-    """A number per image that depends on its pixels alone, so that it is the same in training and at prediction."""
+def image_numbers(
+    pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+) -> Int[NDArray[np.int64], images]:
+    """A number per image that depends on its pixels alone, so that it is the same in training and at
+    prediction."""
     digests = [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest() for image in pixels]
     return np.array([int.from_bytes(digest, "little") >> 1 for digest in digests], dtype=np.int64)

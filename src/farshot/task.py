@@ -26,7 +26,8 @@ class Task:
         query: rows to be classified, (Q,); empty where there are none yet.
         template: the prompt; `{}` is where the class name goes.
         descriptions: class name -> words that replace it in the prompt.
-        key: stands for this task in every random draw, so that a task's result does not depend on its companions.
+        key: stands for this task in every random draw, so that a task's result does not depend on its
+            companions.
     """
 
     table: ImageTable
@@ -40,7 +41,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.template.count("{}") != 1:
-            raise DataError(f"The prompt template {self.template!r} needs {{}} exactly once, where the class name goes.")
+            raise DataError(
+                f"The prompt template {self.template!r} needs {{}} exactly once, where the class name goes."
+            )
         if len(self.class_names) < 2:
             raise DataError("A task needs at least two classes; add images of a second class.")
         missing = set(range(len(self.class_names))) - set(self.labels.tolist())

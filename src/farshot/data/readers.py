@@ -21,14 +21,29 @@ ClassNames = Mapping[str, str] | Sequence[str] | str | Path | None
 
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
 LABEL_COLUMNS = ("label", "class", "target", "category")
-_NOT_IMAGES = {".txt", ".csv", ".json", ".md", ".db", ".ini", ".xml", ".yaml", ".yml", ".pdf", ".html", ".parquet", ".zip"}
+_NOT_IMAGES = {
+    ".txt",
+    ".csv",
+    ".json",
+    ".md",
+    ".db",
+    ".ini",
+    ".xml",
+    ".yaml",
+    ".yml",
+    ".pdf",
+    ".html",
+    ".parquet",
+    ".zip",
+}
 
 
 def read_table(source: str | Path, *, class_names: ClassNames = None) -> ImageTable:
     """A labelled table from whatever the source is.
 
     Args:
-        source: a folder with one subfolder per class; a .csv or .parquet with a column of paths and one of labels; a
+        source: a folder with one subfolder per class; a .csv or .parquet with a column of paths and one of
+            labels; a
             .json of the form {"image_names", "image_labels", "label_names"}; a folder saved by `datasets`, or
             "hf:NAME[:SPLIT]".
         class_names: how prompts call the classes; by default the classes themselves, '_' read as a space.
@@ -74,7 +89,9 @@ def read_descriptions(path: Path, names: Sequence[str]) -> dict[str, str]:
         raise DataError(f"{path} must be a JSON object: class name -> description.")
     unknown = [name for name in found if name not in names]
     if unknown:
-        raise DataError(f"{path} describes {unknown[0]!r}, which is not a class; the classes are: {', '.join(names)}.")
+        raise DataError(
+            f"{path} describes {unknown[0]!r}, which is not a class; the classes are: {', '.join(names)}."
+        )
     return found
 
 
@@ -85,20 +102,27 @@ Found = tuple[list[ImageSource], list[str], list[str]]
 def _from_folder(folder: Path) -> Found:
     images: list[ImageSource] = []
     labels: list[str] = []
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
     if not classes:
-        raise DataError(f"{folder} has no subfolders; put the images of each class in a subfolder of its name.")
+        raise DataError(
+            f"{folder} has no subfolders; put the images of each class in a subfolder of its name."
+        )
     for name in classes:
         files = _image_files(folder / name)
         if not files:
-            raise DataError(f"The class folder {folder / name} holds no image; add some or remove the folder.")
+            raise DataError(
+                f"The class folder {folder / name} holds no image; add some or remove the folder."
+            )
         images += files
         labels += [name] * len(files)
     return images, labels, classes
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """Files that may be images, at any depth, by name; hidden files and what is plainly something else are passed over."""
+    """Files that may be images, at any depth, by name; hidden files and what is plainly something else are
+    passed over."""
     found = [
         path
         for path in folder.rglob("*")
@@ -111,16 +135,24 @@ def _image_files(folder: Path) -> list[Path]:
 
 def _from_rows(path: Path) -> Found:
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        frame = (
+            pd.read_csv(path, dtype=str, keep_default_na=False)
+            if path.suffix.lower() == ".csv"
+            else pd.read_parquet(path)
+        )
     except ImportError as error:
         raise DataError(f"Reading {path} needs the parquet extra: pip install 'farshot[parquet]'.") from error
     except (OSError, ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise DataError(f"{path} cannot be read as a table ({_first_line(error)}); save it again as UTF-8.") from error
+        raise DataError(
+            f"{path} cannot be read as a table ({_first_line(error)}); save it again as UTF-8."
+        ) from error
     image_column = _column(frame, IMAGE_COLUMNS, "image paths", path)
     label_column = _column(frame, LABEL_COLUMNS, "labels", path)
     images: list[ImageSource] = []
     labels: list[str] = []
-    for number, (file, label) in enumerate(zip(frame[image_column], frame[label_column], strict=True), start=1):
+    for number, (file, label) in enumerate(
+        zip(frame[image_column], frame[label_column], strict=True), start=1
+    ):
         if pd.isna(label) or str(label).strip() == "":
             raise DataError(f"{path}, row {number}: no label; fill it in or remove the row.")
         images.append(_existing(path.parent / str(file), f"{path}, row {number}"))
@@ -134,7 +166,9 @@ def _column(frame: Any, wanted: Sequence[str], what: str, path: Path) -> Any:
     found = [column for column in frame.columns if str(column).strip().lower() in wanted]
     if len(found) != 1:
         trouble = "no column" if not found else f"{len(found)} columns"
-        raise DataError(f"{path} has {trouble} of {what}; name exactly one of its columns {' or '.join(wanted)}.")
+        raise DataError(
+            f"{path} has {trouble} of {what}; name exactly one of its columns {' or '.join(wanted)}."
+        )
     return found[0]
 
 
@@ -145,11 +179,18 @@ def _from_json(path: Path) -> Found:
         raise DataError(f"{path} must be a JSON object with the lists {', '.join(keys)}.")
     files, codes, classes = (lists[key] for key in keys)
     if len(files) != len(codes):
-        raise DataError(f"{path} has {len(files)} image_names but {len(codes)} image_labels; they must be as many.")
+        raise DataError(
+            f"{path} has {len(files)} image_names but {len(codes)} image_labels; they must be as many."
+        )
     for number, code in enumerate(codes):
         if not isinstance(code, int) or not 0 <= code < len(classes):
-            raise DataError(f"{path}, image_labels[{number}] is {code!r}; it must be an index into the {len(classes)} label_names.")
-    images: list[ImageSource] = [_existing(path.parent / file, f"{path}, image_names[{i}]") for i, file in enumerate(files)]
+            raise DataError(
+                f"{path}, image_labels[{number}] is {code!r}; it must be an index into the {len(classes)} "
+                "label_names."
+            )
+    images: list[ImageSource] = [
+        _existing(path.parent / file, f"{path}, image_names[{i}]") for i, file in enumerate(files)
+    ]
     # the field's lists number all classes of a larger set; those without an image are not classes here
     used = [str(classes[code]) for code in sorted(set(codes))]
     return images, [str(classes[code]) for code in codes], used
@@ -162,7 +203,9 @@ def _from_saved_dataset(folder: Path) -> Found:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} cannot be read as a saved dataset ({_first_line(error)}).") from error
     if isinstance(found, datasets.DatasetDict):
-        raise DataError(f"{folder} holds the splits {', '.join(found)}; give one of them: {folder / next(iter(found))}.")
+        raise DataError(
+            f"{folder} holds the splits {', '.join(found)}; give one of them: {folder / next(iter(found))}."
+        )
     return _from_dataset(found, str(folder))
 
 
@@ -173,7 +216,8 @@ def _from_hub(name: str) -> Found:
         found = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # the library raises many kinds, from several packages below it
         raise DataError(
-            f"The dataset {name} (split {split or 'train'}) could not be loaded ({_first_line(error)}); check name and network, "
+            f"The dataset {name} (split {split or 'train'}) could not be loaded ({_first_line(error)}); "
+            "check name and network, "
             "or give a folder of images."
         ) from error
     return _from_dataset(found, name)
@@ -183,7 +227,9 @@ def _datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError("Reading a Hugging Face dataset needs an extra: pip install 'farshot[datasets]'.") from error
+        raise DataError(
+            "Reading a Hugging Face dataset needs an extra: pip install 'farshot[datasets]'."
+        ) from error
     return datasets
 
 
@@ -193,7 +239,10 @@ def _from_dataset(dataset: Any, where: str) -> Found:
     label_columns = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)]
     label_columns = label_columns or [name for name in dataset.features if name in LABEL_COLUMNS]
     if len(image_columns) != 1 or len(label_columns) != 1:
-        raise DataError(f"The dataset {where} needs exactly one image column and one class column; it has {list(dataset.features)}.")
+        raise DataError(
+            f"The dataset {where} needs exactly one image column and one class column; it has "
+            f"{list(dataset.features)}."
+        )
     images: list[ImageSource] = [_in_memory(value) for value in dataset[image_columns[0]]]
     kind = dataset.features[label_columns[0]]
     codes = list(dataset[label_columns[0]])
@@ -206,16 +255,28 @@ def _from_dataset(dataset: Any, where: str) -> Found:
 
 def _in_memory(value: Any) -> Image.Image:
     value.load()
-    return value  # type: ignore[no-any-return]
+    return value
 
 
-def _table(images: list[ImageSource], labels: list[str], classes: list[str], names: ClassNames, where: str) -> ImageTable:
+def _table(
+    images: list[ImageSource], labels: list[str], classes: list[str], names: ClassNames, where: str
+) -> ImageTable:
     codes = {name: code for code, name in enumerate(classes)}
     prompt_names = _prompt_names(names, classes)
-    repeated = [name for name, count in Counter(name.casefold() for name in prompt_names).items() if count > 1]
+    repeated = [
+        name for name, count in Counter(name.casefold() for name in prompt_names).items() if count > 1
+    ]
     if repeated:
-        raise DataError(f"{where} has two classes of one name in prompts, {repeated[0]!r}; rename one or give --class-names.")
-    return ImageTable(tuple(images), np.array([codes[label] for label in labels], np.int64), tuple(classes), tuple(prompt_names))
+        raise DataError(
+            f"{where} has two classes of one name in prompts, {repeated[0]!r}; rename one or give "
+            "--class-names."
+        )
+    return ImageTable(
+        tuple(images),
+        np.array([codes[label] for label in labels], np.int64),
+        tuple(classes),
+        tuple(prompt_names),
+    )
 
 
 def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
@@ -231,7 +292,9 @@ def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
             raise DataError(f"{where} has no name for the class {missing[0]!r}; name every class.")
         return [str(names[name]).strip() for name in classes]
     if len(names) != len(classes):
-        raise DataError(f"{where} has {len(names)} names but the data has {len(classes)} classes ({', '.join(classes)}).")
+        raise DataError(
+            f"{where} has {len(names)} names but the data has {len(classes)} classes ({', '.join(classes)})."
+        )
     return [str(name).strip() for name in names]
 
 

@@ -33,7 +33,7 @@ class ImageTable:
     """
 
     images: tuple[ImageSource, ...]
-    labels: Int[NDArray[np.int64], "images"] | None
+    labels: Int[NDArray[np.int64], images] | None
     classes: tuple[str, ...]
     names: tuple[str, ...]
     _ids: dict[int, str] = field(default_factory=dict, repr=False)
@@ -90,7 +90,9 @@ class ImageTable:
             if len(members) < shots:
                 raise DataError(
                     f"The class {name!r} has {len(members)} images, fewer than the {shots} asked for; "
-                    f"add images or use --shots {len(members)}." if len(members) else f"The class {name!r} has no image."
+                    f"add images or use --shots {len(members)}."
+                    if len(members)
+                    else f"The class {name!r} has no image."
                 )
             chosen.append(numpy_generator("draw", seed, name).permutation(members)[:shots])
         support = np.sort(np.concatenate(chosen))
@@ -100,7 +102,8 @@ class ImageTable:
         """Reads every image once: the table itself, or the table without those that cannot be read.
 
         Raises:
-            DataError: lists all unreadable images at once, unless they are to be skipped; or a class has none left.
+            DataError: lists all unreadable images at once, unless they are to be skipped; or a class has none
+                left.
         """
 
         def fault(row: int) -> UnreadableImage | None:
@@ -119,10 +122,15 @@ class ImageTable:
             listed = "\n  ".join(bad[:_MOST_LISTED])
             more = f"\n  and {len(bad) - _MOST_LISTED} more" if len(bad) > _MOST_LISTED else ""
             raise DataError(
-                f"{len(bad)} of {len(self)} images cannot be read; mend or remove them, or use --skip-unreadable:\n  {listed}{more}"
+                f"{len(bad)} of {len(self)} images cannot be read; mend or remove them, or use "
+                f"--skip-unreadable:\n  {listed}{more}"
             )
         left = self.subset([row for row, error in enumerate(faults) if error is None])
-        empty = [] if left.labels is None else [c for i, c in enumerate(self.classes) if not (left.labels == i).any()]
+        empty = (
+            []
+            if left.labels is None
+            else [c for i, c in enumerate(self.classes) if not (left.labels == i).any()]
+        )
         if empty or not len(left):
             what = f"no image of the class {empty[0]!r}" if empty else "no image at all"
             raise DataError(f"Without the {len(bad)} unreadable images there is {what} left; add some.")

@@ -1,8 +1,8 @@
 """Readings: how a picture of any size becomes the square that CLIP looks at.
 
-    squash    resized to R x R, whatever its shape: nothing is cut off
-    centre    resized to (257 R / 224) squared, its centre R x R cut out
-    short256  short side 256, shape kept: what fresh random crops are cut from
+squash    resized to R x R, whatever its shape: nothing is cut off
+centre    resized to (257 R / 224) squared, its centre R x R cut out
+short256  short side 256, shape kept: what fresh random crops are cut from
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def prepare(image: Image.Image, reading: str, size: int) -> UInt8[NDArray[np.uin
         return np.asarray(_resize(image, side, side))[edge : edge + size, edge : edge + size]
     if reading == "short256":
         scale = _SHORT / min(image.size)
-        return np.asarray(_resize(image, max(_SHORT, round(image.width * scale)), max(_SHORT, round(image.height * scale))))
+        return np.asarray(
+            _resize(image, max(_SHORT, round(image.width * scale)), max(_SHORT, round(image.height * scale)))
+        )
     raise ValueError(f"unknown reading {reading!r}; one of {READINGS}")
 
 
@@ -52,4 +54,6 @@ def normalise(
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+    return (
+        image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+    )

@@ -1,7 +1,9 @@
-"""From a file, a PIL image or an array to an RGB picture, whatever odd form it comes in; or a refusal that says why.
+"""From a file, a PIL image or an array to an RGB picture, whatever odd form it comes in; or a refusal that
+says why.
 
-Read right: EXIF-turned, CMYK, palette, transparency (over white), 16-bit (scaled), the first frame of an animation, an
-extension that lies, one pixel. Refused, each with its name: truncated, empty, no image, over 100 megapixels.
+Read right: EXIF-turned, CMYK, palette, transparency (over white), 16-bit (scaled), the first frame of an
+animation, an extension that lies, one pixel. Refused, each with its name: truncated, empty, no image, over
+100 megapixels.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from farshot.errors import DataError
 MOST_PIXELS = 100_000_000
 
 ImageSource = str | Path | Image.Image | NDArray[np.generic]
-"""A path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, or floats in [0, 1]."""
+"""A path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, or floats in [0,
+1]."""
 
 
 class UnreadableImage(DataError):
@@ -67,11 +70,14 @@ def read_image(source: ImageSource) -> Image.Image:
         raise UnreadableImage(str(path), f"{reason}; remove or replace it.") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
         reason = "the image is truncated or damaged"
-        raise UnreadableImage(str(path), f"{reason} ({_first_line(error)}); fetch or export it again.") from error
+        raise UnreadableImage(
+            str(path), f"{reason} ({_first_line(error)}); fetch or export it again."
+        ) from error
 
 
 def image_id(source: ImageSource) -> str:
-    """Content hash: of the file's bytes, or of an in-memory picture's pixels; 32 hexadecimal digits of SHA-256."""
+    """Content hash: of the file's bytes, or of an in-memory picture's pixels; 32 hexadecimal digits of
+    SHA-256."""
     digest = hashlib.sha256()
     if isinstance(source, str | Path):
         try:
@@ -123,13 +129,15 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     name = "an array"
     pixels = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
     if pixels.size == 0 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
-        raise UnreadableImage(name, f"its shape is {array.shape}; give (height, width) or (height, width, 3).")
+        raise UnreadableImage(
+            name, f"its shape is {array.shape}; give (height, width) or (height, width, 3)."
+        )
     if pixels.shape[0] * pixels.shape[1] > MOST_PIXELS:
         raise UnreadableImage(name, _too_large(f" {array.shape}"))
     return Image.fromarray(_array_to_uint8(pixels, name))
 
 
-def _array_to_uint8(pixels: NDArray[np.generic], name: str) -> UInt8[NDArray[np.uint8], "..."]:
+def _array_to_uint8(pixels: NDArray[np.generic], name: str) -> UInt8[NDArray[np.uint8], ...]:
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels, dtype=np.uint8)
     if pixels.dtype == np.uint16:
@@ -142,7 +150,9 @@ def _array_to_uint8(pixels: NDArray[np.generic], name: str) -> UInt8[NDArray[np.
     low, high = float(values.min()), float(values.max())
     top = 1.0 if np.issubdtype(pixels.dtype, np.floating) else 255.0
     if low < 0 or high > top:
-        raise UnreadableImage(name, f"its values run from {low:g} to {high:g}; give uint8, or floats in [0, 1].")
+        raise UnreadableImage(
+            name, f"its values run from {low:g} to {high:g}; give uint8, or floats in [0, 1]."
+        )
     return np.rint(values * (255.0 / top)).astype(np.uint8)
 
 

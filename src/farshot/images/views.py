@@ -1,4 +1,5 @@
-"""Views: the five fixed ones of the base recipe, and the fresh crop of CLIP-LoRA. All on uint8 pixels, all by Pillow.
+"""Views: the five fixed ones of the base recipe, and the fresh crop of CLIP-LoRA. All on uint8 pixels, all by
+Pillow.
 
 Source: METHOD.md, "What both are trained with"; DECISIONS.md, "Views".
 """
@@ -32,7 +33,9 @@ def five_views(pixels: Pixels, generator: np.random.Generator) -> UInt8[NDArray[
 
 def rotate(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """Within 45 degrees either way; nearest neighbour, black where nothing is."""
-    return image.rotate(generator.uniform(-_DEGREES, _DEGREES), resample=Image.Resampling.NEAREST, fillcolor=(0, 0, 0))
+    return image.rotate(
+        generator.uniform(-_DEGREES, _DEGREES), resample=Image.Resampling.NEAREST, fillcolor=(0, 0, 0)
+    )
 
 
 def jitter(image: Image.Image, generator: np.random.Generator) -> Image.Image:
@@ -47,7 +50,9 @@ def flip(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     return ImageOps.mirror(image) if generator.random() < _FLIP else image
 
 
-def crop_and_flip(pixels: Pixels, size: int, generator: np.random.Generator) -> UInt8[NDArray[np.uint8], "R R 3"]:
+def crop_and_flip(
+    pixels: Pixels, size: int, generator: np.random.Generator
+) -> UInt8[NDArray[np.uint8], "R R 3"]:
     """A random resized crop, flipped half of the time."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     cropped = image.resize((size, size), Image.Resampling.BICUBIC, box=crop_box(*image.size, generator))
@@ -61,7 +66,8 @@ def crop_box(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a crop of random area and shape (Szegedy et al., 2015); the centre after ten misses."""
+    """Left, top, right, bottom of a crop of random area and shape (Szegedy et al., 2015); the centre after
+    ten misses."""
     for _ in range(10):
         area = width * height * generator.uniform(*scale)
         shape = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))

@@ -1,11 +1,13 @@
-"""atha: Adaptive Tail-Head Alignment for source-free cross-domain few-shot learning, ICML 2026 (arXiv 2605.29776).
+"""atha: Adaptive Tail-Head Alignment for source-free cross-domain few-shot learning, ICML 2026 (arXiv
+2605.29776).
 
-Before every vision block, the patches that resemble a class most (head) are pulled towards its text and those that resemble
-none (tail) are pushed away, with learnable strengths; everything else is the base recipe of prompt-lora. The operator is part of
-the model: it runs on every image at prediction too. Two variants (METHOD.md): what the paper says, and what the released code
-computes once its accidents are mended.
+Before every vision block, the patches that resemble a class most (head) are pulled towards its text and those
+that resemble none (tail) are pushed away, with learnable strengths; everything else is the base recipe of
+prompt-lora. The operator is part of the model: it runs on every image at prediction too. Two variants
+(METHOD.md): what the paper says, and what the released code computes once its accidents are mended.
 
-    farshot adapt images/ --model openai/clip-vit-base-patch16 --method atha --set variant=released --shots 5 --out adapted/
+    farshot adapt images/ --model openai/clip-vit-base-patch16 --method atha --set variant=released --shots 5
+    --out adapted/
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from farshot.model.encoder import DualEncoder
 from farshot.task import Task
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # METHOD.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not publish how its strengths learn.
+    # METHOD.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not publish how its
+    # strengths learn.
     "paper": {"rho": 0.1, "gamma": 0.1, "pull": 0.8, "pull_block": 7, "push": 0.01, "strength_lr": 2e-4},
     "released": {"rho": 0.3, "gamma": 0.2, "pull": 0.8, "pull_block": 6, "push": 0.0, "strength_lr": 1e-3},
 }
@@ -39,15 +42,18 @@ class ATHA(PromptLoRA):
 
     Attributes:
         variant: "paper" or "released": anchors, shares, initial strengths and how they learn.
-        align: "both"; "push" (pull fixed at 0) or "pull" (push fixed at 0) alone; "uniform" (every patch pulled to its nearest
+        align: "both"; "push" (pull fixed at 0) or "pull" (push fixed at 0) alone; "uniform" (every patch
+            pulled to its nearest
             class, no push); "random" (head and tail drawn at random).
         rho, gamma: share of head and of tail tokens.
         pull, push: initial strengths; pull acts first before one block, push before all.
         pull_block: that block, counted from 0, of a tower of 12; other depths in proportion.
-        strength_lr, strength_momentum, strength_weight_decay: how the strengths learn: AdamW without momentum setting in "paper",
+        strength_lr, strength_momentum, strength_weight_decay: how the strengths learn: AdamW without momentum
+        setting in "paper",
             SGD in "released".
         fixed: strengths keep their initial values.
-        block: alignment stands before this block alone, counted from 0 in the model's own depth; its pull starts there.
+        block: alignment stands before this block alone, counted from 0 in the model's own depth; its pull
+            starts there.
     """
 
     name = "atha"
@@ -69,18 +75,27 @@ class ATHA(PromptLoRA):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.variant in VARIANTS, f"The setting variant of atha is one of {tuple(VARIANTS)}, not {self.variant!r}.")
+        require(
+            self.variant in VARIANTS,
+            f"The setting variant of atha is one of {tuple(VARIANTS)}, not {self.variant!r}.",
+        )
         require(self.align in ALIGN, f"The setting align of atha is one of {ALIGN}, not {self.align!r}.")
         check_ratios(self._value("rho"), self._value("gamma"))
         low, high = 0, _REFERENCE_DEPTH - 1
-        require(low <= self._value("pull_block") <= high, f"The setting pull_block of atha lies in {low} to {high}.")
+        require(
+            low <= self._value("pull_block") <= high,
+            f"The setting pull_block of atha lies in {low} to {high}.",
+        )
         require(self._value("strength_lr") >= 0, "The setting strength_lr of atha must not be negative.")
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """The base recipe's parts and the alignment."""
         depth = encoder.vision_depth
         if self.block is not None and not 0 <= self.block < depth:
-            raise SettingError(f"The setting block of atha is {self.block}, but {encoder.source} has blocks 0 to {depth - 1}.")
+            raise SettingError(
+                f"The setting block of atha is {self.block}, but {encoder.source} has blocks 0 to "
+                f"{depth - 1}."
+            )
         first = self._value("pull_block") * depth // _REFERENCE_DEPTH if self.block is None else self.block
         pull = [0.0] * depth
         pull[first] = 0.0 if self.align == "push" else self._value("pull")

@@ -1,7 +1,8 @@
 """What a method is: settings, and `adapt`, which turns tasks into classifiers.
 
-A method is one file: a docstring with the paper, the idea and the command that runs it; a frozen dataclass of its settings;
-`adapt`. One decorator registers it. Third parties register theirs by the entry point group "farshot.methods".
+A method is one file: a docstring with the paper, the idea and the command that runs it; a frozen dataclass of
+its settings; `adapt`. One decorator registers it. Third parties register theirs by the entry point group
+"farshot.methods".
 """
 
 from __future__ import annotations
@@ -41,14 +42,18 @@ class Adapted(ABC):
     """
 
     class_names: tuple[str, ...]
-    losses: Float[NDArray[np.float64], "steps"]
+    losses: Float[NDArray[np.float64], " steps"]
     trained: int = 0
     lora: LoRA | None = None
     reading: str = "squash"
 
     @abstractmethod
     def logits(
-        self, table: ImageTable, rows: Sequence[int] | NDArray[np.int64] | None = None, *, progress: Progress | None = None
+        self,
+        table: ImageTable,
+        rows: Sequence[int] | NDArray[np.int64] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> Float[NDArray[np.float32], "rows N"]:
         """Class scores of these rows of a table (all where None); softmax makes them probabilities."""
 
@@ -63,7 +68,8 @@ class Method(ABC):
 
     Class attributes:
         name: as on the command line.
-        kind: "features" looks at frozen features only; "fine-tuned" trains parts; "transductive" sees all queries.
+        kind: "features" looks at frozen features only; "fine-tuned" trains parts; "transductive" sees all
+            queries.
         reference: where it was published.
         revision: raised when the method's numbers change.
         doc: one line.
@@ -93,7 +99,8 @@ class Method(ABC):
 
     @abstractmethod
     def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
-        """The classifier that `Adapted.tensors` came from; the task gives class names and template, no images."""
+        """The classifier that `Adapted.tensors` came from; the task gives class names and template, no
+        images."""
 
     def settings(self) -> dict[str, Any]:
         """Name and value of every setting."""

@@ -1,7 +1,9 @@
-"""clip-lora: Zanella and Ben Ayed, Low-Rank Few-Shot Adaptation of Vision-Language Models, CVPR workshops 2024.
+"""clip-lora: Zanella and Ben Ayed, Low-Rank Few-Shot Adaptation of Vision-Language Models, CVPR workshops
+2024.
 
-LoRA of rank 2 on q, k, v of both towers, the prompt fixed, as its authors publish it: 500 steps per shot (at most 16 shots
-counted) on 32 images each, a fresh random resized crop and flip every time, cosine schedule, logit scale 100.
+LoRA of rank 2 on q, k, v of both towers, the prompt fixed, as its authors publish it: 500 steps per shot (at
+most 16 shots counted) on 32 images each, a fresh random resized crop and flip every time, cosine schedule,
+logit scale 100.
 
     farshot adapt images/ --model openai/clip-vit-base-patch16 --method clip-lora --shots 5 --out adapted/
 """
@@ -53,7 +55,9 @@ class ClipLoRA(FinetunedMethod):
 
     def __post_init__(self) -> None:
         check_training(self.name, self.steps or 1, self.rank, self.lora_dropout, self.scale)
-        require(self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}.")
+        require(
+            self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}."
+        )
         require(self.batch >= 1, f"The setting batch of {self.name} must be at least 1, not {self.batch}.")
         require(0 <= self.lr_end <= self.lr, f"The rates of {self.name} need 0 <= lr_end <= lr.")
 
@@ -70,5 +74,10 @@ class ClipLoRA(FinetunedMethod):
         """Fresh crops and a cosine."""
         steps = self.steps or 500 * min(max(shots, 1), 16)
         return Recipe(
-            steps=steps, scale=self.scale, views=self.views, batch=self.batch, batch_total=self.batch, cosine_to=self.lr_end
+            steps=steps,
+            scale=self.scale,
+            views=self.views,
+            batch=self.batch,
+            batch_total=self.batch,
+            cosine_to=self.lr_end,
         )

@@ -1,4 +1,5 @@
-"""What fine-tuned methods share: a list of parts, groups of parameters and a recipe become adapted classifiers.
+"""What fine-tuned methods share: a list of parts, groups of parameters and a recipe become adapted
+classifiers.
 
 Shapes: T tasks, N classes, B images, E joint width.
 """
@@ -41,7 +42,7 @@ class FinetunedAdapted(Adapted):
         *,
         scale: float,
         reading: str,
-        losses: Float[NDArray[np.float64], "steps"] | None = None,
+        losses: Float[NDArray[np.float64], steps] | None = None,
         trained: int = 0,
     ) -> None:
         self.encoder, self.class_names, self.parts, self.texts = encoder, tuple(class_names), parts, texts
@@ -72,14 +73,25 @@ class FinetunedAdapted(Adapted):
     def pixel_logits(self, pixels: Tensor) -> Float[Tensor, "B N"]:
         """The same for pixels that are read already, uint8 (B, R, R, 3)."""
         with self.encoder.attached(list(self.parts.values())):  # type: ignore[arg-type]
-            this = Pass(texts=self.texts, images=torch.from_numpy(image_numbers(pixels.numpy()))[None].to(self.encoder.device))
+            this = Pass(
+                texts=self.texts,
+                images=torch.from_numpy(image_numbers(pixels.numpy()))[None].to(self.encoder.device),
+            )
             images = self.encoder.encode_images(pixels[None], this)
         return class_logits(images, self.texts.final, self.scale)[0]
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters of every part, the class texts and the scale."""
-        out = {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.state_dict().items()}
-        out |= {"texts.final": self.texts.final, "texts.tap": self.texts.tap, "scale": torch.tensor(self.scale)}
+        out = {
+            f"{name}.{key}": value
+            for name, part in self.parts.items()
+            for key, value in part.state_dict().items()
+        }
+        out |= {
+            "texts.final": self.texts.final,
+            "texts.tap": self.texts.tap,
+            "scale": torch.tensor(self.scale),
+        }
         return {name: tensor.detach().cpu().contiguous() for name, tensor in out.items()}
 
 
@@ -137,9 +149,15 @@ class FinetunedMethod(Method):
         """The parts are built anew and take the saved values."""
         parts = self.parts(encoder, [task])
         for name, part in parts.items():
-            values = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            values = {
+                key.removeprefix(f"{name}."): value
+                for key, value in tensors.items()
+                if key.startswith(f"{name}.")
+            }
             part.load_state_dict(values)
-        texts = TextFeatures(tensors["texts.final"].to(encoder.device), tensors["texts.tap"].to(encoder.device))
+        texts = TextFeatures(
+            tensors["texts.final"].to(encoder.device), tensors["texts.tap"].to(encoder.device)
+        )
         return FinetunedAdapted(
             encoder,
             task.class_names,
@@ -165,4 +183,3 @@ def _part_of_whole(progress: Progress | None, number: int, of: int) -> Progress 
 def _final_texts(encoder: DualEncoder, tasks: Sequence[Task], parts: Parts) -> TextFeatures:
     with encoder.attached(list(parts.values())):  # type: ignore[arg-type]
         return encoder.encode_texts(encoder.prompts([task.prompts for task in tasks]))
-

@@ -1,7 +1,8 @@
-"""prompt-lora: LoRA on both towers and a learnable prompt context; ATHA's base recipe without ATHA, its fair baseline.
+"""prompt-lora: LoRA on both towers and a learnable prompt context; ATHA's base recipe without ATHA, its fair
+baseline.
 
-METHOD.md, "What both are trained with": 100 steps on the whole support set, five fixed views per image, logit scale 4
-from 5 shots and 2 below, constant rates.
+METHOD.md, "What both are trained with": 100 steps on the whole support set, five fixed views per image, logit
+scale 4 from 5 shots and 2 below, constant rates.
 
     farshot adapt images/ --model openai/clip-vit-base-patch16 --method prompt-lora --shots 5 --out adapted/
 """
@@ -54,9 +55,19 @@ class PromptLoRA(FinetunedMethod):
     def __post_init__(self) -> None:
         check_training(self.name, self.steps, self.rank, self.lora_dropout, self.scale)
         fixed = [view for view in VIEWS if view != "crops"]
-        require(self.views in fixed, f"The setting views of {self.name} is one of {fixed}, not {self.views!r}.")
-        rates = (self.lora_lr, self.lora_weight_decay, self.context_lr, self.context_momentum, self.context_weight_decay)
-        require(min(rates) >= 0, f"Learning rates, momentum and weight decay of {self.name} must not be negative.")
+        require(
+            self.views in fixed, f"The setting views of {self.name} is one of {fixed}, not {self.views!r}."
+        )
+        rates = (
+            self.lora_lr,
+            self.lora_weight_decay,
+            self.context_lr,
+            self.context_momentum,
+            self.context_weight_decay,
+        )
+        require(
+            min(rates) >= 0, f"Learning rates, momentum and weight decay of {self.name} must not be negative."
+        )
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA and the context."""

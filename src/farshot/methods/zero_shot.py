@@ -1,6 +1,8 @@
-"""zero-shot: CLIP as it is. Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021.
+"""zero-shot: CLIP as it is. Radford et al., Learning Transferable Visual Models From Natural Language
+Supervision, 2021.
 
-The class whose prompt is closest to the image; the labelled images are not looked at. The floor under every table.
+The class whose prompt is closest to the image; the labelled images are not looked at. The floor under every
+table.
 
     farshot adapt images/ --model mini --method zero-shot --out adapted/
 """
@@ -29,7 +31,12 @@ class ZeroShotAdapted(Adapted):
     """Class texts, and nothing else."""
 
     def __init__(
-        self, encoder: DualEncoder, class_names: Sequence[str], texts: Float[Tensor, "N E"], scale: float, reading: str
+        self,
+        encoder: DualEncoder,
+        class_names: Sequence[str],
+        texts: Float[Tensor, "N E"],
+        scale: float,
+        reading: str,
     ) -> None:
         self.encoder, self.class_names, self.texts = encoder, tuple(class_names), texts
         self.scale, self.reading = scale, reading
@@ -48,7 +55,9 @@ class ZeroShotAdapted(Adapted):
         out = np.zeros((len(chosen), len(self.class_names)), dtype=np.float32)
         texts = F.normalize(self.texts, dim=-1)
         for part in row_batches(len(chosen), batch):
-            out[part] = (self.scale * self.encoder.features(table, chosen[part], self.reading) @ texts.mT).numpy()
+            out[part] = (
+                self.scale * self.encoder.features(table, chosen[part], self.reading) @ texts.mT
+            ).numpy()
             if progress:
                 progress(part.stop, len(chosen))
         return out
@@ -80,7 +89,10 @@ class ZeroShot(Method):
         require(self.scale >= 0, f"The setting scale of zero-shot must not be negative, not {self.scale}.")
         readings = ("squash", "centre")
         assert set(readings) <= set(READINGS)
-        require(self.reading in readings, f"The setting reading of zero-shot is one of {readings}, not {self.reading!r}.")
+        require(
+            self.reading in readings,
+            f"The setting reading of zero-shot is one of {readings}, not {self.reading!r}.",
+        )
 
     @torch.no_grad()
     def adapt(

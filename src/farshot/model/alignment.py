@@ -1,4 +1,5 @@
-"""The heart of ATHA: pull the patches that already resemble a class towards it, push those that resemble none away.
+"""The heart of ATHA: pull the patches that already resemble a class towards it, push those that resemble none
+away.
 
 Source: Adaptive Tail-Head Alignment, ICML 2026 (arXiv 2605.29776); METHOD.md, "The operator".
 Shapes: T tasks, B images, L patches (class token excluded), N classes, D visual width.
@@ -37,15 +38,18 @@ def align_tokens(
     head_ratio: float,
     tail_ratio: float,
 ) -> Float[Tensor, "*#T B L D"]:
-    """Moves head tokens towards the class they resemble most, tail tokens away from the one they resemble least.
+    """Moves head tokens towards the class they resemble most, tail tokens away from the one they resemble
+    least.
 
-    The choice of tokens and classes is not differentiated; gradients flow through tokens, anchors, pull and push.
+    The choice of tokens and classes is not differentiated; gradients flow through tokens, anchors, pull and
+    push.
 
     Args:
         tokens: patch tokens before a transformer block, without the class token.
         anchors: one vector per class in patch space.
         pull: strength for head tokens; push: for tail tokens. Any sign.
-        head_ratio: share of patches that are head, floor(ratio * L) of them; tail_ratio likewise; their sum is at most 1.
+        head_ratio: share of patches that are head, floor(ratio * L) of them; tail_ratio likewise; their sum
+            is at most 1.
     """
     choice = choose_tokens(patch_class_similarity(tokens, anchors), head_ratio, tail_ratio)
     return move_tokens(tokens, anchors, pull, push, choice)
@@ -67,14 +71,22 @@ def choose_tokens(
     tail_ratio: float,
     ranking: Float[Tensor, "*#T B L"] | None = None,
 ) -> Choice:
-    """Head: the patches of largest maximal similarity; tail: of smallest. `ranking` takes the similarity's place.
+    """Head: the patches of largest maximal similarity; tail: of smallest. `ranking` takes the similarity's
+    place.
 
-    Ties: one stable descending sort, head from its front and tail from its end; among equal classes the lowest index.
+    Ties: one stable descending sort, head from its front and tail from its end; among equal classes the
+    lowest index.
     """
     check_ratios(head_ratio, tail_ratio)
     patches = similarity.shape[-2]
-    order = (similarity.amax(-1) if ranking is None else ranking).sort(dim=-1, descending=True, stable=True).indices
-    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(patches, device=order.device).expand_as(order))
+    order = (
+        (similarity.amax(-1) if ranking is None else ranking)
+        .sort(dim=-1, descending=True, stable=True)
+        .indices
+    )
+    rank = torch.empty_like(order).scatter_(
+        -1, order, torch.arange(patches, device=order.device).expand_as(order)
+    )
     head = rank < token_count(head_ratio, patches)
     tail = rank >= patches - token_count(tail_ratio, patches)
     return Choice(head, tail, similarity.argmax(-1), similarity.argmin(-1))
@@ -87,9 +99,11 @@ def move_tokens(
     push: Float[Tensor, "*#T"],
     choice: Choice,
 ) -> Float[Tensor, "*#T B L D"]:
-    """Adds pull * nearest anchor to the head tokens and subtracts push * farthest anchor from the tail tokens.
+    """Adds pull * nearest anchor to the head tokens and subtracts push * farthest anchor from the tail
+    tokens.
 
-    Written as one thin product (L x N) @ (N x D) per image: it broadcasts over tasks and carries every gradient.
+    Written as one thin product (L x N) @ (N x D) per image: it broadcasts over tasks and carries every
+    gradient.
     """
     classes = torch.arange(anchors.shape[-2], device=anchors.device)
     towards = (choice.nearest.unsqueeze(-1) == classes) & choice.head.unsqueeze(-1)
@@ -107,7 +121,8 @@ def check_ratios(head_ratio: float, tail_ratio: float) -> None:
     """Refuses shares outside [0, 1] or together above 1."""
     if not (0 <= head_ratio <= 1 and 0 <= tail_ratio <= 1 and head_ratio + tail_ratio <= 1 + 1e-9):
         raise SettingError(
-            f"The shares of head and tail tokens, {head_ratio} and {tail_ratio}, must lie in [0, 1] and sum to at most 1."
+            f"The shares of head and tail tokens, {head_ratio} and {tail_ratio}, must lie in [0, 1] and "
+            "sum to at most 1."
         )
 
 
@@ -149,6 +164,7 @@ class HeadTailAlignment(nn.Module):
         self.kind, self.head_ratio, self.tail_ratio, self.random = anchors, head_ratio, tail_ratio, random
         self.blocks = list(range(depth)) if blocks is None else list(blocks)
         task_keys = torch.tensor([key("alignment", k) for k in keys], device=encoder.device)
+        self.task_keys: Tensor
         self.register_buffer("task_keys", task_keys)  # saved: random tokens are the same at prediction
         self.encoder = encoder
 
@@ -172,7 +188,9 @@ class HeadTailAlignment(nn.Module):
 
         return align
 
-    def choose(self, patches: Float[Tensor, "T B L D"], anchors: Float[Tensor, "T N D"], block: int, this: Pass) -> Choice:
+    def choose(
+        self, patches: Float[Tensor, "T B L D"], anchors: Float[Tensor, "T N D"], block: int, this: Pass
+    ) -> Choice:
         """Head, tail and classes of every patch before this block."""
         ranking = None
         if self.random:
@@ -180,7 +198,9 @@ class HeadTailAlignment(nn.Module):
                 raise ValueError("random tokens are keyed by image: the pass needs `images`")
             rows = row_keys(self.task_keys[:, None].expand_as(this.images), this.images, block)
             ranking = random_bits(rows, patches.shape[2]).float()
-        return choose_tokens(patch_class_similarity(patches, anchors), self.head_ratio, self.tail_ratio, ranking)
+        return choose_tokens(
+            patch_class_similarity(patches, anchors), self.head_ratio, self.tail_ratio, ranking
+        )
 
 
 def class_anchors(encoder: DualEncoder, kind: str, this: Pass) -> Float[Tensor, "T N D"]:
@@ -190,4 +210,6 @@ def class_anchors(encoder: DualEncoder, kind: str, this: Pass) -> Float[Tensor, 
     if kind == "paper":
         return transposed_anchors(this.texts.final, encoder.projection)
     norm = encoder.vision_norm
-    return inverted_anchors(this.texts.tap, encoder.inverse_projection, norm.weight.float(), norm.bias.float())
+    return inverted_anchors(
+        this.texts.tap, encoder.inverse_projection, norm.weight.float(), norm.bias.float()
+    )

@@ -1,7 +1,7 @@
 """From a name to a DualEncoder: a folder, a hub name, or `mini`, the bundled model.
 
-Weights are read from safetensors only. A local folder never touches the network; a hub name that is cached already works
-without it too.
+Weights are read from safetensors only. A local folder never touches the network; a hub name that is cached
+already works without it too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ _CONVERT = (
 )
 
 
-def load_encoder(model: str | Path, *, device: str | torch.device = "cpu", precision: str = "float32") -> DualEncoder:
+def load_encoder(
+    model: str | Path, *, device: str | torch.device = "cpu", precision: str = "float32"
+) -> DualEncoder:
     """Loads any transformers CLIPModel checkpoint.
 
     Args:
@@ -57,7 +59,11 @@ def load_encoder(model: str | Path, *, device: str | torch.device = "cpu", preci
     config = _read_config(folder, model)
     tokenizer = _load_tokenizer(folder, model)
     clip = _load_weights(weights, model).to(device=pick_device(device), dtype=PRECISIONS[precision])
-    pixels = _read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
+    pixels = (
+        _read_json(folder / "preprocessor_config.json")
+        if (folder / "preprocessor_config.json").is_file()
+        else {}
+    )
     return DualEncoder(
         clip,
         Tokeniser(tokenizer, int(config["text_config"].get("max_position_embeddings", 77))),
@@ -87,7 +93,8 @@ def _locate(model: str) -> tuple[Path, str]:
         raise ModelError(f"{model} is a file; give the folder of a transformers CLIP checkpoint.")
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ModelError(
-            f"There is no folder {model}; give a checkpoint folder, a hub name such as openai/clip-vit-base-patch16, or mini."
+            f"There is no folder {model}; give a checkpoint folder, a hub name such as "
+            "openai/clip-vit-base-patch16, or mini."
         )
     return Path(_from_hub(model)), model
 
@@ -96,9 +103,13 @@ def _from_hub(name: str) -> str:
     try:
         return snapshot_download(name, allow_patterns=["*.json", "*.txt"])
     except GatedRepoError as error:
-        raise ModelError(f"{name} asks for a login: accept its terms on the hub, then run `hf auth login`.") from error
+        raise ModelError(
+            f"{name} asks for a login: accept its terms on the hub, then run `hf auth login`."
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(f"The hub has no model {name}, and there is no folder of that name; check the spelling.") from error
+        raise ModelError(
+            f"The hub has no model {name}, and there is no folder of that name; check the spelling."
+        ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise ModelError(_no_network(name)) from error
 
@@ -123,19 +134,25 @@ def _read_config(folder: Path, model: str | Path) -> dict[str, Any]:
     config = _read_json(folder / "config.json")
     if config.get("model_type") != "clip" or "vision_config" not in config or "text_config" not in config:
         kind = config.get("model_type", "unknown")
-        raise ModelError(f"{model} is a checkpoint of type {kind!r}, not CLIP with both towers; farshot adapts CLIPModel only.")
+        raise ModelError(
+            f"{model} is a checkpoint of type {kind!r}, not CLIP with both towers; farshot adapts "
+            "CLIPModel only."
+        )
     return config
 
 
 def _load_tokenizer(folder: Path, model: str | Path) -> Any:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise ModelError(
-            f"{model} has no tokenizer; copy tokenizer.json, or vocab.json and merges.txt, of its CLIP into the folder."
+            f"{model} has no tokenizer; copy tokenizer.json, or vocab.json and merges.txt, of its CLIP "
+            "into the folder."
         )
     try:
         return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"The tokenizer of {model} cannot be read ({_first_line(error)}); fetch it again.") from error
+        raise ModelError(
+            f"The tokenizer of {model} cannot be read ({_first_line(error)}); fetch it again."
+        ) from error
 
 
 def _load_weights(weights: str, model: str | Path) -> CLIPModel:
@@ -143,8 +160,8 @@ def _load_weights(weights: str, model: str | Path) -> CLIPModel:
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         if any((folder / name).is_file() for name in _PICKLES):
             raise ModelError(
-                f"{model} holds its weights as a pickle, which can run code; if you trust it, convert it once with: "
-                + _CONVERT.format(model)
+                f"{model} holds its weights as a pickle, which can run code; if you trust it, convert it "
+                "once with: " + _CONVERT.format(model)
             )
         raise ModelError(f"{model} has no model.safetensors; fetch the checkpoint again.")
     transformers_logging.disable_progress_bar()
@@ -155,19 +172,25 @@ def _load_weights(weights: str, model: str | Path) -> CLIPModel:
                 weights, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise ModelError(f"The weights of {model} cannot be read ({_first_line(error)}); fetch the checkpoint again.") from error
+        raise ModelError(
+            f"The weights of {model} cannot be read ({_first_line(error)}); fetch the checkpoint again."
+        ) from error
     except OSError as error:
         if folder.is_dir():
             raise ModelError(f"The weights of {model} cannot be read ({_first_line(error)}).") from error
         raise ModelError(
-            f"{model} could not be downloaded as safetensors: the hub cannot be reached, or it holds a pickle only "
+            f"{model} could not be downloaded as safetensors: the hub cannot be reached, or it holds a "
+            "pickle only "
             f"({_first_line(error)}); give the folder of a checkpoint instead."
         ) from error
     finally:
         transformers_logging.enable_progress_bar()
     missing = sorted(name for name in info["missing_keys"] if not name.endswith("position_ids"))
     if missing:
-        raise ModelError(f"The weights of {model} lack {len(missing)} tensors, {missing[0]} first; fetch the checkpoint again.")
+        raise ModelError(
+            f"The weights of {model} lack {len(missing)} tensors, {missing[0]} first; fetch the "
+            "checkpoint again."
+        )
     return clip
 
 

@@ -1,15 +1,18 @@
-"""DualEncoder: a frozen transformers CLIPModel, run for T tasks at once, with named places where parts attach.
+"""DualEncoder: a frozen transformers CLIPModel, run for T tasks at once, with named places where parts
+attach.
 
-The weights and modules are transformers'; the few lines that string them together stand here, because parts with a
-leading task dimension must meet the frozen weights in the middle of a block. Nothing of the CLIPModel is ever replaced or
-changed: a part takes part in a pass only while it is attached, and afterwards outputs are bit-identical to before.
+The weights and modules are transformers'; the few lines that string them together stand here, because parts
+with a leading task dimension must meet the frozen weights in the middle of a block. Nothing of the CLIPModel
+is ever replaced or changed: a part takes part in a pass only while it is attached, and afterwards outputs are
+bit-identical to before.
 
 Places (i counts blocks from 0):
     vision.i.input, text.i.input   the tokens before a block
     vision.i.q|k|v, text.i.q|k|v   the three projections of its attention
     text.embedding                 the token embeddings of the prompts, before positions are added
 
-Shapes: T tasks, N classes, B images, L patches, S tokens of a prompt, D width of a tower, E joint width, R side of an image.
+Shapes: T tasks, N classes, B images, L patches, S tokens of a prompt, D width of a tower, E joint width, R
+side of an image.
 """
 
 from __future__ import annotations
@@ -71,7 +74,8 @@ class Pass:
 
 
 Hook = Callable[[Tensor, Tensor, Pass], Tensor]
-"""(value so far, input of the place, the pass) -> new value. At `...input` and `text.embedding` both are the same tensor."""
+"""(value so far, input of the place, the pass) -> new value. At `...input` and `text.embedding` both are the
+same tensor."""
 
 
 class Part(Protocol):
@@ -93,7 +97,13 @@ class DualEncoder:
     """
 
     def __init__(
-        self, clip: CLIPModel, tokeniser: Tokeniser, *, source: str, mean: Sequence[float], std: Sequence[float]
+        self,
+        clip: CLIPModel,
+        tokeniser: Tokeniser,
+        *,
+        source: str,
+        mean: Sequence[float],
+        std: Sequence[float],
     ) -> None:
         self.clip = clip.eval().requires_grad_(False)
         self.tokeniser, self.source = tokeniser, source
@@ -101,7 +111,7 @@ class DualEncoder:
         self._hooks: dict[str, list[Hook]] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
 
-    # What it is ------------------------------------------------------------------------------------------------------
+    # What it is --------------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +162,7 @@ class DualEncoder:
         """D of "vision" or "text"."""
         return int(getattr(self.clip.config, f"{tower}_config").hidden_size)
 
-    # Parts -----------------------------------------------------------------------------------------------------------
+    # Parts -------------------------------------------------------------------------------------------
 
     @contextmanager
     def attached(self, parts: Sequence[Part]) -> Iterator[None]:
@@ -171,7 +181,7 @@ class DualEncoder:
             value = hook(value, source, this)
         return value
 
-    # Text ------------------------------------------------------------------------------------------------------------
+    # Text --------------------------------------------------------------------------------------------
 
     def prompts(self, texts: Sequence[Sequence[str]]) -> Prompts:
         """Token ids of the N prompts of each of T tasks, as long as the longest of them."""
@@ -196,7 +206,7 @@ class DualEncoder:
         pooled = self.clip.text_model.final_layer_norm(tokens.gather(2, ends).squeeze(2))
         return self.clip.text_projection(pooled).float()
 
-    # Images ----------------------------------------------------------------------------------------------------------
+    # Images ------------------------------------------------------------------------------------------
 
     def encode_images(self, pixels: Tensor, this: Pass | None = None) -> Float[Tensor, "T B E"]:
         """Image embeddings, not normalised, float32.
@@ -212,19 +222,24 @@ class DualEncoder:
         tokens = tower.pre_layrnorm(tower.embeddings(pixels.to(self.dtype).flatten(0, 1)))
         tokens = tokens.unflatten(0, pixels.shape[:2])  # (T, B, 1 + L, D)
         for index, block in enumerate(tower.encoder.layers):
-            tokens = self._block("vision", index, block, tokens, this, first_only=index == self.vision_depth - 1)
+            tokens = self._block(
+                "vision", index, block, tokens, this, first_only=index == self.vision_depth - 1
+            )
         return self.clip.visual_projection(tower.post_layernorm(tokens[:, :, 0])).float()
 
     @torch.no_grad()
     def features(
         self, table: ImageTable, rows: Sequence[int] | np.ndarray, reading: str = "squash", batch: int = 64
     ) -> Float[Tensor, "B E"]:
-        """Embeddings of these rows without any part, normalised, on the CPU; each image is encoded once per encoder.
+        """Embeddings of these rows without any part, normalised, on the CPU; each image is encoded once per
+        encoder.
 
         Memoised by image content and reading; the encoder itself stands for model and preprocessing.
         """
         names = [(table.id(int(row)), reading) for row in rows]
-        missing = {name: int(row) for name, row in zip(names, rows, strict=True) if name not in self._features}
+        missing = {
+            name: int(row) for name, row in zip(names, rows, strict=True) if name not in self._features
+        }
         wanted = list(missing.items())
         for start in range(0, len(wanted), batch):
             part = wanted[start : start + batch]
@@ -233,20 +248,21 @@ class DualEncoder:
             self._features.update({name: vector for (name, _), vector in zip(part, embedded, strict=True)})
         return torch.stack([self._features[name] for name in names])
 
-    # Both towers -----------------------------------------------------------------------------------------------------
+    # Both towers -------------------------------------------------------------------------------------
 
     def _block(
         self,
         tower: str,
         index: int,
-        block: nn.Module,
+        block: Any,  # transformers' CLIPEncoderLayer
         tokens: Float[Tensor, "T B L D"],
         this: Pass,
         *,
         causal: bool = False,
         first_only: bool = False,
     ) -> Float[Tensor, "T B L D"]:
-        """One pre-norm transformer block; with `first_only` just what its first token, the class token, needs."""
+        """One pre-norm transformer block; with `first_only` just what its first token, the class token,
+        needs."""
         place = f"{tower}.{index}"
         tokens = self._at(f"{place}.input", tokens, tokens, this)
         attention, heads = block.self_attn, block.self_attn.num_heads

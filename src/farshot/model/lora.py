@@ -1,8 +1,8 @@
 """LoRA with a leading task dimension: every task has its own thin matrices beside the shared frozen weights.
 
-Sources: Hu et al., LoRA (2022); Kalajdzievski, rank-stabilised scale alpha / sqrt(rank) (2023); Zanella and Ben Ayed,
-CLIP-LoRA (2024), for q, k, v of both towers and dropout on the LoRA input.
-Shapes: T tasks, B images or prompts, L tokens, D width, r rank.
+Sources: Hu et al., LoRA (2022); Kalajdzievski, rank-stabilised scale alpha / sqrt(rank) (2023); Zanella and
+Ben Ayed, CLIP-LoRA (2024), for q, k, v of both towers and dropout on the LoRA input. Shapes: T tasks, B
+images or prompts, L tokens, D width, r rank.
 """
 
 from __future__ import annotations
@@ -58,12 +58,17 @@ class LoRA(nn.Module):
                 for projection in projections:
                     self._add(f"{tower}_{block}_{projection}", keys, width, encoder.device)
         task_keys = torch.tensor([key("dropout", k) for k in keys], device=encoder.device)
+        self.task_keys: Tensor
         self.register_buffer("task_keys", task_keys, persistent=False)
 
     def _add(self, name: str, keys: Sequence[int], width: int, device: torch.device) -> None:
-        # Kaiming-uniform with a = sqrt(5) is uniform within 1 / sqrt(fan in); B = 0, so training starts at the base model
+        # Kaiming-uniform with a = sqrt(5) is uniform within 1 / sqrt(fan in); B = 0, so training starts at
+        # the base model
         bound = 1 / math.sqrt(width)
-        drawn = [torch.empty(self.rank, width).uniform_(-bound, bound, generator=torch_generator("lora", k, name)) for k in keys]
+        drawn = [
+            torch.empty(self.rank, width).uniform_(-bound, bound, generator=torch_generator("lora", k, name))
+            for k in keys
+        ]
         self.down[name] = nn.Parameter(torch.stack(drawn).to(device))
         self.up[name] = nn.Parameter(torch.zeros(len(keys), width, self.rank, device=device))
 
@@ -83,15 +88,20 @@ class LoRA(nn.Module):
 
         return add
 
-    def _dropout(self, x: Float[Tensor, "T B L D"], block: str, lane: int, this: Pass) -> Float[Tensor, "T B L D"]:
-        """Zeroes elements by a hash of (task, block, projection, step, sample, position); one hash serves q, k and v."""
+    def _dropout(
+        self, x: Float[Tensor, "T B L D"], block: str, lane: int, this: Pass
+    ) -> Float[Tensor, "T B L D"]:
+        """Zeroes elements by a hash of (task, block, projection, step, sample, position); one hash serves q,
+        k and v."""
         if this.step is None or not self.dropped:
             return x
         if this.samples is None:
             raise ValueError("dropout in training is keyed by sample: the pass needs `samples`")
         name = (self, block, x.shape)
         if name not in this.memo:
-            rows = row_keys(self.task_keys[:, None].expand_as(this.samples), key(block), this.step, this.samples)
+            rows = row_keys(
+                self.task_keys[:, None].expand_as(this.samples), key(block), this.step, this.samples
+            )
             this.memo[name] = random_bits(rows, x.shape[2] * x.shape[3]).view(x.shape)
         bits = this.memo[name]
         if lane == PROJECTIONS.index("v"):

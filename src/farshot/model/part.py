@@ -20,5 +20,7 @@ def one_task(part: M, t: int) -> M:
     alone._buffers = {
         name: None if value is None else value[t : t + 1].clone() for name, value in part._buffers.items()
     }
-    alone._modules = {name: None if child is None else one_task(child, t) for name, child in part._modules.items()}
+    alone._modules = {
+        name: None if child is None else one_task(child, t) for name, child in part._modules.items()
+    }
     return alone

@@ -16,7 +16,8 @@ class PromptContext(nn.Module):
 
     Args:
         encoder: where it will attach.
-        templates: the prompt of each task; the words before `{}` start its context. All of one length in tokens.
+        templates: the prompt of each task; the words before `{}` start its context. All of one length in
+            tokens.
     """
 
     def __init__(self, encoder: DualEncoder, templates: Sequence[str]) -> None:
@@ -25,7 +26,8 @@ class PromptContext(nn.Module):
         lengths = {encoder.tokeniser.word_count(prefix) for prefix in prefixes}
         if 0 in lengths or len(lengths) > 1:
             raise SettingError(
-                f"A learnable context starts from the words before {{}}: the template {templates[0]!r} needs at least one."
+                f"A learnable context starts from the words before {{}}: the template {templates[0]!r} "
+                f"needs at least one."
             )
         self.length = lengths.pop()
         prompts = encoder.prompts([[prefix] for prefix in prefixes])

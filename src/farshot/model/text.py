@@ -58,7 +58,8 @@ class Tokeniser:
         for i, row in enumerate(rows):
             if len(row) > self.length:
                 warnings.warn(
-                    f"The prompt {flat[i][:60]!r}... has {len(row)} tokens; this model reads {self.length}, the rest is cut.",
+                    f"The prompt {flat[i][:60]!r}... has {len(row)} tokens; this model reads "
+                    f"{self.length}, the rest is cut.",
                     PromptCutWarning,
                     stacklevel=2,
                 )
