@@ -131,7 +131,7 @@ class SupportImages:
             self._views[t, row] = five_views(pixels, numpy_generator("views", task.key, row))
         return self._views[t, row]
 
-    def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], images]:
+    def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], " images"]:
         """Support rows of this step: all, or a fresh draw where a class or the whole is too large for one
         step."""
         sizes = np.bincount(task.labels)
@@ -151,7 +151,7 @@ class SupportImages:
 
 def image_numbers(
     pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-) -> Int[NDArray[np.int64], images]:
+) -> Int[NDArray[np.int64], " images"]:
     """A number per image that depends on its pixels alone, so that it is the same in training and at
     prediction."""
     digests = [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest() for image in pixels]

@@ -33,7 +33,7 @@ class ImageTable:
     """
 
     images: tuple[ImageSource, ...]
-    labels: Int[NDArray[np.int64], images] | None
+    labels: Int[NDArray[np.int64], " images"] | None
     classes: tuple[str, ...]
     names: tuple[str, ...]
     _ids: dict[int, str] = field(default_factory=dict, repr=False)

@@ -42,7 +42,7 @@ class FinetunedAdapted(Adapted):
         *,
         scale: float,
         reading: str,
-        losses: Float[NDArray[np.float64], steps] | None = None,
+        losses: Float[NDArray[np.float64], " steps"] | None = None,
         trained: int = 0,
     ) -> None:
         self.encoder, self.class_names, self.parts, self.texts = encoder, tuple(class_names), parts, texts
