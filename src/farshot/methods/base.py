@@ -57,6 +57,11 @@ class Adapted(ABC):
     ) -> Float[NDArray[np.float32], "rows N"]:
         """Class scores of these rows of a table (all where None); softmax makes them probabilities."""
 
+    def class_directions(self) -> Float[Tensor, "N E"] | None:
+        """One direction per class in the joint space, for explanations: class texts, or class means where a
+        method has no text; None where it has neither."""
+        return None
+
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """All it takes to build this classifier again; names of a LoRA's begin with `lora.`."""

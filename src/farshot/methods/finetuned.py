@@ -80,6 +80,10 @@ class FinetunedAdapted(Adapted):
             images = self.encoder.encode_images(pixels[None], this)
         return class_logits(images, self.texts.final, self.scale)[0]
 
+    def class_directions(self) -> Float[Tensor, "N E"]:
+        """The adapted class texts."""
+        return self.texts.final[0]
+
     def tensors(self) -> dict[str, Tensor]:
         """Parameters of every part, the class texts and the scale."""
         out = {

@@ -62,6 +62,10 @@ class ZeroShotAdapted(Adapted):
                 progress(part.stop, len(chosen))
         return out
 
+    def class_directions(self) -> Float[Tensor, "N E"]:
+        """The class texts."""
+        return self.texts
+
     def tensors(self) -> dict[str, Tensor]:
         """The class texts."""
         return {"texts": self.texts}
