@@ -25,7 +25,7 @@ from farshot.world import class_names as world_classes
 
 MINI = tuple(world for world in WORLDS if world.startswith("mini-"))
 MINI_IMAGES_PER_CLASS = 100
-_WORLD_REVISION = "world 1"  # raised when the generator draws other images
+_WORLD_REVISION = "world 2"  # raised when the generator draws other images
 _CHUNK = 256
 _NAME = re.compile(r"[\w.-]+")
 

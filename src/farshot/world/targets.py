@@ -81,7 +81,7 @@ def crops(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         draws.one(0.25, 0.42),
         draws.one(0.2, 0.5),
     )
-    blend(planes, mask * draws.one(0.42, 0.8)[:, None, None], np.clip(ill, 0, 1))
+    blend(planes, mask * draws.one(0.36, 0.72)[:, None, None], np.clip(ill, 0, 1))
     return planes * (_ones(n) * draws.one(0.8, 1.15))[:, None, None, None], mask
 
 
@@ -125,7 +125,7 @@ def land(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
         draws.one(0.14, 0.26),
         draws.one(0.3, 0.7),
     )
-    blend(planes, mask * draws.one(0.5, 0.85)[:, None, None], cover.astype(np.float32))
+    blend(planes, mask * draws.one(0.4, 0.75)[:, None, None], cover.astype(np.float32))
     haze = draws.one(0.1, 0.4)[:, None, None, None]
     return planes * (1 - haze) + np.float32(0.62) * haze, mask
 

@@ -1,0 +1,105 @@
+"""What the lenses look at: an adapted model, taken apart into encoder, parts and class directions.
+
+Shapes: N classes, B images, E joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farshot.data.table import ImageTable
+from farshot.finetune import class_logits
+from farshot.methods.base import Adapted
+from farshot.methods.finetuned import FinetunedAdapted
+from farshot.model.alignment import HeadTailAlignment
+from farshot.model.encoder import DualEncoder, TextFeatures
+from farshot.task import DEFAULT_TEMPLATE
+
+OWN = "the method's own class directions (its texts, or class means)"
+PROMPTS = "the prompts of the unadapted model, because the method keeps no direction per class"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An adapted model as the lenses see it; nothing of it is ever changed.
+
+    Attributes:
+        adapted: the classifier.
+        encoder: its base model.
+        directions: one per class in the joint space, not normalised, (N, E).
+        origin: where they come from, in words.
+        parts: what attaches to the encoder, in order; empty for methods on frozen features.
+        texts: class texts for parts that look at them.
+    """
+
+    adapted: Adapted
+    encoder: DualEncoder
+    directions: Float[Tensor, "N E"]
+    origin: str
+    parts: Mapping[str, nn.Module] = field(default_factory=dict)
+    texts: TextFeatures | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The N names, in the order of the directions."""
+        return self.adapted.class_names
+
+    @property
+    def alignment(self) -> HeadTailAlignment | None:
+        """Its head-tail alignment, where it has one."""
+        found = [part for part in self.parts.values() if isinstance(part, HeadTailAlignment)]
+        return found[0] if found else None
+
+    def logits(self, embedded: Float[Tensor, "B E"]) -> Float[Tensor, "B N"] | None:
+        """Class scores of image embeddings; None where the method needs more than the embedding."""
+        if isinstance(self.adapted, FinetunedAdapted):
+            return class_logits(embedded[None], self.adapted.texts.final, self.adapted.scale)[0]
+        return None
+
+    @torch.no_grad()
+    def texts_of(self, class_names: Sequence[str], template: str = DEFAULT_TEMPLATE) -> TextFeatures:
+        """Texts of any classes under this model's text tower, T = 1."""
+        with self.encoder.attached(list(self.parts.values())):  # type: ignore[arg-type]
+            prompts = [template.replace("{}", name) for name in class_names]
+            return self.encoder.encode_texts(self.encoder.prompts([prompts]))
+
+
+def subject(adapted: Adapted, encoder: DualEncoder, template: str = DEFAULT_TEMPLATE) -> Subject:
+    """Takes an adapted model apart.
+
+    Args:
+        encoder: the base model it was adapted from.
+        template: of the prompts that stand in where the method keeps no direction per class.
+    """
+    parts: Mapping[str, nn.Module] = {}
+    texts = None
+    if isinstance(adapted, FinetunedAdapted):
+        parts, texts = adapted.parts, adapted.texts
+    directions = adapted.class_directions()
+    origin = OWN if directions is not None else PROMPTS
+    if directions is None:
+        bare = Subject(adapted, encoder, torch.zeros(0, 0), PROMPTS)
+        directions = bare.texts_of(adapted.class_names, template).final[0]
+    return Subject(adapted, encoder, directions.detach().to(encoder.device), origin, parts, texts)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Images of one kind, and how the classes that they show are called.
+
+    Attributes:
+        name: in legends.
+        table: the images.
+        class_names: for prompts.
+        template: the prompt.
+    """
+
+    name: str
+    table: ImageTable
+    class_names: tuple[str, ...]
+    template: str = DEFAULT_TEMPLATE
