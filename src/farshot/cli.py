@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farshot import cli_bench, console
+from farshot import cli_bench, cli_explain, console
 from farshot.errors import DataError, SettingError
 
 app = typer.Typer(
@@ -225,6 +225,7 @@ def demo(
 
 
 cli_bench.register(app)
+cli_explain.register(app)
 
 
 def _about(method: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ stays that of prediction. Shapes: B images, L patches, N classes, D width, E joi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from farshot.data.table import ImageTable
 from farshot.errors import SettingError
 from farshot.explain.subject import Subject
 from farshot.finetune import Progress
@@ -51,50 +52,52 @@ class View:
     tokens: dict[int, Float[Tensor, "B L D"]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What to note, by vision blocks counted from 0; see `View`."""
+
+    choices: tuple[int, ...] = ()
+    attention: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+
+
 @torch.no_grad()
 def look(
-    subject: Subject,
-    pixels: UInt8[NDArray[np.uint8], "B R R 3"],
-    *,
-    choices: Sequence[int] = (),
-    attention: Sequence[int] = (),
-    tokens: Sequence[int] = (),
-    texts: TextFeatures | None = None,
+    subject: Subject, pixels: UInt8[NDArray[np.uint8], "B R R 3"], ask: Ask, texts: TextFeatures | None = None
 ) -> View:
-    """Passes images through the adapted model and notes what was asked for, by blocks counted from 0.
+    """Passes images through the adapted model and notes what was asked for.
 
     Args:
         texts: class texts in place of the model's own, for images of other classes.
     """
     encoder = subject.encoder
     numbers = torch.from_numpy(image_numbers(pixels))[None].to(encoder.device)
-    this = Pass(texts=texts or subject.texts, images=numbers)
-    notes = _Notes(subject, this, set(choices), set(attention), set(tokens))
+    notes = _Notes(subject, ask)
     lens = [_Places(notes.before()), *subject.parts.values(), _Places(notes.after())]
     with encoder.attached(lens):  # type: ignore[arg-type]
+        this = Pass(texts=texts or subject.texts, images=numbers)
         embedded = encoder.encode_images(torch.from_numpy(pixels)[None], this)[0]
-    assert notes.read_out is not None
-    return View(
-        pixels, embedded.cpu(), notes.read_out.cpu(), notes.attention, notes.choices, notes.tokens
-    )
+    assert notes.similarity is not None
+    return View(pixels, embedded.cpu(), notes.similarity.cpu(), notes.attention, notes.choices, notes.tokens)
 
 
 def views(
     subject: Subject,
-    images: Iterable[int] | NDArray[np.int64],
-    table_pixels: PixelReader,
+    table: ImageTable,
+    ask: Ask,
     *,
+    rows: Sequence[int] | NDArray[np.int64] | None = None,
+    texts: TextFeatures | None = None,
     progress: Progress | None = None,
     batch: int = BATCH,
-    **asked: Sequence[int] | TextFeatures | None,
 ) -> Iterator[View]:
-    """`look` at many rows of a table, batch after batch; keyword arguments are those of `look`."""
-    rows = np.asarray(list(images), dtype=np.int64)
-    for part in row_batches(len(rows), batch):
-        pixels = table_pixels(rows[part], subject.adapted.reading, subject.encoder.size)
-        yield look(subject, np.asarray(pixels), **asked)  # type: ignore[arg-type]
+    """`look` at these rows of a table, all where None, batch after batch."""
+    chosen = np.arange(len(table)) if rows is None else np.asarray(rows, dtype=np.int64)
+    for part in row_batches(len(chosen), batch):
+        pixels = table.pixels(chosen[part], subject.adapted.reading, subject.encoder.size)
+        yield look(subject, np.asarray(pixels), ask, texts)
         if progress:
-            progress(part.stop, len(rows))
+            progress(part.stop, len(chosen))
 
 
 def check_blocks(blocks: Sequence[int], encoder: DualEncoder) -> list[int]:
@@ -102,7 +105,8 @@ def check_blocks(blocks: Sequence[int], encoder: DualEncoder) -> list[int]:
     wrong = [block for block in blocks if not 0 <= block < encoder.vision_depth]
     if wrong:
         raise SettingError(
-            f"There is no vision block {wrong[0]}: {encoder.source} has blocks 0 to {encoder.vision_depth - 1}."
+            f"There is no vision block {wrong[0]}: {encoder.source} has blocks 0 to "
+            f"{encoder.vision_depth - 1}."
         )
     return sorted(set(blocks))
 
@@ -120,12 +124,9 @@ class _Places:
 class _Notes:
     """What the hooks of one pass write down."""
 
-    def __init__(
-        self, subject: Subject, this: Pass, choices: set[int], attention: set[int], tokens: set[int]
-    ) -> None:
-        self.subject, self.this = subject, this
-        self.asked_choices, self.asked_attention, self.asked_tokens = choices, attention, tokens
-        self.read_out: Tensor | None = None
+    def __init__(self, subject: Subject, ask: Ask) -> None:
+        self.subject, self.ask = subject, ask
+        self.similarity: Tensor | None = None
         self.attention: dict[int, Tensor] = {}
         self.choices: dict[int, Choice] = {}
         self.tokens: dict[int, Tensor] = {}
@@ -134,13 +135,13 @@ class _Notes:
     def before(self) -> dict[str, Hook]:
         """Reads the tokens before the method's own parts touch them."""
         last = self.subject.encoder.vision_depth - 1
-        blocks = self.asked_choices | self.asked_tokens | {last}
+        blocks = {*self.ask.choices, *self.ask.tokens, last}
         return {f"vision.{block}.input": self._read_tokens(block) for block in blocks}
 
     def after(self) -> dict[str, Hook]:
         """Reads queries and keys after the method's own parts changed them."""
         hooks: dict[str, Hook] = {}
-        for block in self.asked_attention:
+        for block in self.ask.attention:
             hooks[f"vision.{block}.q"] = self._read_query()
             hooks[f"vision.{block}.k"] = self._read_key(block)
         return hooks
@@ -149,13 +150,13 @@ class _Notes:
         def read(tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
             patches = tokens[:, :, 1:]
             alignment = self.subject.alignment
-            if block in self.asked_choices and alignment is not None and block in alignment.blocks:
+            if block in self.ask.choices and alignment is not None and block in alignment.blocks:
                 found = alignment.choose(patches, alignment.anchors(this), block, this)
                 self.choices[block] = Choice(*(value[0].cpu() for value in found))
-            if block in self.asked_tokens:
+            if block in self.ask.tokens:
                 self.tokens[block] = patches[0].float().cpu()
             if block == self.subject.encoder.vision_depth - 1:
-                self.read_out = read_out(self.subject, patches[0])
+                self.similarity = read_out(self.subject, patches[0])
             return tokens
 
         return read
@@ -182,7 +183,7 @@ class _Notes:
 
 
 def read_out(subject: Subject, patches: Float[Tensor, "B L D"]) -> Float[Tensor, "B L N"]:
-    """Cosine of patches with the class directions, read out as if they were the class token: ln_post(v) @ W."""
+    """Cosine of patches with the class directions, read out like the class token: ln_post(v) @ W."""
     encoder = subject.encoder
     seen = F.normalize(encoder.vision_norm(patches).float() @ encoder.projection, dim=-1)
     return seen @ F.normalize(subject.directions.float(), dim=-1).mT

@@ -1,0 +1,45 @@
+"""Read-only lenses on an adapted model: token maps, similarity curves, CKA, attention, strengths.
+
+    from farshot import load
+    from farshot.explain import draw_strengths, learned_strengths, subject
+    classifier = load("adapted/")
+    model = subject(classifier.adapted_, classifier.encoder_)
+    draw_strengths({"atha": learned_strengths(model)}).savefig("strengths.png")
+
+Each lens is a function that returns numbers and one, `draw_...`, that draws them.
+"""
+
+from farshot.explain.attention import attention_entropy, class_token_entropy, draw_class_token_entropy
+from farshot.explain.cka import domain_cka, domain_similarity, draw_similarities, linear_cka, state_similarity
+from farshot.explain.curves import draw_similarity_curves, similarity_curves
+from farshot.explain.explanation import Explanation, MovedTokens, explain_images
+from farshot.explain.figure import compose, panels
+from farshot.explain.strengths import Strengths, draw_strengths, learned_strengths
+from farshot.explain.subject import Domain, Subject, subject
+from farshot.explain.truth import draw_token_agreement, token_agreement
+
+__all__ = [
+    "Domain",
+    "Explanation",
+    "MovedTokens",
+    "Strengths",
+    "Subject",
+    "attention_entropy",
+    "class_token_entropy",
+    "compose",
+    "domain_cka",
+    "domain_similarity",
+    "draw_class_token_entropy",
+    "draw_similarities",
+    "draw_similarity_curves",
+    "draw_strengths",
+    "draw_token_agreement",
+    "explain_images",
+    "learned_strengths",
+    "linear_cka",
+    "panels",
+    "similarity_curves",
+    "state_similarity",
+    "subject",
+    "token_agreement",
+]

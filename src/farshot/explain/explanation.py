@@ -1,0 +1,182 @@
+"""What the model looked at, image by image: numbers that figures and pages draw.
+
+Shapes: L patches, N classes, R side of an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy.typing import NDArray
+
+from farshot.data.table import ImageTable, path_of
+from farshot.explain.lens import BATCH, Ask, View, check_blocks, views
+from farshot.explain.subject import Subject
+from farshot.finetune import Progress
+from farshot.images.reading import ImageSource
+from farshot.methods.base import softmax
+
+MOST_DEFAULT_BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class MovedTokens:
+    """Head and tail tokens of an image before one block.
+
+    Attributes:
+        block: vision block, from 0.
+        head, tail: which patches, row by row, (L,).
+        nearest: class that each patch resembles most: head tokens are pulled to it, (L,).
+        farthest: class that each patch resembles least: tail tokens are pushed from it, (L,).
+        pull, push: strengths; a negative one does the opposite of its name.
+    """
+
+    block: int
+    head: Bool[NDArray[np.bool_], " L"]
+    tail: Bool[NDArray[np.bool_], " L"]
+    nearest: Int[NDArray[np.int64], " L"]
+    farthest: Int[NDArray[np.int64], " L"]
+    pull: float
+    push: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What an adapted model saw in one image.
+
+    Attributes:
+        image: the source: a path, picture or array.
+        pixels: as the model read it, (R, R, 3).
+        class_names: the N classes.
+        probabilities: of each class, (N,).
+        similarity: cosine of every patch with every class direction, before the last block, (L, N).
+        attention: of the class token in the last block to every patch, mean over heads; what is missing to 1
+            is its attention to itself, (L,).
+        moved: head and tail tokens for the chosen blocks; empty without alignment.
+    """
+
+    image: ImageSource
+    pixels: UInt8[NDArray[np.uint8], "R R 3"]
+    class_names: tuple[str, ...]
+    probabilities: Float[NDArray[np.float32], " N"]
+    similarity: Float[NDArray[np.float32], "L N"]
+    attention: Float[NDArray[np.float32], " L"]
+    moved: tuple[MovedTokens, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What to call the image."""
+        return path_of(self.image)
+
+    @property
+    def predicted(self) -> int:
+        """The most probable class."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def grid(self) -> int:
+        """Patches per side."""
+        return math.isqrt(len(self.attention))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON; patches are numbered row by row from the upper left."""
+        return {
+            "image": self.name,
+            "class": self.class_names[self.predicted],
+            "probabilities": _by_class(self.class_names, self.probabilities),
+            "patches_per_side": self.grid,
+            "similarity": _by_class(self.class_names, self.similarity.T),
+            "attention": _plain(self.attention),
+            "blocks": [_moved_to_dict(moved, self.class_names) for moved in self.moved],
+        }
+
+
+def explain_images(
+    subject: Subject,
+    table: ImageTable,
+    *,
+    blocks: Sequence[int] | None = None,
+    temperature: float = 1.0,
+    progress: Progress | None = None,
+    batch: int = BATCH,
+) -> Iterator[Explanation]:
+    """One explanation per image, made as they are asked for: memory does not grow with their number.
+
+    Args:
+        blocks: vision blocks, from 0, to show head and tail tokens for; by default `default_blocks`.
+        temperature: logits are divided by it, as in `FewShotClassifier.predict_proba`.
+
+    Raises:
+        SettingError: a block that the model does not have.
+    """
+    chosen = default_blocks(subject) if blocks is None else check_blocks(blocks, subject.encoder)
+    last = subject.encoder.vision_depth - 1
+    start = 0
+    for view in views(
+        subject, table, Ask(choices=tuple(chosen), attention=(last,)), progress=progress, batch=batch
+    ):
+        rows = np.arange(start, start + len(view.pixels))
+        logits = subject.logits(view.embedded.to(subject.encoder.device))
+        scores = subject.adapted.logits(table, rows) if logits is None else logits.cpu().numpy()
+        probabilities = softmax((scores / np.float32(temperature)).astype(np.float32))
+        yield from (
+            _one(subject, table.images[row], view, i, probabilities[i], last) for i, row in enumerate(rows)
+        )
+        start += len(rows)
+
+
+def default_blocks(subject: Subject) -> list[int]:
+    """Those of strongest pull and strongest push, and the last: at most three; none without alignment."""
+    alignment = subject.alignment
+    if alignment is None:
+        return []
+    among = alignment.blocks
+    pull, push = (abs(values.detach()[0, among]) for values in (alignment.pull, alignment.push))
+    # the last of equals: later blocks are nearer to the prediction
+    strongest = {max(range(len(among)), key=lambda i: (float(values[i]), i)) for values in (pull, push)}
+    return sorted({among[i] for i in strongest} | {among[-1]})[:MOST_DEFAULT_BLOCKS]
+
+
+def _one(
+    subject: Subject, image: ImageSource, view: View, i: int, probabilities: NDArray[np.float32], last: int
+) -> Explanation:
+    alignment = subject.alignment
+    moved: list[MovedTokens] = []
+    for block, choice in sorted(view.choices.items()):
+        assert alignment is not None
+        head, tail, nearest, farthest = (value[i].numpy() for value in choice)
+        pull, push = (float(values.detach()[0, block]) for values in (alignment.pull, alignment.push))
+        moved.append(MovedTokens(block, head, tail, nearest, farthest, pull, push))
+    return Explanation(
+        image,
+        view.pixels[i],
+        subject.class_names,
+        probabilities,
+        view.similarity[i].numpy(),
+        view.attention[last][i].mean(0)[1:].numpy(),
+        tuple(moved),
+    )
+
+
+def _moved_to_dict(moved: MovedTokens, names: tuple[str, ...]) -> dict[str, Any]:
+    head, tail = np.flatnonzero(moved.head), np.flatnonzero(moved.tail)
+    return {
+        "block": moved.block,
+        "pull": moved.pull,
+        "push": moved.push,
+        "head": [{"patch": int(i), "pulled_to": names[moved.nearest[i]]} for i in head],
+        "tail": [{"patch": int(i), "pushed_from": names[moved.farthest[i]]} for i in tail],
+    }
+
+
+def _by_class(names: tuple[str, ...], values: NDArray[np.float32]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def _plain(values: Any) -> Any:
+    return np.round(np.asarray(values, dtype=np.float64), 6).tolist()

@@ -1,0 +1,56 @@
+"""Pages that anybody can open: one file, no script, nothing fetched, and names that stay names.
+
+Everything is escaped; names stand in <bdi>, so that marks of direction end with the name; a content security
+policy forbids scripts and requests even if something slipped through.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import unicodedata
+from functools import cache
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+_QUALITY = 88  # of JPEGs: letters on patches stay sharp
+
+
+@cache
+def environment(*packages: str) -> Environment:
+    """Templates of these packages, the first that has one; those of farshot.explain come last."""
+    loaders = [PackageLoader(package, "templates") for package in (*packages, "farshot.explain")]
+    made = Environment(
+        loader=ChoiceLoader(loaders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(plain=plain, data_uri=data_uri, points=points, bdi=bdi)
+    return made
+
+
+def plain(text: object) -> str:
+    """Text for attributes: without control characters and marks of direction, at most 300 characters."""
+    kept = "".join(c for c in str(text) if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    return kept if len(kept) <= 300 else kept[:299] + "…"
+
+
+def bdi(name: object) -> Markup:
+    """A name in running text, its direction its own affair."""
+    return Markup("<bdi>{}</bdi>").format(str(name))
+
+
+def points(share: float, digits: int = 1) -> str:
+    """A share in per cent; "-" for what is not a number."""
+    return "-" if share != share else f"{100 * share:.{digits}f}"
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture as part of the page."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

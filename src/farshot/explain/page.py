@@ -1,0 +1,139 @@
+"""A folder of explanations: a figure per image, one HTML page with all, and the numbers as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from farshot.errors import DataError
+from farshot.explain.explanation import Explanation
+from farshot.explain.figure import Panel, compose, panels, ranked_classes
+from farshot.explain.html import data_uri, environment, plain
+from farshot.explain.style import colour, letter
+
+_NUMBERS = "explanations.json"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a page says of the model.
+
+    Attributes:
+        model: of the base model.
+        method: with the settings that are not its defaults.
+        class_names: the N classes.
+        calibrated: whether a temperature was fitted.
+    """
+
+    model: str
+    method: str
+    class_names: tuple[str, ...]
+    calibrated: bool
+
+
+def write_explanations(
+    folder: str | Path, explanations: Iterable[Explanation], about: About, origin: str
+) -> int:
+    """Writes NNN-name.png for each image, index.html and explanations.json; returns the number of images.
+
+    Written whole or not at all: beside its place first, then moved there. A folder of explanations is
+    replaced.
+
+    Args:
+        explanations: consumed one by one, so that memory does not grow with their number.
+        origin: where the class directions come from, in words (`Subject.origin`).
+
+    Raises:
+        DataError: the place is taken by something else, or cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    check_place(folder)
+    staging = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        shown: list[dict[str, Any]] = []
+        numbers: list[dict[str, Any]] = []
+        for explanation in explanations:
+            drawn = panels(explanation)
+            file = figure_name(len(shown) + 1, explanation.name)
+            compose(explanation, drawn).save(staging / file)
+            shown.append(described(explanation, drawn) | {"file": file})
+            numbers.append({"figure": file, **explanation.to_dict()})
+        page = environment().get_template("explain.html")
+        words = {"title": "What the model looked at", "about": about, "origin": origin, "shown": shown}
+        _write(
+            staging / "index.html", page.render(**words, moves=any(n["blocks"] for n in numbers), **common())
+        )
+        _write(staging / _NUMBERS, json.dumps(numbers, ensure_ascii=False, indent=1) + "\n")
+        staging.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            shutil.rmtree(folder)
+        staging.rename(folder)
+        return len(shown)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{folder} cannot be written ({reason}); choose another --out.") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a place taken by something else than explanations, before any work is done for it."""
+    folder = folder.expanduser()
+    if folder.is_dir() and ((folder / _NUMBERS).is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise DataError(f"{folder} exists and holds no explanations; choose another --out, or remove it.")
+
+
+def figure_name(number: int, name: str) -> str:
+    """A file name that is safe everywhere, whatever the image is called."""
+    stem = unicodedata.normalize("NFKD", Path(name).stem).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:40]
+    return f"{number:03d}-{slug}.png" if slug else f"{number:03d}.png"
+
+
+def described(explanation: Explanation, drawn: Sequence[Panel]) -> dict[str, Any]:
+    """An explanation as the template `panels.html` takes it."""
+    listed = ranked_classes(explanation)
+    names, p = explanation.class_names, explanation.probabilities
+    return {
+        "name": Path(explanation.name).name,
+        "predicted": names[explanation.predicted],
+        "probability": float(p.max()),
+        "panels": [_compressed(panel) for panel in drawn],
+        "classes": [{"index": c, "name": names[c], "probability": float(p[c])} for c in listed],
+        "left_out": len(names) - len(listed),
+    }
+
+
+def _compressed(panel: Panel) -> dict[str, Any]:
+    """A panel as text: pictures of hundreds of images would not fit in memory."""
+    return {
+        "title": panel.title,
+        "caption": plain(panel.caption),
+        "alt": plain(panel.alt),
+        "source": data_uri(panel.picture),
+        "width": panel.picture.width,
+        "height": panel.picture.height,
+    }
+
+
+def common() -> dict[str, Any]:
+    """What every template may use."""
+    return {"version": version("farshot"), "colour": colour, "letter": letter}
+
+
+def _write(path: Path, text: str) -> None:
+    # file names that are no valid Unicode have characters that UTF-8 cannot write
+    path.write_text(text, encoding="utf-8", errors="replace")

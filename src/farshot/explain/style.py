@@ -1,0 +1,54 @@
+"""Colours and the look of charts: one palette that people with any kind of colour vision can tell apart.
+
+The palette is Okabe and Ito's (2008). Colour never stands alone: letters, markers or line styles repeat it.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from string import ascii_uppercase
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", ":", "-.")
+
+
+def colour(index: int) -> str:
+    """Colour of the i-th thing, as #rrggbb; they repeat after eight."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def rgb(index: int) -> tuple[int, int, int]:
+    """The same as red, green, blue in 0 to 255."""
+    return tuple(bytes.fromhex(colour(index)[1:]))  # type: ignore[return-value]
+
+
+def letter(index: int) -> str:
+    """A, B, ..., Z, AA, AB, ...: a short name for the i-th class."""
+    more, last = divmod(index, 26)
+    return (letter(more - 1) if more else "") + ascii_uppercase[last]
+
+
+def line_styles(count: int) -> list[dict[str, str]]:
+    """Keyword arguments of matplotlib that tell so many lines apart without colour too."""
+    markers, dashes = islice(cycle(MARKERS), count), islice(cycle(DASHES), count)
+    return [
+        {"color": colour(i), "marker": marker, "linestyle": dash}
+        for i, (marker, dash) in enumerate(zip(markers, dashes, strict=True))
+    ]
+
+
+def chart(title: str, across: str, up: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side that share what they measure."""
+    figure = Figure(figsize=(5.2 * columns, 3.6), layout="constrained")
+    axes = list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+    figure.suptitle(title, fontsize=11)
+    for one in axes:
+        one.set_xlabel(across)
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.25)
+    axes[0].set_ylabel(up)
+    return figure, axes
