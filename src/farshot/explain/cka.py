@@ -7,6 +7,7 @@ Shapes: n images, D and E widths.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,16 +19,18 @@ from farshot.explain.style import chart, colour
 from farshot.explain.subject import Domain, Subject
 from farshot.finetune import Progress
 
-Features = Float[NDArray[np.floating], "n E"]
+Features = Float[NDArray[np.floating[Any]], "n E"]
 
 
-def linear_cka(x: Float[NDArray[np.floating], "n D"], y: Float[NDArray[np.floating], "n E"]) -> float:
+def linear_cka(
+    x: Float[NDArray[np.floating[Any]], "n D"], y: Float[NDArray[np.floating[Any]], "m E"]
+) -> float:
     """CKA of two descriptions of the same n things: 1 for equal up to rotation and scale, 0 for unrelated.
 
     |X^T Y|^2 / (|X^T X| |Y^T Y|) with Frobenius norms, columns centred; NaN where one of them is constant.
 
     Raises:
-        ValueError: not as many rows.
+        ValueError: not as many rows in both.
     """
     if len(x) != len(y):
         raise ValueError(f"CKA compares descriptions of the same things: {len(x)} and {len(y)} rows differ.")
@@ -36,7 +39,9 @@ def linear_cka(x: Float[NDArray[np.floating], "n D"], y: Float[NDArray[np.floati
     return float(np.linalg.norm(x.T @ y) ** 2 / own) if own else float("nan")
 
 
-def domain_cka(source: Features, target: Features) -> float:
+def domain_cka(
+    source: Float[NDArray[np.floating[Any]], "n E"], target: Float[NDArray[np.floating[Any]], "m F"]
+) -> float:
     """CKA between features of different images, which have no partner in the other domain.
 
     The things compared are the E channels, described by their values on the source images and by their values

@@ -1,0 +1,471 @@
+"""What explanations say is what the model computed; lenses agree with the textbook and change nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from farshot import FewShotClassifier, console
+from farshot.cli import app
+from farshot.data.table import ImageTable
+from farshot.errors import DataError, SettingError
+from farshot.explain import (
+    Domain,
+    Subject,
+    attention_entropy,
+    class_token_entropy,
+    compose,
+    domain_cka,
+    domain_similarity,
+    draw_class_token_entropy,
+    draw_similarities,
+    draw_similarity_curves,
+    draw_strengths,
+    draw_token_agreement,
+    explain_images,
+    learned_strengths,
+    linear_cka,
+    panels,
+    similarity_curves,
+    state_similarity,
+    subject,
+    token_agreement,
+)
+from farshot.explain.explanation import default_blocks
+from farshot.explain.figure import _font, fit
+from farshot.explain.lens import Ask, look
+from farshot.explain.page import About, figure_name, write_explanations
+from farshot.explain.style import letter
+from farshot.images.preprocess import normalise
+from farshot.methods.base import Adapted
+from farshot.model.encoder import Pass
+from farshot.world import class_names, generate, write_folder
+
+WORLD = "mini-crops"
+SHORT = {"steps": 2, "views": "none"}
+
+
+def images_of(world: str, indices: range) -> ImageTable:
+    """Test images of a mini world, labelled."""
+    drawn = generate(world, "test", indices)
+    names = class_names(world)
+    return ImageTable(tuple(drawn.pixels), drawn.labels, names, names)
+
+
+def adapted(method: str, **settings: object) -> FewShotClassifier:
+    classifier = FewShotClassifier("mini", method, settings=settings)
+    table = images_of(WORLD, range(60))
+    return classifier.fit(table.subset(table.draw(1, 0)[0]))
+
+
+@pytest.fixture(scope="module")
+def atha() -> FewShotClassifier:
+    return adapted("atha", **SHORT)
+
+
+@pytest.fixture(scope="module")
+def zero_shot() -> FewShotClassifier:
+    return adapted("zero-shot")
+
+
+@pytest.fixture(scope="module")
+def queries() -> ImageTable:
+    return images_of(WORLD, range(100, 106))
+
+
+def seen(classifier: FewShotClassifier) -> Subject:
+    return subject(classifier.adapted_, classifier.encoder_)
+
+
+# One image --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["atha", "prompt-lora", "zero-shot"])
+def test_an_explanation_has_the_probabilities_of_predict_proba(method: str, queries: ImageTable) -> None:
+    classifier = adapted(method, **({} if method == "zero-shot" else SHORT))
+    found = list(explain_images(seen(classifier), queries, batch=4))
+    expected = classifier.predict_proba(queries)
+    np.testing.assert_allclose([one.probabilities for one in found], expected, atol=1e-5)
+    assert all(bool(one.moved) == (method == "atha") for one in found)
+
+
+def test_looking_changes_nothing(atha: FewShotClassifier, queries: ImageTable) -> None:
+    before = atha.predict_proba(queries)
+    list(explain_images(seen(atha), queries, blocks=range(12)))
+    np.testing.assert_array_equal(atha.predict_proba(queries), before)
+
+
+def test_a_temperature_softens_the_explanations_probabilities_too(
+    atha: FewShotClassifier, queries: ImageTable
+) -> None:
+    sharp, soft = (next(explain_images(seen(atha), queries, temperature=t)) for t in (1.0, 3.0))
+    assert soft.probabilities.max() < sharp.probabilities.max()
+
+
+def test_attention_is_that_of_transformers(zero_shot: FewShotClassifier, queries: ImageTable) -> None:
+    encoder = zero_shot.encoder_
+    pixels = queries.pixels(range(3), "squash", encoder.size)
+    view = look(seen(zero_shot), np.asarray(pixels), Ask(attention=(0, 11)))
+    clip = encoder.clip
+    before = clip.config.vision_config._attn_implementation
+    clip.vision_model.config._attn_implementation = "eager"
+    try:
+        normal = normalise(torch.from_numpy(np.asarray(pixels)), encoder.mean, encoder.std)
+        with torch.no_grad():
+            told = clip.vision_model(normal, output_attentions=True).attentions
+    finally:
+        clip.vision_model.config._attn_implementation = before
+    for block in (0, 11):
+        torch.testing.assert_close(view.attention[block], told[block][:, :, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_the_similarity_map_reads_patches_before_the_last_block_like_the_class_token(
+    zero_shot: FewShotClassifier, queries: ImageTable
+) -> None:
+    encoder, model = zero_shot.encoder_, seen(zero_shot)
+    pixels = np.asarray(queries.pixels(range(2), "squash", encoder.size))
+    view = look(model, pixels, Ask(tokens=(11,)))
+    by_hand = encoder.clip.visual_projection(encoder.clip.vision_model.post_layernorm(view.tokens[11]))
+    texts = model.directions
+    expected = torch.nn.functional.cosine_similarity(by_hand[:, :, None], texts[None, None], dim=-1)
+    torch.testing.assert_close(view.similarity, expected.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_shown_tokens_are_those_that_the_operator_moved(atha: FewShotClassifier, queries: ImageTable) -> None:
+    """Head and tail are read off the difference that the part makes to the tokens, not from its own words."""
+    model, block = seen(atha), 7
+    explanation = next(explain_images(model, queries, blocks=[block]))
+    moved = explanation.moved[0]
+    notes: list[torch.Tensor] = []
+
+    class Spy:
+        def places(self):
+            def read(tokens, _input, this):
+                notes.append(tokens[0, 0, 1:].clone())
+                return tokens
+
+            return {f"vision.{block}.input": read}
+
+    alignment = model.alignment
+    assert alignment is not None
+    parts = [part for part in model.parts.values() if part is not alignment]
+    with torch.no_grad(), model.encoder.attached([*parts, Spy(), alignment, Spy()]):  # type: ignore[list-item]
+        pixels = torch.from_numpy(explanation.pixels.copy())[None, None]
+        model.encoder.encode_images(pixels, Pass(texts=model.texts))
+    change = (notes[1] - notes[0]).norm(dim=-1).numpy()
+    np.testing.assert_array_equal(change > 0, moved.head | moved.tail)
+    assert moved.head.sum() == moved.tail.sum() == 6
+    with torch.no_grad():
+        anchors = alignment.anchors(Pass(texts=model.texts))[0]
+    for patch in np.flatnonzero(moved.head):
+        expected = moved.pull * anchors[moved.nearest[patch]]
+        torch.testing.assert_close(notes[1][patch] - notes[0][patch], expected, atol=1e-4, rtol=1e-3)
+
+
+def test_by_default_the_strongest_blocks_and_the_last_are_shown(
+    atha: FewShotClassifier, zero_shot: FewShotClassifier
+) -> None:
+    model = seen(atha)
+    found = learned_strengths(model)
+    chosen = default_blocks(model)
+    assert {int(abs(found.pull).argmax()), int(abs(found.push).argmax()), 11} == set(chosen)
+    assert default_blocks(seen(zero_shot)) == []
+
+
+def test_a_block_that_is_not_there_is_refused(atha: FewShotClassifier, queries: ImageTable) -> None:
+    with pytest.raises(SettingError, match="no vision block 12: mini has blocks 0 to 11"):
+        next(explain_images(seen(atha), queries, blocks=[12]))
+
+
+def test_a_method_without_directions_is_explained_with_prompts(zero_shot: FewShotClassifier) -> None:
+    class Silent(Adapted):
+        class_names = zero_shot.adapted_.class_names
+
+        def logits(self, table, rows=None, *, progress=None):
+            return zero_shot.adapted_.logits(table, rows)
+
+        def tensors(self):
+            return {}
+
+    found = subject(Silent(), zero_shot.encoder_)
+    assert "prompts of the unadapted model" in found.origin
+    torch.testing.assert_close(found.directions.cpu(), seen(zero_shot).directions.cpu())
+
+
+# Research lenses --------------------------------------------------------------------------------------
+
+
+def textbook_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Kornblith et al. 2019, equation 3: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), linear kernels."""
+    n = len(x)
+    centre = np.eye(n) - np.ones((n, n)) / n
+
+    def hsic(k: np.ndarray, m: np.ndarray) -> float:
+        return float(np.trace(k @ centre @ m @ centre)) / (n - 1) ** 2
+
+    k, m = x @ x.T, y @ y.T
+    return hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m))
+
+
+def test_linear_cka_is_the_textbooks() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(40, 7)), generator.normal(size=(40, 5))
+    y[:, :3] += x[:, :3]
+    assert linear_cka(x, y) == pytest.approx(textbook_cka(x, y), rel=1e-10)
+    turn = np.linalg.qr(generator.normal(size=(7, 7)))[0]
+    assert linear_cka(x, 3 * x @ turn + 5) == pytest.approx(1)
+    with pytest.raises(ValueError, match="40 and 39 rows"):
+        linear_cka(x, y[1:])
+    assert np.isnan(linear_cka(x, np.ones((40, 2))))
+
+
+def test_domain_cka_needs_no_partners() -> None:
+    generator = np.random.default_rng(1)
+    source, target = generator.normal(size=(30, 6)), generator.normal(size=(50, 6))
+    value = domain_cka(source, target)
+    assert value == pytest.approx(textbook_cka(source.T, target.T), rel=1e-10)
+    assert domain_cka(source, target[::-1]) == pytest.approx(value)
+    assert domain_cka(source, source) == pytest.approx(1)
+
+
+def test_entropy_is_scipys() -> None:
+    weights = torch.rand(2, 3, 17, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    np.testing.assert_allclose(attention_entropy(weights), stats.entropy(weights, axis=-1), rtol=1e-5)
+    assert attention_entropy(torch.tensor([0.0, 1.0])).item() == 0
+    assert attention_entropy(torch.full((8,), 1 / 8)).item() == pytest.approx(np.log(8))
+
+
+def test_class_token_entropy_has_a_number_per_block_and_head(
+    zero_shot: FewShotClassifier, queries: ImageTable
+) -> None:
+    found = class_token_entropy(seen(zero_shot), queries)
+    assert found.shape == (12, 2)
+    assert ((found > 0) & (found < np.log(65))).all()
+    assert draw_class_token_entropy({"zero-shot": found}).axes[0].lines[0].get_ydata()[3] == found[3].mean()
+
+
+def test_similarity_curves_fall_and_are_those_of_each_state(
+    atha: FewShotClassifier, zero_shot: FewShotClassifier, queries: ImageTable
+) -> None:
+    source = images_of("photo", range(5))
+    domains = [Domain("photo", source, source.names), Domain("crops", queries, queries.names)]
+    curves = similarity_curves({"before": seen(zero_shot), "atha": seen(atha)}, domains, 9)
+    assert set(curves) == {(s, d) for s in ("before", "atha") for d in ("photo", "crops")}
+    for curve in curves.values():
+        assert len(curve.mean) == 64
+        assert (curve.mean.diff() <= 0).all()
+        assert ((curve.low <= curve.mean + 1e-9) & (curve.mean <= curve.high + 1e-9)).any()
+    # after the pull before block 7, the head stands out further than before adaptation
+    assert curves["atha", "crops"].mean[0] > curves["before", "crops"].mean[0]
+    drawn = draw_similarity_curves(curves)
+    assert [axes.get_title() for axes in drawn.axes] == ["photo", "crops"]
+
+
+def test_cka_of_domains_and_states(atha: FewShotClassifier, zero_shot: FewShotClassifier, queries) -> None:
+    states = {"before": seen(zero_shot), "same": seen(zero_shot), "atha": seen(atha)}
+    source = images_of("photo", range(8))
+    domain = Domain("crops", queries, queries.names)
+    between = domain_similarity(states, Domain("photo", source, source.names), domain)
+    assert between["before"] == between["same"] != between["atha"]
+    assert all(0 <= value <= 1 for value in between.values())
+    own = state_similarity(states, domain, reference="before")
+    assert own["same"] == pytest.approx(1)
+    assert own["atha"] < 1
+    labels = [label.get_text() for label in draw_similarities(between).axes[0].get_yticklabels()]
+    assert labels == ["atha", "same", "before"]
+
+
+def test_strengths_are_read_with_their_sign(zero_shot: FewShotClassifier) -> None:
+    turned = adapted("atha", **SHORT, fixed=True, push=-0.5)
+    found = learned_strengths(seen(turned))
+    assert found.blocks == tuple(range(12))
+    np.testing.assert_allclose(found.push, -0.5)
+    assert found.pull[7] == pytest.approx(0.8)
+    assert found.turned()[0] == "push before block 0 is -0.500: it pulls"
+    assert len(found.turned()) == 12
+    assert len(draw_strengths({"turned": found}).axes) == 2
+    with pytest.raises(SettingError, match="this has none"):
+        learned_strengths(seen(zero_shot))
+
+
+def test_agreement_with_the_truth_is_counted_by_hand(atha: FewShotClassifier) -> None:
+    indices = range(100, 106)
+    drawn = generate(WORLD, "test", indices)
+    found = token_agreement(seen(atha), WORLD, indices, [7])
+    shown = explain_images(seen(atha), images_of(WORLD, indices), blocks=[7])
+    heads = [truth.ravel()[one.moved[0].head] >= 0 for truth, one in zip(drawn.truth, shown, strict=True)]
+    assert found[7].head_on_class == pytest.approx(np.concatenate(heads).mean())
+    assert found[7].class_share == pytest.approx((drawn.truth >= 0).mean())
+    assert len(draw_token_agreement({"atha": found}).axes) == 2
+
+
+def test_without_alignment_agreement_is_that_of_would_be_tokens(zero_shot: FewShotClassifier) -> None:
+    found = token_agreement(seen(zero_shot), WORLD, range(100, 110), [0, 11])
+    assert list(found) == [0, 11]
+    assert 0 <= found[11].head_on_class <= 1
+    with pytest.raises(DataError, match="None of these images of mini-skin"):
+        token_agreement(seen(zero_shot), "mini-skin", range(3))
+
+
+# Figures and pages ------------------------------------------------------------------------------------
+
+HOSTILE = ('<script>alert("x")</script>', "\"'><img src=x onerror=y>", "left\u202eright\u200f", "long " * 200)
+
+
+def hostile(classifier: FewShotClassifier) -> FewShotClassifier:
+    """The same classifier with names that try to break out of a page."""
+    bad = FewShotClassifier("mini", "zero-shot", class_names=HOSTILE)
+    table = images_of(WORLD, range(40))
+    keep = [int(np.flatnonzero(table.labels == c)[0]) for c in range(4)]
+    with pytest.warns(UserWarning, match="is cut"):
+        return bad.fit([table.images[row] for row in keep], [0, 1, 2, 3])
+
+
+class Tags(HTMLParser):
+    """Names and attributes of all tags, and the text between."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def assert_inert(page: str) -> Tags:
+    """No script, no handler, no request; every picture has words."""
+    found = Tags(page)
+    for tag, attributes in found.tags:
+        assert tag not in ("script", "iframe", "object", "embed", "link", "form")
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert (attributes.get("href") or "#").startswith("#")
+        if tag == "img":
+            assert attributes["alt"]
+    assert "url(" not in page
+    assert "@import" not in page
+    return found
+
+
+def test_hostile_names_stay_names(zero_shot: FewShotClassifier, tmp_path: Path) -> None:
+    bad = hostile(zero_shot)
+    name = "<b onclick='x'>\u202e\"image\".png"
+    Image.fromarray(generate(WORLD, "test", [3]).pixels[0]).save(tmp_path / name)
+    model = seen(bad)
+    about = About("<i>mini</i>", "zero-shot", model.class_names, False)
+    found = explain_images(model, ImageTable((tmp_path / name,), None, (), ()))
+    assert write_explanations(tmp_path / "out", found, about, model.origin) == 1
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    parsed = assert_inert(page)
+    for hostile_name in (*HOSTILE, "<i>mini</i>", name):
+        assert hostile_name in parsed.text
+    # outside <bdi>, nothing can turn the direction of the page
+    assert all("\u202e" not in str(value) for _, attributes in parsed.tags for value in attributes.values())
+    wrapped = ("<bdi>left\u202e", "<bdi>&lt;b onclick=&#39;x&#39;&gt;\u202e")
+    assert page.count("\u202e") == sum(map(page.count, wrapped)) > 0
+    assert [path.name for path in sorted((tmp_path / "out").glob("*.png"))] == ["001-b-onclick-x-image.png"]
+
+
+def test_a_folder_holds_a_figure_per_image_a_page_and_the_numbers(
+    atha: FewShotClassifier, queries: ImageTable, tmp_path: Path
+) -> None:
+    model = seen(atha)
+    about = About("mini", "atha", model.class_names, False)
+    first = list(explain_images(model, queries, blocks=[7]))
+    write_explanations(tmp_path / "out", first, about, model.origin)
+    numbers = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert len(numbers) == len(queries)
+    assert numbers[0]["probabilities"] == pytest.approx(
+        dict(zip(model.class_names, first[0].probabilities.tolist(), strict=True)), abs=1e-6
+    )
+    assert len(numbers[0]["blocks"][0]["head"]) == 6
+    for one in numbers:
+        with Image.open(tmp_path / "out" / one["figure"]) as figure:
+            assert figure.width == 1024
+    page = assert_inert((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    shown = [a["data-value"] for _, a in page.tags if "data-value" in a][: len(model.class_names)]
+    assert sorted(map(float, shown)) == pytest.approx(sorted(first[0].probabilities.tolist()))  # type: ignore[arg-type]
+    # again: replaced; but a folder of something else is left alone
+    write_explanations(tmp_path / "out", first[:1], about, model.origin)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="holds no explanations"):
+        write_explanations(tmp_path / "other", first, about, model.origin)
+
+
+def test_nothing_is_left_behind_when_an_image_fails(atha: FewShotClassifier, tmp_path: Path) -> None:
+    model = seen(atha)
+
+    def broken():
+        yield next(explain_images(model, images_of(WORLD, range(1))))
+        raise DataError("this image cannot be read")
+
+    with pytest.raises(DataError, match="cannot be read"):
+        write_explanations(tmp_path / "out", broken(), About("m", "atha", model.class_names, False), "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_panels_say_in_words_what_they_show(atha: FewShotClassifier, queries: ImageTable) -> None:
+    explanation = next(explain_images(seen(atha), queries, blocks=[7]))
+    drawn = panels(explanation)
+    titles = ["Original", "Attention of the class token", "Tokens before block 7"]
+    assert [panel.title for panel in (drawn[0], *drawn[2:])] == titles
+    assert "6 head, pull +0.8" in drawn[3].caption
+    named = {explanation.class_names[c] for c in explanation.moved[0].nearest[explanation.moved[0].head]}
+    assert all(name in drawn[3].alt for name in named)
+    figure = compose(explanation, drawn)
+    assert figure.width == 1024
+    assert drawn[3].picture.getpixel((5, 325)) == (255, 255, 255)
+
+
+def test_small_things_of_figures() -> None:
+    assert [letter(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+    assert figure_name(7, "/a/Ünïcode / näme!.jpg") == "007-name.png"
+    assert figure_name(7, "日本.jpg") == "007.png"
+    assert fit("abc\u202e\n", _font(14), 1000) == "abc"
+    cut = fit("W" * 500, _font(14), 100)
+    assert cut.endswith("…")
+    assert _font(14).getlength(cut) <= 100
+
+
+# The command ------------------------------------------------------------------------------------------
+
+
+def test_the_command_explains_and_refuses_in_one_sentence(
+    tmp_path: Path, atha: FewShotClassifier, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(console, "out", type(console.out)(highlight=False, soft_wrap=True))
+    monkeypatch.setattr(console, "err", type(console.err)(stderr=True, highlight=False, soft_wrap=True))
+
+    def farshot(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["farshot", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            console.run(app)
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    atha.save(tmp_path / "adapted")
+    write_folder(WORLD, "test", range(200, 203), tmp_path / "images")
+    common = ("explain", tmp_path / "adapted", tmp_path / "images", "--out", tmp_path / "out")
+    code, out, err = farshot(*common, "--blocks", 3, 7)
+    assert (code, out) == (0, f"3 images: {tmp_path / 'out' / 'index.html'}\n"), err
+    numbers = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert [moved["block"] for moved in numbers[0]["blocks"]] == [3, 7]
+    code, out, err = farshot(*common, "--blocks", 12)
+    assert code == 2
+    assert "no vision block 12" in err
+    assert (tmp_path / "out" / "index.html").is_file()
