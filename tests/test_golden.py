@@ -15,14 +15,14 @@ from farshot.model.alignment import HeadTailAlignment
 from farshot.model.encoder import DualEncoder, Pass
 from farshot.model.lora import LoRA
 from farshot.model.prompt import PromptContext
-from farshot.model.text import Prompts
+from farshot.model.text import Prompts, Tokeniser
 from farshot.support import StepImages
 from farshot.task import Task
 from tests import golden
 from tests.helpers import empty_table
 
 
-class GoldenTokeniser:
+class GoldenTokeniser(Tokeniser):
     """Gives the fixture's own token ids, so that no vocabulary is needed."""
 
     def __init__(self, ids: np.ndarray) -> None:

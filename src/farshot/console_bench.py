@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -29,7 +28,7 @@ class GridProgress:
         self._total = self._done = self._own = 0.0
         self._start = clock()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> GridProgress:
         self._bar.start()
         return self
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from farshot.errors import FarshotError
 from farshot.model.encoder import DualEncoder, Part, Pass, TextFeatures
-from farshot.support import StepImages, SupportImages
+from farshot.support import StepImages, StepSource, SupportImages
 from farshot.task import Task
 
 Progress = Callable[[int, int], None]
@@ -94,7 +94,7 @@ def finetune(
     groups: Sequence[Group],
     recipe: Recipe,
     *,
-    images: SupportImages | None = None,
+    images: StepSource | None = None,
     progress: Progress | None = None,
 ) -> Float[NDArray[np.float64], "steps T"]:
     """Trains the parts in place; the encoder is left as it was.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,14 +37,14 @@ class StepImages:
     """What one step trains on; tasks of fewer images are padded with weight 0.
 
     Attributes:
-        pixels: uint8, (T, B, R, R, 3).
+        pixels: uint8, (T, B, R, R, 3), or floats that are normalised already, (T, B, 3, R, R).
         labels: class of each image, (T, B).
         weights: of each image in its task's loss; each row sums to 1, (T, B).
         samples: number of each image and view within its task, (T, B).
         images: number that stands for each image's content, (T, B).
     """
 
-    pixels: UInt8[Tensor, "T B R R 3"]
+    pixels: UInt8[Tensor, "T B R R 3"] | Float[Tensor, "T B 3 R R"]
     labels: Int[Tensor, "T B"]
     weights: Float[Tensor, "T B"]
     samples: Int[Tensor, "T B"]
@@ -58,6 +59,15 @@ class StepImages:
             self.samples[:, which],
             self.images[:, which],
         )
+
+
+@runtime_checkable
+class StepSource(Protocol):
+    """Whatever knows the images of a step."""
+
+    def at(self, step: int) -> StepImages:
+        """Images of this step, for all tasks."""
+        ...
 
 
 class SupportImages:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from farshot.task import Task
 _POLL_S = 0.5
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who is told how far the grid is; work is counted in images forwarded."""
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -48,7 +48,7 @@ class Store:
         self._connection = (open_for_reading if read_only else open_for_writing)(self.path)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Store:
         return self
 
     def __exit__(

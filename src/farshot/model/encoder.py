@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -78,6 +78,7 @@ Hook = Callable[[Tensor, Tensor, Pass], Tensor]
 same tensor."""
 
 
+@runtime_checkable
 class Part(Protocol):
     """Something that attaches to the encoder for a while."""
 
@@ -260,7 +261,7 @@ class DualEncoder:
         *,
         causal: bool = False,
         first_only: bool = False,
-    ) -> Float[Tensor, "T B L D"]:
+    ) -> Float[Tensor, "T B out D"]:
         """One pre-norm transformer block; with `first_only` just what its first token, the class token,
         needs."""
         place = f"{tower}.{index}"

@@ -99,7 +99,7 @@ def to_input(pixels: np.ndarray, device: torch.device | str = "cpu") -> Float[Te
 
 def image_tokens(
     model: CLIPModel, images: Float[Tensor, "B 3 64 64"], keep: Int[Tensor, "B kept"] | None = None
-) -> Float[Tensor, "B kept+1 D"]:
+) -> Float[Tensor, "B tokens D"]:
     """The vision tower's last tokens, class token first, from all patches or those numbered in `keep`."""
     tower = model.vision_model
     tokens = tower.embeddings(images)

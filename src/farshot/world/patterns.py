@@ -17,6 +17,7 @@ from farshot.world.shapes import fold
 
 Field = Float[ndarray, "n h w"]
 Numbers = Float[ndarray, "n k 1 1"]  # uniform in [0, 1)
+Number = Float[ndarray, "n 1 1"]  # one for each image
 PATTERNS: dict[str, Callable[[Field, Field, Numbers], Field]] = {}
 NUMBERS = 8
 
@@ -45,14 +46,14 @@ def length(x: Field, y: Field) -> Field:
     return np.sqrt(x * x + y * y)
 
 
-def turned(x: Field, y: Field, turn: Numbers, most: float) -> tuple[Field, Field]:
+def turned(x: Field, y: Field, turn: Number, most: float) -> tuple[Field, Field]:
     """Coordinates turned by up to `most` radians either way."""
     angle = (turn.astype(np.float64) - 0.5) * 2 * most
     c, s = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     return x * c + y * s, y * c - x * s
 
 
-def bumps(bank: Float[ndarray, "size size"], x: Field, y: Field, cells: Numbers | float, k: Numbers) -> Field:
+def bumps(bank: Float[ndarray, "size size"], x: Field, y: Field, cells: Number | float, k: Numbers) -> Field:
     """A noise texture with `cells` cells per unit, shifted by an image's own numbers."""
     return noise.sample(bank, x * cells + k[:, 5] * 16, y * cells + k[:, 6] * 16)
 

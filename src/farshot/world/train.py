@@ -130,7 +130,7 @@ class Trainer:
 
     def loss(
         self,
-        joint: Float[Tensor, "B kept+1 E"],
+        joint: Float[Tensor, "B tokens E"],
         words: Float[Tensor, "U E"],
         fits: Float[Tensor, "B U"],
         grounds: Float[Tensor, "G E"],

@@ -38,7 +38,7 @@ def on_class(truth: Int[ndarray, "B ..."]) -> Bool[ndarray, "B L"]:
 
 
 def token_truth(
-    head: Int[ndarray, "B H"], tail: Int[ndarray, "B G"], truth: Int[ndarray, "B 8 8"] | Int[ndarray, "B L"]
+    head: Int[ndarray, "_ H"], tail: Int[ndarray, "_ G"], truth: Int[ndarray, "B 8 8"] | Int[ndarray, "B L"]
 ) -> TokenTruth:
     """Compares picked tokens with the patch truth.
 

@@ -1,0 +1,47 @@
+"""Shapes and types of every function of farshot are checked while tests run; fixtures that tests share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+from tests import typecheck  # noqa: F401  the hook finds it by name
+
+install_import_hook("farshot", "tests.typecheck.check")  # before anything of farshot is imported
+
+import pytest  # noqa: E402
+
+from farshot.model.checkpoint import load_encoder  # noqa: E402
+from farshot.model.encoder import DualEncoder  # noqa: E402
+from tests.checkpoints import write_checkpoint  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def mini_encoder() -> DualEncoder:
+    """The bundled mini CLIP."""
+    return load_encoder("mini")
+
+
+@pytest.fixture
+def mini(mini_encoder: DualEncoder) -> Iterator[DualEncoder]:
+    """The mini CLIP; a test must leave nothing attached to it and its weights as they were."""
+    before = {name: value.sum() for name, value in mini_encoder.clip.state_dict().items()}
+    yield mini_encoder
+    assert not any(mini_encoder._hooks.values())
+    assert all(torch.equal(v.sum(), before[n]) for n, v in mini_encoder.clip.state_dict().items())
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP with random weights, in the hub's format."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "clip")
+
+
+@pytest.fixture
+def real_images() -> Path:
+    """The folder of real images, where this machine has one."""
+    place = os.environ.get("FARSHOT_TEST_DATA")
+    if not place:
+        pytest.skip("FARSHOT_TEST_DATA does not name a folder of real images")
+    return Path(place)
