@@ -49,8 +49,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         method: one of `farshot methods`.
         settings: of the method, name -> value.
         class_names: how each class is called in prompts: a mapping label -> name, or names in the order of
-            the sorted
-            labels; by default the label itself, '_' read as a space.
+            the sorted labels; by default the label itself, '_' read as a space.
         descriptions: class name -> words that take its place in the prompt.
         template: the prompt; `{}` is where the class name goes.
         calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they

@@ -2,8 +2,7 @@
 
     adapter_config.json, adapter_model.safetensors   the LoRA in PEFT's format, where there is one
     parts.safetensors                                everything else: context, strengths, class texts
-    farshot.json                                     method, settings, classes, base model and its content
-    hash, versions
+    farshot.json                                     method, settings, classes, base model and its hash
 
 A folder is written whole or not at all: beside its place first, then moved there.
 """

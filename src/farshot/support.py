@@ -1,6 +1,6 @@
 """The support images of T tasks, step by step, as pixels ready for the encoder.
 
-Views (METHOD.md): "five" fixed ones per image, drawn once per task and all used in every step; "none", the
+Views (docs/method.md): "five" fixed ones per image, drawn once per task and all used in every step; "none", the
 centre reading; "crops", one fresh random resized crop and flip per image and step. Every draw is keyed by
 (task, image), so it does not depend on companions, order or micro-batches. Shapes: T tasks, V views, B images
 of a step, R side of an image.
@@ -26,7 +26,7 @@ from farshot.task import Task
 
 VIEWS = ("five", "none", "crops")
 QUERY_READING = {"five": "squash", "none": "centre", "crops": "squash"}
-"""How an image is read at prediction, by the views a method was trained with (DECISIONS.md, "Views")."""
+"""How an image is read at prediction, by the views a method was trained with."""
 
 _SUPPORT_READING = {"five": "squash", "none": "centre", "crops": "short256"}
 _MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made anew in every step

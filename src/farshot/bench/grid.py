@@ -18,7 +18,7 @@ from farshot.model.encoder import DualEncoder
 from farshot.task import DEFAULT_TEMPLATE
 
 PROTOCOL_TASKS = {1: 800}
-"""Tasks of a cell by shots, where --tasks does not say (PROTOCOL.md)."""
+"""Tasks of a cell by shots, where --tasks does not say (docs/benchmark.md)."""
 PROTOCOL_TASKS_ELSE = 400
 
 _SPEC = re.compile(r"\s*([^\s\[\]]+)\s*(?:\[(.*)\])?\s*")

@@ -1,7 +1,7 @@
 """Views: the five fixed ones of the base recipe, and the fresh crop of CLIP-LoRA. All on uint8 pixels, all by
 Pillow.
 
-Source: METHOD.md, "What both are trained with"; DECISIONS.md, "Views".
+Source: docs/method.md, "What both are trained with".
 """
 
 from __future__ import annotations

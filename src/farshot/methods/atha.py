@@ -4,7 +4,7 @@
 Before every vision block, the patches that resemble a class most (head) are pulled towards its text and those
 that resemble none (tail) are pushed away, with learnable strengths; everything else is the base recipe of
 prompt-lora. The operator is part of the model: it runs on every image at prediction too. Two variants
-(METHOD.md): what the paper says, and what the released code computes once its accidents are mended.
+(docs/method.md): what the paper says, and what the released code computes once its accidents are mended.
 
     farshot adapt images/ --model openai/clip-vit-base-patch16 --method atha --set variant=released --shots 5
     --out adapted/
@@ -26,7 +26,7 @@ from farshot.model.encoder import DualEncoder
 from farshot.task import Task
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # METHOD.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not publish how its
+    # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not publish how its
     # strengths learn.
     "paper": {"rho": 0.1, "gamma": 0.1, "pull": 0.8, "pull_block": 7, "push": 0.01, "strength_lr": 2e-4},
     "released": {"rho": 0.3, "gamma": 0.2, "pull": 0.8, "pull_block": 6, "push": 0.0, "strength_lr": 1e-3},
@@ -42,15 +42,13 @@ class ATHA(PromptLoRA):
 
     Attributes:
         variant: "paper" or "released": anchors, shares, initial strengths and how they learn.
-        align: "both"; "push" (pull fixed at 0) or "pull" (push fixed at 0) alone; "uniform" (every patch
-            pulled to its nearest
-            class, no push); "random" (head and tail drawn at random).
+        align: "both"; "push" (pull fixed at 0) or "pull" (push fixed at 0) alone; "uniform" (every patch pulled
+            to its nearest class, no push); "random" (head and tail drawn at random).
         rho, gamma: share of head and of tail tokens.
         pull, push: initial strengths; pull acts first before one block, push before all.
         pull_block: that block, counted from 0, of a tower of 12; other depths in proportion.
-        strength_lr, strength_momentum, strength_weight_decay: how the strengths learn: AdamW without momentum
-        setting in "paper",
-            SGD in "released".
+        strength_lr, strength_momentum, strength_weight_decay: how the strengths learn: in "paper" by AdamW,
+            which has no momentum setting, in "released" by SGD.
         fixed: strengths keep their initial values.
         block: alignment stands before this block alone, counted from 0 in the model's own depth; its pull
             starts there.

@@ -1,7 +1,7 @@
 """The heart of ATHA: pull the patches that already resemble a class towards it, push those that resemble none
 away.
 
-Source: Adaptive Tail-Head Alignment, ICML 2026 (arXiv 2605.29776); METHOD.md, "The operator".
+Source: Adaptive Tail-Head Alignment, ICML 2026 (arXiv 2605.29776); docs/method.md.
 Shapes: T tasks, B images, L patches (class token excluded), N classes, D visual width.
 """
 
@@ -136,7 +136,7 @@ class HeadTailAlignment(nn.Module):
     Args:
         encoder: where it will attach; gives the depth and the frozen matrices of the anchors.
         keys: one number per task, for the ablation that draws tokens at random.
-        anchors: "paper" or "released" (METHOD.md, "Two variants").
+        anchors: "paper" or "released" (docs/method.md, "Two variants").
         pull, push: initial strengths, one per vision block.
         head_ratio, tail_ratio: rho and gamma.
         random: draw head and tail at random, keyed by task, image and block, instead of by similarity.

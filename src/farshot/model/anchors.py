@@ -1,4 +1,4 @@
-"""Anchors: class text embeddings carried back into the space of the visual patches (METHOD.md, "Two
+"""Anchors: class text embeddings carried back into the space of the visual patches (docs/method.md, "Two
 variants").
 
 Both kinds undo, in their own way, what CLIP does to a class token on its way out, E = ln_post(v_cls) @ W.
