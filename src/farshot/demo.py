@@ -25,7 +25,7 @@ from farshot.classifier import FewShotClassifier, load
 from farshot.console_bench import GridProgress
 from farshot.data.pool import pool_of
 from farshot.data.readers import read_table
-from farshot.data.table import ImageTable
+from farshot.data.table import ImageTable, path_of
 from farshot.errors import DataError
 from farshot.model.checkpoint import load_encoder
 from farshot.stats import PairedDifference
@@ -117,15 +117,14 @@ def _predict(table: ImageTable, images: Path, adapted: Path, predictions: Path) 
     rows = table.draw(2, SEED + 1)[0]
     some = table.subset(rows)
     probabilities = classifier.predict_proba(some)
-    shown = " ".join(str(path) for path in some.images[:2])
-    _say_command("predict", adapted, shown, "...", "--csv", ">", predictions)
+    _say_command("predict", adapted, *some.images[:2], "...", "--csv", ">", predictions)
     with predictions.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "class", *classifier.classes_])
         for path, p in zip(some.images, probabilities, strict=True):
             writer.writerow([path, classifier.classes_[int(p.argmax())], *(f"{value:.6f}" for value in p)])
     for path, p in zip(some.images[::4], probabilities[::4], strict=True):
-        _say(f"{path}   {classifier.classes_[int(p.argmax())]}   {100 * p.max():.0f} %")
+        _say(f"{path_of(path)}   {classifier.classes_[int(p.argmax())]}   {100 * p.max():.0f} %")
 
 
 def _say(text: str) -> None:
