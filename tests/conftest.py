@@ -11,6 +11,7 @@ from tests import typecheck  # noqa: F401  the hook finds it by name
 install_import_hook("farshot", "tests.typecheck.check")  # before anything of farshot is imported
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 from farshot.model.checkpoint import load_encoder  # noqa: E402
 from farshot.model.encoder import DualEncoder  # noqa: E402

@@ -1,0 +1,125 @@
+"""The encoder: the same numbers as transformers, and parts that leave no trace."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from farshot.data.table import ImageTable
+from farshot.errors import FarshotError
+from farshot.model.checkpoint import load_encoder
+from farshot.model.encoder import DualEncoder, Pass
+from farshot.model.lora import LoRA
+from farshot.model.prompt import PromptContext
+from farshot.model.text import PromptCutWarning
+
+PROMPTS = [["a photo of a mole.", "a photo of a very long and winding road through the old forest."]]
+
+
+def pixels(size: int, count: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (1, count, size, size, 3), generator=torch.Generator().manual_seed(0)).to(
+        torch.uint8
+    )
+
+
+@pytest.fixture(scope="module")
+def random_clip(checkpoint: Path) -> DualEncoder:
+    return load_encoder(checkpoint)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("which", ["mini", "random"])
+def test_the_towers_compute_what_transformers_does(which, request):
+    encoder = request.getfixturevalue("mini" if which == "mini" else "random_clip")
+    images, clip = pixels(encoder.size), encoder.clip
+    mean, std = (torch.tensor(x)[:, None, None] for x in (encoder.mean, encoder.std))
+    planes = (images[0].permute(0, 3, 1, 2) / 255 - mean) / std
+    theirs = clip.visual_projection(clip.vision_model(planes).pooler_output)
+    torch.testing.assert_close(encoder.encode_images(images)[0], theirs, rtol=1e-4, atol=1e-4)
+
+    prompts = encoder.prompts(PROMPTS)
+    tokens = encoder.tokeniser.tokenizer(PROMPTS[0], padding="max_length", max_length=77, return_tensors="pt")
+    their_texts = clip.text_projection(clip.text_model(**tokens).pooler_output)
+    torch.testing.assert_close(encoder.encode_texts(prompts).final[0], their_texts, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_text_runs_at_the_length_of_the_longest_prompt(random_clip: DualEncoder):
+    short = random_clip.prompts([["a dog", "a cat"]])
+    assert short.ids.shape[-1] == 4  # start, two words, end
+    both = random_clip.prompts([["a mole", "a photo of a very long prompt indeed"]])
+    one = random_clip.encode_texts(random_clip.prompts([["a mole"]])).final
+    torch.testing.assert_close(random_clip.encode_texts(both).final[:, :1], one, rtol=1e-4, atol=1e-5)
+
+
+def test_a_prompt_too_long_is_cut_with_a_warning(random_clip: DualEncoder):
+    with pytest.warns(PromptCutWarning, match="reads 77"):
+        prompts = random_clip.prompts([["word " * 100]])
+    assert prompts.ids.shape[-1] == 77
+    assert int(prompts.ids[0, 0, -1]) == 49407
+
+
+@torch.no_grad()
+def test_parts_leave_no_trace(mini: DualEncoder):
+    images, prompts = pixels(64), mini.prompts(PROMPTS)
+    before = mini.encode_images(images), mini.encode_texts(prompts).final
+    lora = LoRA(mini, [1], rank=2, alpha=8)
+    for up in lora.up.values():
+        up.normal_()
+    with mini.attached([lora]):
+        assert not torch.equal(mini.encode_images(images), before[0])
+        assert not torch.equal(mini.encode_texts(prompts).final, before[1])
+    assert torch.equal(mini.encode_images(images), before[0])
+    assert torch.equal(mini.encode_texts(prompts).final, before[1])
+
+
+def test_parts_leave_also_when_something_goes_wrong(mini: DualEncoder):
+    with pytest.raises(KeyboardInterrupt), mini.attached([LoRA(mini, [1], rank=2, alpha=8)]):
+        raise KeyboardInterrupt
+    assert not any(mini._hooks.values())
+
+
+@torch.no_grad()
+def test_a_context_starts_as_the_words_it_replaces(mini: DualEncoder):
+    texts = [["a photo of a mole.", "a photo of a scar."]]
+    prompts = mini.prompts(texts)
+    part = PromptContext(mini, ["a photo of a {}."])
+    before = mini.encode_texts(prompts).final
+    with mini.attached([part]):
+        torch.testing.assert_close(mini.encode_texts(prompts).final, before, rtol=0, atol=1e-6)
+
+
+def test_an_image_is_encoded_once(mini_encoder: DualEncoder, monkeypatch):
+    encoder = load_encoder("mini")
+    images = pixels(64, 4)[0].numpy()
+    table = ImageTable(tuple(images), None, (), ())
+    first = encoder.features(table, [0, 1, 2])
+    torch.testing.assert_close(first.norm(dim=-1), torch.ones(3))
+    seen = []
+    real = encoder.encode_images
+    monkeypatch.setattr(encoder, "encode_images", lambda x, *more: seen.append(x.shape[1]) or real(x, *more))
+    again = encoder.features(table, [2, 3, 0])
+    assert seen == [1]
+    assert torch.equal(again[[2, 0]], first[[0, 2]])
+
+
+@torch.no_grad()
+def test_bf16_is_near_float32(mini: DualEncoder):
+    half = load_encoder("mini", precision="bf16")
+    images = pixels(64)
+    found = F.cosine_similarity(half.encode_images(images), mini.encode_images(images), dim=-1)
+    assert found.min() > 0.99
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(FarshotError, match="float32"):
+        load_encoder("mini", precision="int4")
+
+
+@torch.no_grad()
+def test_several_tasks_share_the_frozen_weights(mini: DualEncoder):
+    images = pixels(64, 6)
+    together = mini.encode_images(images.view(2, 3, 64, 64, 3), Pass())
+    alone = mini.encode_images(images)
+    torch.testing.assert_close(together.flatten(0, 1), alone[0], rtol=1e-5, atol=1e-5)
