@@ -222,6 +222,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             DataError: a class of the table that the classifier does not know, or nothing left to measure on.
         """
+        rows, labels = self.unseen(table, include_support=include_support)
+        probabilities = self.predict_proba(table.subset(rows))
+        found = evaluate(labels, probabilities, [str(label) for label in self.classes_])
+        return found, len(table) - len(rows)
+
+    def unseen(
+        self, table: ImageTable, *, include_support: bool = False
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of a labelled table that it was not adapted to, and the index in `classes_` of each.
+
+        Raises:
+            DataError: as `evaluate`.
+        """
         check_is_fitted(self)
         known = {str(label): i for i, label in enumerate(self.classes_)}
         unknown = [name for name in table.classes if name not in known]
@@ -238,11 +251,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise DataError(
                 "All these images were used for adapting: evaluate on others, or use --include-support."
             )
-        labels = np.array([known[table.classes[code]] for code in table.labels[rows]])
-        probabilities = self.predict_proba(table.subset(rows))
-        return evaluate(labels, probabilities, [str(label) for label in self.classes_]), len(table) - len(
-            rows
-        )
+        return rows, np.array([known[table.classes[code]] for code in table.labels[rows]])
 
     # On disk -----------------------------------------------------------------------------------------
 

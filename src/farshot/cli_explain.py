@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from farshot import console
 from farshot.cli_bench import ManyValues
+from farshot.errors import SettingError
 
 Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model.")]
 BaseModel = Annotated[
@@ -58,6 +59,68 @@ def explain(
     console.out.print(f"{count} images: {out / 'index.html'}", markup=False)
 
 
+def report(
+    what: Annotated[Path, typer.Argument(help="A store of results, or the folder of an adapted model.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="For a store: the method that others are compared with; by default prompt-lora, else the "
+            "first."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="For a model: labelled images as for `farshot adapt`; it is measured on those that it was "
+            "not adapted to."
+        ),
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="For a model: mistakes to show, and images to show token maps of.", min=0)
+    ] = 6,
+    model: BaseModel = None,
+    device: Device = "auto",
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Write one self-contained page on a benchmark or on an adapted model."""
+    from farshot.report.page import check_page, write_page
+
+    check_page(out)
+    if what.is_dir():
+        if baseline is not None:
+            raise SettingError(f"{what} is an adapted model: --baseline is for a store of results.")
+        template, words = "model.html", _model_words(what, data, images, model, device, skip_unreadable)
+    else:
+        from farshot.bench.store import Store
+        from farshot.report.benchmark import store_report
+
+        if data is not None:
+            raise SettingError(f"{what} is a store of results: --data is for an adapted model.")
+        with Store(what, read_only=True) as store:
+            template, words = "store.html", store_report(store, baseline)
+    write_page(out, template, words)
+    console.out.print(str(out), markup=False)
+
+
+def _model_words(
+    folder: Path, data: str | None, images: int, model: str | None, device: str, skip_unreadable: bool
+) -> dict[str, Any]:
+    from farshot.classifier import load
+    from farshot.data.readers import read_table
+    from farshot.report.model import model_report
+    from farshot.saved import read_folder
+
+    about, tensors = read_folder(folder)
+    if data is None:
+        return model_report(about, tensors, images=images)
+    table = read_table(data).check_readable(skip_unreadable)
+    classifier = load(folder, model=model, device=device)
+    with console.progress("predicting") as classifier.progress:
+        return model_report(about, tensors, classifier, table, data=data, images=images)
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     app.command(cls=ManyValues)(explain)
+    app.command()(report)

@@ -1,0 +1,259 @@
+"""What a report of a store shows: table, paired differences, tasks, calibration, time, how to repeat it.
+
+Numbers come from the functions behind `farshot table` and `farshot compare`, so a page cannot disagree with
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from farshot.bench.compare import CellComparison, compare, comparison_block
+from farshot.bench.render import Block
+from farshot.bench.results import Entry, Group, calibration, in_order, read_groups
+from farshot.bench.store import Store
+from farshot.bench.table import table_blocks
+from farshot.errors import SettingError
+from farshot.report.calibration import reliability
+from farshot.report.commands import bench_commands
+from farshot.report.svg import Chart, legend, padded
+
+_LINES = 6  # in one chart of calibration: more cannot be told apart
+_FAIR = "prompt-lora"  # the baseline that differs from atha in nothing but the alignment
+
+
+def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
+    """Everything that the template `store.html` shows.
+
+    Args:
+        baseline: method that others are compared with, as for `farshot bench`; by default prompt-lora where
+            the store has it, else its first method.
+
+    Raises:
+        DataError: an empty store. SettingError: a baseline that the store does not have.
+    """
+    blocks = table_blocks(store)
+    groups = read_groups(store)
+    if baseline is not None:
+        _check_baseline(store, groups, baseline)
+    return {
+        "title": "Benchmark report",
+        "blocks": blocks,
+        "groups": [_group(store, group, entries, baseline) for group, entries in groups.items()],
+        "runs": len(store.runs()),
+        "tasks": sum(len(entry.series) for entries in groups.values() for entry in entries),
+    }
+
+
+def _group(store: Store, group: Group, entries: list[Entry], baseline: str | None) -> dict[str, Any]:
+    labels = list(dict.fromkeys(entry.run.label for entry in entries))
+    base = baseline if baseline in labels else _default_baseline(entries)
+    pairs, left_out = [], []
+    for name in labels:
+        if name == base:
+            continue
+        try:
+            pairs.append((name, compare(store, name, base)[group]))
+        except (SettingError, KeyError):  # no common tasks, or a method that this farshot does not know
+            left_out.append(name)
+    return {
+        "name": str(group),
+        "baseline": base,
+        "comparisons": [_comparison(group, entries, name, base, cells) for name, cells in pairs],
+        "not_compared": left_out,
+        "calibration": _calibration_charts(store, entries),
+        "times": [_time(store, entry) for entry in _sorted(entries)],
+        "commands": bench_commands(entries),
+        "pools": _pools(entries),
+        "facts": _facts(store, entries),
+        "reporting": group.reporting,
+    }
+
+
+def _check_baseline(store: Store, groups: dict[Group, list[Entry]], baseline: str) -> None:
+    labels = dict.fromkeys(entry.run.label for entries in groups.values() for entry in entries)
+    if baseline not in labels:
+        raise SettingError(
+            f"{store.path} has no results of {baseline}; choose --baseline of: {', '.join(labels)}."
+        )
+
+
+def _default_baseline(entries: Sequence[Entry]) -> str:
+    fair = [entry.run.label for entry in entries if entry.run.method == _FAIR]
+    return fair[0] if fair else entries[0].run.label
+
+
+def _comparison(
+    group: Group, entries: list[Entry], name: str, base: str, cells: list[CellComparison]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "baseline": base,
+        "forest": _forest(cells, name, base),
+        "block": _turned(comparison_block(group, cells, name, base)),
+        "scatters": _scatters(entries, name, base),
+    }
+
+
+def _turned(block: Block) -> Block:
+    """A comparison with its cells across: seventeen columns fit neither a phone nor a sheet of paper."""
+    ((_, rows),) = block.sections
+    header = ["", *(f"{pool}, {count_of(int(shots), 'shot')}" for pool, shots, *_ in rows)]
+    lines = [[word, *(row[i] for row in rows)] for i, word in enumerate(block.header) if i >= 2]
+    return Block("Numbers", header, [("", lines)], block.notes)
+
+
+def _forest(cells: list[CellComparison], name: str, base: str) -> Markup:
+    """Mean difference and 95 % interval of each cell, one under the other."""
+    tall = 34
+    ends = [100 * end for cell in cells for end in (cell.difference.low, cell.difference.high)]
+    chart = Chart(
+        padded(ends, around=0),
+        (0, len(cells)),
+        "difference in points of accuracy",
+        "",
+        height=tall * len(cells) + 52,
+        left=14,
+        top=8,
+    )
+    chart.line([0, 0], [0, len(cells)], plain=True)
+    words = []
+    for i, cell in enumerate(cells):
+        d, at = cell.difference, len(cells) - i - 0.7
+        label = f"{cell.pool}, {count_of(cell.shots, 'shot')}"
+        told = f"{label}: {100 * d.mean:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+        chart.text(chart.left + 2, chart.at_y(len(cells) - i) + 14, told)
+        chart.line([100 * d.low, 100 * d.high], [at, at])
+        chart.point(100 * d.mean, at, size=4.5, title=told)
+        words.append(told)
+    return chart.render(f"{name} minus {base}, paired", "; ".join(words), y_ticks=False)
+
+
+def _scatters(entries: list[Entry], name: str, base: str) -> list[dict[str, Any]]:
+    """One chart per number of shots: a mark for every pair of accuracies, larger where more tasks have it."""
+    out = []
+    for shots in sorted({entry.run.shape.shots for entry in entries}):
+        here = [entry for entry in entries if entry.run.shape.shots == shots]
+        columns = in_order(entry.column for entry in here)
+        chart = Chart((0, 100), (0, 100), f"{base}, accuracy %", f"{name}, accuracy %", height=330)
+        chart.line([0, 100], [0, 100], plain=True)
+        above = below = equal = 0
+        named = []
+        for column in columns:
+            mine, other = (_accuracies(here, column.name, label) for label in (name, base))
+            common = sorted(set(mine) & set(other))
+            if not common:
+                continue
+            named.append(column.name)
+            pairs = np.array([(other[key], mine[key]) for key in common])
+            above += int((pairs[:, 1] > pairs[:, 0]).sum())
+            below += int((pairs[:, 1] < pairs[:, 0]).sum())
+            equal += int((pairs[:, 1] == pairs[:, 0]).sum())
+            for (x, y), count in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
+                size = 2.2 + 1.2 * float(np.sqrt(count))
+                told = f"{column.name}: {100 * x:.1f} and {100 * y:.1f}, {count_of(int(count), 'task')}"
+                chart.point(100 * x, 100 * y, len(named) - 1, size, told)
+        if named:
+            told = f"{name} is better on {above} tasks, {base} on {below}, equal on {equal}"
+            title = f"Accuracy of each task at {count_of(shots, 'shot')}"
+            out.append(
+                {"svg": chart.render(title, told), "caption": f"{title}: {told}.", "legend": legend(named)}
+            )
+    return out
+
+
+def _accuracies(entries: list[Entry], column: str, label: str) -> dict[tuple[int, int], float]:
+    for entry in entries:
+        if (entry.column.name, entry.run.label) == (column, label):
+            return dict(zip(entry.series.keys, entry.series.accuracy.tolist(), strict=True))
+    return {}
+
+
+def _calibration_charts(store: Store, entries: list[Entry]) -> list[dict[str, Any]]:
+    """One chart per pool and number of shots, with the numbers beside."""
+    out = []
+    for shots, column in dict.fromkeys((e.run.shape.shots, e.column) for e in _sorted(entries)):
+        here = [e for e in entries if (e.run.shape.shots, e.column) == (shots, column)]
+        for start in range(0, len(here), _LINES):
+            part = here[start : start + _LINES]
+            chart = Chart((0, 100), (0, 100), "confidence %", "share right %", height=300)
+            chart.line([0, 100], [0, 100], plain=True)
+            rows: list[dict[str, Any]] = []
+            for i, entry in enumerate(part):
+                found = calibration(store, entry.number, entry.series.keys)
+                rows.append({"name": entry.run.label, "error": found.error, "nll": found.nll})
+                probabilities, labels = store.predictions(entry.number, entry.series.keys)
+                bins = reliability(probabilities, labels.astype(np.int64))
+                xs, ys = [100 * b.confidence for b in bins], [100 * b.accuracy for b in bins]
+                chart.line(xs, ys, i)
+                for b in bins:
+                    told = f"{entry.run.label}: {b.images} images, right {100 * b.accuracy:.1f} %"
+                    chart.point(100 * b.confidence, 100 * b.accuracy, i, title=told)
+            title = f"{column.name}, {count_of(shots, 'shot')}"
+            told = "; ".join(
+                f"{row['name']}: calibration error {100 * row['error']:.1f} points" for row in rows
+            )
+            names = [row["name"] for row in rows]
+            out.append(
+                {"title": title, "svg": chart.render(title, told), "legend": legend(names), "rows": rows}
+            )
+    return out
+
+
+def _time(store: Store, entry: Entry) -> dict[str, Any]:
+    seconds = entry.series.seconds
+    found = store.query(
+        "SELECT device, MIN(batch) AS least, MAX(batch) AS most FROM results WHERE run = ? GROUP BY device",
+        (entry.number,),
+    )
+    batches = sorted({row[end] for row in found for end in ("least", "most")})
+    return {
+        "name": entry.run.label,
+        "pool": entry.column.name,
+        "shots": entry.run.shape.shots,
+        "mean": float(seconds.mean()),
+        "median": float(np.median(seconds)),
+        "total": float(seconds.sum()),
+        "tasks": len(seconds),
+        "device": ", ".join(row["device"] for row in found),
+        "batch": " to ".join(map(str, batches)),
+    }
+
+
+def _facts(store: Store, entries: list[Entry]) -> dict[str, str]:
+    marks = ", ".join("?" * len(entries))
+    numbers = [entry.number for entry in entries]
+    found = store.query(f"SELECT DISTINCT version FROM results WHERE run IN ({marks})", numbers)
+    seeds = sorted({int(seed) for entry in entries for seed in entry.series.seeds})
+    run = entries[0].run
+    return {
+        "Model": run.model,
+        "Its content": run.model_fingerprint,
+        "Precision": run.precision,
+        "Prompt": run.template,
+        "Tasks": f"{run.shape.ways}-way, {run.shape.queries} queries per class, protocol {run.protocol}",
+        "Seeds": ", ".join(map(str, seeds)),
+        "Made by": "farshot " + ", ".join(row["version"] for row in found),
+    }
+
+
+def _pools(entries: list[Entry]) -> list[dict[str, Any]]:
+    found = {entry.column: entry.run for entry in entries}
+    return [
+        {"name": c.name, "classes": c.class_names, "notes": found[c].notes, "fingerprint": c.fingerprint}
+        for c in in_order(found)
+    ]
+
+
+def _sorted(entries: list[Entry]) -> list[Entry]:
+    order = in_order(entry.column for entry in entries)
+    return sorted(entries, key=lambda e: (e.run.shape.shots, order.index(e.column)))
+
+
+def count_of(number: int, thing: str) -> str:
+    """A number and its noun: `1 task`, `2 tasks`."""
+    return f"{number} {thing}{'s' * (number != 1)}"

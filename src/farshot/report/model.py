@@ -1,0 +1,294 @@
+"""What a report of an adapted model shows: its data, how good it is, what it gets wrong, how it was made.
+
+Shapes: B images measured on, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from markupsafe import Markup
+from numpy.typing import NDArray
+from torch import Tensor
+
+from farshot.bench.grid import changed_settings, label
+from farshot.classifier import FewShotClassifier
+from farshot.data.table import ImageTable, path_of
+from farshot.evaluation import Evaluation, evaluate
+from farshot.explain.explanation import explain_images
+from farshot.explain.figure import panels
+from farshot.explain.html import data_uri
+from farshot.explain.page import described
+from farshot.explain.subject import subject
+from farshot.images.reading import read_image
+from farshot.methods import create
+from farshot.report.calibration import reliability
+from farshot.report.commands import adapt_command
+from farshot.report.svg import Chart, legend, padded
+
+_BINS = 20  # of the confidence histogram
+_THUMBNAIL = 160  # pixels
+_MOST_SUPPORT = 60  # pictures of what it was adapted to
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Predictions on labelled images that the model was not adapted to.
+
+    Attributes:
+        table: those images; labels: their true classes, (B,).
+        probabilities: (B, N).
+        support: the images it was adapted to, as far as they are in the data.
+        evaluation: how good the predictions are.
+    """
+
+    table: ImageTable
+    labels: Int[NDArray[np.int64], " B"]
+    probabilities: Float[NDArray[np.float32], "B N"]
+    support: ImageTable
+    evaluation: Evaluation
+
+    @property
+    def wrong(self) -> NDArray[np.int64]:
+        """Rows classified wrong, the surest first."""
+        rows = np.flatnonzero(self.probabilities.argmax(1) != self.labels)
+        return rows[np.argsort(-self.probabilities[rows].max(1), kind="stable")]
+
+    @property
+    def right(self) -> NDArray[np.int64]:
+        """Rows classified right, the surest first."""
+        rows = np.flatnonzero(self.probabilities.argmax(1) == self.labels)
+        return rows[np.argsort(-self.probabilities[rows].max(1), kind="stable")]
+
+
+def model_report(
+    about: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    classifier: FewShotClassifier | None = None,
+    table: ImageTable | None = None,
+    *,
+    data: str = "DATA",
+    images: int = 6,
+) -> dict[str, Any]:
+    """Everything that the template `model.html` shows.
+
+    Args:
+        about, tensors: the saved folder (farshot.saved.read_folder).
+        classifier, table: the loaded model and labelled images, where it shall be measured.
+        data: what the images are called on the command line.
+        images: mistakes to show, and images to show token maps of.
+
+    Raises:
+        DataError: no label is known to the model, or nothing is left to measure on.
+    """
+    method = create(about["method"], about["settings"])
+    changed = changed_settings(method)
+    found = measure(classifier, table) if classifier is not None and table is not None else None
+    shots, drawn = _how_drawn(about, table)
+    return {
+        "title": "Report of an adapted model",
+        "about": about,
+        "method": label(method),
+        "method_doc": method.doc,
+        "classes": _classes(about, found),
+        "loss": _loss_chart(about["losses"]),
+        "strengths": _strength_chart(tensors),
+        "found": None if found is None else _quality(about, found, images),
+        "explained": [] if found is None or classifier is None else _token_maps(classifier, found, images),
+        "origin": "" if classifier is None else subject(classifier.adapted_, classifier.encoder_).origin,
+        "command": adapt_command(about, changed, shots, data),
+        "drawn": drawn,
+        "data": data,
+    }
+
+
+def measure(classifier: FewShotClassifier, table: ImageTable) -> Measured:
+    """Predicts all images of a table but those that the model was adapted to."""
+    rows, labels = classifier.unseen(table)
+    probabilities = classifier.predict_proba(table.subset(rows))
+    found = evaluate(labels, probabilities, [str(label) for label in classifier.classes_])
+    support = table.subset(np.setdiff1d(np.arange(len(table)), rows))
+    return Measured(table.subset(rows), labels, probabilities, support, found)
+
+
+def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int | None, str]:
+    """Images per class that the model's seed draws from this data, if they are those it was adapted to."""
+    if table is None:
+        return (
+            None,
+            "Name the images it was adapted to in place of DATA; their content is listed in farshot.json.",
+        )
+    used = set(about["support_ids"])
+    if used == set(table.ids):
+        return None, "It was adapted to all of these images."
+    counts = np.bincount(_support_labels(about, table), minlength=len(table.classes))
+    if len(set(counts.tolist())) == 1 and counts[0]:
+        rows, _ = table.draw(int(counts[0]), about["seed"])
+        if {table.id(int(row)) for row in rows} == used:
+            shots = int(counts[0])
+            return shots, f"Checked: this draw of {shots} per class gives the very images it was adapted to."
+    there = sum(name in used for name in table.ids)
+    return None, (
+        f"{there} of the {len(used)} images it was adapted to are among these; put those it was adapted to "
+        "in a folder of their own to repeat it."
+    )
+
+
+def _support_labels(about: Mapping[str, Any], table: ImageTable) -> NDArray[np.int64]:
+    used = set(about["support_ids"])
+    rows = [row for row in range(len(table)) if table.id(row) in used]
+    assert table.labels is not None
+    return table.labels[rows]
+
+
+def _classes(about: Mapping[str, Any], found: Measured | None) -> list[dict[str, Any]]:
+    """One row per class: what it is called, and how many images were used for what."""
+    rows = []
+    for i, (key, name) in enumerate(zip(about["classes"], about["class_names"], strict=True)):
+        row: dict[str, Any] = {"index": i, "label": str(key), "name": name}
+        row["description"] = about["descriptions"].get(name, "")
+        if found is not None:
+            row["support"] = _count(found.support, str(key))
+            row["images"] = int((found.labels == i).sum())
+        rows.append(row)
+    return rows
+
+
+def _count(table: ImageTable, name: str) -> int:
+    if table.labels is None or name not in table.classes:
+        return 0
+    return int((table.labels == table.classes.index(name)).sum())
+
+
+def _quality(about: Mapping[str, Any], found: Measured, images: int) -> dict[str, Any]:
+    """Numbers and pictures of how good the model is."""
+    names = about["class_names"]
+    evaluation, confusion = found.evaluation, found.evaluation.confusion
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    return {
+        "images": len(found.labels),
+        "evaluation": evaluation,
+        "confusion": confusion.tolist(),
+        "share": share.tolist(),
+        "histogram": _confidence_chart(found),
+        "calibration": _calibration_chart(found),
+        "mistakes": [_picture(found, int(row), names) for row in found.wrong[:images]],
+        "wrong": len(found.wrong),
+        "support": [
+            {"source": _thumbnail(image), "name": names[_class_of(found.support, row, about)]}
+            for row, image in enumerate(found.support.images[:_MOST_SUPPORT])
+        ],
+        "support_images": len(found.support),
+    }
+
+
+def _class_of(table: ImageTable, row: int, about: Mapping[str, Any]) -> int:
+    assert table.labels is not None
+    return [str(name) for name in about["classes"]].index(table.classes[int(table.labels[row])])
+
+
+def _picture(found: Measured, row: int, names: Sequence[str]) -> dict[str, Any]:
+    p = found.probabilities[row]
+    return {
+        "source": _thumbnail(found.table.images[row], 2 * _THUMBNAIL),
+        "file": Path(path_of(found.table.images[row])).name,
+        "true": names[int(found.labels[row])],
+        "predicted": names[int(p.argmax())],
+        "confidence": float(p.max()),
+        "true_probability": float(p[found.labels[row]]),
+    }
+
+
+def _thumbnail(image: Any, side: int = _THUMBNAIL) -> str:
+    picture = read_image(image)
+    picture.thumbnail((side, side))
+    return data_uri(picture)
+
+
+def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> list[dict[str, Any]]:
+    """Explanations of the surest mistakes and the surest right answers, half and half."""
+    wrong = found.wrong[: images // 2]
+    rows = [*wrong, *found.right[: images - len(wrong)]]
+    if not rows:
+        return []
+    model = subject(classifier.adapted_, classifier.encoder_, classifier.template)
+    shown = explain_images(model, found.table.subset(rows), temperature=classifier.temperature_)
+    return [
+        described(one, panels(one)) | {"true": model.class_names[int(found.labels[row])]}
+        for row, one in zip(rows, shown, strict=True)
+    ]
+
+
+def _confidence_chart(found: Measured) -> Markup:
+    """Right and wrong predictions side by side, by confidence."""
+    confidence = found.probabilities.max(1)
+    right = found.probabilities.argmax(1) == found.labels
+    edges = np.linspace(0, 1, _BINS + 1)
+    counts = [np.histogram(confidence[mask], edges)[0] for mask in (right, ~right)]
+    top = max(1, *(int(count.max()) for count in counts))
+    chart = Chart((0, 100), (0, 1.08 * top), "confidence %", "images", height=230)
+    half = 100 / _BINS / 2
+    for bin_ in range(_BINS):
+        for side, count in enumerate(counts):
+            left = 100 * edges[bin_] + side * half
+            if count[bin_]:
+                chart.bar((left, left + half), (0, float(count[bin_])), (0, 3)[side], hollow=side == 1)
+    told = f"{int(right.sum())} right, mean confidence {_mean(confidence[right])}; "
+    told += f"{int((~right).sum())} wrong, mean confidence {_mean(confidence[~right])}"
+    return chart.render("How sure it is, where it is right and where it is wrong", told)
+
+
+def _mean(values: NDArray[np.float32]) -> str:
+    return f"{100 * float(values.mean()):.1f} %" if len(values) else "-"
+
+
+def _calibration_chart(found: Measured) -> Markup:
+    chart = Chart((0, 100), (0, 100), "confidence %", "share right %", height=300)
+    chart.line([0, 100], [0, 100], plain=True)
+    bins = reliability(found.probabilities, found.labels)
+    chart.line([100 * b.confidence for b in bins], [100 * b.accuracy for b in bins])
+    for b in bins:
+        told = f"{b.images} images of confidence {100 * b.confidence:.1f} %: right {100 * b.accuracy:.1f} %"
+        chart.point(100 * b.confidence, 100 * b.accuracy, title=told)
+    told = f"calibration error {100 * found.evaluation.calibration_error:.1f} points"
+    return chart.render("How often it is right, by how sure it is", told)
+
+
+def _loss_chart(losses: Sequence[float]) -> Markup | None:
+    """Loss of each training step; None where nothing was trained by steps."""
+    if len(losses) < 2:
+        return None
+    steps = np.arange(1, len(losses) + 1)
+    chart = Chart((0, len(losses)), padded(losses, around=0), "step", "loss, nats", height=220)
+    chart.line(steps.tolist(), list(losses))
+    return chart.render("Loss of each training step", f"from {losses[0]:.3f} to {losses[-1]:.3f} nats")
+
+
+def _strength_chart(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Learned pull and push by block; None without alignment."""
+    if "alignment.pull" not in tensors:
+        return None
+    pull, push = (tensors[f"alignment.{name}"][0].double().tolist() for name in ("pull", "push"))
+    blocks = list(range(len(pull)))
+    chart = Chart(
+        (-0.5, len(pull) - 0.5), padded([*pull, *push], around=0), "vision block, from 0", "strength"
+    )
+    chart.line([-0.5, len(pull) - 0.5], [0, 0], plain=True)
+    for i, values in enumerate((pull, push)):
+        chart.line(blocks, values, i)
+        for block, value in zip(blocks, values, strict=True):
+            chart.point(block, value, i, title=f"block {block}: {value:+.4f}")
+    rows = [{"block": b, "pull": pull[b], "push": push[b]} for b in blocks]
+    turned = sum(value < 0 for value in (*pull, *push))
+    told = f"pull {min(pull):+.3f} to {max(pull):+.3f}, push {min(push):+.3f} to {max(push):+.3f}"
+    return {
+        "svg": chart.render("Learned pull and push", told),
+        "legend": legend(["pull of head tokens", "push of tail tokens"]),
+        "rows": rows,
+        "turned": turned,
+    }
