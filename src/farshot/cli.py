@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from farshot import cli_bench, cli_explain, console
 from farshot.errors import DataError, SettingError
 
+if TYPE_CHECKING:
+    from farshot.data.table import ImageTable
+
 app = typer.Typer(
+    cls=console.Commands,
     help="Adapt CLIP to images it has never seen, from a handful of labelled pictures.",
     no_args_is_help=True,
     add_completion=False,
@@ -78,20 +82,23 @@ def adapt(
 ) -> None:
     """Adapt a CLIP to labelled images and save the result."""
     from farshot.classifier import FewShotClassifier
-    from farshot.data.readers import read_descriptions, read_table
+    from farshot.data.names import read_descriptions
+    from farshot.data.readers import read_table
     from farshot.methods import create
+    from farshot.model.checkpoint import check_machine
     from farshot.saved import check_place
 
     chosen = _read_settings(settings or [])
     create(method, chosen)  # refuses a wrong name or value before any image is read
+    check_machine(device, precision)
     check_place(out)
-    table = read_table(data, class_names=class_names).check_readable(skip_unreadable)
+    table = _readable(read_table(data, class_names=class_names), skip_unreadable)
     support = table.subset(table.draw(shots, seed)[0]) if shots else table
     classifier = FewShotClassifier(
         model,
         method,
         settings=chosen,
-        descriptions=read_descriptions(descriptions, table.names) if descriptions else None,
+        descriptions=read_descriptions(descriptions, table.names, table.classes) if descriptions else None,
         template=template,
         calibrate=calibrate,
         precision=precision,
@@ -134,7 +141,7 @@ def predict(
 
     if as_csv and as_json:
         raise SettingError("Choose one of --csv and --json.")
-    table = unlabelled(images).check_readable(skip_unreadable)
+    table = _readable(unlabelled(images), skip_unreadable)
     classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
         probabilities = classifier.predict_proba(table)
@@ -178,7 +185,7 @@ def evaluate(
     from farshot.classifier import load
     from farshot.data.readers import read_table
 
-    table = read_table(data).check_readable(skip_unreadable)
+    table = _readable(read_table(data), skip_unreadable)
     classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
         result, left_out = classifier.evaluate(table, include_support=include_support)
@@ -235,6 +242,11 @@ def _about(method: Any) -> dict[str, Any]:
         "reference": method.reference,
         "settings": method().settings(),
     }
+
+
+def _readable(table: ImageTable, skip_unreadable: bool) -> ImageTable:
+    with console.progress("reading images") as progress:
+        return table.check_readable(skip_unreadable, progress)
 
 
 def _read_settings(pairs: list[str]) -> dict[str, str]:

@@ -102,8 +102,8 @@ def bench(
     from farshot.bench.tasks import FIRST_REPORTING_SEED, check_seed
     from farshot.console_bench import GridProgress
     from farshot.data.cache import cached
+    from farshot.data.names import read_descriptions
     from farshot.data.pools import open_pool
-    from farshot.data.readers import read_descriptions
     from farshot.model.checkpoint import load_encoder
 
     chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)

@@ -4,13 +4,16 @@ wrong."""
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
+import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,17 +23,40 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
+from typer.core import TyperGroup
 
 from farshot.errors import FarshotError
-from farshot.evaluation import Evaluation
-from farshot.stats import Interval
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
+    from farshot.evaluation import Evaluation
+    from farshot.stats import Interval
 
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+EXIT_BUG = 1
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
+
+_SILENT = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
+"""Warnings for those who write programs."""
+
+
+class _Stopped(Exception):
+    """Ctrl-C, on its way past typer, which would end the program without a word."""
+
+
+class Commands(TyperGroup):
+    """Commands that can be stopped with one sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _Stopped from None
 
 
 @contextlib.contextmanager
@@ -50,24 +76,68 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def run(app: Callable[[], Any]) -> None:
-    """Runs the command line; what is wrong with input is one sentence and exit code 2, never a traceback."""
-    warnings.showwarning = lambda message, *_args, **_more: err.print(f"Note: {message}", markup=False)
+    """Runs the command line; what is wrong with input is one sentence and exit code 2, never a traceback.
+
+    FARSHOT_TRACEBACK=1 shows where an error comes from.
+    """
+    warnings.showwarning = _note
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except FarshotError as error:
-        err.print(f"farshot: {error}", markup=False, style="red")
-        sys.exit(EXIT_REFUSED)
-    except KeyboardInterrupt:
-        err.print("farshot: stopped; nothing half-written is left behind.", markup=False)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _end(str(error), EXIT_REFUSED)
+    except (KeyboardInterrupt, _Stopped):
+        _end("stopped; nothing half-written is left behind.", EXIT_INTERRUPTED)
+    except OSError as error:
+        _silence_output()
+        if error.errno == errno.EPIPE:  # who reads has seen enough
+            sys.exit(0)
+        where = f"{error.filename}: " if error.filename else "the output cannot be written: "
+        _end(f"{where}{error.strerror or error}; mend that and run it again.", EXIT_REFUSED)
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _end("the memory is full; set a smaller --micro-batch, or use --precision bf16.", EXIT_REFUSED)
+        _end(
+            f"an error in farshot itself ({type(error).__name__}: {error}); please report it, with what "
+            "FARSHOT_TRACEBACK=1 shows.",
+            EXIT_BUG,
+        )
+
+
+def _end(sentence: str, code: int) -> None:
+    if os.environ.get("FARSHOT_TRACEBACK"):
+        err.print_exception()
+    err.print(f"farshot: {sentence}", markup=False, style=None if code == EXIT_INTERRUPTED else "red")
+    sys.exit(code)
+
+
+def _note(message: Warning | str, category: type[Warning], *_args: Any, **_more: Any) -> None:
+    if not issubclass(category, _SILENT):
+        err.print(f"Note: {message}", markup=False)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, which is not imported here, or Python found no memory left."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
+
+
+def _silence_output() -> None:
+    """What could not be written must not be tried again when the program ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def percent(interval: Interval) -> str:
     """A share in per cent with its 95 % interval."""
-    if not np.isfinite(interval.mean):
+    if not math.isfinite(interval.mean):
         return "-"
     return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
@@ -94,12 +164,12 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
     ):
         table.add_row(_plain(name), str(count), _plain(percent(recall)), _plain(percent(precision)))
     out.print(table)
-    matrix = Table("true \\ predicted", *(_plain(name) for name in evaluation.classes))
+    matrix = Table("true \\ predicted", *(Column(_plain(name)) for name in evaluation.classes))
     for name, row in zip(evaluation.classes, evaluation.confusion, strict=True):
         matrix.add_row(_plain(name), *map(str, row))
     out.print(matrix)
 
 
-def _plain(text: object) -> str:
+def _plain(text: object) -> Text:
     """Class names are text, not rich's markup."""
-    return str(text).replace("[", r"\[")
+    return Text(str(text))

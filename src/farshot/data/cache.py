@@ -27,7 +27,7 @@ from farshot.data.index import Progress, cannot_write, read_index
 from farshot.data.pool import Pool
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.images.preprocess import READINGS
+from farshot.images.preprocess import READINGS, short256_size
 
 _CHUNK = 64
 
@@ -199,8 +199,8 @@ def _prepared_shape(reading: str, size: int, width: int, height: int) -> tuple[i
     """(h, w) of a prepared image, as farshot.images.preprocess makes it."""
     if reading != "short256":
         return size, size
-    scale = size / min(width, height)
-    return max(size, round(height * scale)), max(size, round(width * scale))
+    w, h = short256_size(width, height)
+    return h, w
 
 
 def _grown(path: Path, size: int) -> int:

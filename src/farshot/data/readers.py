@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from farshot.data.hub import LABEL_COLUMNS, Found, from_hub, from_saved, is_blank
+from farshot.data.names import ClassNames, names_in_prompts
 from farshot.data.table import ImageTable
+from farshot.data.text import first_line, load_json, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
 
-ClassNames = Mapping[str, str] | Sequence[str] | str | Path | None
-"""Names for prompts: by label, in the order of the classes, or a file that says so."""
-
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
-LABEL_COLUMNS = ("label", "class", "target", "category")
 _NOT_IMAGES = {
     ".txt",
     ".csv",
@@ -43,20 +41,19 @@ def read_table(source: str | Path, *, class_names: ClassNames = None) -> ImageTa
 
     Args:
         source: a folder with one subfolder per class; a .csv or .parquet with a column of paths and one of
-            labels; a
-            .json of the form {"image_names", "image_labels", "label_names"}; a folder saved by `datasets`, or
-            "hf:NAME[:SPLIT]".
+            labels; a .json of the form {"image_names", "image_labels", "label_names"}; a folder saved by
+            `datasets`, or "hf:NAME[:SPLIT]".
         class_names: how prompts call the classes; by default the classes themselves, '_' read as a space.
 
     Raises:
         DataError: one sentence that names the path or row and the way out.
     """
     if str(source).startswith("hf:"):
-        return _table(*_from_hub(str(source)[3:]), class_names, str(source))
+        return _table(*from_hub(str(source)[3:]), class_names, str(source))
     path = Path(source).expanduser()
     if path.is_dir():
         saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
-        return _table(*(_from_saved_dataset(path) if saved else _from_folder(path)), class_names, str(path))
+        return _table(*(from_saved(path) if saved else _from_folder(path)), class_names, str(path))
     if not path.exists():
         raise DataError(f"There is no {path}; check the path.")
     readers = {".csv": _from_rows, ".parquet": _from_rows, ".json": _from_json}
@@ -80,23 +77,6 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
     if not files:
         raise DataError("There is no image in the folders given.")
     return ImageTable(tuple(files), None, (), ())
-
-
-def read_descriptions(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """Class descriptions from a JSON file: class name -> words that take its place in the prompt."""
-    found = _load_json(path)
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise DataError(f"{path} must be a JSON object: class name -> description.")
-    unknown = [name for name in found if name not in names]
-    if unknown:
-        raise DataError(
-            f"{path} describes {unknown[0]!r}, which is not a class; the classes are: {', '.join(names)}."
-        )
-    return found
-
-
-Found = tuple[list[ImageSource], list[str], list[str]]
-"""Images, the class of each, and all classes in order."""
 
 
 def _from_folder(folder: Path) -> Found:
@@ -134,32 +114,60 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _from_rows(path: Path) -> Found:
-    try:
-        frame = (
-            pd.read_csv(path, dtype=str, keep_default_na=False)
-            if path.suffix.lower() == ".csv"
-            else pd.read_parquet(path)
-        )
-    except ImportError as error:
-        raise DataError(f"Reading {path} needs the parquet extra: pip install 'farshot[parquet]'.") from error
-    except (OSError, ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise DataError(
-            f"{path} cannot be read as a table ({_first_line(error)}); save it again as UTF-8."
-        ) from error
+    frame, places = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     image_column = _column(frame, IMAGE_COLUMNS, "image paths", path)
     label_column = _column(frame, LABEL_COLUMNS, "labels", path)
     images: list[ImageSource] = []
     labels: list[str] = []
-    for number, (file, label) in enumerate(
-        zip(frame[image_column], frame[label_column], strict=True), start=1
-    ):
-        if pd.isna(label) or str(label).strip() == "":
-            raise DataError(f"{path}, row {number}: no label; fill it in or remove the row.")
-        images.append(_existing(path.parent / str(file), f"{path}, row {number}"))
+    for place, file, label in zip(places, frame[image_column], frame[label_column], strict=True):
+        where = f"{path}, {place}"
+        if is_blank(label):
+            raise DataError(f"{where}: no label; fill it in or remove the row.")
+        if is_blank(file):
+            raise DataError(f"{where}: no path of an image; fill it in or remove the row.")
+        images.append(_existing(path.parent, file, where))
         labels.append(str(label).strip())
     if not images:
-        raise DataError(f"{path} has no rows.")
+        raise DataError(f"{path} has no rows; add one per image.")
     return images, labels, sorted(set(labels))
+
+
+def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and where each of its rows stands in the file."""
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    separator = next((mark for mark in ",;\t" if mark in header), ",")  # spreadsheets differ by country
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows, places = [], []
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue  # spreadsheets leave empty rows behind
+            rows.append(row)
+            places.append(f"line {reader.line_num}")
+            if len(row) != len(rows[0]):
+                raise DataError(
+                    f"{path}, {places[-1]}: {len(row)} cells, but the header has {len(rows[0])}; put names "
+                    f"with '{separator}' in them in double quotes."
+                )
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: {first_line(error)}; mend the quotes there."
+        ) from error
+    if not rows:
+        raise DataError(f"{path} is empty; its first line names the columns, such as path,label.")
+    return pd.DataFrame(rows[1:], columns=rows[0], dtype=object), places[1:]
+
+
+def _read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and what to call each of its rows."""
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise DataError(f"Reading {path} needs the parquet extra: pip install 'farshot[parquet]'.") from error
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({first_line(error)}); write it again.") from error
+    return frame, [f"row {number}" for number in range(1, len(frame) + 1)]
 
 
 def _column(frame: Any, wanted: Sequence[str], what: str, path: Path) -> Any:
@@ -173,7 +181,7 @@ def _column(frame: Any, wanted: Sequence[str], what: str, path: Path) -> Any:
 
 
 def _from_json(path: Path) -> Found:
-    lists = _load_json(path)
+    lists = load_json(path)
     keys = ("image_names", "image_labels", "label_names")
     if not isinstance(lists, dict) or not all(isinstance(lists.get(key), list) for key in keys):
         raise DataError(f"{path} must be a JSON object with the lists {', '.join(keys)}.")
@@ -183,94 +191,26 @@ def _from_json(path: Path) -> Found:
             f"{path} has {len(files)} image_names but {len(codes)} image_labels; they must be as many."
         )
     for number, code in enumerate(codes):
-        if not isinstance(code, int) or not 0 <= code < len(classes):
+        if not isinstance(code, int) or isinstance(code, bool) or not 0 <= code < len(classes):
             raise DataError(
                 f"{path}, image_labels[{number}] is {code!r}; it must be an index into the {len(classes)} "
                 "label_names."
             )
+    if not files:
+        raise DataError(f"{path} names no image; fill image_names.")
     images: list[ImageSource] = [
-        _existing(path.parent / file, f"{path}, image_names[{i}]") for i, file in enumerate(files)
+        _existing(path.parent, file, f"{path}, image_names[{i}]") for i, file in enumerate(files)
     ]
     # the field's lists number all classes of a larger set; those without an image are not classes here
     used = [str(classes[code]) for code in sorted(set(codes))]
     return images, [str(classes[code]) for code in codes], used
 
 
-def _from_saved_dataset(folder: Path) -> Found:
-    datasets = _datasets()
-    try:
-        found = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} cannot be read as a saved dataset ({_first_line(error)}).") from error
-    if isinstance(found, datasets.DatasetDict):
-        raise DataError(
-            f"{folder} holds the splits {', '.join(found)}; give one of them: {folder / next(iter(found))}."
-        )
-    return _from_dataset(found, str(folder))
-
-
-def _from_hub(name: str) -> Found:
-    datasets = _datasets()
-    name, _, split = name.partition(":")
-    try:
-        found = datasets.load_dataset(name, split=split or "train")
-    except Exception as error:  # the library raises many kinds, from several packages below it
-        raise DataError(
-            f"The dataset {name} (split {split or 'train'}) could not be loaded ({_first_line(error)}); "
-            "check name and network, "
-            "or give a folder of images."
-        ) from error
-    return _from_dataset(found, name)
-
-
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(
-            "Reading a Hugging Face dataset needs an extra: pip install 'farshot[datasets]'."
-        ) from error
-    return datasets
-
-
-def _from_dataset(dataset: Any, where: str) -> Found:
-    datasets = _datasets()
-    image_columns = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Image)]
-    label_columns = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)]
-    label_columns = label_columns or [name for name in dataset.features if name in LABEL_COLUMNS]
-    if len(image_columns) != 1 or len(label_columns) != 1:
-        raise DataError(
-            f"The dataset {where} needs exactly one image column and one class column; it has "
-            f"{list(dataset.features)}."
-        )
-    images: list[ImageSource] = [_in_memory(value) for value in dataset[image_columns[0]]]
-    kind = dataset.features[label_columns[0]]
-    codes = list(dataset[label_columns[0]])
-    if isinstance(kind, datasets.ClassLabel):
-        labels = [kind.int2str(int(code)) for code in codes]
-    else:
-        labels = [str(code) for code in codes]
-    return images, labels, sorted(set(labels))
-
-
-def _in_memory(value: Any) -> Image.Image:
-    value.load()
-    return value
-
-
 def _table(
     images: list[ImageSource], labels: list[str], classes: list[str], names: ClassNames, where: str
 ) -> ImageTable:
     codes = {name: code for code, name in enumerate(classes)}
-    prompt_names = _prompt_names(names, classes)
-    repeated = [
-        name for name, count in Counter(name.casefold() for name in prompt_names).items() if count > 1
-    ]
-    if repeated:
-        raise DataError(
-            f"{where} has two classes of one name in prompts, {repeated[0]!r}; rename one or give "
-            "--class-names."
-        )
+    prompt_names = names_in_prompts(names, classes, where)
     return ImageTable(
         tuple(images),
         np.array([codes[label] for label in labels], np.int64),
@@ -279,59 +219,15 @@ def _table(
     )
 
 
-def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
-    if names is None:
-        return [" ".join(name.replace("_", " ").split()) for name in classes]
-    where = "class_names"
-    if isinstance(names, str | Path):
-        where = str(names)
-        names = _names_file(Path(names).expanduser(), classes)
-    if isinstance(names, Mapping):
-        missing = [name for name in classes if name not in names]
-        if missing:
-            raise DataError(f"{where} has no name for the class {missing[0]!r}; name every class.")
-        return [str(names[name]).strip() for name in classes]
-    if len(names) != len(classes):
-        raise DataError(
-            f"{where} has {len(names)} names but the data has {len(classes)} classes ({', '.join(classes)})."
-        )
-    return [str(name).strip() for name in names]
-
-
-def _names_file(path: Path, classes: Sequence[str]) -> Mapping[str, str] | Sequence[str]:
-    if path.suffix.lower() == ".json":
-        found = _load_json(path)
-        if not isinstance(found, dict | list):
-            raise DataError(f"{path} must be a JSON object (class -> name) or list of names.")
-        return found
-    lines = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
-    pairs = [line.partition(":") for line in lines]
-    if all(colon and label.strip() in classes for label, colon, _ in pairs):
-        return {label.strip(): name for label, _, name in pairs}
-    return lines
-
-
-def _load_json(path: Path) -> Any:
+def _existing(folder: Path, file: Any, where: str) -> Path:
+    if not isinstance(file, str):
+        kind = type(file).__name__
+        raise DataError(f"{where}: {kind} where the path of an image should be; write paths, not images.")
+    path = folder / Path(file.strip()).expanduser()
     try:
-        return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend it there.") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text; save it again as UTF-8.") from error
-
-
-def _existing(path: Path, where: str) -> Path:
-    if not path.is_file():
+        found = path.is_file()
+    except (OSError, ValueError):  # no file can have this name
+        found = False
+    if not found:
         raise DataError(f"{where}: there is no file {path}; paths are read from the folder of the table.")
     return path
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -98,24 +98,26 @@ class ImageTable:
         support = np.sort(np.concatenate(chosen))
         return support, np.setdiff1d(np.arange(len(self)), support)
 
-    def check_readable(self, skip_unreadable: bool = False) -> ImageTable:
+    def check_readable(
+        self, skip_unreadable: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> ImageTable:
         """Reads every image once: the table itself, or the table without those that cannot be read.
+
+        Args:
+            progress: called with (images read, in all).
 
         Raises:
             DataError: lists all unreadable images at once, unless they are to be skipped; or a class has none
                 left.
         """
 
-        def fault(row: int) -> UnreadableImage | None:
-            try:
-                read_image(self.images[row])
-            except UnreadableImage as error:
-                return error
-            return None
-
+        faults = []
         with ThreadPoolExecutor(_THREADS) as pool:
-            faults = list(pool.map(fault, range(len(self))))
-        bad = [str(error) for error in faults if error is not None]
+            for fault in pool.map(self._fault, range(len(self))):
+                faults.append(fault)
+                if progress:
+                    progress(len(faults), len(self))
+        bad = [fault for fault in faults if fault is not None]
         if not bad:
             return self
         if not skip_unreadable:
@@ -125,7 +127,7 @@ class ImageTable:
                 f"{len(bad)} of {len(self)} images cannot be read; mend or remove them, or use "
                 f"--skip-unreadable:\n  {listed}{more}"
             )
-        left = self.subset([row for row, error in enumerate(faults) if error is None])
+        left = self.subset([row for row, fault in enumerate(faults) if fault is None])
         empty = (
             []
             if left.labels is None
@@ -135,6 +137,15 @@ class ImageTable:
             what = f"no image of the class {empty[0]!r}" if empty else "no image at all"
             raise DataError(f"Without the {len(bad)} unreadable images there is {what} left; add some.")
         return left
+
+    def _fault(self, row: int) -> str | None:
+        """What is wrong with an image; one in memory is known by its place."""
+        source = self.images[row]
+        try:
+            read_image(source)
+        except UnreadableImage as error:
+            return str(error) if isinstance(source, str | Path) else f"image {row + 1}, {error}"
+        return None
 
     def _known_labels(self) -> NDArray[np.int64]:
         if self.labels is None:

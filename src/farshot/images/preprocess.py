@@ -2,7 +2,7 @@
 
 squash    resized to R x R, whatever its shape: nothing is cut off
 centre    resized to (257 R / 224) squared, its centre R x R cut out
-short256  short side 256, shape kept: what fresh random crops are cut from
+short256  short side 256, shape kept (at most 64 to 1): what fresh random crops are cut from
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 READINGS = ("squash", "centre", "short256")
-_SHORT = 256
+_SHORT, _MOST_RATIO = 256, 64
 
 
 def prepare(image: Image.Image, reading: str, size: int) -> UInt8[NDArray[np.uint8], "h w 3"]:
@@ -34,11 +34,15 @@ def prepare(image: Image.Image, reading: str, size: int) -> UInt8[NDArray[np.uin
         edge = (side - size) // 2
         return np.asarray(_resize(image, side, side))[edge : edge + size, edge : edge + size]
     if reading == "short256":
-        scale = _SHORT / min(image.size)
-        return np.asarray(
-            _resize(image, max(_SHORT, round(image.width * scale)), max(_SHORT, round(image.height * scale)))
-        )
+        return np.asarray(_resize(_shortened(image), *short256_size(*image.size)))
     raise ValueError(f"unknown reading {reading!r}; one of {READINGS}")
+
+
+def short256_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of an image of this size in the reading "short256"."""
+    short, most = min(width, height), _SHORT * _MOST_RATIO
+    sides = [min(most, max(_SHORT, round(side * _SHORT / short))) for side in (width, height)]
+    return sides[0], sides[1]
 
 
 def normalise(
@@ -51,6 +55,17 @@ def normalise(
     centre = torch.tensor(mean, device=pixels.device)
     spread = torch.tensor(std, device=pixels.device)
     return ((pixels.float() / 255 - centre) / spread).movedim(-1, -3).to(dtype).contiguous()
+
+
+def _shortened(image: Image.Image) -> Image.Image:
+    """Its middle part, where it is over _MOST_RATIO times as long as wide: random crops fall there anyway,
+    and a line of a million pixels would fill the memory."""
+    most = _MOST_RATIO * min(image.size)
+    if max(image.size) <= most:
+        return image
+    width, height = min(image.width, most), min(image.height, most)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:

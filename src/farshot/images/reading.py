@@ -9,28 +9,41 @@ animation, an extension that lies, one pixel. Refused, each with its name: trunc
 from __future__ import annotations
 
 import hashlib
+import io
+import threading
 import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from farshot.errors import DataError
 
 MOST_PIXELS = 100_000_000
 
-ImageSource = str | Path | Image.Image | NDArray[np.generic]
-"""A path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, or floats in [0,
-1]."""
+ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
+"""A path, the bytes of an image file, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4):
+uint8, uint16, or floats in [0, 1]."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by EXIF's orientation."""
 
 
 class UnreadableImage(DataError):
     """An image that cannot be used.
 
     Attributes:
-        name: its path, or "an array", "a PIL image".
+        name: its path, or "an array", "a PIL image", "an image in memory".
         reason: what is wrong and the way out.
     """
 
@@ -45,34 +58,46 @@ def read_image(source: ImageSource) -> Image.Image:
     Raises:
         UnreadableImage: one sentence with the path and the way out.
     """
+    name = source_name(source)
     if isinstance(source, np.ndarray):
-        return _to_rgb(_from_array(source))
-    if isinstance(source, Image.Image):
-        _check_size(source, "a PIL image")
-        return _to_rgb(source)
-    path = Path(source)
-    if path.is_dir():
-        raise UnreadableImage(str(path), "this is a folder, not an image.")
+        return _to_rgb(_from_array(source), name)
+    if not isinstance(source, str | Path | bytes | Image.Image):
+        raise UnreadableImage(name, "this is not an image; give a path, a PIL image or an array.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels are what counts
-            with Image.open(path) as image:
-                _check_size(image, str(path))
-                return _to_rgb(image)
+        with _quiet:  # Pillow warns of odd metadata; the pixels are what counts
+            if isinstance(source, Image.Image):
+                return _checked(source, name)
+            if isinstance(source, str | Path):
+                _check_file(Path(source))
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return _checked(image, name)
+    except UnreadableImage:
+        raise
     except FileNotFoundError:
-        raise UnreadableImage(str(path), "there is no such file; check the path.") from None
+        raise UnreadableImage(name, "there is no such file; check the path.") from None
     except PermissionError:
-        raise UnreadableImage(str(path), "no permission to read it; change its permissions.") from None
+        raise UnreadableImage(name, "no permission to read it; change its permissions.") from None
     except Image.DecompressionBombError:
-        raise UnreadableImage(str(path), _too_large("")) from None
+        raise UnreadableImage(name, _too_large("")) from None
     except UnidentifiedImageError:
-        reason = "the file is empty" if path.stat().st_size == 0 else "this is not an image in a known format"
-        raise UnreadableImage(str(path), f"{reason}; remove or replace it.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        reason = "the image is truncated or damaged"
-        raise UnreadableImage(
-            str(path), f"{reason} ({_first_line(error)}); fetch or export it again."
-        ) from error
+        reason = "the file is empty" if _is_empty(source) else "this is not an image in a known format"
+        raise UnreadableImage(name, f"{reason}; remove or replace it.") from None
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreadableImage(name, f"it cannot be read ({error.strerror}); check the path.") from error
+        reason = f"the image is truncated or damaged ({_first_line(error)})"
+        raise UnreadableImage(name, f"{reason}; fetch or export it again.") from error
+
+
+def source_name(source: object) -> str:
+    """What to call an image in a message."""
+    if isinstance(source, str | Path):
+        return str(source)
+    kinds = {np.ndarray: "an array", Image.Image: "a PIL image", bytes: "an image in memory"}
+    return next(
+        (name for kind, name in kinds.items() if isinstance(source, kind)),
+        f"an object of type {type(source).__name__}",
+    )
 
 
 def image_id(source: ImageSource) -> str:
@@ -84,49 +109,126 @@ def image_id(source: ImageSource) -> str:
             digest.update(Path(source).read_bytes())
         except OSError as error:
             raise UnreadableImage(str(source), f"cannot be read ({error.strerror}).") from error
+    elif isinstance(source, bytes):
+        digest.update(source)
     else:
-        pixels = np.ascontiguousarray(source if isinstance(source, np.ndarray) else np.asarray(source))
+        pixels = np.ascontiguousarray(source if isinstance(source, np.ndarray) else _loaded(source))
         mode = source.mode if isinstance(source, Image.Image) else ""
         digest.update(f"{mode}{pixels.dtype}{pixels.shape}".encode())
         digest.update(pixels.tobytes())
     return digest.hexdigest()[:32]
 
 
-def _check_size(image: Image.Image, name: str) -> None:
+class _Quiet:
+    """No warnings while any thread reads an image.
+
+    Threads that each use `warnings.catch_warnings` would put back each other's filters and leave warnings off
+    for good; here the first to come saves them and the last to go puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._readers = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._readers == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+            self._readers += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
+def _loaded(image: Image.Image) -> NDArray[np.generic]:
+    """Pixels as they are stored; an image that was opened but cannot be decoded is refused as in
+    `read_image`."""
+    try:
+        return np.asarray(image)
+    except Exception:
+        read_image(image)
+        raise
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise UnreadableImage(str(path), "this is a folder, not an image.")
+    if path.exists() and not path.is_file():  # a pipe or device might never end
+        raise UnreadableImage(str(path), "this is not an ordinary file; give an image file.")
+
+
+def _is_empty(source: object) -> bool:
+    if isinstance(source, bytes):
+        return not source
+    return isinstance(source, str | Path) and Path(source).stat().st_size == 0
+
+
+def _checked(image: Image.Image, name: str) -> Image.Image:
+    """Size first: decoding is what costs memory."""
     if image.width * image.height > MOST_PIXELS:
         raise UnreadableImage(name, _too_large(f" ({image.width} x {image.height})"))
+    if image.width == 0 or image.height == 0:
+        raise UnreadableImage(name, "the image has no pixels; remove or replace it.")
+    return _to_rgb(image, name)
 
 
 def _too_large(size: str) -> str:
     return f"the image{size} is over {MOST_PIXELS // 1_000_000} megapixels; scale it down first."
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     image.load()
-    turned = ImageOps.exif_transpose(image) or image
-    if turned.mode.startswith("I;16") or turned.mode in ("I", "F"):
-        turned = _eight_bits(turned)
-    if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
-        over = turned.convert("RGBA")
+    upright = _upright(image)
+    if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
+        upright = _eight_bits(upright, name, sixteen=image.format in ("PNG", "PPM"))
+    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
+        over = upright.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
-    return turned.convert("RGB")
+    return upright.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Deep grey to 8 bits: integers over the range of 16 bits, floats over [0, 1] where they fit in it."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; metadata that cannot be read says nothing."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged metadata makes Pillow raise nearly anything; the pixels may be whole
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image, name: str, *, sixteen: bool) -> Image.Image:
+    """Deep grey to 8 bits: integers over the range of 16 bits, floats over [0, 1], [0, 255] or that of 16
+    bits, whichever is the first that holds them.
+
+    Args:
+        sixteen: the format says that the values have 16 bits, however small they are.
+    """
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise UnreadableImage("an image", "it has values that are not finite.")
-    top = float(values.max(initial=0.0))
-    if image.mode == "F":
-        scale = 255.0 if top <= 1.0 else 1.0 if top <= 255.0 else 255.0 / 65535.0
+        raise UnreadableImage(name, "it has values that are not finite; export it with 8 or 16 bits.")
+    low, top = float(values.min()), float(values.max())
+    if low < 0 or top > 65535:
+        raise UnreadableImage(
+            name, f"its values run from {low:g} to {top:g}, beyond 16 bits; export it with 8 or 16 bits."
+        )
+    if image.mode == "F" and top <= 1:
+        scale = 255.0
     else:
-        scale = 255.0 / 65535.0 if image.mode.startswith("I;16") or top > 255.0 else 1.0
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+        scale = 255.0 / 65535.0 if sixteen or image.mode.startswith("I;16") or top > 255 else 1.0
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
-    name = "an array"
+    name = source_name(array)
+    if array.dtype.kind not in "buif":
+        raise UnreadableImage(name, f"its type is {array.dtype}; give uint8, or floats in [0, 1].")
     pixels = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
     if pixels.size == 0 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
         raise UnreadableImage(

@@ -7,6 +7,7 @@ already works without it too.
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, CLIPModel
 from transformers.utils import logging as transformers_logging
 
-from farshot.errors import ModelError
+from farshot.errors import ModelError, SettingError
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.model.encoder import DualEncoder
 from farshot.model.text import Tokeniser
@@ -35,8 +36,8 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _CONVERT = (
-    "python -c \"from transformers import CLIPModel; CLIPModel.from_pretrained('{0}', use_safetensors=False)"
-    ".save_pretrained('{0}')\""
+    "python -c 'import sys; from transformers import CLIPModel; "
+    "CLIPModel.from_pretrained(sys.argv[1], use_safetensors=False).save_pretrained(sys.argv[1])' "
 )
 
 
@@ -53,12 +54,11 @@ def load_encoder(
     Raises:
         ModelError: with one sentence that says what is wrong with the checkpoint and the way out.
     """
-    if precision not in PRECISIONS:
-        raise ModelError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    place = check_machine(device, precision)
     folder, weights = _locate(str(model))
     config = _read_config(folder, model)
-    tokenizer = _load_tokenizer(folder, model)
-    clip = _load_weights(weights, model).to(device=pick_device(device), dtype=PRECISIONS[precision])
+    tokenizer = _load_tokenizer(folder, model, config["text_config"].get("vocab_size"))
+    clip = _load_weights(weights, model).to(device=place, dtype=PRECISIONS[precision])
     pixels = (
         _read_json(folder / "preprocessor_config.json")
         if (folder / "preprocessor_config.json").is_file()
@@ -68,9 +68,27 @@ def load_encoder(
         clip,
         Tokeniser(tokenizer, int(config["text_config"].get("max_position_embeddings", 77))),
         source=str(model),
-        mean=pixels.get("image_mean", CLIP_MEAN),
-        std=pixels.get("image_std", CLIP_STD),
+        mean=pixels.get("image_mean") or CLIP_MEAN,
+        std=pixels.get("image_std") or CLIP_STD,
     )
+
+
+def check_machine(device: str | torch.device, precision: str) -> torch.device:
+    """The device meant, if it is there and the precision is known.
+
+    Raises:
+        SettingError: names the choices.
+    """
+    if precision not in PRECISIONS:
+        raise SettingError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    try:
+        place = pick_device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingError(
+            f"There is no device {str(device)!r} ({_first_line(error)}); use auto or cpu."
+        ) from error
+    return place
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -132,7 +150,8 @@ def _read_config(folder: Path, model: str | Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{model} has no config.json, so it is not a transformers checkpoint.")
     config = _read_json(folder / "config.json")
-    if config.get("model_type") != "clip" or "vision_config" not in config or "text_config" not in config:
+    towers = (config.get("vision_config"), config.get("text_config"))
+    if config.get("model_type") != "clip" or not all(isinstance(tower, dict) for tower in towers):
         kind = config.get("model_type", "unknown")
         raise ModelError(
             f"{model} is a checkpoint of type {kind!r}, not CLIP with both towers; farshot adapts "
@@ -141,18 +160,31 @@ def _read_config(folder: Path, model: str | Path) -> dict[str, Any]:
     return config
 
 
-def _load_tokenizer(folder: Path, model: str | Path) -> Any:
+def _load_tokenizer(folder: Path, model: str | Path, words: int | None) -> Any:
+    """CLIP's tokenizer: one that ends every prompt with its end token, and knows no more tokens than the text
+    tower."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise ModelError(
             f"{model} has no tokenizer; copy tokenizer.json, or vocab.json and merges.txt, of its CLIP "
             "into the folder."
         )
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids = tokenizer("a", verbose=False)["input_ids"]
+    except Exception as error:  # damaged files make the tokenizers raise nearly anything
         raise ModelError(
             f"The tokenizer of {model} cannot be read ({_first_line(error)}); fetch it again."
         ) from error
+    if tokenizer.eos_token_id is None or len(ids) < 2 or ids[-1] != tokenizer.eos_token_id:
+        raise ModelError(
+            f"The tokenizer of {model} sets no end token, so it is not CLIP's; copy that of its CLIP."
+        )
+    if words is not None and len(tokenizer) > words:
+        raise ModelError(
+            f"The tokenizer of {model} has {len(tokenizer)} tokens, its text tower {words}: they are of two "
+            "models; copy the tokenizer of its CLIP."
+        )
+    return tokenizer
 
 
 def _load_weights(weights: str, model: str | Path) -> CLIPModel:
@@ -161,7 +193,7 @@ def _load_weights(weights: str, model: str | Path) -> CLIPModel:
         if any((folder / name).is_file() for name in _PICKLES):
             raise ModelError(
                 f"{model} holds its weights as a pickle, which can run code; if you trust it, convert it "
-                "once with: " + _CONVERT.format(model)
+                "once with: " + _CONVERT + shlex.quote(str(folder))
             )
         raise ModelError(f"{model} has no model.safetensors; fetch the checkpoint again.")
     transformers_logging.disable_progress_bar()
@@ -171,7 +203,7 @@ def _load_weights(weights: str, model: str | Path) -> CLIPModel:
             clip, info = CLIPModel.from_pretrained(
                 weights, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
-    except (SafetensorError, RuntimeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"The weights of {model} cannot be read ({_first_line(error)}); fetch the checkpoint again."
         ) from error
@@ -179,9 +211,8 @@ def _load_weights(weights: str, model: str | Path) -> CLIPModel:
         if folder.is_dir():
             raise ModelError(f"The weights of {model} cannot be read ({_first_line(error)}).") from error
         raise ModelError(
-            f"{model} could not be downloaded as safetensors: the hub cannot be reached, or it holds a "
-            "pickle only "
-            f"({_first_line(error)}); give the folder of a checkpoint instead."
+            f"{model} could not be downloaded as safetensors ({_first_line(error)}); fetch it with "
+            f"`hf download {model} --local-dir clip`, then use --model clip."
         ) from error
     finally:
         transformers_logging.enable_progress_bar()

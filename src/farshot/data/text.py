@@ -1,0 +1,32 @@
+"""Text and JSON files that people write, and what is wrong with them in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from farshot.errors import DataError
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds; DataError with its line where it is not JSON."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend it there.") from error
+
+
+def read_text(path: Path) -> str:
+    """A file of UTF-8 text, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; save it again as UTF-8.") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says, short enough for the middle of a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,92 @@
+"""Pictures, folders and command lines for the tests of what comes in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from farshot import console
+from farshot.cli import app
+
+
+def picture(number: int, width: int = 24, height: int = 20) -> Image.Image:
+    """A small RGB picture; another number is another picture."""
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Its values."""
+    return np.asarray(image)
+
+
+def class_folders(
+    folder: Path, classes: tuple[str, ...] = ("cat", "dog", "owl"), images: int = 3, start: int = 0
+) -> Path:
+    """A folder per class with different PNG pictures."""
+    for c, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(images):
+            picture(start + 100 * c + i).save(folder / name / f"{i}.png")
+    return folder
+
+
+class Told(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Farshot = Callable[..., Told]
+
+
+def command_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Farshot:
+    """Runs command lines in this process as the `farshot` program would."""
+
+    def run(*arguments: str | Path) -> Told:
+        monkeypatch.setattr(sys, "argv", ["farshot", *map(str, arguments)])
+        for name in ("out", "err"):
+            fresh = type(console.out)(
+                stderr=name == "err", highlight=False, soft_wrap=True, emoji=False, width=200
+            )
+            monkeypatch.setattr(console, name, fresh)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            console.run(app)
+        told = capfd.readouterr()
+        return Told(int(ended.value.code or 0), told.out, told.err)
+
+    return run
+
+
+def refusal(told: Told) -> str:
+    """The sentence of a refused command, which must be all that it said."""
+    assert told.code == 2, told
+    assert told.out == "", told.out
+    assert "Traceback" not in told.err, told.err
+    sentence = told.err.strip()
+    assert sentence.startswith("farshot: "), sentence
+    return sentence
+
+
+def everything_in(folder: Path) -> set[str]:
+    """All that lies in a folder, hidden files too."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def subprocess_environment(**more: str) -> dict[str, str]:
+    """For the `farshot` program: one thread, no network."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more
+
+
+PROGRAM = [sys.executable, "-c", "from farshot.cli import main; main()"]

@@ -1,0 +1,333 @@
+"""Every odd form of an image is read right, against a known answer; what cannot be read is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from farshot.images import reading
+from farshot.images.reading import UnreadableImage, image_id, read_image
+from tests.input_helpers import picture, pixels_of
+
+RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+RAMP_8 = np.rint(RAMP / 257).astype(np.uint8)
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
+    """A PNG file byte by byte; the rows need not be all there."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# Read right ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"deep{suffix}"
+    Image.fromarray(RAMP).save(path)
+    assert np.array_equal(pixels_of(read_image(path)), grey(RAMP_8))
+
+
+def test_a_dark_sixteen_bit_image_stays_dark(tmp_path: Path) -> None:
+    dark = (RAMP // 512).astype(np.uint16)  # at most 127 of 65535
+    for suffix in (".png", ".pgm", ".tif"):
+        Image.fromarray(dark).save(tmp_path / f"dark{suffix}")
+        assert pixels_of(read_image(tmp_path / f"dark{suffix}")).max() == 0
+
+
+def test_sixteen_bit_colour_is_scaled(tmp_path: Path) -> None:
+    row = b"\0" + struct.pack(">6H", 65535, 32896, 0, 257, 514, 771)
+    (tmp_path / "deep.png").write_bytes(png(2, 1, 16, 2, row))
+    assert pixels_of(read_image(tmp_path / "deep.png")).tolist() == [[[255, 128, 0], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize(("top", "factor"), [(1.0, 255), (255.0, 1), (65535.0, 1 / 257)])
+def test_float_images_are_read_by_their_range(tmp_path: Path, top: float, factor: float) -> None:
+    values = np.linspace(0, top, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "float.tif")
+    expected = np.rint(values.astype(np.float64) * factor).astype(np.uint8)
+    assert np.array_equal(pixels_of(read_image(tmp_path / "float.tif")), grey(expected))
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    inks = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 0, 255]]], dtype=np.uint8)
+    Image.fromarray(inks, "CMYK").save(tmp_path / "inks.tif")
+    found = pixels_of(read_image(tmp_path / "inks.tif")).tolist()
+    assert found == [[[255, 255, 255], [0, 255, 255], [255, 0, 255], [0, 0, 0]]]
+    flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    flat.save(tmp_path / "red.jpg", quality=100)
+    assert np.abs(pixels_of(read_image(tmp_path / "red.jpg")).astype(int) - [255, 0, 0]).max() <= 2
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    for suffix in (".png", ".gif", ".bmp"):
+        image.save(tmp_path / f"palette{suffix}")
+        assert pixels_of(read_image(tmp_path / f"palette{suffix}")).tolist() == [
+            [[10, 20, 30], [200, 100, 50]]
+        ]
+
+
+def test_transparency_lies_over_white(tmp_path: Path) -> None:
+    pixels = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    for suffix in (".png", ".tif"):
+        Image.fromarray(pixels).save(tmp_path / f"alpha{suffix}")
+        found = pixels_of(read_image(tmp_path / f"alpha{suffix}")).tolist()
+        assert found == [[[200, 0, 0], [255, 255, 255], [127, 127, 127]]]
+
+
+def test_grey_with_alpha_and_palette_with_transparency_lie_over_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[90, 255], [90, 0]]], np.uint8), "LA").save(tmp_path / "la.png")
+    assert pixels_of(read_image(tmp_path / "la.png")).tolist() == [[[90] * 3, [255] * 3]]
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50, 0, 0, 0])
+    image.putdata([0, 1, 2])
+    image.save(tmp_path / "one.png", transparency=1)
+    image.save(tmp_path / "bytes.png", transparency=bytes([255, 0, 128]))  # Pillow warns of this form
+    assert pixels_of(read_image(tmp_path / "one.png")).tolist() == [[[10, 20, 30], [255] * 3, [0] * 3]]
+    assert pixels_of(read_image(tmp_path / "bytes.png")).tolist() == [[[10, 20, 30], [255] * 3, [127] * 3]]
+    Image.new("RGB", (1, 1), (5, 6, 7)).save(tmp_path / "key.png", transparency=(5, 6, 7))
+    assert pixels_of(read_image(tmp_path / "key.png")).tolist() == [[[255] * 3]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_exif_turns_are_undone(tmp_path: Path, orientation: int, suffix: str) -> None:
+    upright = picture(0)
+    # how a camera stores the picture; the inverse of what a viewer does
+    stored = {
+        1: lambda p: p,
+        2: np.fliplr,
+        3: lambda p: np.rot90(p, 2),
+        4: np.flipud,
+        5: lambda p: p.transpose(1, 0, 2),
+        6: lambda p: np.rot90(p, 1),
+        7: lambda p: np.rot90(p.transpose(1, 0, 2), 2),
+        8: lambda p: np.rot90(p, -1),
+    }[orientation](pixels_of(upright))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if suffix == ".webp" else {}
+    path = tmp_path / f"turned{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
+    assert np.array_equal(pixels_of(read_image(path)), pixels_of(upright))
+
+
+def test_damaged_exif_does_not_hide_the_pixels(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "odd.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff\x01\x12")
+    assert np.array_equal(pixels_of(read_image(tmp_path / "odd.png")), pixels_of(picture(1)))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_of_an_animation_the_first_frame(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    options = {"lossless": True} if suffix == ".webp" else {}
+    path = tmp_path / f"film{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    assert np.array_equal(pixels_of(read_image(path)), pixels_of(frames[0]))
+
+
+def test_one_pixel_one_bit_and_grey(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "dot.png")
+    assert pixels_of(read_image(tmp_path / "dot.png")).tolist() == [[[1, 2, 3]]]
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "bit.png")
+    assert pixels_of(read_image(tmp_path / "bit.png")).tolist() == [[[255] * 3, [0] * 3]]
+    Image.fromarray(RAMP_8).save(tmp_path / "grey.png")
+    assert np.array_equal(pixels_of(read_image(tmp_path / "grey.png")), grey(RAMP_8))
+
+
+def test_an_extension_that_lies_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "really.jpg").write_bytes(encoded(picture(2), "PNG"))
+    (tmp_path / "no_extension").write_bytes(encoded(picture(2), "BMP"))
+    for name in ("really.jpg", "no_extension"):
+        assert np.array_equal(pixels_of(read_image(tmp_path / name)), pixels_of(picture(2)))
+
+
+def test_bytes_pil_images_and_arrays_are_images() -> None:
+    rgb = picture(3)
+    for source in (rgb, pixels_of(rgb), encoded(rgb, "PNG"), Image.open(io.BytesIO(encoded(rgb, "PNG")))):
+        assert np.array_equal(pixels_of(read_image(source)), pixels_of(rgb))
+    for source in (
+        RAMP,
+        RAMP[..., None],
+        RAMP_8,
+        RAMP_8.astype(int),
+        RAMP_8 / 255,
+        RAMP_8.astype(np.float32) / 255,
+    ):
+        assert np.array_equal(pixels_of(read_image(source)), grey(RAMP_8))
+    assert pixels_of(read_image(np.array([[True, False]]))).tolist() == [[[255] * 3, [0] * 3]]
+    assert pixels_of(read_image(np.array([[[0, 0, 0, 0]]], np.uint8))).tolist() == [[[255] * 3]]
+
+
+def test_a_name_of_bytes_that_are_no_text_is_a_name_all_the_same(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    try:
+        picture(4).save(path)
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    assert np.array_equal(pixels_of(read_image(path)), pixels_of(picture(4)))
+
+
+# Refused -------------------------------------------------------------------------------------------------
+
+
+def refused(source) -> str:
+    with pytest.raises(UnreadableImage) as error:
+        read_image(source)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_truncated_images_are_refused(tmp_path: Path, kind: str) -> None:
+    whole = encoded(picture(5, 64, 64), kind)
+    path = tmp_path / "cut"
+    path.write_bytes(whole[: len(whole) // 2])
+    assert refused(path).startswith(f"{path}: ")
+    assert "truncated or damaged" in refused(path) or "not an image" in refused(path)
+
+
+def test_empty_missing_and_foreign_files_are_refused_each_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("no picture\n" * 100)
+    assert "the file is empty" in refused(tmp_path / "empty.png")
+    assert "not an image in a known format" in refused(tmp_path / "text.png")
+    assert "no such file" in refused(tmp_path / "missing.png")
+    assert "this is a folder" in refused(tmp_path)
+    assert "cannot be read" in refused(tmp_path / ("long" * 100 + ".png"))
+    assert "the file is empty" in refused(b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "not an ordinary file" in refused(tmp_path / "pipe.png")
+
+
+def test_images_over_a_hundred_megapixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png(20000, 20000, 1, 0, b""))
+    assert "over 100 megapixels; scale it down" in refused(tmp_path / "bomb.png")
+    large = png(10001, 10000, 1, 0, b"")  # where Pillow would only warn
+    assert "(10001 x 10000) is over 100 megapixels" in refused(large)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened = Image.open(io.BytesIO(large))
+    assert "(10001 x 10000) is over 100 megapixels" in refused(opened)
+    many = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (20000, 20000), (0, 0))
+    assert "over 100 megapixels" in refused(many)
+
+
+def test_the_limit_itself_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reading.MOST_PIXELS == 100_000_000
+    monkeypatch.setattr(reading, "MOST_PIXELS", 24 * 20)
+    assert read_image(picture(0, 24, 20)).size == (24, 20)
+    assert "25 x 20" in refused(picture(0, 25, 20))
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), "shape is (3, 8, 8)"),
+        (np.zeros((8, 8, 2), np.uint8), "shape is (8, 8, 2)"),
+        (np.zeros((0, 8), np.uint8), "shape is (0, 8)"),
+        (np.zeros(8), "shape is (8,)"),
+        (np.full((2, 2), np.nan), "not finite"),
+        (np.full((2, 2), 255.0), "from 255 to 255"),
+        (np.full((2, 2), -1), "from -1 to -1"),
+        (np.full((2, 2), 256), "from 256 to 256"),
+        (np.full((2, 2), 1j), "type is complex128"),
+        (np.full((2, 2), "a"), "type is <U1"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(array: np.ndarray, words: str) -> None:
+    assert words in refused(array)
+
+
+def test_values_beyond_sixteen_bits_are_refused_not_guessed(tmp_path: Path) -> None:
+    for number, values in enumerate(([[0.0, 70000.0]], [[-1.0, 5.0]], [[np.inf, 0.0]])):
+        path = tmp_path / f"{number}.tif"
+        Image.fromarray(np.array(values, np.float32)).save(path)
+        assert refused(path).startswith(f"{path}: its values" if number < 2 else f"{path}: it has values")
+
+
+def test_an_opened_image_that_cannot_be_decoded_is_refused() -> None:
+    cut = encoded(picture(6, 64, 64), "PNG")[:5000]
+    assert "truncated or damaged" in refused(Image.open(io.BytesIO(cut)))
+    with pytest.raises(UnreadableImage):
+        image_id(Image.open(io.BytesIO(cut)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "ICO", "PPM", "TGA", "PCX"])
+def test_damage_anywhere_is_read_or_refused_and_nothing_else(kind: str) -> None:
+    whole = np.frombuffer(encoded(picture(7, 32, 32), kind), np.uint8)
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = whole.copy()
+        places = generator.integers(0, min(len(damaged), generator.choice([40, 400, 10**9])), 6)
+        damaged[places] = generator.integers(0, 256, 6)
+        try:
+            read_image(damaged.tobytes())
+        except UnreadableImage as error:
+            assert "an image in memory: " in str(error)
+
+
+# Around it -----------------------------------------------------------------------------------------------
+
+
+def test_pillows_warnings_become_nothing_and_ours_come_back(tmp_path: Path) -> None:
+    image = Image.new("P", (8, 8))
+    image.putpalette([1, 2, 3])
+    image.save(tmp_path / "warns.png", transparency=bytes([0, 128]))
+    before = warnings.filters[:]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_image, [tmp_path / "warns.png"] * 200))
+    assert warnings.filters == before
+
+
+def test_an_image_is_known_by_its_content(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(8).save(tmp_path / name)
+    picture(9).save(tmp_path / "c.png")
+    ids = [image_id(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    assert ids[0] == ids[1] != ids[2]
+    assert image_id((tmp_path / "a.png").read_bytes()) == ids[0]
+    assert image_id(picture(8)) == image_id(picture(8)) != image_id(picture(9))
+    assert image_id(RAMP_8) != image_id(RAMP_8.reshape(8, 32))
+    with pytest.raises(UnreadableImage, match=r"missing\.png: cannot be read"):
+        image_id(tmp_path / "missing.png")
+
+
+def test_colour_profiles_do_not_matter(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture(10).save(tmp_path / "profile.png", icc_profile=profile)
+    assert np.array_equal(pixels_of(read_image(tmp_path / "profile.png")), pixels_of(picture(10)))
