@@ -1,0 +1,207 @@
+"""Intervals, tests and calibration against computations of other hands."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
+
+from farshot.evaluation import evaluate
+from farshot.stats import (
+    expected_calibration_error,
+    holm,
+    mean_interval,
+    negative_log_likelihood,
+    paired_difference,
+    proportion_interval,
+)
+
+# Intervals -----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 500), st.data())
+def test_a_share_has_the_wilson_interval(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    found = proportion_interval(k, n)
+    z, p = scipy_stats.norm.ppf(0.975), k / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert found.mean == p
+    assert found.low == pytest.approx(centre - half, abs=1e-12)
+    assert found.high == pytest.approx(centre + half, abs=1e-12)
+    assert found.n == n
+    assert math.isnan(found.half)
+
+
+def test_a_textbook_wilson_interval() -> None:
+    found = proportion_interval(81, 263)  # Newcombe 1998, table I: 81 of 263
+    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
+
+
+def test_a_share_of_nothing_is_no_number() -> None:
+    found = proportion_interval(0, 0)
+    assert math.isnan(found.mean)
+    assert math.isnan(found.low)
+    assert found.n == 0
+
+
+def test_a_mean_has_the_fields_interval() -> None:
+    found = mean_interval([0.5, 0.7, 0.9])
+    half = 1.96 * 0.2 / math.sqrt(3)
+    assert found.mean == pytest.approx(0.7)
+    assert found.half == pytest.approx(half)
+    assert (found.low, found.high) == (pytest.approx(0.7 - half), pytest.approx(0.7 + half))
+    assert mean_interval([0.5]).half == math.inf
+    assert math.isnan(mean_interval([]).mean)
+
+
+# Comparing -----------------------------------------------------------------------------------------------
+
+
+def accuracies(seed: int, n: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    a = generator.uniform(0.4, 0.9, n)
+    return a + generator.normal(shift, 0.05, n), a
+
+
+@pytest.mark.parametrize(("seed", "n", "shift"), [(0, 10, 0.02), (1, 200, 0.0), (2, 2, 0.1), (3, 40, -0.05)])
+def test_a_paired_difference_is_scipys_paired_t_test(seed: int, n: int, shift: float) -> None:
+    a, b = accuracies(seed, n, shift)
+    found = paired_difference(a, b)
+    reference = scipy_stats.ttest_rel(a, b)
+    interval = reference.confidence_interval(0.95)
+    assert found.t_p == pytest.approx(reference.pvalue)
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert found.mean == pytest.approx(float(np.mean(a - b)))
+    assert found.n == n
+    wins = int((a > b).sum())
+    assert found.sign_p == pytest.approx(scipy_stats.binomtest(wins, n, 0.5).pvalue)
+
+
+def test_the_bootstrap_agrees_with_scipys() -> None:
+    a, b = accuracies(5, 100, 0.01)
+    found = paired_difference(a, b)
+    reference = scipy_stats.bootstrap(
+        (a - b,), np.mean, method="percentile", n_resamples=10_000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert found.bootstrap_low == pytest.approx(reference.low, abs=5e-4)
+    assert found.bootstrap_high == pytest.approx(reference.high, abs=5e-4)
+    assert found == paired_difference(a, b)
+
+
+def test_ties_and_equal_methods() -> None:
+    same = paired_difference([0.5, 0.6, 0.7], [0.5, 0.6, 0.7])
+    assert (same.mean, same.t_p, same.sign_p, same.low, same.high) == (0, 1, 1, 0, 0)
+    shifted = paired_difference([0.75, 0.5, 1.0], [0.5, 0.25, 0.75])
+    assert (shifted.mean, shifted.t_p, shifted.sign_p) == (0.25, 0, 0.25)
+    tied = paired_difference([0.5, 0.6, 0.9, 0.8], [0.5, 0.6, 0.7, 0.7])
+    assert tied.sign_p == 0.5  # two wins of two
+
+
+def test_tasks_needed_bring_the_half_width_to_half_a_point() -> None:
+    a, b = accuracies(6, 50, 0.0)
+    needed = paired_difference(a, b).tasks_needed
+    spread = float(np.std(a - b, ddof=1))
+    assert 1.96 * spread / math.sqrt(needed) <= 0.005 < 1.96 * spread / math.sqrt(needed - 1)
+
+
+def test_one_task_is_not_enough() -> None:
+    with pytest.raises(ValueError, match="at least two tasks"):
+        paired_difference([0.5], [0.4])
+
+
+def test_holm_on_a_textbook_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_the_step_down_procedure(p_values: list[float]) -> None:
+    ordered = sorted(p_values)
+    for p, found in zip(p_values, holm(p_values), strict=True):
+        steps = [(len(ordered) - i) * ordered[i] for i in range(ordered.index(p) + 1)]
+        assert found == pytest.approx(min(1.0, max(steps)))
+        assert p <= found <= 1
+
+
+# Calibration ---------------------------------------------------------------------------------------------
+
+
+def predictions(seed: int, images: int = 300, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(images, classes)) * 2
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return probabilities.astype(np.float32), generator.integers(0, classes, images)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_log_loss_is_scikit_learns(seed: int) -> None:
+    probabilities, labels = predictions(seed)
+    exact = probabilities.astype(np.float64)
+    reference = log_loss(labels, exact / exact.sum(1, keepdims=True))
+    assert negative_log_likelihood(probabilities, labels) == pytest.approx(reference, rel=1e-5)
+
+
+def test_a_probability_of_zero_costs_a_bounded_amount() -> None:
+    found = negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1]))
+    assert found == pytest.approx(-math.log(1e-12))
+
+
+@pytest.mark.parametrize(("seed", "bins"), [(0, 15), (1, 15), (2, 10), (3, 1)])
+def test_calibration_error_bin_by_bin(seed: int, bins: int) -> None:
+    probabilities, labels = predictions(seed)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    edges = np.linspace(0, 1, bins + 1)
+    expected = 0.0
+    for low, high in pairwise(edges):
+        inside = (confidence >= low) & ((confidence < high) | (high == 1))
+        if inside.any():
+            expected += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-5)
+
+
+def test_certain_and_right_is_calibrated_certain_and_wrong_is_not() -> None:
+    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert expected_calibration_error(certain, np.array([0, 1])) == 0
+    assert expected_calibration_error(certain, np.array([1, 0])) == 1
+
+
+# Evaluation ----------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_agrees_with_scikit_learn() -> None:
+    probabilities, labels = predictions(7)
+    found = evaluate(labels, probabilities, ["a", "b", "c", "d"])
+    predicted = probabilities.argmax(1)
+    precision, recall, _, _ = precision_recall_fscore_support(labels, predicted)
+    assert found.accuracy.mean == pytest.approx(accuracy_score(labels, predicted))
+    assert [p.mean for p in found.precision] == pytest.approx(precision)
+    assert [r.mean for r in found.recall] == pytest.approx(recall)
+    assert found.confusion.sum() == 300
+    assert found.confusion[2, 1] == ((labels == 2) & (predicted == 1)).sum()
+
+
+def test_a_class_that_is_never_shown_or_predicted_has_no_share() -> None:
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]], dtype=np.float32)
+    found = evaluate(np.array([0, 1]), probabilities, ["a", "b", "c"])
+    assert found.precision[0].mean == 0.5
+    assert math.isnan(found.precision[1].mean)
+    assert math.isnan(found.recall[2].mean)
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert told["images"] == 2
+    assert told["accuracy"]["value"] == 0.5
+    assert told["classes"][2] == {
+        "class": "c",
+        "images": 0,
+        "precision": {"value": None, "low": None, "high": None},
+        "recall": {"value": None, "low": None, "high": None},
+    }
+    assert told["confusion"] == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
