@@ -213,7 +213,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Images) -> NDArray[Any]:
         """The most probable label of each image."""
-        return self.classes_[self.decision_function(X).argmax(1)]
+        best = self.decision_function(X).argmax(1)
+        return self.classes_[best]
 
     def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
         """Quality on a labelled table, and how many of its images were left out because it was adapted to
@@ -307,7 +308,14 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
     """
     about, tensors = read_folder(Path(folder))
     base = str(model or about["base_model"])
-    encoder = load_encoder(base, device=device, precision=about["precision"])
+    try:
+        encoder = load_encoder(base, device=device, precision=about["precision"])
+    except ModelError as error:
+        if model is not None:
+            raise
+        raise ModelError(
+            f"The base model of {folder} cannot be loaded; name its place with --model. {error}"
+        ) from error
     if encoder.fingerprint != about["base_fingerprint"]:
         raise ModelError(
             f"{folder} was adapted from {about['base_model']}, but the weights in {base} are others; name "

@@ -40,6 +40,9 @@ EXIT_BUG = 1
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
+_MOST_COLUMNS, _MOST_PAIRS = 12, 20
+"""Of the confusion matrix; and rows of what stands in its place beyond."""
+
 _SILENT = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 """Warnings for those who write programs."""
 
@@ -164,10 +167,34 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
     ):
         table.add_row(_plain(name), str(count), _plain(percent(recall)), _plain(percent(precision)))
     out.print(table)
-    matrix = Table("true \\ predicted", *(Column(_plain(name)) for name in evaluation.classes))
-    for name, row in zip(evaluation.classes, evaluation.confusion, strict=True):
-        matrix.add_row(_plain(name), *map(str, row))
-    out.print(matrix)
+    if len(evaluation.classes) <= _MOST_COLUMNS:
+        out.print(_confusion(evaluation))
+    else:
+        _print_confusions(evaluation)
+
+
+def _confusion(evaluation: Evaluation) -> Table:
+    """The matrix, its columns by number: names would not fit."""
+    numbers = [str(i) for i in range(1, len(evaluation.classes) + 1)]
+    table = Table("", "true \\ predicted", *(Column(i, justify="right") for i in numbers))
+    for i, name, row in zip(numbers, evaluation.classes, evaluation.confusion, strict=True):
+        table.add_row(i, _plain(name), *map(str, row))
+    return table
+
+
+def _print_confusions(evaluation: Evaluation) -> None:
+    """The pairs most often taken for each other, where the matrix is too wide for any screen."""
+    pairs = [
+        (int(count), evaluation.classes[i], evaluation.classes[j])
+        for i, row in enumerate(evaluation.confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    table = Table("images", "true", "predicted")
+    for count, true, predicted in sorted(pairs, key=lambda pair: -pair[0])[:_MOST_PAIRS]:
+        table.add_row(str(count), _plain(true), _plain(predicted))
+    out.print("Most frequent confusions; --json gives the whole matrix:", markup=False)
+    out.print(table)
 
 
 def _plain(text: object) -> Text:

@@ -10,6 +10,7 @@ A folder is written whole or not at all: beside its place first, then moved ther
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +26,24 @@ from farshot.errors import DataError, ModelError
 from farshot.model.lora import LoRA
 
 FORMAT = 1
+_KEYS = (
+    "format",
+    "farshot_version",
+    "method",
+    "revision",
+    "settings",
+    "classes",
+    "class_names",
+    "descriptions",
+    "template",
+    "base_model",
+    "base_fingerprint",
+    "precision",
+    "temperature",
+    "seed",
+    "support_ids",
+    "losses",
+)
 _PREFIX = "base_model.model."
 _FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
 
@@ -53,9 +72,9 @@ def write_folder(
         save_file(others, staging / "parts.safetensors")
         text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
         (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
-        staging.chmod(0o755)  # mkdtemp makes it private
+        _make_readable(staging)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(_aside(staging))
         staging.rename(folder)
     except (OSError, SafetensorError) as error:
         raise DataError(
@@ -63,14 +82,39 @@ def write_folder(
         ) from error
     finally:
         if staging is not None:
+            if _aside(staging).exists() and not folder.exists():
+                _aside(staging).rename(folder)  # stopped between the two: the old model stays
+            shutil.rmtree(_aside(staging), ignore_errors=True)
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _aside(staging: Path) -> Path:
+    return staging.with_name(f"{staging.name}-old")
 
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else than an adapted model, before any work is done for it."""
     folder = folder.expanduser()
-    if folder.exists() and not is_saved(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists and is not an adapted model; choose another --out, or remove it.")
+    try:
+        if folder.exists() and not is_saved(folder) and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(
+                f"{folder} exists and is not an adapted model; choose another --out, or remove it."
+            )
+        others = (
+            [entry.name for entry in folder.iterdir() if entry.name not in _FILES] if folder.is_dir() else []
+        )
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be looked into ({_reason(error)}); choose another --out."
+        ) from error
+    if others:
+        raise DataError(
+            f"{folder} holds more than an adapted model ({others[0]}), which would be lost; choose another "
+            "--out."
+        )
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise DataError(f"{folder} cannot be written, since {above} cannot; choose another --out.")
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -90,6 +134,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = load_file(folder / "parts.safetensors")
         if (folder / "adapter_model.safetensors").is_file():
             tensors |= _from_peft(load_file(folder / "adapter_model.safetensors"))
+        missing = [key for key in _KEYS if key not in about]
+        if missing:
+            raise KeyError(f"farshot.json lacks {missing[0]}")
         if about["format"] > FORMAT:
             raise ModelError(
                 f"{folder} was made by farshot {about['farshot_version']}; update farshot to read it."
@@ -145,6 +192,15 @@ def _from_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = f"{tower.removesuffix('_model')}_{block}_{projection.removesuffix('_proj')}"
         out[f"lora.{sides[side]}.{name}"] = torch.as_tensor(value)[None]
     return out
+
+
+def _make_readable(staging: Path) -> None:
+    """mkdtemp and safetensors write for the owner alone; others get what the owner's umask grants."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in staging.iterdir():
+        path.chmod(0o666 & ~umask)
+    staging.chmod(0o777 & ~umask)
 
 
 def _reason(error: BaseException) -> str:
