@@ -11,7 +11,7 @@ class FarshotError(Exception):
     """Something a user can mend; its text is the whole message."""
 
 
-class DataError(FarshotError):
+class DataError(FarshotError, ValueError):
     """Images, labels or tables that cannot be used as they are."""
 
 
