@@ -213,8 +213,8 @@ def _thumbnail(image: Any, side: int = _THUMBNAIL) -> str:
 def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> list[dict[str, Any]]:
     """Explanations of the surest mistakes and the surest right answers, half and half."""
     wrong = found.wrong[: images // 2]
-    rows = [*wrong, *found.right[: images - len(wrong)]]
-    if not rows:
+    rows = np.concatenate([wrong, found.right[: images - len(wrong)]])
+    if not len(rows):
         return []
     model = subject(classifier.adapted_, classifier.encoder_, classifier.template)
     shown = explain_images(model, found.table.subset(rows), temperature=classifier.temperature_)
