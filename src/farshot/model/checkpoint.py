@@ -35,6 +35,7 @@ MINI = Path(__file__).parent.parent / "world" / "mini"
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_WANTED = ("*.json", "*.txt", "model.safetensors", "model-*-of-*.safetensors")
 _CONVERT = (
     "python -c 'import sys; from transformers import CLIPModel; "
     "CLIPModel.from_pretrained(sys.argv[1], use_safetensors=False).save_pretrained(sys.argv[1])' "
@@ -114,12 +115,15 @@ def _locate(model: str) -> tuple[Path, str]:
             f"There is no folder {model}; give a checkpoint folder, a hub name such as "
             "openai/clip-vit-base-patch16, or mini."
         )
-    return Path(_from_hub(model)), model
+    folder = Path(_from_hub(model))
+    # given the folder, transformers does not ask the hub again, which takes minutes without a network;
+    # given the name, it also looks for weights that the hub has converted from a pickle
+    return folder, str(folder) if any(folder.glob("model*.safetensors")) else model
 
 
 def _from_hub(name: str) -> str:
     try:
-        return snapshot_download(name, allow_patterns=["*.json", "*.txt"])
+        return snapshot_download(name, allow_patterns=list(_WANTED))
     except GatedRepoError as error:
         raise ModelError(
             f"{name} asks for a login: accept its terms on the hub, then run `hf auth login`."
