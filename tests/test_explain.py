@@ -32,6 +32,7 @@ from farshot.explain import (
     explain_images,
     learned_strengths,
     linear_cka,
+    outline_truth,
     panels,
     similarity_curves,
     state_similarity,
@@ -305,6 +306,20 @@ def test_agreement_with_the_truth_is_counted_by_hand(atha: FewShotClassifier) ->
     assert found[7].head_on_class == pytest.approx(np.concatenate(heads).mean())
     assert found[7].class_share == pytest.approx((drawn.truth >= 0).mean())
     assert len(draw_token_agreement({"atha": found}).axes) == 2
+
+
+def test_the_truth_is_outlined_where_it_is(atha: FewShotClassifier) -> None:
+    explanation = next(explain_images(seen(atha), images_of(WORLD, range(1))))
+    drawn = panels(explanation)[0]
+    truth = np.full((8, 8), -1)
+    truth[2:4, 3] = 5
+    marked = outline_truth(drawn, truth)
+    changed = np.asarray(marked.picture) != np.asarray(drawn.picture)
+    rows, columns = np.nonzero(changed.any(-1))
+    assert (rows.min(), columns.min()) == pytest.approx((80, 120), abs=3)
+    assert (rows.max(), columns.max()) == pytest.approx((160, 160), abs=3)
+    assert not changed[90:110, 130:150].any()  # the inside stays
+    assert "patches that show the class" in marked.alt
 
 
 def test_without_alignment_agreement_is_that_of_would_be_tokens(zero_shot: FewShotClassifier) -> None:

@@ -16,7 +16,7 @@ from farshot.explain.explanation import Explanation, MovedTokens, explain_images
 from farshot.explain.figure import compose, panels
 from farshot.explain.strengths import Strengths, draw_strengths, learned_strengths
 from farshot.explain.subject import Domain, Subject, subject
-from farshot.explain.truth import draw_token_agreement, token_agreement
+from farshot.explain.truth import draw_token_agreement, outline_truth, token_agreement
 
 __all__ = [
     "Domain",
@@ -37,6 +37,7 @@ __all__ = [
     "explain_images",
     "learned_strengths",
     "linear_cka",
+    "outline_truth",
     "panels",
     "similarity_curves",
     "state_similarity",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import ImageDraw
 
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.explain.figure import SIDE, Panel
 from farshot.explain.lens import Ask, check_blocks, views
 from farshot.explain.style import chart, line_styles
 from farshot.explain.subject import Subject
@@ -87,6 +92,22 @@ def draw_token_agreement(agreement: Mapping[str, Mapping[int, TokenTruth]]) -> F
         one.axhline(100 * getattr(first, blind), color="black", linestyle=":", label="blind choice")
     axes[0].legend(frameon=False)
     return figure
+
+
+def outline_truth(drawn: Panel, truth: Int[NDArray[np.integer[Any]], "G G"]) -> Panel:
+    """A panel with a line round the patches that show the class (-1 elsewhere), to check tokens by eye."""
+    picture = drawn.picture.copy()
+    draw = ImageDraw.Draw(picture)
+    on, step = np.pad(truth >= 0, 1), SIDE / len(truth)
+    for row, column in np.argwhere(on != np.roll(on, 1, axis=0)).tolist():
+        x, y = (column - 1) * step, (row - 1) * step
+        draw.line((x, y, x + step, y), fill="white", width=5)
+        draw.line((x, y, x + step, y), fill="black", width=2)
+    for row, column in np.argwhere(on != np.roll(on, 1, axis=1)).tolist():
+        x, y = (column - 1) * step, (row - 1) * step
+        draw.line((x, y, x, y + step), fill="white", width=5)
+        draw.line((x, y, x, y + step), fill="black", width=2)
+    return replace(drawn, picture=picture, alt=f"{drawn.alt}; a line marks the patches that show the class")
 
 
 def _indices(masks: Sequence[torch.Tensor]) -> NDArray[np.int64]:
