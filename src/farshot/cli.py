@@ -119,6 +119,12 @@ def adapt(
         f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}",
         markup=False,
     )
+    if len(support) < len(table):
+        left = len(table) - len(support)
+        console.out.print(
+            f"{left} images are left for measuring: farshot evaluate {out} {data}", markup=False
+        )
+    console.out.print(f"For new images: farshot predict {out} IMAGES", markup=False)
     if found:
         console.print_evaluation(found, "Cross-validated on the labelled images")
 
@@ -166,7 +172,7 @@ def predict(
         writer.writerows([path, name, *(f"{value:.6f}" for value in p)] for path, name, p in rows)
     else:
         for path, name, p in rows:
-            console.out.print(f"{path}\t{name}\t{100 * p.max():.1f} %", markup=False)
+            sys.stdout.write(f"{path}\t{name}\t{100 * p.max():.1f} %\n")  # rich would make spaces of tabs
 
 
 @app.command()
@@ -246,7 +252,12 @@ def _about(method: Any) -> dict[str, Any]:
 
 def _readable(table: ImageTable, skip_unreadable: bool) -> ImageTable:
     with console.progress("reading images") as progress:
-        return table.check_readable(skip_unreadable, progress)
+        readable = table.check_readable(skip_unreadable, progress)
+    if left := len(table) - len(readable):
+        console.err.print(
+            f"{left} unreadable {'image is' if left == 1 else 'images are'} left out.", markup=False
+        )
+    return readable
 
 
 def _read_settings(pairs: list[str]) -> dict[str, str]:

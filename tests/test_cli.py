@@ -1,0 +1,424 @@
+"""The commands as a person types them: what they print, where, and what they leave behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from farshot import console
+from farshot.cli import app
+from farshot.data.readers import read_table
+from farshot.model.text import PromptCutWarning
+from tests.bench_helpers import tiny_checkpoint
+from tests.input_helpers import (
+    PROGRAM,
+    Farshot,
+    class_folders,
+    command_line,
+    everything_in,
+    picture,
+    subprocess_environment,
+)
+
+CLASSES = ("black_cat", "dog", "[bold]owl[bold] :cat:")
+QUICK = (
+    "--method",
+    "prompt-lora",
+    "--set",
+    "steps=2",
+    "--set",
+    "views=none",
+    "--set",
+    "rank=1",
+    "--device",
+    "cpu",
+)
+
+
+@pytest.fixture
+def farshot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Farshot:
+    return command_line(capfd, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint and labelled images of 3 classes x 4."""
+    place = tmp_path_factory.mktemp("place")
+    tiny_checkpoint(place / "clip")
+    class_folders(place / "data", CLASSES, 4)
+    return place
+
+
+@pytest.fixture(scope="module")
+def adapted(place: Path) -> Path:
+    """A model adapted to 2 shots of it."""
+    out = place / "adapted"
+    command = [
+        "farshot",
+        "adapt",
+        place / "data",
+        "--model",
+        place / "clip",
+        "--shots",
+        2,
+        "--out",
+        out,
+        *QUICK,
+    ]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", list(map(str, command)))
+        console.run(app)
+    assert not ended.value.code
+    return out
+
+
+# adapt ---------------------------------------------------------------------------------------------------
+
+
+def test_adapt_says_what_it_did_and_how_to_go_on(farshot: Farshot, place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "adapted"
+    told = farshot("adapt", place / "data", "--model", place / "clip", "--out", out, "--shots", 3, *QUICK)
+    assert told.code == 0, told.err
+    first, second, third = told.out.splitlines()
+    assert first == f"Adapted {place / 'clip'} with prompt-lora to 9 images of 3 classes: {out}"
+    assert second == f"3 images are left for measuring: farshot evaluate {out} {place / 'data'}"
+    assert third == f"For new images: farshot predict {out} IMAGES"
+    assert everything_in(tmp_path / "deep") == {
+        "adapted",
+        "adapted/farshot.json",
+        "adapted/parts.safetensors",
+        "adapted/adapter_config.json",
+        "adapted/adapter_model.safetensors",
+    }
+
+
+def test_shots_and_seed_choose_the_support_set(farshot: Farshot, place: Path, tmp_path: Path) -> None:
+    ids = []
+    for number, seed in enumerate((1, 1, 2)):
+        out = tmp_path / str(number)
+        options = ("--method", "zero-shot", "--shots", 2, "--seed", seed)
+        assert farshot("adapt", place / "data", "--model", place / "clip", "--out", out, *options).code == 0
+        ids.append(json.loads((out / "farshot.json").read_text())["support_ids"])
+    table = read_table(place / "data")
+    assert ids[0] == ids[1] != ids[2]
+    assert ids[0] == [table.id(int(row)) for row in table.draw(2, 1)[0]]
+
+
+def test_settings_names_descriptions_and_template_are_kept(
+    farshot: Farshot, place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "names.txt").write_text("bird\ncat\ndog\n")
+    (tmp_path / "words.json").write_text('{"dog": "four legs and a tail"}')
+    told = farshot(
+        *("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out", *QUICK),
+        *("--class-names", tmp_path / "names.txt", "--descriptions", tmp_path / "words.json"),
+        *("--template", "a picture of {}", "--seed", 7),
+    )
+    assert told.code == 0, told.err
+    about = json.loads((tmp_path / "out" / "farshot.json").read_text())
+    assert about["classes"] == sorted(CLASSES)
+    assert about["class_names"] == ["bird", "cat", "dog"]
+    assert about["descriptions"] == {"dog": "four legs and a tail"}
+    assert (about["template"], about["seed"]) == ("a picture of {}", 7)
+    assert (about["settings"]["steps"], about["settings"]["rank"]) == (2, 1)
+
+
+def test_an_estimate_is_printed_and_kept(farshot: Farshot, place: Path, tmp_path: Path) -> None:
+    command = ("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out")
+    told = farshot(*command, "--method", "zero-shot", "--estimate", "--calibrate")
+    assert told.code == 0, told.err
+    assert "Cross-validated on the labelled images: accuracy" in told.out
+    about = json.loads((tmp_path / "out" / "farshot.json").read_text())
+    assert about["estimate"]["images"] == 12
+    assert about["temperature"] != 1
+
+
+def test_adapting_again_replaces_an_adapted_model(farshot: Farshot, place: Path, tmp_path: Path) -> None:
+    command = ("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out")
+    assert farshot(*command, *QUICK).code == 0
+    assert farshot(*command, "--method", "zero-shot").code == 0
+    assert everything_in(tmp_path) == {"out", "out/farshot.json", "out/parts.safetensors"}
+
+
+def test_unreadable_images_are_skipped_if_asked(farshot: Farshot, place: Path, tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "data", CLASSES, 2)
+    (folder / "dog" / "bad.png").write_bytes(b"")
+    command = ("adapt", folder, "--model", place / "clip", "--method", "zero-shot", "--out", tmp_path / "out")
+    assert farshot(*command).code == 2
+    told = farshot(*command, "--skip-unreadable")
+    assert told.code == 0
+    assert "1 unreadable image is left out." in told.err
+    assert "to 6 images" in told.out
+
+
+# predict -------------------------------------------------------------------------------------------------
+
+
+def test_predict_prints_one_line_per_image(farshot: Farshot, adapted: Path, place: Path) -> None:
+    images = [place / "data" / "dog" / "0.png", place / "data" / "black_cat"]
+    told = farshot("predict", adapted, *images)
+    assert (told.code, told.err) == (0, "")
+    lines = [line.split("\t") for line in told.out.splitlines()]
+    assert [line[0] for line in lines] == [str(images[0]), *(str(images[1] / f"{i}.png") for i in range(4))]
+    assert {line[1] for line in lines} <= set(CLASSES)
+    assert all(100 / 3 <= float(line[2].removesuffix(" %")) <= 100 for line in lines)
+
+
+def test_csv_and_json_hold_all_probabilities_and_agree(farshot: Farshot, adapted: Path, place: Path) -> None:
+    as_csv = farshot("predict", adapted, place / "data", "--csv")
+    as_json = farshot("predict", adapted, place / "data", "--json")
+    assert as_csv.code == as_json.code == 0
+    assert as_csv.err == as_json.err == ""
+    header, *rows = csv.reader(as_csv.out.splitlines())
+    assert header == ["image", "class", *sorted(CLASSES)]
+    assert len(rows) == 12
+    for row, found in zip(rows, json.loads(as_json.out), strict=True):
+        assert row[:2] == [found["image"], found["class"]]
+        probabilities = found["probabilities"]
+        assert [float(value) for value in row[2:]] == pytest.approx(list(probabilities.values()), abs=1e-6)
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert found["class"] == max(probabilities, key=probabilities.__getitem__)
+
+
+def test_odd_names_of_files_are_printed_as_they_are(farshot: Farshot, adapted: Path, tmp_path: Path) -> None:
+    name = '[red]a, "b" :cat: ä\u4e2d [red].png'
+    picture(3).save(tmp_path / name)
+    assert farshot("predict", adapted, tmp_path).out.startswith(f"{tmp_path / name}\t")
+    rows = list(csv.reader(farshot("predict", adapted, tmp_path, "--csv").out.splitlines()))
+    assert rows[1][0] == str(tmp_path / name)
+    assert json.loads(farshot("predict", adapted, tmp_path, "--json").out)[0]["image"] == str(tmp_path / name)
+
+
+# evaluate ------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_leaves_the_support_set_out(farshot: Farshot, adapted: Path, place: Path) -> None:
+    told = farshot("evaluate", adapted, place / "data")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.startswith("6 images that it was adapted to are left out.\n")
+    assert "(95 % interval) on 6 images" in told.out
+    assert all(name in told.out for name in CLASSES)
+    assert "on 12 images" in farshot("evaluate", adapted, place / "data", "--include-support").out
+
+
+def test_evaluate_as_json(farshot: Farshot, adapted: Path, place: Path) -> None:
+    told = farshot("evaluate", adapted, place / "data", "--json")
+    assert (told.code, told.err) == (0, "")
+    found = json.loads(told.out)
+    assert (found["images"], found["left_out_support"]) == (6, 6)
+    assert [one["class"] for one in found["classes"]] == sorted(CLASSES)
+    right = sum(row[i] for i, row in enumerate(found["confusion"]))
+    assert found["accuracy"]["value"] == pytest.approx(right / 6)
+    assert found["accuracy"]["low"] < found["accuracy"]["value"] + 1e-9 <= found["accuracy"]["high"] + 1e-9
+    predicted = json.loads(farshot("predict", adapted, place / "data", "--json").out)
+    whole = json.loads(farshot("evaluate", adapted, place / "data", "--json", "--include-support").out)
+    same = sum(Path(one["image"]).parent.name == one["class"] for one in predicted)
+    assert whole["accuracy"]["value"] == pytest.approx(same / 12)
+
+
+def test_many_classes_show_the_most_frequent_confusions(
+    farshot: Farshot, place: Path, tmp_path: Path
+) -> None:
+    classes = tuple(f"kind {chr(97 + i)}" for i in range(13))
+    class_folders(tmp_path / "data", classes, 2)
+    command = ("--model", place / "clip", "--method", "zero-shot", "--shots", 1, "--out", tmp_path / "out")
+    assert farshot("adapt", tmp_path / "data", *command).code == 0
+    told = farshot("evaluate", tmp_path / "out", tmp_path / "data")
+    assert told.code == 0
+    assert "Most frequent confusions; --json gives the whole matrix:" in told.out
+    assert max(len(line) for line in told.out.splitlines() if line.startswith("│")) <= 80
+
+
+# methods and help ----------------------------------------------------------------------------------------
+
+
+def test_methods_are_listed_with_their_settings(farshot: Farshot) -> None:
+    told = farshot("methods")
+    assert told.code == 0
+    for word in ("atha", "prompt-lora", "clip-lora", "zero-shot", "variant=paper", "rho=0.1", "steps=100"):
+        assert word in told.out
+    found = json.loads(farshot("methods", "*lora*", "--json").out)
+    assert {"clip-lora", "prompt-lora"} <= set(found)
+    assert "atha" not in found
+    assert found["prompt-lora"]["settings"]["rank"] == 16
+
+
+@pytest.mark.parametrize("command", [(), ("adapt",), ("predict",), ("evaluate",), ("methods",)])
+def test_every_command_has_help(farshot: Farshot, command: tuple[str, ...]) -> None:
+    told = farshot(*command, "--help")
+    assert (told.code, told.err) == (0, "")
+    assert f"Usage: farshot {' '.join(command)}".strip() in told.out
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    program = (
+        "import farshot.cli, sys; print([m for m in ('torch', 'sklearn', 'pandas') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
+# Being stopped -------------------------------------------------------------------------------------------
+
+
+def interrupt(*_arguments, **_options) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "farshot.data.table.read_image",
+        "farshot.model.checkpoint.load_encoder",
+        "farshot.support.SupportImages.at",
+        "farshot.saved._to_peft",
+        "farshot.saved._reason_to_stop",
+    ],
+)
+def test_ctrl_c_anywhere_is_one_sentence_and_leaves_nothing(
+    farshot: Farshot, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where.endswith("_reason_to_stop"):
+        monkeypatch.setattr("farshot.saved.json.dumps", interrupt)
+    elif where.endswith("read_image"):
+        monkeypatch.setattr("farshot.data.table.ImageTable._fault", lambda *_: (interrupt(), None)[1])
+    elif where.endswith("load_encoder"):
+        monkeypatch.setattr("farshot.classifier.load_encoder", interrupt)
+    else:
+        monkeypatch.setattr(where, interrupt)
+    told = farshot("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out", *QUICK)
+    assert told == (130, "", "farshot: stopped; nothing half-written is left behind.\n")
+    assert everything_in(tmp_path) == set()
+
+
+def test_ctrl_c_while_replacing_keeps_the_old_model(
+    farshot: Farshot, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out")
+    assert farshot(*command, "--method", "zero-shot").code == 0
+    before = (tmp_path / "out" / "farshot.json").read_bytes()
+    real = Path.rename
+
+    def stop_before_the_new_one(self: Path, target: Path) -> Path:
+        if Path(target).name == "out" and not self.name.endswith("-old"):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", stop_before_the_new_one)
+    assert farshot(*command, *QUICK).code == 130
+    assert (tmp_path / "out" / "farshot.json").read_bytes() == before
+    assert everything_in(tmp_path) == {"out", "out/farshot.json", "out/parts.safetensors"}
+
+
+def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path) -> None:
+    program = (
+        "import farshot.support as support\nreal = support.SupportImages.at\n"
+        "def at(self, step):\n    if step == 3: print('training', flush=True)\n    return real(self, step)\n"
+        "support.SupportImages.at = at\nfrom farshot.cli import main\nmain()"
+    )
+    command = [sys.executable, "-c", program, "adapt", str(place / "data"), "--model", str(place / "clip")]
+    command += ["--out", str(tmp_path / "out"), "--method", "prompt-lora", "--set", "steps=1000000"]
+    child = subprocess.Popen(
+        command, env=subprocess_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "training\n"
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (130, "farshot: stopped; nothing half-written is left behind.\n")
+    assert everything_in(tmp_path) == set()
+
+
+# Streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [*PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert told.returncode == 2
+    assert told.stderr == (
+        "farshot: the output cannot be written: No space left on device; mend that and run it again.\n"
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    told = subprocess.run([*PROGRAM, "--help"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert told.stderr == ""
+
+
+def test_names_that_the_terminal_cannot_show_do_not_stop_it(
+    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(1).save(tmp_path / "\u4e2d.png")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["farshot", "predict", str(adapted), str(tmp_path), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        console.run(app)
+    assert not ended.value.code
+    assert json.loads(written.getvalue())[0]["image"] == str(tmp_path / "\u4e2d.png")
+
+
+# What is not the user's fault ----------------------------------------------------------------------------
+
+
+def ends(farshot: Farshot, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> tuple[int, str]:
+    def fail(*_arguments, **_options) -> None:
+        raise error
+
+    monkeypatch.setattr("farshot.methods.available", fail)
+    told = farshot("methods")
+    assert "Traceback" not in told.err
+    return told.code, told.err
+
+
+def test_full_memory_names_the_way_out(farshot: Farshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("OutOfMemoryError", (RuntimeError,), {})
+    for error in (kind("CUDA out of memory"), MemoryError(), RuntimeError("x: can't allocate memory: y")):
+        code, err = ends(farshot, monkeypatch, error)
+        assert code == 2
+        assert "the memory is full; set a smaller --micro-batch" in err
+
+
+def test_an_error_of_ours_is_one_sentence_that_asks_for_a_report(
+    farshot: Farshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ends(farshot, monkeypatch, KeyError("x")) == (
+        1,
+        "farshot: an error in farshot itself (KeyError: 'x'); please report it, with what "
+        "FARSHOT_TRACEBACK=1 shows.\n",
+    )
+
+
+def test_an_error_of_the_system_names_the_file(farshot: Farshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, err = ends(farshot, monkeypatch, PermissionError(13, "Permission denied", "/some/file"))
+    assert (code, err) == (2, "farshot: /some/file: Permission denied; mend that and run it again.\n")
+
+
+def test_warnings_for_users_are_notes_and_others_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            console.run(_warn)
+    assert capfd.readouterr().err == "Note: The prompt is cut.\n"
+
+
+def _warn() -> None:
+    warnings.warn("The prompt is cut.", PromptCutWarning, stacklevel=1)
+    warnings.warn("this will go away", FutureWarning, stacklevel=1)
+    sys.exit(0)
