@@ -8,6 +8,7 @@ its settings; `adapt`. One decorator registers it. Third parties register theirs
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -156,7 +157,12 @@ def _convert(method: str, key: str, value: Any, kind: Any) -> Any:
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             return None
         kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    readers: dict[Any, Callable[[Any], Any]] = {bool: _read_bool, int: _read_int, float: float, str: str}
+    readers: dict[Any, Callable[[Any], Any]] = {
+        bool: _read_bool,
+        int: _read_int,
+        float: _read_float,
+        str: str,
+    }
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
     try:
         if isinstance(value, bool) and kind in (int, float):
@@ -171,8 +177,13 @@ def _read_bool(value: Any) -> bool:
     return words[str(value).lower()] if str(value).lower() in words else _fail()
 
 
-def _read_int(value: Any) -> int:
+def _read_float(value: Any) -> float:
     number = float(value)
+    return number if math.isfinite(number) else _fail()
+
+
+def _read_int(value: Any) -> int:
+    number = _read_float(value)
     return int(number) if number == int(number) else _fail()
 
 
