@@ -238,6 +238,29 @@ def test_many_classes_show_the_most_frequent_confusions(
     assert max(len(line) for line in told.out.splitlines() if line.startswith("│")) <= 80
 
 
+def test_classes_alike_but_for_their_prompts_can_be_told_apart(
+    farshot: Farshot, place: Path, tmp_path: Path
+) -> None:
+    data = class_folders(tmp_path / "data", ("black_cat", "Black cat"), 2)
+    (tmp_path / "names.txt").write_text("panther\ncat\n")
+    command = ("adapt", data, "--model", place / "clip", "--out", tmp_path / "out", *QUICK, "--shots", 1)
+    assert farshot(*command, "--class-names", tmp_path / "names.txt").code == 0
+    found = json.loads(farshot("evaluate", tmp_path / "out", data, "--json").out)
+    assert [one["class"] for one in found["classes"]] == ["Black cat", "black_cat"]
+    assert found["images"] == 2
+
+
+def test_real_pictures_go_all_the_way(farshot: Farshot, real_images: Path, tmp_path: Path) -> None:
+    data, model = real_images / "neu_steel", real_images / "photo-clip"
+    told = farshot("adapt", data, "--model", model, "--shots", 2, "--out", tmp_path / "out", *QUICK)
+    assert told.code == 0, told.err
+    found = json.loads(farshot("evaluate", tmp_path / "out", data, "--json").out)
+    assert (found["images"], found["left_out_support"]) == (348, 12)
+    told = farshot("predict", tmp_path / "out", data / "scratches", "--csv")
+    assert (told.code, told.err) == (0, "")
+    assert len(told.out.splitlines()) == 61
+
+
 # methods and help ----------------------------------------------------------------------------------------
 
 

@@ -77,6 +77,14 @@ def test_two_classes_of_one_name_in_prompts_are_refused(tmp_path: Path, second: 
     assert len(set(table.classes)) == 2
 
 
+def test_to_compare_labels_they_need_only_differ(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "data", ("black_cat", "Black cat"), 1)
+    assert read_table(folder, for_prompts=False).classes == ("Black cat", "black_cat")
+    path = lists(tmp_path, label_names=["x", "y", "x"])
+    images_at(tmp_path, "a.png", "sub/b.png")
+    assert "two classes of one name, 'x'" in refused(path, for_prompts=False)
+
+
 def test_a_class_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data")
     odd = Path(os.fsdecode(os.fsencode(folder) + b"/\xff"))

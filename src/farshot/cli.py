@@ -148,7 +148,8 @@ def predict(
     if as_csv and as_json:
         raise SettingError("Choose one of --csv and --json.")
     table = _readable(unlabelled(images), skip_unreadable)
-    classifier = load(folder, model=model, device=device)
+    with console.progress("loading the model"):
+        classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
         probabilities = classifier.predict_proba(table)
     classes = [str(c) for c in classifier.classes_]
@@ -191,8 +192,9 @@ def evaluate(
     from farshot.classifier import load
     from farshot.data.readers import read_table
 
-    table = _readable(read_table(data), skip_unreadable)
-    classifier = load(folder, model=model, device=device)
+    table = _readable(read_table(data, for_prompts=False), skip_unreadable)
+    with console.progress("loading the model"):
+        classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
         result, left_out = classifier.evaluate(table, include_support=include_support)
     if as_json:
@@ -220,10 +222,8 @@ def methods(
         console.print_json({name: _about(method) for name, method in found.items()})
         return
     for name, method in found.items():
-        console.out.print(f"[bold]{name}[/bold]  {method.kind}  {method.doc}")
-        console.out.print(f"    {method.reference}", markup=False)
-        listed = "  ".join(f"{key}={value}" for key, value in method().settings().items())
-        console.out.print(f"    --set {listed}\n", markup=False)
+        console.print_method(name, method.kind, method.doc, method.reference, method().settings())
+    console.out.print("Another value: --set name=value, once for each setting.", markup=False)
 
 
 @app.command()

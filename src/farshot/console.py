@@ -10,8 +10,9 @@ import json
 import math
 import os
 import sys
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -42,6 +43,8 @@ EXIT_INTERRUPTED = 130
 
 _MOST_COLUMNS, _MOST_PAIRS = 12, 20
 """Of the confusion matrix; and rows of what stands in its place beyond."""
+
+_TEXT_WIDTH = 90
 
 _SILENT = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 """Warnings for those who write programs."""
@@ -148,6 +151,15 @@ def percent(interval: Interval) -> str:
 def print_json(value: Any) -> None:
     """Machine-readable output on the standard stream."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_method(name: str, kind: str, doc: str, reference: str, settings: Mapping[str, Any]) -> None:
+    """What a method is, and its settings as they are unless changed."""
+    out.print(Text.assemble((name, "bold"), f"  {kind}  {doc}"))
+    lines = [reference]
+    words = " ".join(f"{key}={value}" for key, value in settings.items())
+    lines += textwrap.wrap(f"settings: {words}", _TEXT_WIDTH, break_on_hyphens=False, break_long_words=False)
+    out.print(textwrap.indent("\n".join(lines), "    ") + "\n", markup=False)
 
 
 def print_evaluation(evaluation: Evaluation, title: str) -> None:

@@ -13,6 +13,19 @@ ClassNames = Mapping[str, str] | Sequence[str] | str | Path | None
 """Names for prompts: by label, in the order of the classes, or a file that says so."""
 
 
+def check_labels(classes: Sequence[str], where: str) -> tuple[str, ...]:
+    """The classes as the data calls them, if they are text and all different.
+
+    Args:
+        where: what to call the data in a refusal.
+    """
+    _check_text(classes, where)
+    twice = [name for name, n in Counter(classes).items() if n > 1]
+    if twice:
+        raise DataError(f"{where} has two classes of one name, {twice[0]!r}; rename or merge them.")
+    return tuple(classes)
+
+
 def names_in_prompts(names: ClassNames, classes: Sequence[str], where: str) -> tuple[str, ...]:
     """One name per class, in the order of the classes; by default the class itself, '_' read as a space.
 
@@ -22,13 +35,9 @@ def names_in_prompts(names: ClassNames, classes: Sequence[str], where: str) -> t
     Raises:
         DataError: a class without a name, two classes of one name, or a name that is no text.
     """
+    check_labels(classes, where)
     found = tuple(" ".join(name.split()) for name in _prompt_names(names, classes))
-    for name in (*classes, *found):
-        if not name.strip() or not _is_text(name):
-            raise DataError(f"{where} has a class of the name {name!r}; give it a name in plain text.")
-    twice = [name for name, n in Counter(classes).items() if n > 1]
-    if twice:
-        raise DataError(f"{where} has two classes of one name, {twice[0]!r}; rename or merge them.")
+    _check_text(found, where)
     twice = [name for name, n in Counter(map(str.casefold, found)).items() if n > 1]
     if twice:
         alike = [label for label, name in zip(classes, found, strict=True) if name.casefold() == twice[0]]
@@ -76,6 +85,12 @@ def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
             f"{where} has {len(names)} names but the data has {len(classes)} classes ({', '.join(classes)})."
         )
     return [str(name) for name in names]
+
+
+def _check_text(names: Sequence[str], where: str) -> None:
+    for name in names:
+        if not name.strip() or not _is_text(name):
+            raise DataError(f"{where} has a class of the name {name!r}; give it a name in plain text.")
 
 
 def _is_text(name: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from farshot.data.hub import LABEL_COLUMNS, Found, from_hub, from_saved, is_blank
-from farshot.data.names import ClassNames, names_in_prompts
+from farshot.data.names import ClassNames, check_labels, names_in_prompts
 from farshot.data.table import ImageTable
 from farshot.data.text import first_line, load_json, read_text
 from farshot.errors import DataError
@@ -36,7 +36,7 @@ _NOT_IMAGES = {
 }
 
 
-def read_table(source: str | Path, *, class_names: ClassNames = None) -> ImageTable:
+def read_table(source: str | Path, *, class_names: ClassNames = None, for_prompts: bool = True) -> ImageTable:
     """A labelled table from whatever the source is.
 
     Args:
@@ -44,22 +44,36 @@ def read_table(source: str | Path, *, class_names: ClassNames = None) -> ImageTa
             labels; a .json of the form {"image_names", "image_labels", "label_names"}; a folder saved by
             `datasets`, or "hf:NAME[:SPLIT]".
         class_names: how prompts call the classes; by default the classes themselves, '_' read as a space.
+        for_prompts: whether prompts will be made of the names, so that they must differ in more than case; to
+            compare predictions with labels, the labels need only be different.
 
     Raises:
         DataError: one sentence that names the path or row and the way out.
     """
-    if str(source).startswith("hf:"):
-        return _table(*from_hub(str(source)[3:]), class_names, str(source))
+    images, labels, classes = _found(str(source))
+    if for_prompts:
+        names = names_in_prompts(class_names, classes, str(source))
+    else:
+        names = check_labels(classes, str(source))
+    codes = {name: code for code, name in enumerate(classes)}
+    return ImageTable(
+        tuple(images), np.array([codes[label] for label in labels], np.int64), tuple(classes), names
+    )
+
+
+def _found(source: str) -> Found:
+    if source.startswith("hf:"):
+        return from_hub(source[3:])
     path = Path(source).expanduser()
     if path.is_dir():
         saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
-        return _table(*(from_saved(path) if saved else _from_folder(path)), class_names, str(path))
+        return from_saved(path) if saved else _from_folder(path)
     if not path.exists():
         raise DataError(f"There is no {path}; check the path.")
     readers = {".csv": _from_rows, ".parquet": _from_rows, ".json": _from_json}
     if path.suffix.lower() not in readers:
         raise DataError(f"{path} is not a folder, .csv, .parquet or .json; give one of these.")
-    return _table(*readers[path.suffix.lower()](path), class_names, str(path))
+    return readers[path.suffix.lower()](path)
 
 
 def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
@@ -204,19 +218,6 @@ def _from_json(path: Path) -> Found:
     # the field's lists number all classes of a larger set; those without an image are not classes here
     used = [str(classes[code]) for code in sorted(set(codes))]
     return images, [str(classes[code]) for code in codes], used
-
-
-def _table(
-    images: list[ImageSource], labels: list[str], classes: list[str], names: ClassNames, where: str
-) -> ImageTable:
-    codes = {name: code for code, name in enumerate(classes)}
-    prompt_names = names_in_prompts(names, classes, where)
-    return ImageTable(
-        tuple(images),
-        np.array([codes[label] for label in labels], np.int64),
-        tuple(classes),
-        tuple(prompt_names),
-    )
 
 
 def _existing(folder: Path, file: Any, where: str) -> Path:
