@@ -84,6 +84,34 @@ def everything_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+QUICK = (
+    *("--method", "prompt-lora", "--set", "steps=1", "--set", "views=none", "--set", "rank=1"),
+    *("--device", "cpu"),
+)
+"""Options of `adapt` that take no time."""
+
+
+def adapted_in(folder: Path, *options: str | Path | int) -> Path:
+    """A model adapted to the images in `data` with the checkpoint `clip` of a folder, by the command line."""
+    out = folder / "adapted"
+    command = [
+        "farshot",
+        "adapt",
+        folder / "data",
+        "--model",
+        folder / "clip",
+        "--out",
+        out,
+        *QUICK,
+        *options,
+    ]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", list(map(str, command)))
+        console.run(app)
+    assert not ended.value.code
+    return out
+
+
 def subprocess_environment(**more: str) -> dict[str, str]:
     """For the `farshot` program: one thread, no network."""
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more

@@ -7,7 +7,6 @@ import errno
 import json
 import resource
 import shutil
-import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -17,29 +16,16 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from farshot import console
-from farshot.cli import app
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import (
+    QUICK,
     Farshot,
+    adapted_in,
     class_folders,
     command_line,
     everything_in,
     picture,
     refusal,
-)
-
-QUICK = (
-    "--method",
-    "prompt-lora",
-    "--set",
-    "steps=1",
-    "--set",
-    "views=none",
-    "--set",
-    "rank=1",
-    "--device",
-    "cpu",
 )
 
 
@@ -54,20 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place")
     tiny_checkpoint(place / "clip")
     class_folders(place / "data")
-    command = [
-        "farshot",
-        "adapt",
-        place / "data",
-        "--model",
-        place / "clip",
-        "--out",
-        place / "adapted",
-        *QUICK,
-    ]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", list(map(str, command)))
-        console.run(app)
-    assert not ended.value.code
+    adapted_in(place)
     return place
 
 

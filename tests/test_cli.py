@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 
-from farshot import console
-from farshot.cli import app
 from farshot.data.readers import read_table
-from farshot.model.text import PromptCutWarning
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import (
-    PROGRAM,
+    QUICK,
     Farshot,
+    adapted_in,
     class_folders,
     command_line,
     everything_in,
     picture,
-    subprocess_environment,
 )
 
 CLASSES = ("black_cat", "dog", "[bold]owl[bold] :cat:")
-QUICK = (
-    "--method",
-    "prompt-lora",
-    "--set",
-    "steps=2",
-    "--set",
-    "views=none",
-    "--set",
-    "rank=1",
-    "--device",
-    "cpu",
-)
 
 
 @pytest.fixture
@@ -61,24 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def adapted(place: Path) -> Path:
     """A model adapted to 2 shots of it."""
-    out = place / "adapted"
-    command = [
-        "farshot",
-        "adapt",
-        place / "data",
-        "--model",
-        place / "clip",
-        "--shots",
-        2,
-        "--out",
-        out,
-        *QUICK,
-    ]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", list(map(str, command)))
-        console.run(app)
-    assert not ended.value.code
-    return out
+    return adapted_in(place, "--shots", 2)
 
 
 # adapt ---------------------------------------------------------------------------------------------------
@@ -129,7 +93,7 @@ def test_settings_names_descriptions_and_template_are_kept(
     assert about["class_names"] == ["bird", "cat", "dog"]
     assert about["descriptions"] == {"dog": "four legs and a tail"}
     assert (about["template"], about["seed"]) == ("a picture of {}", 7)
-    assert (about["settings"]["steps"], about["settings"]["rank"]) == (2, 1)
+    assert (about["settings"]["steps"], about["settings"]["rank"]) == (1, 1)
 
 
 def test_an_estimate_is_printed_and_kept(farshot: Farshot, place: Path, tmp_path: Path) -> None:
@@ -288,160 +252,3 @@ def test_help_does_not_wait_for_torch() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
-
-
-# Being stopped -------------------------------------------------------------------------------------------
-
-
-def interrupt(*_arguments, **_options) -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        "farshot.data.table.read_image",
-        "farshot.model.checkpoint.load_encoder",
-        "farshot.support.SupportImages.at",
-        "farshot.saved._to_peft",
-        "farshot.saved._reason_to_stop",
-    ],
-)
-def test_ctrl_c_anywhere_is_one_sentence_and_leaves_nothing(
-    farshot: Farshot, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    if where.endswith("_reason_to_stop"):
-        monkeypatch.setattr("farshot.saved.json.dumps", interrupt)
-    elif where.endswith("read_image"):
-        monkeypatch.setattr("farshot.data.table.ImageTable._fault", lambda *_: (interrupt(), None)[1])
-    elif where.endswith("load_encoder"):
-        monkeypatch.setattr("farshot.classifier.load_encoder", interrupt)
-    else:
-        monkeypatch.setattr(where, interrupt)
-    told = farshot("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out", *QUICK)
-    assert told == (130, "", "farshot: stopped; nothing half-written is left behind.\n")
-    assert everything_in(tmp_path) == set()
-
-
-def test_ctrl_c_while_replacing_keeps_the_old_model(
-    farshot: Farshot, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out")
-    assert farshot(*command, "--method", "zero-shot").code == 0
-    before = (tmp_path / "out" / "farshot.json").read_bytes()
-    real = Path.rename
-
-    def stop_before_the_new_one(self: Path, target: Path) -> Path:
-        if Path(target).name == "out" and not self.name.endswith("-old"):
-            raise KeyboardInterrupt
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "rename", stop_before_the_new_one)
-    assert farshot(*command, *QUICK).code == 130
-    assert (tmp_path / "out" / "farshot.json").read_bytes() == before
-    assert everything_in(tmp_path) == {"out", "out/farshot.json", "out/parts.safetensors"}
-
-
-def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path) -> None:
-    program = (
-        "import farshot.support as support\nreal = support.SupportImages.at\n"
-        "def at(self, step):\n    if step == 3: print('training', flush=True)\n    return real(self, step)\n"
-        "support.SupportImages.at = at\nfrom farshot.cli import main\nmain()"
-    )
-    command = [sys.executable, "-c", program, "adapt", str(place / "data"), "--model", str(place / "clip")]
-    command += ["--out", str(tmp_path / "out"), "--method", "prompt-lora", "--set", "steps=1000000"]
-    child = subprocess.Popen(
-        command, env=subprocess_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "training\n"
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
-    assert (child.returncode, err) == (130, "farshot: stopped; nothing half-written is left behind.\n")
-    assert everything_in(tmp_path) == set()
-
-
-# Streams -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_output_that_cannot_be_written_is_one_sentence() -> None:
-    with Path("/dev/full").open("w") as full:
-        told = subprocess.run(
-            [*PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert told.returncode == 2
-    assert told.stderr == (
-        "farshot: the output cannot be written: No space left on device; mend that and run it again.\n"
-    )
-
-
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    read, write = os.pipe()
-    os.close(read)
-    told = subprocess.run([*PROGRAM, "--help"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(write)
-    assert told.stderr == ""
-
-
-def test_names_that_the_terminal_cannot_show_do_not_stop_it(
-    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    picture(1).save(tmp_path / "\u4e2d.png")
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    monkeypatch.setattr(sys, "argv", ["farshot", "predict", str(adapted), str(tmp_path), "--json"])
-    with pytest.raises(SystemExit) as ended:
-        console.run(app)
-    assert not ended.value.code
-    assert json.loads(written.getvalue())[0]["image"] == str(tmp_path / "\u4e2d.png")
-
-
-# What is not the user's fault ----------------------------------------------------------------------------
-
-
-def ends(farshot: Farshot, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> tuple[int, str]:
-    def fail(*_arguments, **_options) -> None:
-        raise error
-
-    monkeypatch.setattr("farshot.methods.available", fail)
-    told = farshot("methods")
-    assert "Traceback" not in told.err
-    return told.code, told.err
-
-
-def test_full_memory_names_the_way_out(farshot: Farshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = type("OutOfMemoryError", (RuntimeError,), {})
-    for error in (kind("CUDA out of memory"), MemoryError(), RuntimeError("x: can't allocate memory: y")):
-        code, err = ends(farshot, monkeypatch, error)
-        assert code == 2
-        assert "the memory is full; set a smaller --micro-batch" in err
-
-
-def test_an_error_of_ours_is_one_sentence_that_asks_for_a_report(
-    farshot: Farshot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert ends(farshot, monkeypatch, KeyError("x")) == (
-        1,
-        "farshot: an error in farshot itself (KeyError: 'x'); please report it, with what "
-        "FARSHOT_TRACEBACK=1 shows.\n",
-    )
-
-
-def test_an_error_of_the_system_names_the_file(farshot: Farshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, err = ends(farshot, monkeypatch, PermissionError(13, "Permission denied", "/some/file"))
-    assert (code, err) == (2, "farshot: /some/file: Permission denied; mend that and run it again.\n")
-
-
-def test_warnings_for_users_are_notes_and_others_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        with pytest.raises(SystemExit):
-            console.run(_warn)
-    assert capfd.readouterr().err == "Note: The prompt is cut.\n"
-
-
-def _warn() -> None:
-    warnings.warn("The prompt is cut.", PromptCutWarning, stacklevel=1)
-    warnings.warn("this will go away", FutureWarning, stacklevel=1)
-    sys.exit(0)
