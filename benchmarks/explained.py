@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -67,7 +68,11 @@ def adapt(shots: int, steps: int) -> dict[str, FewShotClassifier]:
 def known_truth(model: Subject, index: int) -> Image.Image:
     """One image, its tokens and, outlined, the patches that show its class; prints the same as numbers."""
     drawn = generate(WORLD, "test", [index])
-    shown = next(explain_images(model, ImageTable((drawn.pixels[0],), None, (), ()), blocks=[1, 7, 11]))
+    with TemporaryDirectory() as folder:  # for a figure that has a name
+        path = Path(folder) / f"{WORLD}-test-{index}.png"
+        Image.fromarray(drawn.pixels[0]).save(path)
+        shown = next(explain_images(model, ImageTable((path,), None, (), ()), blocks=[1, 7, 11]))
+        plain = panels(shown)
     on = drawn.truth[0].ravel() >= 0
     name = class_names(WORLD)[drawn.labels[0]]
     print(f"image {index} of {WORLD}: {name}, {on.sum()} of {on.size} patches show it")
@@ -78,7 +83,7 @@ def known_truth(model: Subject, index: int) -> Image.Image:
             f"head {head.tolist()}, {on[head].sum()} of {len(head)} on the class; "
             f"tail {tail.tolist()}, {(~on[tail]).sum()} of {len(tail)} on background"
         )
-    return compose(shown, [outline_truth(panel, drawn.truth[0]) for panel in panels(shown)])
+    return compose(shown, [outline_truth(panel, drawn.truth[0]) for panel in plain])
 
 
 def main() -> None:

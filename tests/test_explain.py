@@ -293,6 +293,9 @@ def test_strengths_are_read_with_their_sign(zero_shot: FewShotClassifier) -> Non
     assert found.turned()[0] == "push before block 0 is -0.500: it pulls"
     assert len(found.turned()) == 12
     assert len(draw_strengths({"turned": found}).axes) == 2
+    shown = panels(next(explain_images(seen(turned), images_of(WORLD, range(1)), blocks=[7])))[-1]
+    assert "head tokens moved towards" in shown.alt
+    assert "tail tokens moved towards" in shown.alt  # a negative push pulls
     with pytest.raises(SettingError, match="this has none"):
         learned_strengths(seen(zero_shot))
 

@@ -1,7 +1,7 @@
 """Figures of explanations: panels drawn with Pillow, since a figure must cost less than a prediction.
 
-A head token is a square, a tail token a circle, each with its class's letter and colour: "+A" is pulled to A,
-"-B" is pushed from B. Shapes: L patches, R side of an image.
+A head token is a square, a tail token a circle, each with its class's letter and colour: "+A" is moved
+towards A, "-B" away from B. Shapes: L patches, R side of an image.
 """
 
 from __future__ import annotations
@@ -142,21 +142,24 @@ def _tokens(shown: Explanation, moved: MovedTokens) -> Panel:
     canvas.paste(Image.blend(_seen(shown), Image.new("RGB", (SIDE, SIDE), "white"), 0.25), (0, 0))
     draw = ImageDraw.Draw(canvas, "RGBA")
     for patch in np.flatnonzero(moved.head):
-        _mark(draw, int(patch), shown.grid, size, int(moved.nearest[patch]), head=True)
+        _mark(draw, int(patch), shown.grid, size, int(moved.nearest[patch]), moved.pull >= 0, head=True)
     for patch in np.flatnonzero(moved.tail):
-        _mark(draw, int(patch), shown.grid, size, int(moved.farthest[patch]), head=False)
+        _mark(draw, int(patch), shown.grid, size, int(moved.farthest[patch]), moved.push < 0, head=False)
     caption = (
         f"{moved.head.sum()} head, pull {moved.pull:+.3f}; {moved.tail.sum()} tail, push {moved.push:+.3f}"
     )
     alt = (
-        f"before block {moved.block}, head tokens pulled to {_counts(shown, moved.nearest[moved.head])}; "
-        f"tail tokens pushed from {_counts(shown, moved.farthest[moved.tail])}; "
+        f"before block {moved.block}, head tokens moved {_way(moved.pull >= 0)} "
+        f"{_counts(shown, moved.nearest[moved.head])}; tail tokens moved {_way(moved.push < 0)} "
+        f"{_counts(shown, moved.farthest[moved.tail])}; "
         f"strengths: pull {moved.pull:+.3f}, push {moved.push:+.3f}"
     )
     return Panel(f"Tokens before block {moved.block}", caption, canvas, alt)
 
 
-def _mark(draw: ImageDraw.ImageDraw, patch: int, grid: int, size: float, c: int, *, head: bool) -> None:
+def _mark(
+    draw: ImageDraw.ImageDraw, patch: int, grid: int, size: float, c: int, towards: bool, *, head: bool
+) -> None:
     x, y = patch % grid * size, patch // grid * size
     box = (x + 1, y + 1, x + size - 2, y + size - 2)
     thick = 3 if size > 24 else 2
@@ -165,7 +168,7 @@ def _mark(draw: ImageDraw.ImageDraw, patch: int, grid: int, size: float, c: int,
     else:
         draw.ellipse(box, fill=(*rgb(c), 60), outline=rgb(c), width=thick)
     if size >= _SMALLEST_WITH_LETTERS:
-        text = ("+" if head else "−") + letter(c)
+        text = ("+" if towards else "−") + letter(c)
         draw.text(
             (x + size / 2, y + size / 2),
             text,
@@ -175,6 +178,10 @@ def _mark(draw: ImageDraw.ImageDraw, patch: int, grid: int, size: float, c: int,
             stroke_width=2,
             stroke_fill="black",
         )
+
+
+def _way(towards: bool) -> str:
+    return "towards" if towards else "away from"
 
 
 def _counts(shown: Explanation, classes: NDArray[np.int64]) -> str:

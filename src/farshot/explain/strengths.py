@@ -60,7 +60,7 @@ def learned_strengths(subject: Subject) -> Strengths:
 
 def draw_strengths(strengths: Mapping[str, Strengths]) -> Figure:
     """Pull and push by block, one line for each model; below zero they do the opposite of their name."""
-    figure, axes = chart("Learned strengths", "vision block, from 0", "strength", columns=2)
+    figure, axes = chart("Learned strengths", "vision block, from 0", "strength", columns=2, shared=False)
     for one, name in zip(axes, ("pull", "push"), strict=True):
         one.set_title(name, fontsize=10)
         one.axhline(0, color="black", linewidth=0.8)

@@ -41,10 +41,12 @@ def line_styles(count: int) -> list[dict[str, str]]:
     ]
 
 
-def chart(title: str, across: str, up: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side that share what they measure."""
+def chart(
+    title: str, across: str, up: str, columns: int = 1, *, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side; shared: on one scale."""
     figure = Figure(figsize=(5.2 * columns, 3.6), layout="constrained")
-    axes = list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+    axes = list(figure.subplots(1, columns, squeeze=False, sharey=shared)[0])
     figure.suptitle(title, fontsize=11)
     for one in axes:
         one.set_xlabel(across)
