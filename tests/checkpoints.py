@@ -26,6 +26,11 @@ def write_checkpoint(
             if weight.ndim == 2 and "layers" in name:
                 weight.normal_(std=weight.shape[1] ** -0.5)
     model.save_pretrained(folder)
+    return copy_tokenizer(folder)
+
+
+def copy_tokenizer(folder: Path) -> Path:
+    """CLIP's own tokenizer, put beside a model."""
     for file in TOKENIZER.iterdir():
         shutil.copy(file, folder)
     return folder

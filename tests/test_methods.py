@@ -1,0 +1,137 @@
+"""The contract that every registered method keeps, third parties' included."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from farshot import FewShotClassifier, load
+from farshot.bench.tasks import query_labels
+from farshot.errors import SettingError
+from farshot.methods import available, create
+from farshot.methods.base import Method
+from farshot.model.encoder import DualEncoder
+from tests.toy import toy_task, world_table
+
+TABLE = world_table("mini-crops", 100, ("canker", "rust"))
+TASKS = [toy_task(TABLE, shots=2, seed=s, key=s) for s in (1, 2)]
+METHODS = sorted(available())
+QUICK = {"steps": 4, "views": "none", "epochs": 4}
+"""Where a method has such a setting: enough steps to move, few enough to wait for."""
+
+
+def quick(name: str) -> Method:
+    """The method with its defaults, but short."""
+    known = {field.name for field in dataclasses.fields(available()[name])}
+    wanted = {key: value for key, value in QUICK.items() if key in known}
+    if available()[name].name == "clip-lora":
+        del wanted["views"]
+    return create(name, wanted)
+
+
+def probabilities(adapted, task) -> np.ndarray:
+    return torch.from_numpy(adapted.logits(TABLE, task.query[:12])).softmax(-1).numpy()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_adapts_beats_chance_and_is_deterministic(mini: DualEncoder, name):
+    method = quick(name)
+    first, again = method.adapt(mini, TASKS[:1])[0], method.adapt(mini, TASKS[:1])[0]
+    assert np.array_equal(probabilities(first, TASKS[0]), probabilities(again, TASKS[0]))
+    assert first.class_names == TASKS[0].class_names
+    assert first.trained >= 0
+    right = first.logits(TABLE, TASKS[0].query).argmax(1) == query_labels(TASKS[0])
+    # two classes: 50 % is chance, and the mini CLIP knows these two
+    assert right.mean() > 0.75
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_task_does_not_depend_on_its_companions(mini: DualEncoder, name):
+    method = quick(name)
+    together = method.adapt(mini, TASKS)
+    assert len(together) == 2
+    alone = method.adapt(mini, TASKS[1:])[0]
+    np.testing.assert_allclose(
+        probabilities(together[1], TASKS[1]), probabilities(alone, TASKS[1]), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_saves_and_loads(name, tmp_path: Path):
+    method = quick(name)
+    task = TASKS[0]
+    made = FewShotClassifier("mini", name, settings=method.settings()).fit(TABLE.subset(task.support))
+    made.save(tmp_path / "model")
+    images = [TABLE.images[row] for row in task.query[:6]]
+    again = load(tmp_path / "model")
+    if available()[name].kind != "transductive":  # those depend on which images come together
+        assert np.array_equal(again.predict_proba(images[:2]), made.predict_proba(images[:2]))
+    assert np.array_equal(again.predict_proba(images), made.predict_proba(images))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_refuses_settings_it_does_not_have(name):
+    with pytest.raises(SettingError, match="has no setting"):
+        create(name, {"no_such_setting": 1})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_what_it_is(name):
+    method = available()[name]
+    assert method.kind in ("features", "fine-tuned", "transductive")
+    assert method.doc and method.reference
+    assert method.__doc__
+    assert set(method().settings()) == {field.name for field in dataclasses.fields(method)}
+
+
+def test_the_registry_takes_wildcards_and_names_its_choices():
+    assert {"clip-lora", "prompt-lora"} <= set(available("*lora*"))
+    with pytest.raises(SettingError, match=r"choose one of.*atha"):
+        create("athena")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("atha", {"rho": "a lot"}, "rho of atha must be a number"),
+        ("atha", {"rho": 0.8, "gamma": 0.5}, "sum to at most 1"),
+        ("atha", {"variant": "final"}, "variant"),
+        ("atha", {"align": "sideways"}, "align"),
+        ("atha", {"fixed": "maybe"}, "true or false"),
+        ("prompt-lora", {"steps": "2.5"}, "a whole number"),
+        ("prompt-lora", {"views": "six"}, "views"),
+        ("zero-shot", {"reading": "upside down"}, "reading"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_where_they_are_made(name, settings, words):
+    with pytest.raises(SettingError, match=words):
+        create(name, settings)
+
+
+def test_strings_from_the_command_line_mean_the_same_as_values():
+    from_strings = create("atha", {"rho": "0.2", "fixed": "true", "block": "none", "steps": "7"})
+    assert from_strings == create("atha", {"rho": 0.2, "fixed": True, "block": None, "steps": 7})
+
+
+def test_every_ablation_of_atha_is_a_model_of_its_own(mini: DualEncoder):
+    settings = {"views": "none", "steps": 2, "push": 0.3}
+    changes = [{}, {"variant": "released"}, {"block": 3}, {"fixed": True, "strength_lr": 0.0}] + [
+        {"align": kind} for kind in ("push", "pull", "uniform", "random")
+    ]
+    found = [
+        probabilities(create("atha", settings | change).adapt(mini, TASKS[:1])[0], TASKS[0])
+        for change in changes
+    ]
+    for i, one in enumerate(found):
+        for other in found[i + 1 :]:
+            assert not np.array_equal(one, other)
+
+
+def test_atha_without_strength_is_prompt_lora(mini: DualEncoder):
+    quiet = create("atha", {"views": "none", "steps": 3, "pull": 0.0, "push": 0.0, "fixed": True})
+    base = create("prompt-lora", {"views": "none", "steps": 3})
+    a, b = quiet.adapt(mini, TASKS[:1])[0], base.adapt(mini, TASKS[:1])[0]
+    np.testing.assert_allclose(a.losses, b.losses, atol=1e-5)
+    np.testing.assert_allclose(probabilities(a, TASKS[0]), probabilities(b, TASKS[0]), atol=1e-4)
