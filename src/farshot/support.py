@@ -1,7 +1,7 @@
 """The support images of T tasks, step by step, as pixels ready for the encoder.
 
-Views (docs/method.md): "five" fixed ones per image, drawn once per task and all used in every step; "none", the
-centre reading; "crops", one fresh random resized crop and flip per image and step. Every draw is keyed by
+Views (docs/method.md): "five" fixed ones per image, drawn once per task and all used in every step; "none",
+the centre reading; "crops", one fresh random resized crop and flip per image and step. Every draw is keyed by
 (task, image), so it does not depend on companions, order or micro-batches. Shapes: T tasks, V views, B images
 of a step, R side of an image.
 """

@@ -26,8 +26,8 @@ from farshot.model.encoder import DualEncoder
 from farshot.task import Task
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not publish how its
-    # strengths learn.
+    # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not publish how
+    # its strengths learn.
     "paper": {"rho": 0.1, "gamma": 0.1, "pull": 0.8, "pull_block": 7, "push": 0.01, "strength_lr": 2e-4},
     "released": {"rho": 0.3, "gamma": 0.2, "pull": 0.8, "pull_block": 6, "push": 0.0, "strength_lr": 1e-3},
 }
@@ -42,8 +42,8 @@ class ATHA(PromptLoRA):
 
     Attributes:
         variant: "paper" or "released": anchors, shares, initial strengths and how they learn.
-        align: "both"; "push" (pull fixed at 0) or "pull" (push fixed at 0) alone; "uniform" (every patch pulled
-            to its nearest class, no push); "random" (head and tail drawn at random).
+        align: "both"; "push" (pull fixed at 0) or "pull" (push fixed at 0) alone; "uniform" (every patch
+            pulled to its nearest class, no push); "random" (head and tail drawn at random).
         rho, gamma: share of head and of tail tokens.
         pull, push: initial strengths; pull acts first before one block, push before all.
         pull_block: that block, counted from 0, of a tower of 12; other depths in proportion.

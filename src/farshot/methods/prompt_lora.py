@@ -1,8 +1,8 @@
 """prompt-lora: LoRA on both towers and a learnable prompt context; ATHA's base recipe without ATHA, its fair
 baseline.
 
-docs/method.md, "What both are trained with": 100 steps on the whole support set, five fixed views per image, logit
-scale 4 from 5 shots and 2 below, constant rates.
+docs/method.md, "What both are trained with": 100 steps on the whole support set, five fixed views per image,
+logit scale 4 from 5 shots and 2 below, constant rates.
 
     farshot adapt images/ --model openai/clip-vit-base-patch16 --method prompt-lora --shots 5 --out adapted/
 """
