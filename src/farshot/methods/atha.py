@@ -26,7 +26,7 @@ from farshot.model.encoder import DualEncoder
 from farshot.task import Task
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not publish how
+    # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not say how
     # its strengths learn.
     "paper": {"rho": 0.1, "gamma": 0.1, "pull": 0.8, "pull_block": 7, "push": 0.01, "strength_lr": 2e-4},
     "released": {"rho": 0.3, "gamma": 0.2, "pull": 0.8, "pull_block": 6, "push": 0.0, "strength_lr": 1e-3},
