@@ -418,6 +418,15 @@ def test_panels_say_in_words_what_they_show(atha: FewShotClassifier, queries: Im
     assert drawn[3].picture.getpixel((5, 325)) == (255, 255, 255)
 
 
+def test_the_original_keeps_its_proportions(zero_shot: FewShotClassifier) -> None:
+    wide = Image.new("RGB", (90, 30), (200, 0, 0))
+    explanation = next(explain_images(seen(zero_shot), ImageTable((wide,), None, (), ())))
+    drawn = np.asarray(panels(explanation)[0].picture)
+    red = (drawn == (200, 0, 0)).all(-1)
+    assert red.any(1).sum() == pytest.approx(320 / 3, abs=1)
+    assert red.any(0).all()
+
+
 def test_small_things_of_figures() -> None:
     assert [letter(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
     assert figure_name(7, "/a/Ünïcode / näme!.jpg") == "007-name.png"

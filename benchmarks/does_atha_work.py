@@ -1,0 +1,299 @@
+"""The paper's argument, tested: writes docs/does-atha-work.md with what was measured.
+
+    python -m benchmarks.does_atha_work --tasks 100 --steps 100 --out docs/does-atha-work.md
+
+Four questions, each answered on the same tasks for every method: do tail tokens carry less of the class; does
+plain fine-tuning lower CKA between domains and does the push restore it; where do gains come from; do learned
+strengths keep their sign. Real images take part as pools of another model, with photographs of its own
+domain: --pools leaves=PATH scenes=PATH --photos photos=PATH --model PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from farshot.bench.tasks import query_labels, sample_task
+from farshot.data.pool import Pool
+from farshot.data.pools import MINI, open_pool
+from farshot.data.table import ImageTable
+from farshot.explain import Domain, domain_cka, learned_strengths, subject, token_agreement
+from farshot.explain.cka import embed
+from farshot.methods import Adapted, create
+from farshot.model.alignment import choose_tokens, patch_class_similarity
+from farshot.model.anchors import transposed_anchors
+from farshot.model.checkpoint import load_encoder
+from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.stats import mean_interval, paired_difference
+from farshot.task import Task
+from farshot.world import class_names, generate
+
+METHODS: dict[str, tuple[str, dict[str, str]]] = {
+    "plain (prompt-lora)": ("prompt-lora", {}),
+    "ATHA": ("atha", {}),
+    "push only": ("atha", {"align": "push"}),
+    "pull only": ("atha", {"align": "pull"}),
+    "uniform": ("atha", {"align": "uniform"}),
+    "random tokens": ("atha", {"align": "random"}),
+}
+BEFORE, PLAIN, ATHA = "before (zero-shot)", "plain (prompt-lora)", "ATHA"
+_WITH_CKA = (PLAIN, ATHA, "push only")
+_BATCH = 64
+_ENOUGH = 200  # tasks per pool
+_PROVISIONAL = " **Provisional**: so few tasks show only large effects."
+
+
+@dataclass
+class Found:
+    """What was measured on the tasks of one pool, one number per task.
+
+    Attributes:
+        accuracy, cka: state -> in [0, 1].
+        pull, push: learned strengths of ATHA, one row per task.
+    """
+
+    accuracy: dict[str, list[float]] = field(default_factory=dict)
+    cka: dict[str, list[float]] = field(default_factory=dict)
+    pull: list[NDArray[np.float64]] = field(default_factory=list)
+    push: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+class Erase:
+    """A part that replaces chosen patches before one block by the mean patch of their image.
+
+    Args:
+        which: "head", "tail" or "random": by similarity to the classes, or drawn by lot.
+        texts: of the classes, (1, N, E).
+    """
+
+    def __init__(self, encoder: DualEncoder, texts: Tensor, which: str, share: float, block: int) -> None:
+        self.anchors = transposed_anchors(texts, encoder.projection)
+        self.which, self.share, self.block = which, share, block
+        self.generator = torch.Generator().manual_seed(0)
+
+    def places(self) -> dict[str, Hook]:
+        """Before the block."""
+        return {f"vision.{self.block}.input": self._erase}
+
+    def _erase(self, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
+        patches = tokens[:, :, 1:]
+        similarity = patch_class_similarity(patches, self.anchors)
+        lot = torch.rand(similarity.shape[:-1], generator=self.generator).to(similarity.device)
+        ranking = lot if self.which == "random" else None
+        head = self.share if self.which != "tail" else 0.0
+        choice = choose_tokens(similarity, head, self.share - head, ranking)
+        gone = (choice.tail if self.which == "tail" else choice.head)[..., None]
+        mean = patches.mean(dim=2, keepdim=True)
+        return torch.cat([tokens[:, :, :1], torch.where(gone, mean, patches)], dim=2)
+
+
+@torch.no_grad()
+def erased_accuracy(
+    encoder: DualEncoder, pool: Pool, share: float, block: int, images: int
+) -> dict[str, float]:
+    """Zero-shot accuracy over all classes of a pool, whole and with a share of the patches erased."""
+    table = pool.table
+    assert table.labels is not None
+    rows = np.linspace(0, len(table) - 1, min(images, len(table))).astype(int)
+    prompts = [f"a photo of a {name}." for name in table.names]
+    texts = encoder.encode_texts(encoder.prompts([prompts])).final
+    out = {}
+    for which in ("none", "tail", "random", "head"):
+        parts = [] if which == "none" else [Erase(encoder, texts, which, share, block)]
+        right = []
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            pixels = torch.from_numpy(np.asarray(table.pixels(part, "squash", encoder.size)))
+            with encoder.attached(parts):
+                seen = encoder.encode_images(pixels[None])
+            guess = torch.nn.functional.cosine_similarity(seen[0][:, None], texts[0][None], dim=-1).argmax(1)
+            right.append(guess.cpu().numpy() == table.labels[part])
+        out[which] = float(np.concatenate(right).mean())
+    return out
+
+
+def measure(encoder: DualEncoder, pool: Pool, given: argparse.Namespace, photos: Domain) -> Found:
+    """All states on the same tasks of one pool."""
+    found = Found()
+    tasks = [sample_task(pool, shots=given.shots, seed=given.seed, index=i) for i in range(given.tasks)]
+    states = {BEFORE: ("zero-shot", {}), **METHODS}
+    for state, (method, settings) in states.items():
+        common = {} if method == "zero-shot" else {"steps": given.steps, "views": "none"}
+        made = create(method, settings | common)
+        for start in range(0, len(tasks), given.side_by_side):
+            batch = tasks[start : start + given.side_by_side]
+            for task, adapted in zip(batch, made.adapt(encoder, batch), strict=True):
+                _note(found, state, encoder, task, adapted, photos)
+        print(f"{pool.name}, {state}: {100 * np.mean(found.accuracy[state]):.1f} %", flush=True)
+    return found
+
+
+def _note(
+    found: Found, state: str, encoder: DualEncoder, task: Task, adapted: Adapted, photos: Domain
+) -> None:
+    right = adapted.logits(task.table, task.query).argmax(1) == query_labels(task)
+    found.accuracy.setdefault(state, []).append(float(right.mean()))
+    model = subject(adapted, encoder)
+    if state == BEFORE or state in _WITH_CKA:
+        target = Domain("target", task.table.subset(task.query), task.class_names)
+        value = domain_cka(embed(model, photos), embed(model, target))
+        found.cka.setdefault(state, []).append(value)
+    if state == ATHA:
+        strengths = learned_strengths(model)
+        found.pull.append(strengths.pull)
+        found.push.append(strengths.push)
+
+
+# The page ---------------------------------------------------------------------------------------------
+
+
+def page(
+    results: Mapping[str, Found],
+    erased: Mapping[str, Mapping[str, float]],
+    truth: Mapping[str, Sequence[float]],
+    given: argparse.Namespace,
+) -> str:
+    """The answers as Markdown."""
+    lines = [
+        "# Does ATHA work?",
+        "",
+        f"Made by `python -m benchmarks.does_atha_work --tasks {given.tasks} --steps {given.steps} --shots "
+        f"{given.shots} --seed {given.seed} --images {given.images}`; model {given.model}, without views. "
+        f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with 95 % intervals by "
+        "Student's t, not corrected for their number." + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
+        "",
+        "## Do tail tokens carry less of the class?",
+        "",
+        f"Zero-shot accuracy (%) when {100 * given.share:.0f} % of the patches are replaced by the image's "
+        f"mean patch before block {given.block} (from 0):",
+        "",
+        "| pool | none | tail | random | head |",
+        "|---|---:|---:|---:|---:|",
+        *(_row(pool, [100 * v for v in by.values()], 1) for pool, by in erased.items()),
+        "",
+    ]
+    if truth:
+        lines += [
+            "Where the truth is known, share (%) of the tokens that the unadapted model chooses, mean over "
+            "blocks:",
+            "",
+            "| pool | head on class | any patch on class | tail on background | any patch on background |",
+            "|---|---:|---:|---:|---:|",
+            *(_row(pool, [100 * v for v in values], 1) for pool, values in truth.items()),
+            "",
+        ]
+    lines += [
+        "## Does plain fine-tuning lower CKA, and does the push restore it?",
+        "",
+        "Linear CKA between embeddings of photographs of the source and of the task's queries:",
+        "",
+        "| pool | before | plain minus before | push only minus plain | ATHA minus plain |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for pool, found in results.items():
+        pairs = ((PLAIN, BEFORE), ("push only", PLAIN), (ATHA, PLAIN))
+        cells = [_difference(found.cka[a], found.cka[b], 1, 3) for a, b in pairs]
+        lines.append(f"| {pool} | {np.mean(found.cka[BEFORE]):.3f} | " + " | ".join(cells) + " |")
+    others = [state for state in METHODS if state != PLAIN]
+    lines += [
+        "",
+        "## Where do gains come from?",
+        "",
+        "Accuracy of plain fine-tuning (%) and what each part of ATHA adds to it, in points:",
+        "",
+        "| pool | zero-shot | plain | " + " | ".join(others) + " |",
+        "|---|" + "---:|" * (2 + len(others)),
+    ]
+    for pool, found in results.items():
+        cells = [f"{100 * mean_interval(found.accuracy[state]).mean:.2f}" for state in (BEFORE, PLAIN)]
+        cells += [_difference(found.accuracy[state], found.accuracy[PLAIN], 100, 2) for state in others]
+        lines.append(f"| {pool} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## Do learned strengths keep their sign?",
+        "",
+        "Over all tasks and blocks of ATHA: range, and share (%) that does the opposite of its name.",
+        "",
+        "| pool | pull | negative | push | negative |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for pool, found in results.items():
+        cells = []
+        for values in (np.stack(found.pull), np.stack(found.push)):
+            cells += [f"{values.min():+.3f} to {values.max():+.3f}", f"{100 * (values < 0).mean():.0f}"]
+        lines.append(f"| {pool} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, values: Sequence[float], digits: int) -> str:
+    return f"| {name} | " + " | ".join(f"{value:.{digits}f}" for value in values) + " |"
+
+
+def _difference(a: Sequence[float], b: Sequence[float], scale: float, digits: int) -> str:
+    found = paired_difference(a, b)
+    low, high = scale * found.low, scale * found.high
+    return f"{scale * found.mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def source_images(pool: str | None, count: int) -> Domain:
+    """Images of the domain that the model was trained on."""
+    if pool is not None:
+        table = open_pool(pool).table
+        rows = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
+        return Domain("photo", table.subset(rows), table.names)
+    drawn, names = generate("photo", "test", range(count)), class_names("photo")
+    return Domain("photo", ImageTable(tuple(drawn.pixels), drawn.labels, names, names), names)
+
+
+def known_truth(encoder: DualEncoder, pool: Pool, images: int) -> list[float]:
+    """Agreement of the unadapted model's would-be tokens with the truth of a mini world, mean over blocks."""
+    task = sample_task(pool, ways=len(pool.sizes), shots=1, queries=1)
+    model = subject(create("zero-shot").adapt(encoder, [task])[0], encoder)
+    agreement = token_agreement(model, pool.name, range(1000, 1000 + images))
+    found: Float[NDArray[np.float64], "blocks 4"] = np.array([list(truth) for truth in agreement.values()])
+    return found.mean(0).tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the page to write")
+    parser.add_argument("--pools", nargs="+", default=list(MINI), help="as for farshot bench")
+    parser.add_argument(
+        "--photos", default=None, help="source images, as a pool; by default the mini world's"
+    )
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--tasks", type=int, default=100, help="per pool, at least 2")
+    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--side-by-side", type=int, default=8, help="tasks adapted together")
+    parser.add_argument(
+        "--images", type=int, default=200, help="photographs, and images for the first question"
+    )
+    parser.add_argument("--share", type=float, default=0.3, help="of patches erased")
+    parser.add_argument("--block", type=int, default=7, help="before which they are erased")
+    given = parser.parse_args()
+    encoder = load_encoder(given.model)
+    photos = source_images(given.photos, given.images)
+    pools = [open_pool(name) for name in given.pools]
+    erased = {
+        pool.name: erased_accuracy(encoder, pool, given.share, given.block, given.images) for pool in pools
+    }
+    truth = {pool.name: known_truth(encoder, pool, given.images) for pool in pools if pool.name in MINI}
+    results = {pool.name: measure(encoder, pool, given, photos) for pool in pools}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(page(results, erased, truth, given), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
