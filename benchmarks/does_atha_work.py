@@ -167,8 +167,8 @@ def page(
         "",
         f"Made by `python -m benchmarks.does_atha_work --tasks {given.tasks} --steps {given.steps} --shots "
         f"{given.shots} --seed {given.seed} --images {given.images}`; model {given.model}, without views. "
-        f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with 95 % intervals by "
-        "Student's t, not corrected for their number." + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
+        f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with 95 % intervals "
+        "by Student's t, not corrected for their number." + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
         "",
         "## Do tail tokens carry less of the class?",
         "",
@@ -290,9 +290,11 @@ def main() -> None:
         pool.name: erased_accuracy(encoder, pool, given.share, given.block, given.images) for pool in pools
     }
     truth = {pool.name: known_truth(encoder, pool, given.images) for pool in pools if pool.name in MINI}
-    results = {pool.name: measure(encoder, pool, given, photos) for pool in pools}
+    results: dict[str, Found] = {}
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(page(results, erased, truth, given), encoding="utf-8")
+    for pool in pools:  # a page after each pool: an interruption costs one of them
+        results[pool.name] = measure(encoder, pool, given, photos)
+        given.out.write_text(page(results, erased, truth, given), encoding="utf-8")
 
 
 if __name__ == "__main__":
