@@ -167,8 +167,9 @@ def page(
         "",
         f"Made by `python -m benchmarks.does_atha_work --tasks {given.tasks} --steps {given.steps} --shots "
         f"{given.shots} --seed {given.seed} --images {given.images}`; model {given.model}, without views. "
-        f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with 95 % intervals "
-        "by Student's t, not corrected for their number." + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
+        f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with 95 % "
+        "intervals by Student's t, not corrected for their number."
+        + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
         "",
         "## Do tail tokens carry less of the class?",
         "",
