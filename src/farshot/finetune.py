@@ -34,10 +34,13 @@ class AdamW:
 
     lr: float
     weight_decay: float = 0.01
+    eps: float = 1e-8
 
     def build(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
         """The optimiser of these parameters; elementwise, so tasks do not mix."""
-        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.AdamW(
+            parameters, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps, fused=True
+        )
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def finetune(
     prompts = encoder.prompts([task.prompts for task in tasks])
     classes = torch.arange(prompts.ids.shape[1], device=encoder.device).expand(len(tasks), -1)
     optimisers = [group.optimiser.build(list(group.parameters)) for group in groups]
-    schedules = [_schedule(optimiser, recipe) for optimiser in optimisers]
+    schedules = [schedule(optimiser, recipe.steps, recipe.cosine_to) for optimiser in optimisers]
     text_learns = any(_touches_text(part) for part in parts)
     losses = np.zeros((recipe.steps, len(tasks)))
 
@@ -206,10 +209,13 @@ def _touches_text(part: Part) -> bool:
     return any(place.startswith("text.") for place in part.places())
 
 
-def _schedule(optimiser: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
-    if recipe.cosine_to is None:
+def schedule(
+    optimiser: torch.optim.Optimizer, steps: int, cosine_to: float | None
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Constant rates where cosine_to is None; else they fall to it along a cosine."""
+    top, low = optimiser.param_groups[0]["lr"], cosine_to
+    if low is None or not top:
         return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _: 1.0)
-    top, low = optimiser.param_groups[0]["lr"], recipe.cosine_to
     return torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: (low + (top - low) * (1 + math.cos(math.pi * step / recipe.steps)) / 2) / top
+        optimiser, lambda step: (low + (top - low) * (1 + math.cos(math.pi * step / steps)) / 2) / top
     )

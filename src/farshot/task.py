@@ -59,4 +59,8 @@ class Task:
     @property
     def prompts(self) -> list[str]:
         """One prompt per class."""
-        return [self.template.replace("{}", self.descriptions.get(name, name)) for name in self.class_names]
+        return self.prompts_of(self.template)
+
+    def prompts_of(self, template: str) -> list[str]:
+        """One prompt per class from another template."""
+        return [template.replace("{}", self.descriptions.get(name, name)) for name in self.class_names]

@@ -102,7 +102,7 @@ def choose_load(
     """
     images = images_per_step(method, shape)
     if not images:
-        most = _FEATURE_TASKS if method.kind == "features" else _MOST_TASKS.get(encoder.device.type, 1)
+        most = _FEATURE_TASKS if method.kind != "fine-tuned" else _MOST_TASKS.get(encoder.device.type, 1)
         return Load(tasks or most, micro_batch)
     config = encoder.clip.config.vision_config
     patches = (encoder.size // config.patch_size) ** 2 + 1

@@ -1,6 +1,19 @@
 """All methods; importing this package registers those that come with farshot."""
 
-from farshot.methods import atha, clip_lora, prompt_lora, zero_shot  # noqa: F401
+from farshot.methods import (  # noqa: F401
+    atha,
+    clap,
+    clip_adapter,
+    clip_lora,
+    linear_probe,
+    lp_plus_plus,
+    prompt_lora,
+    prototypes,
+    tip_adapter,
+    tip_adapter_f,
+    transclip,
+    zero_shot,
+)
 from farshot.methods.base import Adapted, Method, available, create, register
 
 __all__ = ["Adapted", "Method", "available", "create", "register"]

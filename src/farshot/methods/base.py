@@ -108,6 +108,10 @@ class Method(ABC):
         """The classifier that `Adapted.tensors` came from; the task gives class names and template, no
         images."""
 
+    def parameters(self, encoder: DualEncoder, task: Task) -> int:
+        """How many parameters adapting to a task of this size trains; none unless the method says so."""
+        return 0
+
     def settings(self) -> dict[str, Any]:
         """Name and value of every setting."""
         return dataclasses.asdict(self)

@@ -134,7 +134,7 @@ class FinetunedMethod(Method):
             groups = self.groups(parts)
             report = _part_of_whole(progress, number, len(batches))
             losses = finetune(encoder, together, list(parts.values()), groups, recipe, progress=report)  # type: ignore[arg-type]
-            trained = count_parameters(*(p for group in groups for p in group.parameters))
+            trained = _trained(groups)
             texts = _final_texts(encoder, together, parts)
             for t, i in enumerate(members):
                 out[i] = FinetunedAdapted(
@@ -169,8 +169,16 @@ class FinetunedMethod(Method):
             texts,
             scale=float(tensors["scale"]),
             reading=QUERY_READING[self.recipe(task.shots).views],
-            trained=count_parameters(*(p for group in self.groups(parts) for p in group.parameters)),
+            trained=_trained(self.groups(parts)),
         )
+
+    def parameters(self, encoder: DualEncoder, task: Task) -> int:
+        """Elements of all parameters in the groups."""
+        return _trained(self.groups(self.parts(encoder, [task])))
+
+
+def _trained(groups: Sequence[Group]) -> int:
+    return count_parameters(*(parameter for group in groups for parameter in group.parameters))
 
 
 def _alike(task: Task) -> tuple[int, int]:

@@ -1,0 +1,91 @@
+"""clap: a linear probe held near the zero-shot classifier, class by class. Silva-Rodriguez et al., A Closer
+Look at the Few-Shot Adaptation of Large Vision-Language Models, CVPR 2024.
+
+    logits(x) = s * cosine(x, w_j),   loss = cross-entropy + mean over j of lambda_j |w_j - t_j|^2
+
+w_j starts at t_j, the class text as it comes, not normalised. lambda_j is the mean zero-shot probability of
+class j on its own support images: what CLIP knows is held, what it does not is let go. No validation images
+are needed. With constraint=none it is the paper's ZS-LP.
+
+    farshot adapt images/ --model mini --method clap --shots 5 --out adapted/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from farshot.finetune import SGD, Group
+from farshot.methods.base import register, require
+from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
+
+CONSTRAINTS = ("l2", "none")
+
+
+@register
+@dataclass(frozen=True)
+class CLAP(FrozenMethod):
+    """Settings of clap, beside those of every method on frozen features.
+
+    Attributes:
+        constraint: "l2", or "none".
+        steps: each on the whole support set (configs/trainers/SGD_lr1e-1_B256_ep300.yaml: 300 epochs; its
+            warm-up of one epoch is left out).
+        lr, momentum, weight_decay: of SGD (the same file; momentum is its framework's default); the rate
+            falls to 0 along a cosine.
+    """
+
+    name = "clap"
+    reference = "Silva-Rodriguez et al. 2024 (arXiv 2312.12730)"
+    doc = "linear probe from the class texts, held to them as far as they are right"
+
+    constraint: str = "l2"
+    steps: int = 300
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.constraint in CONSTRAINTS,
+            f"The setting constraint of {self.name} is one of {CONSTRAINTS}, not {self.constraint!r}.",
+        )
+        self.check(1, "steps")
+        self.check(0, "lr", "weight_decay")
+        self.check(0, "momentum", high=1)
+
+    def fit(self, support: Support) -> Fitted:
+        """The class vectors of every task."""
+        weights = nn.Parameter(support.texts.clone())
+        held = multipliers(support) if self.constraint == "l2" else 0.0
+
+        def loss() -> Float[Tensor, " T"]:
+            logits = support.scale * support.images @ F.normalize(weights, dim=-1).mT
+            away = (weights - support.texts).square().sum(-1)  # (T, N)
+            return mean_cross_entropy(logits, support.labels) + (held * away).mean(-1)
+
+        optimiser = SGD(self.lr, self.momentum, self.weight_decay)
+        losses = train(loss, [Group([weights], optimiser)], self.steps, cosine_to=0.0)
+        return Fitted({"weights": weights}, losses)
+
+    def scores(self, images: Float[Tensor, "B E"], state: State, scale: float) -> Float[Tensor, "B N"]:
+        """s * cosine of image and class vector."""
+        return scale * images @ F.normalize(state["weights"], dim=-1).mT
+
+    def learned(self, classes: int, images: int, width: int) -> dict[str, tuple[int, ...]]:
+        """The class vectors."""
+        return {"weights": (classes, width)}
+
+    def directions(self, state: State) -> Float[Tensor, "N E"]:
+        """The class vectors."""
+        return state["weights"]
+
+
+def multipliers(support: Support) -> Float[Tensor, "T N"]:
+    """lambda: mean zero-shot probability of each class on its own images."""
+    targets = support.targets
+    return (support.zero_shot.softmax(-1) * targets).sum(1) / targets.sum(1)
