@@ -212,8 +212,9 @@ def methods(
     pattern: Annotated[str, typer.Argument(help="A name or a pattern such as *lora*.")] = "*",
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """List the methods, with their settings."""
+    """List the methods, with what they train and their settings."""
     from farshot.methods import available
+    from farshot.methods.size import REFERENCE
 
     found = available(pattern)
     if not found:
@@ -222,8 +223,12 @@ def methods(
         console.print_json({name: _about(method) for name, method in found.items()})
         return
     for name, method in found.items():
-        console.print_method(name, method.kind, method.doc, method.reference, method().settings())
-    console.out.print("Another value: --set name=value, once for each setting.", markup=False)
+        console.print_method(name, **_about(method))
+    console.out.print(
+        f"Trained parameters are those for {REFERENCE}. Another value of a setting: --set name=value, once "
+        "for each.",
+        markup=False,
+    )
 
 
 @app.command()
@@ -242,10 +247,13 @@ cli_explain.register(app)
 
 
 def _about(method: Any) -> dict[str, Any]:
+    from farshot.methods.size import trained_parameters
+
     return {
         "kind": method.kind,
         "doc": method.doc,
         "reference": method.reference,
+        "trained_parameters": trained_parameters(method()),
         "settings": method().settings(),
     }
 

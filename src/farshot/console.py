@@ -153,10 +153,18 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def print_method(name: str, kind: str, doc: str, reference: str, settings: Mapping[str, Any]) -> None:
+def print_method(
+    name: str,
+    *,
+    kind: str,
+    doc: str,
+    reference: str,
+    trained_parameters: int,
+    settings: Mapping[str, Any],
+) -> None:
     """What a method is, and its settings as they are unless changed."""
     out.print(Text.assemble((name, "bold"), f"  {kind}  {doc}"))
-    lines = [reference]
+    lines = [f"{reference}; {trained_parameters:,} trained parameters"]
     words = " ".join(f"{key}={value}" for key, value in settings.items())
     lines += textwrap.wrap(f"settings: {words}", _TEXT_WIDTH, break_on_hyphens=False, break_long_words=False)
     out.print(textwrap.indent("\n".join(lines), "    ") + "\n", markup=False)

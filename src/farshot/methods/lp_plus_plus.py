@@ -6,9 +6,10 @@ Few-Shot CLIP, CVPR 2024.
 Steps on the cross-entropy, for w in every step and for alpha in every tenth, with rates and initial values
 that follow from the support set: w_j starts at the sum of its class's features, alpha at 250 * mean cosine of
 an image and its own text, all alphas alike; the rate of w is 4 S / (largest eigenvalue of F^T F), that of
-alpha S / (4 * largest over j of sum_i (f_i . t_j)^2). Values as in the authors' methods/linear_probe_p2.py,
-with three differences: it picks the best epoch on validation images, here the last step counts; it never clears
-alpha's gradient between its steps, here each step takes its own; it has a bias, which the paper has not.
+alpha S / (4 * largest over j of sum_i (f_i . t_j)^2). Values as in the authors' methods/linear_probe_p2.py.
+Its momentum of 0.9, which the paper's steps have not, goes with picking the best epoch on validation images;
+here the last step counts, and momentum is 0. It also never clears alpha's gradient between its steps, where
+here each step takes its own, and has a bias, which the paper has not.
 
     farshot adapt images/ --model mini --method lp++ --shots 5 --out adapted/
 """
@@ -34,7 +35,7 @@ class LPPlusPlus(FrozenMethod):
 
     Attributes:
         steps: each on the whole support set (configs/base.yaml).
-        momentum: of the steps of w.
+        momentum: of the steps of w; 0.9 in the authors' program.
         blend_every: alpha moves in every such step.
     """
 
@@ -43,7 +44,7 @@ class LPPlusPlus(FrozenMethod):
     doc = "linear probe with learned multipliers of the class texts; rates from the data"
 
     steps: int = 300
-    momentum: float = 0.9
+    momentum: float = 0.0
     blend_every: int = 10
 
     def __post_init__(self) -> None:

@@ -4,10 +4,10 @@ Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 20
     logits(x) = s * x . t_j + alpha * sum over support images i of class j of exp(-beta (1 - x . f_i))
 
 The authors search alpha and beta on labelled images beyond the support set. Here a rule that sees the support
-set alone takes that place: from 2 shots on, the pair of their ImageNet grid (every tenth of their betas) with
-the least cross-entropy on held-out support images: of K shots, fold k holds the images of each class whose
-number is k modulo K, and is scored by the cache of the other folds. At 1 shot nothing can be held out: alpha
-is 1 and beta 5.5, the values of the paper's ablation on ImageNet.
+set alone takes that place: from 2 shots on, the pair of their grid for EuroSAT (every tenth of their betas)
+with the least cross-entropy on held-out support images: of K shots, fold k holds the images of each class
+whose number is k modulo K, and is scored by the cache of the other folds. At 1 shot nothing can be held out:
+alpha is 1 and beta 5.5, the values of the paper's ablation on ImageNet.
 
     farshot adapt images/ --model mini --method tip-adapter --shots 5 --out adapted/
 """
@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy
 
-ALPHAS = tuple(0.1 + 2.9 * i / 20 for i in range(20))  # configs/imagenet.yaml: search_scale [7, 3], 20 steps
-BETAS = tuple(0.1 + 6.9 * i / 20 for i in range(20))  # the same file has 200 steps
+ALPHAS = tuple(0.1 + 9.9 * i / 20 for i in range(20))  # configs/eurosat.yaml: search_scale [12, 10]
+BETAS = tuple(0.1 + 11.9 * i / 20 for i in range(20))
 AT_ONE_SHOT = (1.0, 5.5)
 
 
