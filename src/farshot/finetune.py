@@ -136,10 +136,10 @@ def finetune(
                     f"The loss of task {task} is not finite at step {step + 1}; lower the learning rates "
                     "or use float32."
                 )
-            for optimiser, schedule in zip(optimisers, schedules, strict=True):
+            for optimiser, falling in zip(optimisers, schedules, strict=True):
                 optimiser.step()
                 optimiser.zero_grad()
-                schedule.step()
+                falling.step()
             if progress:
                 progress(step + 1, recipe.steps)
     return losses
