@@ -481,11 +481,13 @@ def transduction(
     return z
 
 
-@pytest.mark.parametrize("settings", [{}, {"gamma": 0.2, "brake": 1.0, "neighbours": 2, "rounds": 3}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"support_weight": 0.2, "brake": 1.0, "neighbours": 2, "rounds": 3}]
+)
 def test_transclip_is_its_algorithm(settings):
     support, images = drawn(), queries(20)
     features, _, targets, texts = numpy_of(support)
-    names = {"gamma": "gamma", "brake": "brake", "neighbours": "k", "rounds": "rounds"}
+    names = {"support_weight": "gamma", "brake": "brake", "neighbours": "k", "rounds": "rounds"}
     expected = transduction(
         images.double().numpy(), features, targets, texts, **{names[k]: v for k, v in settings.items()}
     )

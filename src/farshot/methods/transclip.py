@@ -6,11 +6,11 @@ images, with neighbours made alike and the zero-shot prediction y as a brake. In
 the queries, w_iq the cosine of image i and query q where q is among the nearest of i, else 0:
 
     z_q  ~  y_q^brake * exp(log-likelihood_q / 50 + sum over images i of (w_iq + w_qi) z_i / (2 neighbours))
-    means, variance  =  weighted by z / Q for queries, by 50 gamma / S for support images
+    means, variance  =  weighted by z / Q for queries, by 50 support_weight / S for support images
 
-Values and order of updates as in the authors' TransCLIP_solver, with three differences: it picks gamma out of
-0.002, 0.01, 0.02, 0.2 on validation images, here it is 0.02, the one closest to their geometric mean; it
-stacks support before queries in w and queries before support in z, here both have one order; it drops the
+Values and order of updates as in the authors' TransCLIP_solver, with three differences: it picks the weight
+out of 0.002, 0.01, 0.02, 0.2 on validation images, here it is 0.02, the one closest to their geometric mean;
+it stacks support before queries in w and queries before support in z, here both have one order; it drops the
 nearest query of each support image as if it were the image itself, here none is dropped.
 
     farshot bench --pools mini-crops --model mini --methods zero-shot transclip --store results.db
@@ -38,7 +38,7 @@ class TransCLIP(FrozenMethod):
     """Settings of transclip, beside those of every method on frozen features.
 
     Attributes:
-        gamma: weight of the support images.
+        support_weight: of the support images; called gamma in the paper.
         brake: power of the zero-shot prediction; called lambda in the paper.
         neighbours: of each image among the queries.
         rounds: updates of means and variance.
@@ -50,7 +50,7 @@ class TransCLIP(FrozenMethod):
     reference = "Zanella et al. 2024 (arXiv 2406.01837)"
     doc = "all queries together: class Gaussians, neighbours, zero-shot prediction as a brake"
 
-    gamma: float = 0.02
+    support_weight: float = 0.02
     brake: float = 0.5
     neighbours: int = 3
     rounds: int = 10
@@ -58,7 +58,7 @@ class TransCLIP(FrozenMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check(0, "gamma", "brake", "rounds")
+        self.check(0, "support_weight", "brake", "rounds")
         self.check(1, "neighbours", "inner_rounds")
 
     def fit(self, support: Support) -> Fitted:
@@ -100,7 +100,7 @@ class TransCLIP(FrozenMethod):
     ) -> tuple[Float[Tensor, "N E"], Float[Tensor, " E"]]:
         """Means and variance that fit best."""
         every = torch.cat([images, support])
-        shares = torch.cat([z / len(images), self.gamma * _TEMPER / len(support) * targets])
+        shares = torch.cat([z / len(images), self.support_weight * _TEMPER / len(support) * targets])
         means = F.normalize(shares.mT @ every, dim=-1)
         # sum of share * (x - mean)^2, multiplied out so that no (images, N, E) is held
         spread = (
