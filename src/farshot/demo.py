@@ -3,7 +3,8 @@
     farshot demo --out demo
 
 It writes a target domain as an ordinary folder of PNGs, measures three methods on the same small tasks from
-that folder, then adapts to five images per class, saves the model, and measures and uses it on the rest.
+that folder, then adapts to five images per class, saves the model, measures it on the rest, and shows what it
+looked at.
 Nothing here is special: each step is a command that works on any folder, and is printed as such.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from farshot import console
 from farshot.bench.compare import compare
-from farshot.bench.grid import Grid, parse_method
+from farshot.bench.grid import Grid, label, parse_method
 from farshot.bench.render import render
 from farshot.bench.runner import run_grid
 from farshot.bench.store import Store
@@ -27,6 +28,8 @@ from farshot.data.pool import pool_of
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable, path_of
 from farshot.errors import DataError
+from farshot.explain import explain_images, subject
+from farshot.explain.page import About, check_place, write_explanations
 from farshot.model.checkpoint import load_encoder
 from farshot.stats import PairedDifference
 from farshot.world import write_folder
@@ -55,21 +58,25 @@ def run_demo(out: Path, tasks: int) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "images").is_dir())):
         raise DataError(f"{out} exists and is not the folder of a demo; choose another --out.")
     began = time.monotonic()
-    images, store, adapted, predictions = (
-        out / name for name in ("images", "results.db", "adapted", "predictions.csv")
+    images, store, adapted, predictions, explained = (
+        out / name for name in ("images", "results.db", "adapted", "predictions.csv", "explained")
     )
     write_folder(WORLD, "test", range(IMAGES), images)
     table = read_table(str(images))
     _say(f"{len(table)} drawn pictures, a folder for each of {len(table.classes)} classes: {images}")
     difference = _compare(table, images, store, tasks)
     _adapt(table, images, adapted)
-    _predict(table, images, adapted, predictions)
+    some = table.subset(table.draw(1, SEED + 1)[0])
+    classifier = load(adapted)
+    _predict(classifier, some, adapted, predictions)
+    _explain(classifier, some, adapted, explained)
     gain = [100 * value for value in (difference.mean, difference.low, difference.high)]
     _say(
         f"\nATHA minus its baseline on the same {difference.n} tasks: "
         f"{gain[0]:+.1f} points [{gain[1]:+.1f}, {gain[2]:+.1f}] (95 %, paired)."
     )
     _say(f"Results of every task: {store}   adapted model: {adapted}   predictions: {predictions}")
+    _say(f"What it looked at: {explained / 'index.html'}")
     _say(f"{time.monotonic() - began:.0f} s in all.")
 
 
@@ -111,20 +118,27 @@ def _adapt(table: ImageTable, images: Path, adapted: Path) -> None:
     )
 
 
-def _predict(table: ImageTable, images: Path, adapted: Path, predictions: Path) -> None:
-    """The saved model, loaded again, on some images of every class."""
-    classifier = load(adapted)
-    rows = table.draw(2, SEED + 1)[0]
-    some = table.subset(rows)
-    probabilities = classifier.predict_proba(some)
+def _predict(classifier: FewShotClassifier, some: ImageTable, adapted: Path, predictions: Path) -> None:
+    """The saved model on an image of every class."""
     _say_command("predict", adapted, *some.images[:2], "...", "--csv", ">", predictions)
+    probabilities = classifier.predict_proba(some)
     with predictions.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "class", *classifier.classes_])
         for path, p in zip(some.images, probabilities, strict=True):
-            writer.writerow([path, classifier.classes_[int(p.argmax())], *(f"{value:.6f}" for value in p)])
-    for path, p in zip(some.images[::4], probabilities[::4], strict=True):
-        _say(f"{path_of(path)}   {classifier.classes_[int(p.argmax())]}   {100 * p.max():.0f} %")
+            best = classifier.classes_[int(p.argmax())]
+            writer.writerow([path_of(path), best, *(f"{value:.6f}" for value in p)])
+            _say(f"{path_of(path)}   {best}   {100 * p.max():.0f} %")
+
+
+def _explain(classifier: FewShotClassifier, some: ImageTable, adapted: Path, explained: Path) -> None:
+    """Token maps of the same images."""
+    _say_command("explain", adapted, *some.images[:2], "...", "--out", explained)
+    seen = subject(classifier.adapted_, classifier.encoder_, classifier.template)
+    about = About("mini", label(classifier.method_), seen.class_names, calibrated=False)
+    check_place(explained)
+    count = write_explanations(explained, explain_images(seen, some), about, seen.origin)
+    _say(f"{count} images: {explained / 'index.html'}")
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,87 @@
+"""The commands and the code of README.md run as they stand, on drawn images and with few steps."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from farshot.cli import app
+from farshot.world import class_names, generate
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    farshot ([^#\n]*)", README, flags=re.MULTILINE)
+NAMES = {"scab": "apple scab", "rust": "apple rust", "vein": "healthy leaf"}
+QUICK = "[views=none,steps=2]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """leaves/ and new-pictures/, as the README has them."""
+    place = tmp_path_factory.mktemp("readme")
+    images = generate("mini-crops", "test", range(100))
+    for i, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        name = NAMES.get(class_names("mini-crops")[label])
+        if name:
+            (place / "leaves" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(place / "leaves" / name / f"{i}.jpg")
+    (place / "new-pictures").mkdir()
+    for name in ("a", "b", "c", "d", "new"):
+        Image.fromarray(images.pixels[0]).save(place / f"{name}.jpg")
+        Image.fromarray(images.pixels[1]).save(place / "new-pictures" / f"{name}.jpg")
+    return place
+
+
+def quick(command: str) -> list[str]:
+    """The command's words with the bundled model, and short."""
+    words = shlex.split(command.split(">")[0])
+    if words[0] == "adapt":
+        words = [word for word in words if word != "steps=50"]
+        words = [
+            w
+            for i, w in enumerate(words)
+            if not (w == "--set" and (i + 1 == len(words) or "=" not in words[i + 1]))
+        ]
+        return [*words, "--model", "mini", "--set", "views=none", "--set", "steps=2"]
+    return [{"20": "2"}.get(word, word.replace("[views=none]", QUICK)) for word in words]
+
+
+def test_the_readme_has_commands_of_every_kind():
+    kinds = {command.split()[0] for command in COMMANDS}
+    assert kinds == {
+        "adapt",
+        "predict",
+        "evaluate",
+        "explain",
+        "report",
+        "methods",
+        "bench",
+        "table",
+        "compare",
+    }
+
+
+def test_the_commands_run_in_the_order_of_the_readme(folder: Path, monkeypatch):
+    monkeypatch.chdir(folder)
+    for command in COMMANDS:
+        run = CliRunner().invoke(app, quick(command))
+        assert run.exit_code == 0, f"{command}\n{run.output}\n{run.exception!r}"
+    assert (folder / "explained" / "index.html").is_file()
+
+
+def test_the_code_runs(folder: Path, monkeypatch):
+    monkeypatch.chdir(folder)
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code = code.replace('"openai/clip-vit-base-patch16", method="atha"', f'"mini", settings={ {"steps": 2} }')
+    code = code.replace("adapted/", "from-python/")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["clf"].predict(["new.jpg"]).tolist()[0] in ("apple scab", "apple rust")  # type: ignore[attr-defined]
+
+
+def test_every_link_leads_somewhere():
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (root / target).exists(), target
