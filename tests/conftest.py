@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# threads of small models wait for each other more than they compute, most of all on a machine that is busy
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from jaxtyping import install_import_hook
 
 from tests import typecheck  # noqa: F401  the hook finds it by name
