@@ -28,7 +28,9 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 bench: .venv/ready
-	$(BIN)/python -m benchmarks.step
+	$(BIN)/farshot bench --pools mini-crops mini-land mini-skin mini-xray --model mini --shots 1 5 --tasks 100 \
+		--methods zero-shot prototypes linear-probe tip-adapter clap --store bench.db
+	$(BIN)/farshot table --store bench.db
 
 clean:
 	rm -rf .venv demo build dist
