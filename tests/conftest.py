@@ -1,11 +1,14 @@
 """Shapes and types of every function of farshot are checked while tests run; fixtures that tests share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 # threads of small models wait for each other more than they compute, most of all on a machine that is busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# a shell that starts the tests in the background has them ignore Ctrl-C, which some of them send
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from jaxtyping import install_import_hook
 
