@@ -10,9 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # a shell that starts the tests in the background has them ignore Ctrl-C, which some of them send
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
-from tests import typecheck  # noqa: F401  the hook finds it by name
+from tests import typecheck  # noqa: E402, F401  the hook finds it by name
 
 install_import_hook("farshot", "tests.typecheck.check")  # before anything of farshot is imported
 
