@@ -215,7 +215,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Images) -> NDArray[Any]:
         """The most probable label of each image."""
-        return self.classes_[self.logits(X).argmax(1)]
+        best = self.logits(X).argmax(1)  # first, since it says when nothing is fitted
+        return self.classes_[best]
 
     def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
         """Quality on a labelled table, and how many of its images were left out because it was adapted to
