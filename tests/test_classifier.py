@@ -1,5 +1,6 @@
 """FewShotClassifier: a scikit-learn classifier of images."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from farshot import FewShotClassifier
+from farshot.classifier import _table
 from farshot.errors import DataError, SettingError
+from farshot.methods.prompt_lora import PromptLoRA
 from tests.toy import toy_task, world_table
 
 TABLE = world_table(count=60)
@@ -73,12 +76,31 @@ def test_probabilities_are_calibrated_only_if_asked(fitted):
     task = toy_task(table, shots=5)
     calibrated = FewShotClassifier("mini", "zero-shot", calibrate=True).fit(table.subset(task.support))
     assert calibrated.temperature_ not in (0, 1)
-    logits = calibrated.decision_function(QUERIES) / np.float32(calibrated.temperature_)
+    logits = calibrated.logits(QUERIES) / np.float32(calibrated.temperature_)
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(calibrated.predict_proba(QUERIES), expected, rtol=1e-4)
 
 
-def test_the_estimate_leaves_every_image_out_once():
+def test_calibration_of_too_few_images_is_refused_before_anything_is_adapted():
+    steps = []
+    made = FewShotClassifier(
+        "mini",
+        "prompt-lora",
+        calibrate=True,
+        settings={"views": "none"},
+        progress=lambda *at: steps.append(at),
+    )
+    with pytest.raises(DataError, match="at least two of every class"):
+        made.fit(TABLE.subset(toy_task(TABLE, shots=1).support))
+    assert not steps
+
+
+def test_the_estimate_leaves_every_image_out_once_and_folds_are_tasks_of_one_batch(monkeypatch):
+    batches = []
+    real = PromptLoRA.adapt
+    monkeypatch.setattr(
+        PromptLoRA, "adapt", lambda self, *a, **k: batches.append(a[1]) or real(self, *a, **k)
+    )
     table = world_table(count=60)
     task = toy_task(table, shots=3)
     support = table.subset(task.support)
@@ -87,6 +109,31 @@ def test_the_estimate_leaves_every_image_out_once():
     assert found.confusion.sum() == 6
     assert found.confusion.sum(1).tolist() == [3, 3]
     assert found.accuracy.low <= found.accuracy.mean <= found.accuracy.high
+    (folds,) = batches
+    left_out = [set(fold.query.tolist()) for fold in folds]
+    assert [len(rows) for rows in left_out] == [2, 2, 2]
+    assert set.union(*left_out) == set(range(6))
+    for fold, rows in zip(folds, left_out, strict=True):
+        assert not rows & set(fold.support.tolist())
+
+
+def test_an_estimate_leaves_the_classifier_as_it_is(fitted):
+    found = clone(fitted).estimate(IMAGES, [3, 3, 7, 7])
+    assert found.classes == (3, 7)
+    unfitted = FewShotClassifier("mini", "zero-shot")
+    unfitted.estimate(IMAGES, LABELS)
+    with pytest.raises(NotFittedError):
+        unfitted.predict(QUERIES)
+    before = fitted.classes_.tolist()
+    fitted.estimate(IMAGES, [3, 3, 7, 7])
+    assert fitted.classes_.tolist() == before
+
+
+def test_a_fit_that_fails_leaves_the_earlier_one(fitted):
+    made = clone(fitted).fit(IMAGES, LABELS)
+    with pytest.raises(SettingError):
+        made.set_params(settings={"scale": "large"}).fit(IMAGES, [3, 3, 7, 7])
+    assert np.array_equal(made.predict(QUERIES), fitted.predict(QUERIES))
 
 
 def test_one_image_per_class_cannot_be_estimated():
@@ -116,6 +163,12 @@ def test_a_label_it_does_not_know_is_named(fitted):
         ([], [], "image"),
         (IMAGES, ["highway"] * len(IMAGES), "two classes"),
         ([IMAGES[0], "nowhere.png"], ["highway", "orchard"], "nowhere.png"),
+        (IMAGES, None, "y is None"),
+        (IMAGES, [0.5, 0.5, 1.5, 1.5], "continuous .image 1 has 0.5"),
+        (IMAGES, [1.0, float("nan"), 2.0, 2.0], "image 2 has nan"),
+        (IMAGES, ["a", None, "b", "b"], "NoneType, str"),
+        (IMAGES[0], ["highway"] * len(IMAGES[0]), "put it in brackets"),
+        ("mole.png", ["a"] * 8, "put it in brackets"),
     ],
 )
 def test_what_is_wrong_with_the_data_is_one_sentence(images, labels, words):
@@ -131,9 +184,41 @@ def test_wrong_settings_name_the_choices(method, settings):
         FewShotClassifier("mini", method, settings=settings).fit(IMAGES, LABELS)
 
 
-def test_it_refuses_to_predict_before_it_is_fitted():
+@pytest.mark.parametrize(
+    ("class_names", "words"),
+    [
+        ({"highway": "road"}, "no name for the label 'orchard'"),
+        (["road"], "1 names, but the labels show 2"),
+        (["road", "Road"], "same name in prompts"),
+    ],
+)
+def test_class_names_that_do_not_fit_are_refused(class_names, words):
+    with pytest.raises(DataError, match=words):
+        FewShotClassifier("mini", "zero-shot", class_names=class_names).fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("one", [Image.new("RGB", (4, 4)), Path("mole.png"), b"\x89PNG"])
+def test_one_image_is_not_a_list_of_images(one):
+    with pytest.raises(DataError, match="Give a list of images, not one"):
+        _table(one)
+
+
+def test_a_table_may_bring_its_images_only():
+    labels = np.array([5 if label == "highway" else 2 for label in LABELS])
+    made = FewShotClassifier("mini", "prototypes").fit(TABLE.subset(TASK.support), labels)
+    assert made.classes_.tolist() == [2, 5]
+    with pytest.raises(DataError, match="no labels"):
+        made.fit(_table(IMAGES))
+
+
+def test_it_refuses_to_predict_before_it_is_fitted(tmp_path: Path):
+    made = FewShotClassifier("mini")
+    for ask in (made.predict, made.predict_proba, made.decision_function, made.logits, made.evaluate):
+        with pytest.raises(NotFittedError):
+            ask(TABLE)
     with pytest.raises(NotFittedError):
-        FewShotClassifier("mini").predict(QUERIES)
+        made.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_parameters_are_kept_verbatim_and_cloned():
@@ -145,64 +230,43 @@ def test_parameters_are_kept_verbatim_and_cloned():
     assert not hasattr(copy, "classes_")
 
 
-# Checks of scikit-learn that cannot pass, and why.
-NUMBERS = "gives rows of numbers to fit, where images are expected"
-NOT_FOR_IMAGES = {
-    "check_complex_data": NUMBERS,
-    "check_classifier_data_not_an_array": NUMBERS,
-    "check_classifiers_classes": NUMBERS,
-    "check_classifiers_regression_target": NUMBERS,
-    "check_classifiers_train": NUMBERS,
-    "check_decision_proba_consistency": NUMBERS,
-    "check_dict_unchanged": NUMBERS,
-    "check_dtype_object": NUMBERS,
-    "check_estimator_sparse_array": NUMBERS,
-    "check_estimator_sparse_matrix": NUMBERS,
-    "check_estimators_dtypes": NUMBERS,
-    "check_estimators_nan_inf": NUMBERS,
-    "check_estimators_pickle": NUMBERS,
-    "check_f_contiguous_array_estimator": NUMBERS,
-    "check_fit1d": NUMBERS,
-    "check_fit2d_predict1d": NUMBERS,
-    "check_fit_idempotent": NUMBERS,
-    "check_fit_score_takes_y": NUMBERS,
-    "check_methods_sample_order_invariance": NUMBERS,
-    "check_methods_subset_invariance": NUMBERS,
-    "check_pipeline_consistency": NUMBERS,
-    "check_supervised_y_2d": NUMBERS,
-    "check_estimators_empty_data_messages": "an empty array of numbers; no image at all is refused above",
-    "check_n_features_in": "images of any size are taken, so there is no number of features",
-    "check_n_features_in_after_fitting": "images of any size are taken, so there is no number of features",
-    "check_fit2d_1sample": "wants other words than ours; one image is refused above",
-    "check_requires_y_none": "wants other words than ours; missing labels are refused",
-    "check_do_not_raise_errors_in_init_or_set_params": "sets values of wrong types, which these tests refuse",
-    "check_array_api_input": "needs SCIPY_ARRAY_API; images are no arrays of an array library",
-}
-
-
-def test_the_checks_of_scikit_learn_that_make_sense_for_images():
-    """What the others wish for (unfitted, idempotent, order, subsets) is tested on images in this file."""
-    passed, failed = set(), []
-    for estimator, check in estimator_checks_generator(FewShotClassifier("mini", "zero-shot"), mark=None):
-        name = check.func.__name__
-        if name in NOT_FOR_IMAGES:
-            continue
-        try:
-            check(estimator)
-            passed.add(name)
-        except Exception as error:
-            failed.append(f"{name}: {type(error).__name__}: {error}")
-    assert not failed
-    assert {
-        "check_parameters_default_constructible",
-        "check_estimators_unfitted",
-        "check_set_params",
-    } <= passed
-
-
 def test_order_subsets_and_repetition_change_nothing(fitted):
     everything = fitted.predict_proba(QUERIES)
     np.testing.assert_allclose(fitted.predict_proba(QUERIES[::-1])[::-1], everything, atol=1e-6)
     np.testing.assert_allclose(fitted.predict_proba(QUERIES[3:4]), everything[3:4], atol=1e-6)
     again = clone(fitted).fit(IMAGES, LABELS)
     assert np.array_equal(again.predict_proba(QUERIES), everything)
+
+
+def test_of_two_classes_the_decision_is_one_number_and_scorers_take_it():
+    table = world_table(count=60)
+    task = toy_task(table, shots=4)
+    images, labels = [table.images[row] for row in task.support], [table.classes[c] for c in task.labels]
+    made = FewShotClassifier("mini", "zero-shot").fit(images, labels)
+    decision, logits = made.decision_function(images), made.logits(images)
+    assert np.array_equal(decision, logits[:, 1] - logits[:, 0])
+    assert np.array_equal(made.predict(images) == made.classes_[1], decision > 0)
+    three = world_table(count=60, classes=("highway", "orchard", "forest"))
+    chosen = toy_task(three, shots=1)
+    wide = FewShotClassifier("mini", "zero-shot").fit(three.subset(chosen.support))
+    assert wide.decision_function(QUERIES).shape == (10, 3)
+    for scoring in ("accuracy", "roc_auc", "neg_log_loss"):
+        scores = cross_val_score(made, images, labels, cv=2, scoring=scoring)
+        assert np.isfinite(scores).all()
+
+
+def test_methods_can_be_searched_for():
+    search = GridSearchCV(
+        FewShotClassifier("mini"), {"method": ["zero-shot", "prototypes"]}, cv=2, error_score="raise"
+    ).fit(IMAGES, LABELS)
+    assert search.best_params_["method"] in ("zero-shot", "prototypes")
+    assert set(search.predict(QUERIES)) <= {"highway", "orchard"}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("prototypes", {}), ("atha", {"views": "none", "steps": 1})]
+)
+def test_a_fitted_classifier_can_be_pickled(method, settings):
+    made = FewShotClassifier("mini", method, settings=settings).fit(IMAGES, LABELS)
+    again = pickle.loads(pickle.dumps(made))
+    assert np.array_equal(again.predict_proba(QUERIES), made.predict_proba(QUERIES))

@@ -18,6 +18,7 @@ import torch
 import transformers
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -109,21 +110,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             FarshotError: one sentence on what is wrong with images, labels, model or settings.
         """
         method = create(self.method, self.settings)
-        task = self._task(X, y)
+        task, classes = self._task(X, y)
         encoder = self._encoder()
-        self.adapted_: Adapted = method.adapt(
+        # before adapting: images too few to be left out are refused at once, not after minutes
+        temperature = _best_temperature(*self._held_out(task, None)) if self.calibrate else 1.0
+        adapted: Adapted = method.adapt(
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
-        self.encoder_, self.method_, self.losses_, self.temperature_ = (
-            encoder,
-            method,
-            self.adapted_.losses,
-            1.0,
-        )
-        self.support_ids_ = [task.table.id(int(row)) for row in task.support]
-        if self.calibrate:
-            labels, logits = self._held_out(task, None)
-            self.temperature_ = _best_temperature(labels, logits)
+        support_ids = [task.table.id(int(row)) for row in task.support]
+        # all at once, at the end: whatever stops the lines above leaves an earlier fit as it was
+        self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
+        self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
+        self.estimate_: dict[str, Any] | None = None
         return self
 
     def estimate(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> Evaluation:
@@ -131,15 +129,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         testing.
 
         Each fold leaves some images of every class out and adapts to the rest; all folds are tasks of one
-        batch. The adapted classifier has seen slightly more images than those of the folds, so the estimate
-        errs on the low side.
+        batch. The classifier itself stays as it is, fitted or not. An adapted classifier has seen slightly
+        more images than those of the folds, so the estimate errs on the low side.
 
         Args:
             folds: by default as many as the smallest class has images, at most 5.
         """
-        task = self._task(X, y)
+        task, classes = self._task(X, y)
         labels, logits = self._held_out(task, folds)
-        return evaluate(labels, softmax(logits), self._labels(task))
+        return evaluate(labels, softmax(logits), list(map(_plain, classes)))
 
     def _held_out(
         self, task: Task, folds: int | None
@@ -173,12 +171,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             logits[fold == f] = one.logits(task.table, tasks[f].query)
         return task.labels, logits
 
-    def _task(self, X: Images, y: ArrayLike | None) -> Task:
-        table = X if isinstance(X, ImageTable) and y is None else _labelled(X, y, self.class_names)
-        if table.labels is None:
-            raise DataError("The images have no labels; give one label per image.")
-        self.classes_ = np.asarray(table.classes) if isinstance(X, ImageTable) else np.unique(np.asarray(y))
-        return Task(
+    def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
+        """All images as the support of one task, and its sorted labels as they were given."""
+        table, classes = _labelled(X, y, self.class_names)
+        assert table.labels is not None
+        task = Task(
             table,
             table.names,
             np.arange(len(table)),
@@ -187,9 +184,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             descriptions=dict(self.descriptions or {}),
             key=key("fit", self.seed),
         )
-
-    def _labels(self, task: Task) -> list[Hashable]:
-        return [label.item() if isinstance(label, np.generic) else label for label in self.classes_]
+        return task, classes
 
     def _encoder(self) -> DualEncoder:
         """The base model, loaded once as long as model, device and precision stay the same."""
@@ -201,19 +196,26 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     # Predicting --------------------------------------------------------------------------------------
 
-    def decision_function(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
-        """Class scores of images, as the method makes them."""
+    def logits(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
+        """Score of each class of `classes_`, as the method makes them; softmax gives probabilities."""
         check_is_fitted(self)
-        table = X if isinstance(X, ImageTable) else ImageTable(tuple(X), None, (), ())
-        return self.adapted_.logits(table, progress=self.progress)
+        return self.adapted_.logits(_table(X), progress=self.progress)
+
+    def decision_function(
+        self, X: Images
+    ) -> Float[NDArray[np.float32], "B N"] | Float[NDArray[np.float32], " B"]:
+        """The logits; of two classes, as scikit-learn's scorers expect, how far the second is above the
+        first, (B,)."""
+        logits = self.logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
         """Probability of each class of `classes_`; calibrated only if `calibrate` was asked for."""
-        return softmax(self.decision_function(X) / np.float32(self.temperature_))
+        return softmax(self.logits(X) / np.float32(self.temperature_))
 
     def predict(self, X: Images) -> NDArray[Any]:
         """The most probable label of each image."""
-        best = self.decision_function(X).argmax(1)
+        best = self.logits(X).argmax(1)  # first, since it says when nothing is fitted
         return self.classes_[best]
 
     def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
@@ -269,7 +271,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             "method": self.method,
             "revision": self.method_.revision,
             "settings": self.method_.settings(),
-            "classes": [label.item() if isinstance(label, np.generic) else label for label in self.classes_],
+            "classes": list(map(_plain, self.classes_)),
             "class_names": list(self.adapted_.class_names),
             "descriptions": dict(self.descriptions or {}),
             "template": self.template,
@@ -282,10 +284,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 "mean": list(encoder.mean),
                 "std": list(encoder.std),
             },
+            "calibrate": self.calibrate,
             "temperature": self.temperature_,
             "seed": self.seed,
             "support_ids": self.support_ids_,
-            "estimate": getattr(self, "estimate_", None),
+            "estimate": self.estimate_,
             "losses": [round(float(loss), 6) for loss in self.losses_],
             "trained_parameters": self.adapted_.trained,
             "versions": {
@@ -335,6 +338,7 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
         class_names=about["class_names"],
         descriptions=about["descriptions"],
         template=about["template"],
+        calibrate=bool(about.get("calibrate", False)),
         precision=about["precision"],
         device=device,
         seed=about["seed"],
@@ -355,38 +359,116 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
     classifier.losses_, classifier.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
     classifier.adapted_.losses = classifier.losses_
     classifier.support_ids_ = about["support_ids"]
+    classifier.estimate_ = about.get("estimate")
     return classifier
 
 
+def _table(images: Any) -> ImageTable:
+    """A table of images without labels; a table is left as it is.
+
+    Raises:
+        DataError: one image instead of several.
+    """
+    return images if isinstance(images, ImageTable) else ImageTable(_several(images), None, (), ())
+
+
 def _labelled(
-    X: Images, y: ArrayLike | None, class_names: Mapping[Any, str] | Sequence[str] | None
-) -> ImageTable:
-    """A table of images and labels given in Python."""
-    if y is None:
-        raise DataError("fit needs labels: one per image.")
-    images = X.images if isinstance(X, ImageTable) else tuple(X)
-    labels = np.asarray(y)
-    if labels.ndim != 1 or len(labels) != len(images):
+    images: Any, labels: ArrayLike | None, class_names: Mapping[Any, str] | Sequence[str] | None = None
+) -> tuple[ImageTable, NDArray[Any]]:
+    """A table of images with one label each, and the sorted labels in the type they were given in.
+
+    Args:
+        images: paths, PIL images or arrays; or a table, whose own labels count where none are given.
+        labels: one per image, words or whole numbers.
+        class_names: mapping label -> name in prompts, or names in the order of the sorted labels; by default
+            the label itself, '_' read as a space.
+
+    Raises:
+        DataError: labels that are missing, too many or few, of one class, or not classes at all; names that
+            do not fit them.
+    """
+    if labels is None and isinstance(images, ImageTable):
+        if images.labels is None:
+            raise DataError("The images have no labels; give one label per image.")
+        return images, np.asarray(images.classes)
+    if labels is None:
+        raise DataError("fit requires y to be passed, but the target y is None: give one label per image.")
+    sources = images.images if isinstance(images, ImageTable) else _several(images)
+    values = np.asarray(labels)
+    if values.ndim != 1 or len(values) != len(sources):
         raise DataError(
-            f"There are {len(images)} images but labels of shape {labels.shape}; give one label per image."
+            f"There are {len(sources)} images but labels of shape {values.shape}; give one label per image."
         )
-    classes, codes = np.unique(labels, return_inverse=True)
+    classes, codes = _coded(values)
+    names = _prompt_names(classes, class_names)
+    return ImageTable(sources, codes.astype(np.int64), tuple(map(str, classes)), tuple(names)), classes
+
+
+def _several(images: Any) -> tuple[Any, ...]:
+    """A list's images. One image is refused: its rows, or the letters of its path, would pass for images."""
+    one = isinstance(images, str | Path | bytes | Image.Image)
+    if one or (isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[-1] in (3, 4)):
+        raise DataError(f"Give a list of images, not one ({type(images).__name__}): put it in brackets.")
+    return tuple(images)
+
+
+def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The sorted labels and the index of each image's."""
+    if values.dtype.kind == "f":
+        odd = np.flatnonzero(~(np.isfinite(values) & (values == np.round(values))))
+        if len(odd):
+            raise DataError(
+                f"Unknown label type: continuous (image {odd[0] + 1} has {values[odd[0]]}); "
+                "labels are words or whole numbers."
+            )
+    try:
+        classes, codes = np.unique(values, return_inverse=True)
+    except TypeError:
+        kinds = ", ".join(sorted({type(value).__name__ for value in values.tolist()}))
+        raise DataError(
+            f"The labels cannot be sorted ({kinds}); give words, or whole numbers, one per image."
+        ) from None
+    if len(classes) == 1:
+        raise DataError(
+            f"A task needs at least two classes, but there is one class, {str(classes[0])!r}: "
+            "add images of a second."
+        )
+    return classes, codes
+
+
+def _prompt_names(classes: NDArray[Any], given: Mapping[Any, str] | Sequence[str] | None) -> list[str]:
+    """What each class is called in prompts."""
     names = [str(label).replace("_", " ") for label in classes]
-    if isinstance(class_names, Mapping):
-        given = {str(label): name for label, name in class_names.items()}
-        missing = [str(label) for label in classes if str(label) not in given]
+    if isinstance(given, Mapping):
+        by_label = {str(label): name for label, name in given.items()}
+        missing = [str(label) for label in classes if str(label) not in by_label]
         if missing:
             raise DataError(f"class_names has no name for the label {missing[0]!r}; name every label.")
-        names = [given[str(label)] for label in classes]
-    elif class_names is not None:
-        names = list(class_names)
+        names = [by_label[str(label)] for label in classes]
+    elif given is not None:
+        names = list(given)
     if len(names) != len(classes):
         raise DataError(
             f"class_names has {len(names)} names, but the labels show {len(classes)} classes; give one each."
         )
     if len({name.casefold() for name in names}) < len(names):
         raise DataError("Two classes have the same name in prompts; give each its own in class_names.")
-    return ImageTable(images, codes.astype(np.int64), tuple(map(str, classes)), tuple(names))
+    return names
+
+
+def _plain(label: Any) -> Hashable:
+    """A label as Python and JSON know it.
+
+    Raises:
+        DataError: a label of another type, which could be predicted but not saved.
+    """
+    plain = label.item() if isinstance(label, np.generic) else label
+    if not isinstance(plain, str | int | float):
+        raise DataError(
+            f"The label {plain!r} is neither a word nor a number, so it can be neither saved nor listed; "
+            "use str(label)."
+        )
+    return plain
 
 
 def _folds(task: Task, folds: int, seed: int) -> NDArray[np.int64]:

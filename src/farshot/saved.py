@@ -26,24 +26,26 @@ from farshot.errors import DataError, ModelError
 from farshot.model.lora import LoRA
 
 FORMAT = 1
-_KEYS = (
-    "format",
-    "farshot_version",
-    "method",
-    "revision",
-    "settings",
-    "classes",
-    "class_names",
-    "descriptions",
-    "template",
-    "base_model",
-    "base_fingerprint",
-    "precision",
-    "temperature",
-    "seed",
-    "support_ids",
-    "losses",
-)
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "farshot_version": str,
+    "method": str,
+    "revision": int,
+    "settings": dict,
+    "classes": list,
+    "class_names": list,
+    "descriptions": dict,
+    "template": str,
+    "base_model": str,
+    "base_fingerprint": str,
+    "precision": str,
+    "temperature": (int, float),
+    "seed": int,
+    "support_ids": list,
+    "losses": list,
+}
+"""What farshot.json must hold, and as what."""
+
 _PREFIX = "base_model.model."
 _FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
 
@@ -130,20 +132,33 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{folder}` makes one."
         )
     try:
-        about = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
+        about = _read_about(folder)
         tensors = load_file(folder / "parts.safetensors")
         if (folder / "adapter_model.safetensors").is_file():
             tensors |= _from_peft(load_file(folder / "adapter_model.safetensors"))
-        missing = [key for key in _KEYS if key not in about]
-        if missing:
-            raise KeyError(f"farshot.json lacks {missing[0]}")
-        if about["format"] > FORMAT:
-            raise ModelError(
-                f"{folder} was made by farshot {about['farshot_version']}; update farshot to read it."
-            )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder} is damaged ({_reason(error)}); copy it again or adapt anew.") from error
     return about, tensors
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """farshot.json, every value of its type; the format comes first, since a newer one may have other files
+    and names."""
+    about: dict[str, Any] = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
+    if not isinstance(about, dict):
+        raise ValueError("farshot.json is no object")
+    if isinstance(about.get("format"), int) and about["format"] > FORMAT:
+        raise ModelError(
+            f"{folder} was made by farshot {about.get('farshot_version')}; update farshot to read it."
+        )
+    for key, kind in _KEYS.items():
+        if key not in about:
+            raise ValueError(f"farshot.json lacks {key}")
+        if not isinstance(about[key], kind):
+            raise ValueError(f"farshot.json has {about[key]!r} as {key}")
+    if len(about["classes"]) != len(about["class_names"]):
+        raise ValueError("farshot.json names more or fewer classes than it has")
+    return about
 
 
 def is_saved(folder: Path) -> bool:

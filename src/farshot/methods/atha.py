@@ -84,7 +84,11 @@ class ATHA(PromptLoRA):
             low <= self._value("pull_block") <= high,
             f"The setting pull_block of atha lies in {low} to {high}.",
         )
-        require(self._value("strength_lr") >= 0, "The setting strength_lr of atha must not be negative.")
+        rates = (self._value("strength_lr"), self.strength_momentum, self.strength_weight_decay or 0.0)
+        require(
+            min(rates) >= 0,
+            "Learning rate, momentum and weight decay of atha's strengths must not be negative.",
+        )
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """The base recipe's parts and the alignment."""

@@ -60,6 +60,10 @@ class ClipLoRA(FinetunedMethod):
         )
         require(self.batch >= 1, f"The setting batch of {self.name} must be at least 1, not {self.batch}.")
         require(0 <= self.lr_end <= self.lr, f"The rates of {self.name} need 0 <= lr_end <= lr.")
+        require(
+            self.weight_decay >= 0,
+            f"The setting weight_decay of {self.name} must not be negative, not {self.weight_decay}.",
+        )
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA alone."""
