@@ -1,5 +1,6 @@
 """The encoder: the same numbers as transformers, and parts that leave no trace."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from farshot.errors import FarshotError
 from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder, Pass
 from farshot.model.lora import LoRA
-from farshot.model.prompt import PromptContext
 from farshot.model.text import PromptCutWarning
 
 PROMPTS = [["a photo of a mole.", "a photo of a very long and winding road through the old forest."]]
@@ -80,16 +80,6 @@ def test_parts_leave_also_when_something_goes_wrong(mini: DualEncoder):
     assert not any(mini._hooks.values())
 
 
-@torch.no_grad()
-def test_a_context_starts_as_the_words_it_replaces(mini: DualEncoder):
-    texts = [["a photo of a mole.", "a photo of a scar."]]
-    prompts = mini.prompts(texts)
-    part = PromptContext(mini, ["a photo of a {}."])
-    before = mini.encode_texts(prompts).final
-    with mini.attached([part]):
-        torch.testing.assert_close(mini.encode_texts(prompts).final, before, rtol=0, atol=1e-6)
-
-
 def test_an_image_is_encoded_once(mini_encoder: DualEncoder, monkeypatch):
     encoder = load_encoder("mini")
     images = pixels(64, 4)[0].numpy()
@@ -107,9 +97,45 @@ def test_an_image_is_encoded_once(mini_encoder: DualEncoder, monkeypatch):
 @torch.no_grad()
 def test_bf16_is_near_float32(mini: DualEncoder):
     half = load_encoder("mini", precision="bf16")
-    images = pixels(64)
-    found = F.cosine_similarity(half.encode_images(images), mini.encode_images(images), dim=-1)
-    assert found.min() > 0.99
+    images, prompts = pixels(64), mini.prompts(PROMPTS)
+    found = half.encode_images(images), half.encode_texts(prompts).final
+    expected = mini.encode_images(images), mini.encode_texts(prompts).final
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.float32
+        assert F.cosine_similarity(a, b, dim=-1).min() > 0.99
+
+
+@torch.no_grad()
+def test_the_tap_is_what_the_text_tower_says_without_its_last_block(mini: DualEncoder):
+    prompts = mini.prompts(PROMPTS)
+    shorter = copy.deepcopy(mini.clip)
+    del shorter.text_model.encoder.layers[-1]
+    expected = shorter.text_projection(shorter.text_model(input_ids=prompts.ids[0]).pooler_output)
+    torch.testing.assert_close(mini.encode_texts(prompts).tap[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_parts_act_in_the_order_given_and_may_be_nested(mini: DualEncoder):
+    class Times:
+        def __init__(self, factor: float, offset: float) -> None:
+            self.factor, self.offset = factor, offset
+
+        def places(self):
+            return {"vision.0.q": lambda value, _source, _this: self.factor * value + self.offset}
+
+    images, double, raised = pixels(64), Times(2.0, 0.0), Times(1.0, 1.0)
+
+    def seen(*parts: Times) -> torch.Tensor:
+        with mini.attached(parts):
+            return mini.encode_images(images)
+
+    assert torch.equal(seen(double, raised), seen(Times(2.0, 1.0)))
+    assert torch.equal(seen(raised, double), seen(Times(2.0, 2.0)))
+    with mini.attached([double]):
+        inner = seen(raised)
+        outer = mini.encode_images(images)
+    assert torch.equal(inner, seen(double, raised))
+    assert torch.equal(outer, seen(double))
 
 
 def test_an_unknown_precision_is_refused():

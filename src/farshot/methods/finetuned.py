@@ -123,7 +123,8 @@ class FinetunedMethod(Method):
         micro_batch: int | None = None,
         progress: Progress | None = None,
     ) -> list[Adapted]:
-        """One batch for all tasks of as many classes and shots; most often that is one batch."""
+        """One batch for all tasks of as many classes and shots and one template; most often that is one
+        batch."""
         out: dict[int, Adapted] = {}
         order = sorted(range(len(tasks)), key=lambda i: _alike(tasks[i]))
         batches = [list(members) for _, members in groupby(order, key=lambda i: _alike(tasks[i]))]
@@ -181,8 +182,8 @@ def _trained(groups: Sequence[Group]) -> int:
     return count_parameters(*(parameter for group in groups for parameter in group.parameters))
 
 
-def _alike(task: Task) -> tuple[int, int]:
-    return len(task.class_names), task.shots
+def _alike(task: Task) -> tuple[int, int, str]:
+    return len(task.class_names), task.shots, task.template
 
 
 def _part_of_whole(progress: Progress | None, number: int, of: int) -> Progress | None:

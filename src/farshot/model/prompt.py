@@ -23,13 +23,18 @@ class PromptContext(nn.Module):
     def __init__(self, encoder: DualEncoder, templates: Sequence[str]) -> None:
         super().__init__()
         prefixes = [template.partition("{}")[0].strip() for template in templates]
-        lengths = {encoder.tokeniser.word_count(prefix) for prefix in prefixes}
-        if 0 in lengths or len(lengths) > 1:
+        lengths = [encoder.tokeniser.word_count(prefix) for prefix in prefixes]
+        if not min(lengths):
             raise SettingError(
-                f"A learnable context starts from the words before {{}}: the template {templates[0]!r} "
-                f"needs at least one."
+                f"A learnable context starts from the words before {{}}: the template "
+                f"{templates[lengths.index(0)]!r} needs at least one."
             )
-        self.length = lengths.pop()
+        if len(set(lengths)) > 1:
+            raise SettingError(
+                f"The contexts of tasks side by side are of one length, but the words before {{}} are "
+                f"{min(lengths)} to {max(lengths)} tokens: {', '.join(map(repr, sorted(set(templates))))}."
+            )
+        self.length = lengths[0]
         prompts = encoder.prompts([[prefix] for prefix in prefixes])
         with torch.no_grad():
             words = encoder.clip.text_model.embeddings.token_embedding(prompts.ids[:, 0, 1 : 1 + self.length])
