@@ -10,7 +10,13 @@ from hypothesis import assume, given, settings
 from torch.autograd import gradcheck
 
 from farshot.errors import SettingError
-from farshot.model.alignment import HeadTailAlignment, align_tokens, choose_tokens, token_count
+from farshot.model.alignment import (
+    HeadTailAlignment,
+    align_tokens,
+    choose_tokens,
+    patch_class_similarity,
+    token_count,
+)
 from farshot.model.anchors import inverted_anchors, transposed_anchors
 from farshot.model.encoder import DualEncoder, Pass, TextFeatures
 
@@ -86,6 +92,69 @@ def test_tasks_are_aligned_with_their_own_anchors_and_strengths():
         torch.testing.assert_close(together[t], alone, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+def test_leading_dimensions_broadcast(lead):
+    """Tokens of many tasks with one set of anchors and strengths; one set of tokens with those of many."""
+    g = torch.Generator().manual_seed(4)
+    tokens, anchors = torch.randn(2, 10, 8, generator=g), torch.randn(4, 8, generator=g)
+    pull, push = torch.tensor(0.7), torch.tensor(0.4)
+    alone = align_tokens(tokens, anchors, pull, push, 0.3, 0.2)
+    wide = {
+        "tokens": (tokens.expand(*lead, 2, 10, 8), anchors, pull, push),
+        "anchors": (tokens, anchors.expand(*lead, 4, 8), pull, push),
+        "strengths": (tokens, anchors, pull.expand(lead), push.expand(lead)),
+        "one of them": (tokens, anchors, pull.expand(lead), push),
+        "all": (tokens.expand(*lead, 2, 10, 8), anchors.expand(*lead, 4, 8), pull.expand(lead), push),
+    }
+    for inputs in wide.values():
+        found = align_tokens(*inputs, 0.3, 0.2)
+        assert found.shape == (*lead, 2, 10, 8)
+        torch.testing.assert_close(found, alone.expand_as(found), rtol=0, atol=1e-6)
+
+
+def test_similarities_are_taken_in_float32_whatever_the_tokens_are():
+    """In bfloat16, of 8 bits, these two anchors would be as similar to the token as one another."""
+    token, near, far = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.001]), torch.tensor([1.0, 0.01])
+    similarity = patch_class_similarity(token.bfloat16().view(1, 1, 2), torch.stack([far, near]))
+    assert similarity.dtype == torch.float32
+    assert similarity[0, 0, 1] > similarity[0, 0, 0]
+    moved = align_tokens(
+        token.bfloat16().view(1, 1, 2),
+        torch.stack([far, near]),
+        torch.tensor(1.0),
+        torch.tensor(0.0),
+        1.0,
+        0.0,
+    )
+    assert moved.dtype == torch.bfloat16
+
+
+def test_tokens_between_head_and_tail_pass_unchanged_and_length_does_not_choose():
+    g = torch.Generator().manual_seed(5)
+    tokens, anchors = torch.randn(2, 20, 8, generator=g), torch.randn(3, 8, generator=g)
+    one = torch.tensor(1.0)
+    moved = (align_tokens(tokens, anchors, one, one, 0.25, 0.25) != tokens).any(-1)
+    assert moved.sum(-1).tolist() == [10, 10]
+    longer = tokens * (1 + 9 * torch.rand(2, 20, 1, generator=g))
+    assert torch.equal((align_tokens(longer, anchors, one, one, 0.25, 0.25) != longer).any(-1), moved)
+
+
+def test_the_choice_is_not_differentiated():
+    tokens = torch.randn(1, 6, 4, generator=torch.Generator().manual_seed(6), requires_grad=True)
+    anchors = torch.randn(3, 4, generator=torch.Generator().manual_seed(7), requires_grad=True)
+    assert not patch_class_similarity(tokens, anchors).requires_grad
+    align_tokens(tokens, anchors, torch.tensor(0.8), torch.tensor(0.3), 0.5, 0.5).sum().backward()
+    assert torch.equal(tokens.grad, torch.ones_like(tokens))  # a token moves itself along, nothing else
+
+
+def test_gradients_of_several_tasks_agree_with_finite_differences():
+    g = torch.Generator().manual_seed(8)
+    kind = {"generator": g, "dtype": torch.float64, "requires_grad": True}
+    tokens, anchors = torch.randn(2, 2, 5, 3, **kind), torch.randn(2, 3, 3, **kind)
+    pull, push = torch.randn(2, **kind), torch.randn((), **kind)
+    assert gradcheck(lambda *x: align_tokens(*x, 0.4, 0.4), (tokens, anchors, pull, push), eps=1e-7)
+
+
 def test_gradients_agree_with_finite_differences():
     g = torch.Generator().manual_seed(1)
     tokens = torch.randn(2, 6, 4, generator=g, dtype=torch.float64, requires_grad=True)
@@ -102,6 +171,20 @@ def test_equal_tokens_are_taken_in_order_and_equal_classes_by_lowest_index():
     assert choice.head.tolist() == [[True, True, False, False, False]]
     assert choice.tail.tolist() == [[False, False, False, True, True]]
     assert choice.nearest.unique().tolist() == choice.farthest.unique().tolist() == [0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), min_size=1, max_size=12), st.floats(0, 0.5)
+)
+def test_ties_are_broken_as_by_one_stable_sort(rows, ratio):
+    similarity = torch.tensor(rows, dtype=torch.float32)[None]
+    choice, count = choose_tokens(similarity, ratio, ratio), math.floor(ratio * len(rows) + 1e-9)
+    order = sorted(range(len(rows)), key=lambda i: -max(rows[i]))  # Python's sort is stable
+    assert set(choice.head[0].nonzero()[:, 0].tolist()) == set(order[:count])
+    assert set(choice.tail[0].nonzero()[:, 0].tolist()) == set(order[len(order) - count :])
+    assert choice.nearest[0].tolist() == [row.index(max(row)) for row in rows]
+    assert choice.farthest[0].tolist() == [row.index(min(row)) for row in rows]
 
 
 @pytest.mark.parametrize(
