@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from farshot.model.checkpoint import load_encoder  # noqa: E402
 from farshot.model.encoder import DualEncoder  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
+from tests.input_helpers import Farshot, command_line  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,9 @@ def real_images() -> Path:
     if not place:
         pytest.skip("FARSHOT_TEST_DATA does not name a folder of real images")
     return Path(place)
+
+
+@pytest.fixture
+def farshot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Farshot:
+    """Runs command lines as the `farshot` program would."""
+    return command_line(capfd, monkeypatch)

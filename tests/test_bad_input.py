@@ -22,16 +22,10 @@ from tests.input_helpers import (
     Farshot,
     adapted_in,
     class_folders,
-    command_line,
     everything_in,
     picture,
     refusal,
 )
-
-
-@pytest.fixture
-def farshot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Farshot:
-    return command_line(capfd, monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from farshot import FewShotClassifier
-from farshot.classifier import _table
+from farshot.data.given import image_table
 from farshot.errors import DataError, SettingError
 from farshot.methods.prompt_lora import PromptLoRA
 from tests.toy import toy_task, world_table
@@ -200,7 +200,7 @@ def test_class_names_that_do_not_fit_are_refused(class_names, words):
 @pytest.mark.parametrize("one", [Image.new("RGB", (4, 4)), Path("mole.png"), b"\x89PNG"])
 def test_one_image_is_not_a_list_of_images(one):
     with pytest.raises(DataError, match="Give a list of images, not one"):
-        _table(one)
+        image_table(one)
 
 
 def test_a_table_may_bring_its_images_only():
@@ -208,7 +208,7 @@ def test_a_table_may_bring_its_images_only():
     made = FewShotClassifier("mini", "prototypes").fit(TABLE.subset(TASK.support), labels)
     assert made.classes_.tolist() == [2, 5]
     with pytest.raises(DataError, match="no labels"):
-        made.fit(_table(IMAGES))
+        made.fit(image_table(IMAGES))
 
 
 def test_it_refuses_to_predict_before_it_is_fitted(tmp_path: Path):

@@ -18,11 +18,11 @@ import torch
 import transformers
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from farshot.data.given import image_table, labelled_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
 from farshot.evaluation import Evaluation, evaluate
@@ -173,7 +173,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
         """All images as the support of one task, and its sorted labels as they were given."""
-        table, classes = _labelled(X, y, self.class_names)
+        table, classes = labelled_table(X, y, self.class_names)
         assert table.labels is not None
         task = Task(
             table,
@@ -199,7 +199,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def logits(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
         """Score of each class of `classes_`, as the method makes them; softmax gives probabilities."""
         check_is_fitted(self)
-        return self.adapted_.logits(_table(X), progress=self.progress)
+        return self.adapted_.logits(image_table(X), progress=self.progress)
 
     def decision_function(
         self, X: Images
@@ -361,99 +361,6 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
     classifier.support_ids_ = about["support_ids"]
     classifier.estimate_ = about.get("estimate")
     return classifier
-
-
-def _table(images: Any) -> ImageTable:
-    """A table of images without labels; a table is left as it is.
-
-    Raises:
-        DataError: one image instead of several.
-    """
-    return images if isinstance(images, ImageTable) else ImageTable(_several(images), None, (), ())
-
-
-def _labelled(
-    images: Any, labels: ArrayLike | None, class_names: Mapping[Any, str] | Sequence[str] | None = None
-) -> tuple[ImageTable, NDArray[Any]]:
-    """A table of images with one label each, and the sorted labels in the type they were given in.
-
-    Args:
-        images: paths, PIL images or arrays; or a table, whose own labels count where none are given.
-        labels: one per image, words or whole numbers.
-        class_names: mapping label -> name in prompts, or names in the order of the sorted labels; by default
-            the label itself, '_' read as a space.
-
-    Raises:
-        DataError: labels that are missing, too many or few, of one class, or not classes at all; names that
-            do not fit them.
-    """
-    if labels is None and isinstance(images, ImageTable):
-        if images.labels is None:
-            raise DataError("The images have no labels; give one label per image.")
-        return images, np.asarray(images.classes)
-    if labels is None:
-        raise DataError("fit requires y to be passed, but the target y is None: give one label per image.")
-    sources = images.images if isinstance(images, ImageTable) else _several(images)
-    values = np.asarray(labels)
-    if values.ndim != 1 or len(values) != len(sources):
-        raise DataError(
-            f"There are {len(sources)} images but labels of shape {values.shape}; give one label per image."
-        )
-    classes, codes = _coded(values)
-    names = _prompt_names(classes, class_names)
-    return ImageTable(sources, codes.astype(np.int64), tuple(map(str, classes)), tuple(names)), classes
-
-
-def _several(images: Any) -> tuple[Any, ...]:
-    """A list's images. One image is refused: its rows, or the letters of its path, would pass for images."""
-    one = isinstance(images, str | Path | bytes | Image.Image)
-    if one or (isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[-1] in (3, 4)):
-        raise DataError(f"Give a list of images, not one ({type(images).__name__}): put it in brackets.")
-    return tuple(images)
-
-
-def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The sorted labels and the index of each image's."""
-    if values.dtype.kind == "f":
-        odd = np.flatnonzero(~(np.isfinite(values) & (values == np.round(values))))
-        if len(odd):
-            raise DataError(
-                f"Unknown label type: continuous (image {odd[0] + 1} has {values[odd[0]]}); "
-                "labels are words or whole numbers."
-            )
-    try:
-        classes, codes = np.unique(values, return_inverse=True)
-    except TypeError:
-        kinds = ", ".join(sorted({type(value).__name__ for value in values.tolist()}))
-        raise DataError(
-            f"The labels cannot be sorted ({kinds}); give words, or whole numbers, one per image."
-        ) from None
-    if len(classes) == 1:
-        raise DataError(
-            f"A task needs at least two classes, but there is one class, {str(classes[0])!r}: "
-            "add images of a second."
-        )
-    return classes, codes
-
-
-def _prompt_names(classes: NDArray[Any], given: Mapping[Any, str] | Sequence[str] | None) -> list[str]:
-    """What each class is called in prompts."""
-    names = [str(label).replace("_", " ") for label in classes]
-    if isinstance(given, Mapping):
-        by_label = {str(label): name for label, name in given.items()}
-        missing = [str(label) for label in classes if str(label) not in by_label]
-        if missing:
-            raise DataError(f"class_names has no name for the label {missing[0]!r}; name every label.")
-        names = [by_label[str(label)] for label in classes]
-    elif given is not None:
-        names = list(given)
-    if len(names) != len(classes):
-        raise DataError(
-            f"class_names has {len(names)} names, but the labels show {len(classes)} classes; give one each."
-        )
-    if len({name.casefold() for name in names}) < len(names):
-        raise DataError("Two classes have the same name in prompts; give each its own in class_names.")
-    return names
 
 
 def _plain(label: Any) -> Hashable:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farshot import cli_bench, cli_explain, console
+from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ Data = Annotated[
         help="A folder with one subfolder per class; a CSV, Parquet or JSON list; a saved dataset; or "
         "hf:NAME[:SPLIT]."
     ),
-]
-Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model.")]
-BaseModel = Annotated[
-    str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
-SkipUnreadable = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
 ]
 
 

@@ -9,16 +9,8 @@ import typer
 
 from farshot import console
 from farshot.cli_bench import ManyValues
+from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.errors import SettingError
-
-Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model.")]
-BaseModel = Annotated[
-    str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
-SkipUnreadable = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
-]
 
 
 def explain(
