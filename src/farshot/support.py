@@ -80,6 +80,7 @@ class SupportImages:
         batch: most images per class in a step; a class-balanced draw without replacement where there are
             more.
         batch_total: most images in a step, whatever their class.
+        plain: behind the views of all images of a step, each of them once more as it was read, with weight 0.
     """
 
     def __init__(
@@ -89,16 +90,12 @@ class SupportImages:
         views: str = "five",
         batch: int = 16,
         batch_total: int | None = None,
+        plain: bool = False,
     ) -> None:
         if views not in VIEWS:
             raise SettingError(f"Unknown views {views!r}; choose one of {', '.join(VIEWS)}.")
-        self.tasks, self.size, self.views, self.batch, self.batch_total = (
-            tasks,
-            size,
-            views,
-            batch,
-            batch_total,
-        )
+        self.tasks, self.size, self.views = tasks, size, views
+        self.batch, self.batch_total, self.plain = batch, batch_total, plain
         reading = _SUPPORT_READING[views]
         self._read = [task.table.pixels(task.support, reading, size) for task in tasks]
         self._content = [image_numbers(pixels) for pixels in self._read]
@@ -115,7 +112,8 @@ class SupportImages:
             return self._last  # fixed views of whole support sets: every step is the same
         rows = [self._rows(task, step) for task in self.tasks]
         views = 5 if self.views == "five" else 1
-        shape = (len(rows), views * max(map(len, rows)))
+        most = max(map(len, rows))
+        shape = (len(rows), (views + self.plain) * most)
         pixels = np.zeros((*shape, self.size, self.size, 3), dtype=np.uint8)
         labels, samples, images = (np.zeros(shape, dtype=np.int64) for _ in range(3))
         weights = np.zeros(shape, dtype=np.float32)
@@ -126,6 +124,12 @@ class SupportImages:
             weights[t, :count] = 1 / count
             samples[t, :count] = (chosen[:, None] * views + np.arange(views)).ravel()
             images[t, :count] = np.repeat(self._content[t][chosen], views)
+            if self.plain:
+                behind = slice(views * most, views * most + len(chosen))
+                pixels[t, behind] = [self._read[t][row] for row in chosen]
+                labels[t, behind] = task.labels[chosen]
+                samples[t, behind] = views * len(task.support) + chosen
+                images[t, behind] = self._content[t][chosen]
         self._last = StepImages(*(torch.from_numpy(x) for x in (pixels, labels, weights, samples, images)))
         return self._last
 

@@ -104,10 +104,10 @@ def choose_load(
     if not images:
         most = _FEATURE_TASKS if method.kind != "fine-tuned" else _MOST_TASKS.get(encoder.device.type, 1)
         return Load(tasks or most, micro_batch)
-    config = encoder.clip.config.vision_config
-    patches = (encoder.size // config.patch_size) ** 2 + 1
     element = 4 if encoder.dtype == torch.float32 else 2
-    per_image = encoder.vision_depth * patches * encoder.width("vision") * _VALUES_KEPT * element
+    per_image = (
+        encoder.vision_depth * (1 + encoder.patches) * encoder.width("vision") * _VALUES_KEPT * element
+    )
     room = max(1, int(_SHARE_OF_MEMORY * _memory(encoder.device) / per_image))  # images
     chosen = tasks or min(max(1, room // images), _MOST_TASKS.get(encoder.device.type, 1))
     return Load(chosen, micro_batch or (room if room < chosen * images else None))
@@ -118,10 +118,10 @@ def images_per_step(method: Method, shape: Shape) -> int:
     recipe = getattr(method, "recipe", None)
     if recipe is None:
         return 0
-    plan = recipe(shape.shots)
+    plan = recipe(shape.ways, shape.shots)
     images = shape.ways * min(shape.shots, plan.batch)
     images = min(images, plan.batch_total) if plan.batch_total is not None else images
-    return images * (5 if plan.views == "five" else 1)
+    return int(images * plan.views_per_image)
 
 
 def cost(method: Method, shape: Shape) -> float:
@@ -132,7 +132,7 @@ def cost(method: Method, shape: Shape) -> float:
     queries = shape.ways * shape.queries
     if not images_per_step(method, shape):
         return queries
-    return 2 * images_per_step(method, shape) * method.recipe(shape.shots).steps + queries  # type: ignore[attr-defined]
+    return 2 * images_per_step(method, shape) * method.recipe(shape.ways, shape.shots).steps + queries  # type: ignore[attr-defined]
 
 
 def _memory(device: torch.device) -> int:

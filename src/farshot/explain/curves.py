@@ -16,7 +16,6 @@ from farshot.explain.style import chart, line_styles
 from farshot.explain.subject import Domain, Subject
 from farshot.finetune import Progress
 from farshot.model.alignment import class_anchors, patch_class_similarity
-from farshot.model.encoder import Pass
 from farshot.model.similarity import Curve, similarity_curve
 
 
@@ -41,7 +40,7 @@ def similarity_curves(
         check_blocks([block], model.encoder)
         for domain in domains:
             texts = model.texts_of(domain.class_names, domain.template)
-            vectors = class_anchors(model.encoder, anchors, Pass(texts=texts)).cpu()[0]
+            vectors = class_anchors(model.encoder, anchors, texts).cpu()[0]
             found = [
                 patch_class_similarity(view.tokens[block], vectors)
                 for view in views(model, domain.table, Ask(tokens=(block,)), texts=texts, progress=progress)

@@ -38,8 +38,8 @@ class View:
         embedded: image embeddings, not normalised, (B, E).
         similarity: cosine of every patch, read out as ln_post(v) @ W before the last block, with the class
             directions, (B, L, N).
-        attention: of the class token in each block asked for, (B, heads, 1 + L); rows sum to 1, the class
-            token's attention to itself first.
+        attention: of the class token in each block asked for, (B, heads, 1 + L), the class token's attention
+            to itself first; rows sum to 1, or to less where a method adds prompt tokens, which are left out.
         choices: head, tail and classes before each block asked for, where the operator stands, (B, L).
         tokens: patch tokens before each block asked for, before the operator there moves them, (B, L, D).
     """
@@ -148,7 +148,7 @@ class _Notes:
 
     def _read_tokens(self, block: int) -> Hook:
         def read(tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-            patches = tokens[:, :, 1:]
+            patches = tokens[:, :, 1 : 1 + self.subject.encoder.patches]
             alignment = self.subject.alignment
             if block in self.ask.choices and alignment is not None and block in alignment.blocks:
                 found = alignment.choose(patches, alignment.anchors(this), block, this)
@@ -176,7 +176,7 @@ class _Notes:
             q = self._asking.float().unflatten(-1, (layer.num_heads, -1))  # (B, heads, d)
             k = value[0].float().unflatten(-1, (layer.num_heads, -1))  # (B, 1 + L, heads, d)
             scores = torch.einsum("bhd,blhd->bhl", q, k) * layer.scale
-            self.attention[block] = scores.softmax(-1).cpu()
+            self.attention[block] = scores.softmax(-1)[..., : 1 + self.subject.encoder.patches].cpu()
             return value
 
         return read

@@ -21,7 +21,6 @@ from farshot.explain.style import chart, line_styles
 from farshot.explain.subject import Subject
 from farshot.finetune import Progress
 from farshot.model.alignment import choose_tokens, class_anchors, patch_class_similarity
-from farshot.model.encoder import Pass
 from farshot.world import class_names, generate
 from farshot.world.truth import TokenTruth, token_truth
 
@@ -58,7 +57,7 @@ def token_agreement(
     table = ImageTable(tuple(images.pixels[i] for i in known), None, (), ())
     ask = Ask(choices=tuple(wanted)) if alignment is not None else Ask(tokens=tuple(wanted))
     texts = subject.texts if subject.texts is not None else subject.texts_of(subject.class_names)
-    vectors = class_anchors(encoder, "paper", Pass(texts=texts)).cpu()[0]
+    vectors = class_anchors(encoder, "paper", texts).cpu()[0]
     picked: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {block: [] for block in wanted}
     for view in views(subject, table, ask, progress=progress):
         for block in wanted:

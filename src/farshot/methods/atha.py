@@ -3,8 +3,9 @@
 
 Before every vision block, the patches that resemble a class most (head) are pulled towards its text and those
 that resemble none (tail) are pushed away, with learnable strengths; everything else is the base recipe of
-prompt-lora. The operator is part of the model: it runs on every image at prediction too. Two variants
-(docs/method.md): what the paper says, and what the released code computes once its accidents are mended.
+prompt-lora, or of another method it joins. The operator is part of the model: it runs on every image at
+prediction too. Two variants (docs/method.md): what the paper says, and what the released code computes once
+its accidents are mended. Settings stand in atha_settings.py.
 
     farshot adapt images/ --model openai/clip-vit-base-patch16 --method atha --set variant=released --shots 5
     --out adapted/
@@ -13,132 +14,109 @@ prompt-lora. The operator is part of the model: it runs on every image at predic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+
+import torch
 
 from farshot.errors import SettingError
-from farshot.finetune import SGD, AdamW, Group
+from farshot.finetune import SGD, AdamW, Group, Objective, Recipe
+from farshot.methods.atha_settings import REFERENCE_DEPTH, ATHASettings
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import Parts
-from farshot.methods.prompt_lora import PromptLoRA
-from farshot.model.alignment import HeadTailAlignment, check_ratios
+from farshot.model.alignment import HeadTailAlignment
 from farshot.model.encoder import DualEncoder
+from farshot.model.ratios import support_ratios
+from farshot.support import QUERY_READING
 from farshot.task import Task
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not say how
-    # its strengths learn.
-    "paper": {"rho": 0.1, "gamma": 0.1, "pull": 0.8, "pull_block": 7, "push": 0.01, "strength_lr": 2e-4},
-    "released": {"rho": 0.3, "gamma": 0.2, "pull": 0.8, "pull_block": 6, "push": 0.0, "strength_lr": 1e-3},
-}
-ALIGN = ("both", "push", "pull", "uniform", "random")
-_REFERENCE_DEPTH = 12
 
 
 @register
 @dataclass(frozen=True)
-class ATHA(PromptLoRA):
-    """Settings of atha: those of prompt-lora, and the alignment's. None means the variant's own value.
-
-    Attributes:
-        variant: "paper" or "released": anchors, shares, initial strengths and how they learn.
-        align: "both"; "push" (pull fixed at 0) or "pull" (push fixed at 0) alone; "uniform" (every patch
-            pulled to its nearest class, no push); "random" (head and tail drawn at random).
-        rho, gamma: share of head and of tail tokens.
-        pull, push: initial strengths; pull acts first before one block, push before all.
-        pull_block: that block, counted from 0, of a tower of 12; other depths in proportion.
-        strength_lr, strength_momentum, strength_weight_decay: how the strengths learn: in "paper" by AdamW,
-            which has no momentum setting, in "released" by SGD.
-        fixed: strengths keep their initial values.
-        block: alignment stands before this block alone, counted from 0 in the model's own depth; its pull
-            starts there.
-    """
+class ATHA(ATHASettings):
+    """Alignment on top of the method it joins."""
 
     name = "atha"
     reference = "ATHA, ICML 2026 (arXiv 2605.29776)"
     doc = "prompt-lora plus alignment: head patches pulled to a class, tail patches pushed from it"
 
-    variant: str = "paper"
-    align: str = "both"
-    rho: float | None = None
-    gamma: float | None = None
-    pull: float | None = None
-    push: float | None = None
-    pull_block: int | None = None
-    strength_lr: float | None = None
-    strength_momentum: float = 0.9
-    strength_weight_decay: float | None = None
-    fixed: bool = False
-    block: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.variant in VARIANTS,
-            f"The setting variant of atha is one of {tuple(VARIANTS)}, not {self.variant!r}.",
-        )
-        require(self.align in ALIGN, f"The setting align of atha is one of {ALIGN}, not {self.align!r}.")
-        check_ratios(self._value("rho"), self._value("gamma"))
-        low, high = 0, _REFERENCE_DEPTH - 1
-        require(
-            low <= self._value("pull_block") <= high,
-            f"The setting pull_block of atha lies in {low} to {high}.",
-        )
-        rates = (self._value("strength_lr"), self.strength_momentum, self.strength_weight_decay or 0.0)
-        require(
-            min(rates) >= 0,
-            "Learning rate, momentum and weight decay of atha's strengths must not be negative.",
-        )
-
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
-        """The base recipe's parts and the alignment."""
+        """The joined method's parts and the alignment."""
         depth = encoder.vision_depth
         if self.block is not None and not 0 <= self.block < depth:
             raise SettingError(
                 f"The setting block of atha is {self.block}, but {encoder.source} has blocks 0 to "
                 f"{depth - 1}."
             )
-        first = self._value("pull_block") * depth // _REFERENCE_DEPTH if self.block is None else self.block
+        first = self.value("pull_block") * depth // REFERENCE_DEPTH if self.block is None else self.block
         pull = [0.0] * depth
-        pull[first] = 0.0 if self.align == "push" else self._value("pull")
-        push = [0.0 if self.align in ("pull", "uniform") else self._value("push")] * depth
-        uniform = self.align == "uniform"
+        pull[first] = 0.0 if self.align == "push" else self.value("pull")
+        push = [0.0 if self.align in ("pull", "uniform") else self.value("push")] * depth
+        uniform, measured = self.align == "uniform", self.ratios == "curve"
         alignment = HeadTailAlignment(
             encoder,
             [task.key for task in tasks],
             anchors=self.variant,
             pull=pull,
             push=push,
-            head_ratio=1.0 if uniform else self._value("rho"),
-            tail_ratio=0.0 if uniform else self._value("gamma"),
+            head_ratio=None if measured else 1.0 if uniform else self.value("rho"),
+            tail_ratio=None if measured else 0.0 if uniform else self.value("gamma"),
+            described=len(tasks[0].class_names) if self.anchor_texts == "descriptions" else None,
             random=self.align == "random",
             blocks=None if self.block is None else [self.block],
         )
-        return super().parts(encoder, tasks) | {"alignment": alignment}
+        return self.joined().parts(encoder, tasks) | {"alignment": alignment}
+
+    @torch.no_grad()
+    def start(self, encoder: DualEncoder, tasks: Sequence[Task], parts: Parts) -> None:
+        """Ratios and texts that are measured before training."""
+        alignment = parts["alignment"]
+        assert isinstance(alignment, HeadTailAlignment)
+        if alignment.ratios is not None:
+            reading = QUERY_READING[self.views]
+            found = [support_ratios(encoder, task, reading, self.variant) for task in tasks]
+            alignment.ratios.copy_(torch.stack(found))
+        if alignment.texts is not None:
+            for task in tasks:
+                missing = [name for name in task.class_names if name not in task.descriptions]
+                require(
+                    not missing,
+                    "anchor_texts=descriptions needs a description of every class (--descriptions FILE); "
+                    f"there is none of {', '.join(missing)}.",
+                )
+            texts = encoder.encode_texts(encoder.prompts([task.prompts for task in tasks]))
+            alignment.texts.copy_(torch.stack([texts.final, texts.tap], dim=1))
 
     def groups(self, parts: Parts) -> list[Group]:
-        """The base recipe's groups and the strengths that learn."""
+        """The joined method's groups and the strengths that learn."""
         alignment = parts["alignment"]
         assert isinstance(alignment, HeadTailAlignment)
         learned = [] if self.align == "push" else [alignment.pull]
         learned += [] if self.align in ("pull", "uniform") else [alignment.push]
         for strength in (alignment.pull, alignment.push):
             strength.requires_grad_(not self.fixed and any(strength is other for other in learned))
+        joined = self.joined().groups({name: part for name, part in parts.items() if part is not alignment})
         if self.fixed:
-            return super().groups(parts)
-        lr = self._value("strength_lr")
+            return joined
+        lr, at_least = self.value("strength_lr"), None if self.signed else 0.0
         if self.variant == "paper":
-            return [*super().groups(parts), Group(learned, AdamW(lr, self.strength_weight_decay or 0.0))]
+            return [*joined, Group(learned, AdamW(lr, self.strength_weight_decay or 0.0), at_least)]
         decay = 5e-4 if self.strength_weight_decay is None else self.strength_weight_decay
-        return [*super().groups(parts), Group(learned, SGD(lr, self.strength_momentum, decay))]
+        return [*joined, Group(learned, SGD(lr, self.strength_momentum, decay), at_least)]
 
-    def settings(self) -> dict[str, Any]:
-        """Every setting, the variant's own values filled in."""
-        chosen = asdict(self)
-        filled = VARIANTS[self.variant] | {"strength_weight_decay": 0.0 if self.variant == "paper" else 5e-4}
-        return {name: filled.get(name) if value is None else value for name, value in chosen.items()}
+    def recipe(self, classes: int, shots: int) -> Recipe:
+        """The joined method's."""
+        return self.joined().recipe(classes, shots)
 
-    def _value(self, name: str) -> Any:
-        """A setting, or the variant's own value where it is None."""
-        value = getattr(self, name)
-        return VARIANTS[self.variant][name] if value is None else value
+    def worded(self, task: Task) -> Task:
+        """The joined method's prompt; with anchors from descriptions, of the plain class names."""
+        if self.anchor_texts == "descriptions":
+            task = replace(task, descriptions={})
+        return self.joined().worded(task)
+
+    def finish(self, parts: Parts) -> None:
+        """As the joined method does."""
+        self.joined().finish(parts)
+
+    def objective(self, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
+        """The joined method's."""
+        return self.joined().objective(tasks, recipe)

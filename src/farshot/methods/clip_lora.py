@@ -74,7 +74,7 @@ class ClipLoRA(FinetunedMethod):
         """AdamW."""
         return [Group(list(parts["lora"].parameters()), AdamW(self.lr, self.weight_decay))]
 
-    def recipe(self, shots: int) -> Recipe:
+    def recipe(self, classes: int, shots: int) -> Recipe:
         """Fresh crops and a cosine."""
         steps = self.steps or 500 * min(max(shots, 1), 16)
         return Recipe(

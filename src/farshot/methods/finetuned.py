@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from farshot.data.table import ImageTable
-from farshot.finetune import Group, Progress, Recipe, class_logits, finetune
+from farshot.finetune import Group, Objective, Progress, Recipe, class_logits, finetune
 from farshot.methods.base import Adapted, Method, count_parameters, row_batches
 from farshot.model.encoder import DualEncoder, Pass, TextFeatures
 from farshot.model.lora import LoRA
@@ -112,8 +112,22 @@ class FinetunedMethod(Method):
         """Which parameters learn, and how."""
 
     @abstractmethod
-    def recipe(self, shots: int) -> Recipe:
-        """How long and how, for tasks of K shots."""
+    def recipe(self, classes: int, shots: int) -> Recipe:
+        """How long and how, for tasks of N classes and K shots."""
+
+    def objective(self, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
+        """What is minimised for these T tasks; None for the cross-entropy."""
+        return None
+
+    def worded(self, task: Task) -> Task:
+        """The task with the prompt this method uses; its own unless the method says otherwise."""
+        return task
+
+    def start(self, encoder: DualEncoder, tasks: Sequence[Task], parts: Parts) -> None:
+        """Whatever a method looks up in the tasks, as they were given, before its parts are trained."""
+
+    def finish(self, parts: Parts) -> None:
+        """Whatever a method does to its parts once they are trained."""
 
     def adapt(
         self,
@@ -126,15 +140,27 @@ class FinetunedMethod(Method):
         """One batch for all tasks of as many classes and shots and one template; most often that is one
         batch."""
         out: dict[int, Adapted] = {}
-        order = sorted(range(len(tasks)), key=lambda i: _alike(tasks[i]))
-        batches = [list(members) for _, members in groupby(order, key=lambda i: _alike(tasks[i]))]
+        worded = [self.worded(task) for task in tasks]
+        order = sorted(range(len(tasks)), key=lambda i: _alike(worded[i]))
+        batches = [list(members) for _, members in groupby(order, key=lambda i: _alike(worded[i]))]
         for number, members in enumerate(batches):
-            together = [tasks[i] for i in members]
-            recipe = dataclasses.replace(self.recipe(together[0].shots), micro_batch=micro_batch)
+            together = [worded[i] for i in members]
+            recipe = self.recipe(len(together[0].class_names), together[0].shots)
+            recipe = dataclasses.replace(recipe, micro_batch=micro_batch)
             parts = self.parts(encoder, together)
             groups = self.groups(parts)
+            self.start(encoder, [tasks[i] for i in members], parts)
             report = _part_of_whole(progress, number, len(batches))
-            losses = finetune(encoder, together, list(parts.values()), groups, recipe, progress=report)  # type: ignore[arg-type]
+            losses = finetune(
+                encoder,
+                together,
+                list(parts.values()),  # type: ignore[arg-type]
+                groups,
+                recipe,
+                objective=self.objective(together, recipe),
+                progress=report,
+            )
+            self.finish(parts)
             trained = _trained(groups)
             texts = _final_texts(encoder, together, parts)
             for t, i in enumerate(members):
@@ -152,7 +178,7 @@ class FinetunedMethod(Method):
 
     def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
         """The parts are built anew and take the saved values."""
-        parts = self.parts(encoder, [task])
+        parts = self.parts(encoder, [self.worded(task)])
         for name, part in parts.items():
             values = {
                 key.removeprefix(f"{name}."): value
@@ -169,13 +195,13 @@ class FinetunedMethod(Method):
             {name: one_task(part, 0) for name, part in parts.items()},
             texts,
             scale=float(tensors["scale"]),
-            reading=QUERY_READING[self.recipe(task.shots).views],
+            reading=QUERY_READING[self.recipe(len(task.class_names), task.shots).views],
             trained=_trained(self.groups(parts)),
         )
 
     def parameters(self, encoder: DualEncoder, task: Task) -> int:
         """Elements of all parameters in the groups."""
-        return _trained(self.groups(self.parts(encoder, [task])))
+        return _trained(self.groups(self.parts(encoder, [self.worded(task)])))
 
 
 def _trained(groups: Sequence[Group]) -> int:

@@ -85,7 +85,7 @@ class PromptLoRA(FinetunedMethod):
             ),
         ]
 
-    def recipe(self, shots: int) -> Recipe:
+    def recipe(self, classes: int, shots: int) -> Recipe:
         """The whole support set in every step, constant rates."""
         return Recipe(steps=self.steps, scale=self.scale or (4.0 if shots >= 5 else 2.0), views=self.views)
 

@@ -17,8 +17,11 @@ from torch.nn import functional as F
 
 from farshot.errors import SettingError
 from farshot.model.anchors import inverted_anchors, transposed_anchors
-from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.model.encoder import DualEncoder, Hook, Pass, TextFeatures
 from farshot.randomness import key, random_bits, row_keys
+
+Ratio = float | Float[Tensor, "*#T"]
+"""A share of patches, the same for all tasks or one per task."""
 
 
 class Choice(NamedTuple):
@@ -35,8 +38,8 @@ def align_tokens(
     anchors: Float[Tensor, "*#T N D"],
     pull: Float[Tensor, "*#T"],
     push: Float[Tensor, "*#T"],
-    head_ratio: float,
-    tail_ratio: float,
+    head_ratio: Ratio,
+    tail_ratio: Ratio,
 ) -> Float[Tensor, "*#T B L D"]:
     """Moves head tokens towards the class they resemble most, tail tokens away from the one they resemble
     least.
@@ -49,7 +52,7 @@ def align_tokens(
         anchors: one vector per class in patch space.
         pull: strength for head tokens; push: for tail tokens. Any sign.
         head_ratio: share of patches that are head, floor(ratio * L) of them; tail_ratio likewise; their sum
-            is at most 1.
+            is at most 1. One number, or one per task.
     """
     choice = choose_tokens(patch_class_similarity(tokens, anchors), head_ratio, tail_ratio)
     return move_tokens(tokens, anchors, pull, push, choice)
@@ -67,8 +70,8 @@ def patch_class_similarity(
 
 def choose_tokens(
     similarity: Float[Tensor, "*#T B L N"],
-    head_ratio: float,
-    tail_ratio: float,
+    head_ratio: Ratio,
+    tail_ratio: Ratio,
     ranking: Float[Tensor, "*#T B L"] | None = None,
 ) -> Choice:
     """Head: the patches of largest maximal similarity; tail: of smallest. `ranking` takes the similarity's
@@ -87,8 +90,8 @@ def choose_tokens(
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(patches, device=order.device).expand_as(order)
     )
-    head = rank < token_count(head_ratio, patches)
-    tail = rank >= patches - token_count(tail_ratio, patches)
+    head = rank < _per_patch(token_count(head_ratio, patches))
+    tail = rank >= patches - _per_patch(token_count(tail_ratio, patches))
     return Choice(head, tail, similarity.argmax(-1), similarity.argmin(-1))
 
 
@@ -112,18 +115,24 @@ def move_tokens(
     return tokens + (share @ anchors.unsqueeze(-3)).to(tokens.dtype)
 
 
-def token_count(ratio: float, patches: int) -> int:
+def token_count(ratio: Ratio, patches: int) -> int | Int[Tensor, "*#T"]:
     """floor(ratio * L); the small term keeps 0.3 * 10 from being 2."""
-    return int(ratio * patches + 1e-9)
+    count = ratio * patches + 1e-9
+    return count.long() if isinstance(count, Tensor) else int(count)
 
 
-def check_ratios(head_ratio: float, tail_ratio: float) -> None:
+def check_ratios(head_ratio: Ratio, tail_ratio: Ratio) -> None:
     """Refuses shares outside [0, 1] or together above 1."""
-    if not (0 <= head_ratio <= 1 and 0 <= tail_ratio <= 1 and head_ratio + tail_ratio <= 1 + 1e-9):
+    head, tail = torch.as_tensor(head_ratio), torch.as_tensor(tail_ratio)
+    if not ((head >= 0) & (tail >= 0) & (head + tail <= 1 + 1e-6)).all():
         raise SettingError(
             f"The shares of head and tail tokens, {head_ratio} and {tail_ratio}, must lie in [0, 1] and "
             "sum to at most 1."
         )
+
+
+def _per_patch(count: int | Int[Tensor, "*#T"]) -> int | Int[Tensor, "*#T 1 1"]:
+    return count[..., None, None] if isinstance(count, Tensor) else count
 
 
 def _per_image(strength: Tensor, like: Tensor) -> Tensor:
@@ -138,7 +147,9 @@ class HeadTailAlignment(nn.Module):
         keys: one number per task, for the ablation that draws tokens at random.
         anchors: "paper" or "released" (docs/method.md, "Two variants").
         pull, push: initial strengths, one per vision block.
-        head_ratio, tail_ratio: rho and gamma.
+        head_ratio, tail_ratio: rho and gamma; None: one per task and block, measured before training.
+        described: class texts for its anchors are not those of the pass but set before training, for so many
+            classes.
         random: draw head and tail at random, keyed by task, image and block, instead of by similarity.
         blocks: vision blocks it stands before, counted from 0; all where None.
     """
@@ -151,28 +162,46 @@ class HeadTailAlignment(nn.Module):
         anchors: str,
         pull: Sequence[float],
         push: Sequence[float],
-        head_ratio: float,
-        tail_ratio: float,
+        head_ratio: float | None,
+        tail_ratio: float | None,
+        described: int | None = None,
         random: bool = False,
         blocks: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        check_ratios(head_ratio, tail_ratio)
-        depth = encoder.vision_depth
-        self.pull = nn.Parameter(torch.tensor([list(pull)] * len(keys), device=encoder.device))  # (T, depth)
-        self.push = nn.Parameter(torch.tensor([list(push)] * len(keys), device=encoder.device))
+        depth, tasks = encoder.vision_depth, len(keys)
+        self.pull = nn.Parameter(torch.tensor([list(pull)] * tasks, device=encoder.device))  # (T, depth)
+        self.push = nn.Parameter(torch.tensor([list(push)] * tasks, device=encoder.device))
         self.kind, self.head_ratio, self.tail_ratio, self.random = anchors, head_ratio, tail_ratio, random
+        self.ratios: Tensor | None
+        self.texts: Tensor | None
+        if head_ratio is None or tail_ratio is None:
+            empty = torch.zeros(tasks, depth, 2, dtype=torch.float64, device=encoder.device)
+            self.register_buffer("ratios", empty)  # head, tail
+        else:
+            self.ratios = None
+            check_ratios(head_ratio, tail_ratio)
+        if described is not None:
+            width = encoder.projection.shape[1]
+            self.register_buffer(
+                "texts",
+                torch.zeros(2, described, width, device=encoder.device).expand(tasks, -1, -1, -1).clone(),
+            )  # final, tap
+        else:
+            self.texts = None
         self.blocks = list(range(depth)) if blocks is None else list(blocks)
         task_keys = torch.tensor([key("alignment", k) for k in keys], device=encoder.device)
         self.task_keys: Tensor
         self.register_buffer("task_keys", task_keys)  # saved: random tokens are the same at prediction
         self.encoder = encoder
 
-    def anchors(self, texts: Pass) -> Float[Tensor, "T N D"]:
-        """The anchors of this pass, computed once per pass from its class texts."""
-        if self not in texts.memo:
-            texts.memo[self] = class_anchors(self.encoder, self.kind, texts)
-        return texts.memo[self]
+    def anchors(self, this: Pass) -> Float[Tensor, "T N D"]:
+        """The anchors of this pass, computed once per pass from its class texts, or from texts of their
+        own."""
+        if self not in this.memo:
+            texts = this.texts if self.texts is None else TextFeatures(self.texts[:, 0], self.texts[:, 1])
+            this.memo[self] = class_anchors(self.encoder, self.kind, texts)
+        return this.memo[self]
 
     def places(self) -> dict[str, Hook]:
         """One hook before each chosen vision block."""
@@ -181,10 +210,11 @@ class HeadTailAlignment(nn.Module):
     def _hook(self, block: int) -> Callable[[Tensor, Tensor, Pass], Tensor]:
         def align(tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
             anchors = self.anchors(this)  # (T, N, D)
-            patches = tokens[:, :, 1:]  # the class token never takes part
+            # neither the class token nor prompt tokens behind the patches take part
+            kept, patches, prompts = tokens.tensor_split((1, 1 + self.encoder.patches), dim=2)
             choice = self.choose(patches, anchors, block, this)
             moved = move_tokens(patches, anchors, self.pull[:, block], self.push[:, block], choice)
-            return torch.cat([tokens[:, :, :1], moved], dim=2)
+            return torch.cat([kept, moved, prompts], dim=2)
 
         return align
 
@@ -198,18 +228,19 @@ class HeadTailAlignment(nn.Module):
                 raise ValueError("random tokens are keyed by image: the pass needs `images`")
             rows = row_keys(self.task_keys[:, None].expand_as(this.images), this.images, block)
             ranking = random_bits(rows, patches.shape[2]).float()
-        return choose_tokens(
-            patch_class_similarity(patches, anchors), self.head_ratio, self.tail_ratio, ranking
-        )
+        head: Ratio | None = self.head_ratio
+        tail: Ratio | None = self.tail_ratio
+        if self.ratios is not None:
+            head, tail = self.ratios[:, block].unbind(-1)
+        assert head is not None and tail is not None
+        return choose_tokens(patch_class_similarity(patches, anchors), head, tail, ranking)
 
 
-def class_anchors(encoder: DualEncoder, kind: str, this: Pass) -> Float[Tensor, "T N D"]:
-    """Anchors of either kind from the class texts of a pass."""
-    if this.texts is None:
+def class_anchors(encoder: DualEncoder, kind: str, texts: TextFeatures | None) -> Float[Tensor, "T N D"]:
+    """Anchors of either kind from class texts."""
+    if texts is None:
         raise ValueError("alignment needs class texts: encode_images(..., Pass(texts=...))")
     if kind == "paper":
-        return transposed_anchors(this.texts.final, encoder.projection)
+        return transposed_anchors(texts.final, encoder.projection)
     norm = encoder.vision_norm
-    return inverted_anchors(
-        this.texts.tap, encoder.inverse_projection, norm.weight.float(), norm.bias.float()
-    )
+    return inverted_anchors(texts.tap, encoder.inverse_projection, norm.weight.float(), norm.bias.float())

@@ -6,10 +6,15 @@ with a leading task dimension must meet the frozen weights in the middle of a bl
 is ever replaced or changed: a part takes part in a pass only while it is attached, and afterwards outputs are
 bit-identical to before.
 
-Places (i counts blocks from 0):
-    vision.i.input, text.i.input   the tokens before a block
-    vision.i.q|k|v, text.i.q|k|v   the three projections of its attention
-    text.embedding                 the token embeddings of the prompts, before positions are added
+Places (i counts blocks from 0; all but the last four in both towers, here named for vision):
+    vision.i.input                     the tokens before a block
+    vision.i.norm1|q|k|v|out           the norm and the four projections of its attention
+    vision.i.norm2|fc1|fc2             the norm and the two layers of its multilayer perceptron
+    vision.projection                  from the tower's width to the joint space
+    text.embedding                     the token embeddings of the prompts, before positions are added
+    vision.embedding                   the tokens before the first norm: class token, then patches
+    vision.pre_norm, vision.post_norm  the norms before the first block and of the class token on its way out
+    text.final_norm                    the norm of the end token on its way out
 
 Shapes: T tasks, N classes, B images, L patches, S tokens of a prompt, D width of a tower, E joint width, R
 side of an image.
@@ -35,6 +40,8 @@ from farshot.images.preprocess import normalise
 from farshot.model.anchors import pseudo_inverse
 from farshot.model.fingerprint import content_hash
 from farshot.model.text import Prompts, Tokeniser
+
+_PROJECTIONS = {"vision": "visual_projection", "text": "text_projection"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Pass:
 
 Hook = Callable[[Tensor, Tensor, Pass], Tensor]
 """(value so far, input of the place, the pass) -> new value. At `...input` and `text.embedding` both are the
-same tensor."""
+same tensor; the input of `vision.embedding` is the normalised pixels, (T, B, 3, R, R)."""
 
 
 @runtime_checkable
@@ -140,6 +147,12 @@ class DualEncoder:
         return len(self.clip.text_model.encoder.layers)
 
     @property
+    def patches(self) -> int:
+        """L, the number of patches of an image."""
+        config = self.clip.config.vision_config
+        return int((config.image_size // config.patch_size) ** 2)
+
+    @property
     def vision_norm(self) -> nn.LayerNorm:
         """ln_post, the norm of the class token on its way out."""
         return self.clip.vision_model.post_layernorm
@@ -163,6 +176,23 @@ class DualEncoder:
         """D of "vision" or "text"."""
         return int(getattr(self.clip.config, f"{tower}_config").hidden_size)
 
+    def modules(self, tower: str) -> dict[str, nn.Linear | nn.LayerNorm]:
+        """The frozen linear layers and norms of a tower, by their place."""
+        model = getattr(self.clip, f"{tower}_model")
+        out: dict[str, nn.Linear | nn.LayerNorm] = {}
+        for i, block in enumerate(model.encoder.layers):
+            attention, mlp = block.self_attn, block.mlp
+            out |= {f"{tower}.{i}.norm1": block.layer_norm1, f"{tower}.{i}.norm2": block.layer_norm2}
+            out |= {
+                f"{tower}.{i}.{name}": getattr(attention, f"{name}_proj") for name in ("q", "k", "v", "out")
+            }
+            out |= {f"{tower}.{i}.fc1": mlp.fc1, f"{tower}.{i}.fc2": mlp.fc2}
+        if tower == "vision":
+            out |= {"vision.pre_norm": model.pre_layrnorm, "vision.post_norm": model.post_layernorm}
+        else:
+            out["text.final_norm"] = model.final_layer_norm
+        return out | {f"{tower}.projection": getattr(self.clip, _PROJECTIONS[tower])}
+
     # Parts -------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -182,6 +212,10 @@ class DualEncoder:
             value = hook(value, source, this)
         return value
 
+    def _through(self, place: str, module: nn.Module, value: Tensor, this: Pass) -> Tensor:
+        """A frozen module, and whatever attaches to its place."""
+        return self._at(place, module(value), value, this)
+
     # Text --------------------------------------------------------------------------------------------
 
     def prompts(self, texts: Sequence[Sequence[str]]) -> Prompts:
@@ -200,12 +234,15 @@ class DualEncoder:
             if index == self.text_depth - 1:
                 tap = tokens
             tokens = self._block("text", index, block, tokens, this, causal=True)
-        return TextFeatures(self._read_text(tokens, prompts), self._read_text(tap, prompts))
+        return TextFeatures(self._read_text(tokens, prompts, this), self._read_text(tap, prompts, this))
 
-    def _read_text(self, tokens: Float[Tensor, "T N S D"], prompts: Prompts) -> Float[Tensor, "T N E"]:
+    def _read_text(
+        self, tokens: Float[Tensor, "T N S D"], prompts: Prompts, this: Pass
+    ) -> Float[Tensor, "T N E"]:
         ends = prompts.ends[..., None, None].expand(-1, -1, 1, tokens.shape[-1])
-        pooled = self.clip.text_model.final_layer_norm(tokens.gather(2, ends).squeeze(2))
-        return self.clip.text_projection(pooled).float()
+        pooled = tokens.gather(2, ends).squeeze(2)
+        pooled = self._through("text.final_norm", self.clip.text_model.final_layer_norm, pooled, this)
+        return self._through("text.projection", self.clip.text_projection, pooled, this).float()
 
     # Images ------------------------------------------------------------------------------------------
 
@@ -219,14 +256,16 @@ class DualEncoder:
         pixels = pixels.to(self.device)
         if not pixels.is_floating_point():
             pixels = normalise(pixels, self.mean, self.std)
-        tower = self.clip.vision_model
-        tokens = tower.pre_layrnorm(tower.embeddings(pixels.to(self.dtype).flatten(0, 1)))
-        tokens = tokens.unflatten(0, pixels.shape[:2])  # (T, B, 1 + L, D)
+        tower, pixels = self.clip.vision_model, pixels.to(self.dtype)
+        tokens = tower.embeddings(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])  # (T, B, 1 + L, D)
+        tokens = self._at("vision.embedding", tokens, pixels, this)
+        tokens = self._through("vision.pre_norm", tower.pre_layrnorm, tokens, this)
         for index, block in enumerate(tower.encoder.layers):
             tokens = self._block(
                 "vision", index, block, tokens, this, first_only=index == self.vision_depth - 1
             )
-        return self.clip.visual_projection(tower.post_layernorm(tokens[:, :, 0])).float()
+        pooled = self._through("vision.post_norm", tower.post_layernorm, tokens[:, :, 0], this)
+        return self._through("vision.projection", self.clip.visual_projection, pooled, this).float()
 
     @torch.no_grad()
     def features(
@@ -266,16 +305,19 @@ class DualEncoder:
         needs."""
         place = f"{tower}.{index}"
         tokens = self._at(f"{place}.input", tokens, tokens, this)
-        attention, heads = block.self_attn, block.self_attn.num_heads
-        normed = block.layer_norm1(tokens)
+        attention, mlp, heads = block.self_attn, block.mlp, block.self_attn.num_heads
+        normed = self._through(f"{place}.norm1", block.layer_norm1, tokens, this)
         asking = normed[:, :, :1] if first_only else normed
 
         def project(name: str, value: Tensor) -> Tensor:
-            out = self._at(f"{place}.{name}", getattr(attention, f"{name}_proj")(value), value, this)
+            out = self._through(f"{place}.{name}", getattr(attention, f"{name}_proj"), value, this)
             return out.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2)  # (T B, heads, L, D / heads)
 
         q, k, v = project("q", asking), project("k", normed), project("v", normed)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=attention.scale)
         mixed = mixed.transpose(1, 2).flatten(-2).unflatten(0, tokens.shape[:2])
-        tokens = (tokens[:, :, :1] if first_only else tokens) + attention.out_proj(mixed)
-        return tokens + block.mlp(block.layer_norm2(tokens))
+        tokens = tokens[:, :, :1] if first_only else tokens
+        tokens = tokens + self._through(f"{place}.out", attention.out_proj, mixed, this)
+        normed = self._through(f"{place}.norm2", block.layer_norm2, tokens, this)
+        hidden = mlp.activation_fn(self._through(f"{place}.fc1", mlp.fc1, normed, this))
+        return tokens + self._through(f"{place}.fc2", mlp.fc2, hidden, this)

@@ -1,49 +1,179 @@
-"""A learnable prompt context (CoOp: Zhou et al., 2022), one per task, shared by its classes."""
+"""Learnable prompts: tokens that stand before the class name, beside the patches, or both; one set per task,
+shared by its classes.
+
+Sources: Zhou et al., CoOp (2022), for the context; Jia et al., Visual Prompt Tuning (2022), for prompts of
+the vision tower; Khattak et al., MaPLe (2023), for linked prompts of both towers. Shapes: T tasks, N classes,
+B images, L patches, S tokens of a prompt, n learnable tokens, D width of a tower.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from farshot.errors import SettingError
 from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.randomness import torch_generator
+
+_AFTER_START = 1  # the start token keeps its place
+_STD = 0.02  # of prompts that start at random, in all three sources' programs
 
 
 class PromptContext(nn.Module):
-    """Takes the place of the prompt's words before the class name; started from their embeddings.
+    """Takes the place of the prompt's words before the class name.
 
     Args:
         encoder: where it will attach.
-        templates: the prompt of each task; the words before `{}` start its context. All of one length in
-            tokens.
+        templates: the prompt of each task; the words before `{}` make room for its context. All of one length
+            in tokens.
+        length: n, the first words that are replaced; all where None.
+        keys: one number per task; values start at random, and follow it. None: from the words' embeddings.
     """
 
-    def __init__(self, encoder: DualEncoder, templates: Sequence[str]) -> None:
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        templates: Sequence[str],
+        length: int | None = None,
+        keys: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         prefixes = [template.partition("{}")[0].strip() for template in templates]
         lengths = [encoder.tokeniser.word_count(prefix) for prefix in prefixes]
-        if not min(lengths):
+        if min(lengths) < (length or 1):
+            words = f"{length} words" if length else "at least one"
             raise SettingError(
-                f"A learnable context starts from the words before {{}}: the template "
-                f"{templates[lengths.index(0)]!r} needs at least one."
+                f"A learnable context takes the place of the words before {{}}: the template "
+                f"{templates[lengths.index(min(lengths))]!r} needs {words}."
             )
-        if len(set(lengths)) > 1:
+        if length is None and len(set(lengths)) > 1:
             raise SettingError(
                 f"The contexts of tasks side by side are of one length, but the words before {{}} are "
                 f"{min(lengths)} to {max(lengths)} tokens: {', '.join(map(repr, sorted(set(templates))))}."
             )
-        self.length = lengths[0]
-        prompts = encoder.prompts([[prefix] for prefix in prefixes])
-        with torch.no_grad():
-            words = encoder.clip.text_model.embeddings.token_embedding(prompts.ids[:, 0, 1 : 1 + self.length])
-        self.values = nn.Parameter(words.float())  # (T, length, D)
+        self.length = length or lengths[0]
+        if keys is None:
+            prompts = encoder.prompts([[prefix] for prefix in prefixes])
+            words_at = slice(_AFTER_START, _AFTER_START + self.length)
+            with torch.no_grad():
+                started = encoder.clip.text_model.embeddings.token_embedding(prompts.ids[:, 0, words_at])
+        else:
+            started = _random("context", keys, (self.length, encoder.width("text")))
+        self.values = nn.Parameter(started.float().to(encoder.device))  # (T, n, D)
 
     def places(self) -> dict[str, Hook]:
         """After the start token, before positions are added."""
         return {"text.embedding": self._replace}
 
     def _replace(self, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-        context = self.values.to(tokens.dtype).unsqueeze(1).expand(-1, tokens.shape[1], -1, -1)
-        return torch.cat([tokens[:, :, :1], context, tokens[:, :, 1 + self.length :]], dim=2)
+        return put(tokens, self.values, _AFTER_START)
+
+
+class VisualPrompts(nn.Module):
+    """Tokens behind the patches, with values of their own before each of the first blocks.
+
+    Args:
+        encoder: where it will attach.
+        keys: one number per task; values start at random, and follow it.
+        count: n.
+        depth: blocks with values of their own; before later ones the tokens are what they have become.
+    """
+
+    def __init__(self, encoder: DualEncoder, keys: Sequence[int], count: int, depth: int) -> None:
+        super().__init__()
+        self.behind, self.depth = 1 + encoder.patches, min(depth, encoder.vision_depth)
+        started = _random("visual prompts", keys, (self.depth, count, encoder.width("vision")))
+        self.values = nn.Parameter(started.to(encoder.device))  # (T, depth, n, D)
+
+    def places(self) -> dict[str, Hook]:
+        """Added before the first norm, replaced before later blocks."""
+        return _behind_patches(self.depth, self.behind, lambda block: self.values[:, block])
+
+
+class LinkedPrompts(nn.Module):
+    """Prompts of both towers, those of the vision tower a linear image of those of the text tower, block by
+    block.
+
+    Args:
+        encoder: where it will attach.
+        context: the tokens before the first text block.
+        keys: one number per task, for values that start at random.
+        depth: blocks with values of their own, in both towers; at most the shallower tower's.
+    """
+
+    def __init__(self, encoder: DualEncoder, context: PromptContext, keys: Sequence[int], depth: int) -> None:
+        super().__init__()
+        self.behind, self.depth = 1 + encoder.patches, min(depth, encoder.vision_depth, encoder.text_depth)
+        self.context = context
+        wide, narrow = encoder.width("vision"), encoder.width("text")
+        deeper = _random("linked prompts", keys, (self.depth - 1, context.length, narrow))
+        self.deeper = nn.Parameter(deeper.to(encoder.device))  # (T, depth - 1, n, D of text)
+        # as torch.nn.Linear starts; all later blocks from one draw, as in MaPLe's program
+        bound, later = 1 / math.sqrt(narrow), self.depth - 1
+        weight, bias = (
+            torch.stack(
+                [
+                    _random(f"first {name}", keys, shape, bound),
+                    *[_random(f"later {name}", keys, shape, bound)] * later,
+                ],
+                dim=1,
+            )
+            for name, shape in (("weight", (wide, narrow)), ("bias", (wide,)))
+        )
+        self.weight = nn.Parameter(weight.to(encoder.device))  # (T, depth, D of vision, D of text)
+        self.bias = nn.Parameter(bias.to(encoder.device))  # (T, depth, D of vision)
+
+    def places(self) -> dict[str, Hook]:
+        """The context, the later blocks of the text tower, and the vision tower."""
+        text = {
+            f"text.{block}.input": _putting(partial(self._deeper, block), _AFTER_START)
+            for block in range(1, self.depth)
+        }
+        return self.context.places() | text | _behind_patches(self.depth, self.behind, self._linked)
+
+    def _deeper(self, block: int) -> Float[Tensor, "T n D"]:
+        return self.deeper[:, block - 1]
+
+    def _linked(self, block: int) -> Float[Tensor, "T n D"]:
+        words = self._deeper(block) if block else self.context.values
+        return torch.baddbmm(self.bias[:, block, None], words, self.weight[:, block].mT)
+
+
+def _behind_patches(
+    depth: int, start: int, values: Callable[[int], Float[Tensor, "T n D"]]
+) -> dict[str, Hook]:
+    """Prompts from token `start` on: added before the first norm, replaced before the next blocks."""
+    places = ["vision.embedding", *(f"vision.{block}.input" for block in range(1, depth))]
+    return {place: _putting(partial(values, block), start) for block, place in enumerate(places)}
+
+
+def _putting(values: Callable[[], Float[Tensor, "T n D"]], start: int) -> Hook:
+    return lambda tokens, _input, _pass: put(tokens, values(), start)
+
+
+def put(
+    tokens: Float[Tensor, "T B S D"], prompts: Float[Tensor, "T n D"], start: int
+) -> Float[Tensor, "T B out D"]:
+    """Prompts in place of the n tokens from `start` on; behind the last one they are added."""
+    spread = prompts.to(tokens.dtype).unsqueeze(1).expand(-1, tokens.shape[1], -1, -1)
+    return torch.cat([tokens[:, :, :start], spread, tokens[:, :, start + prompts.shape[1] :]], dim=2)
+
+
+def _random(
+    name: str, keys: Sequence[int], shape: Sequence[int], bound: float | None = None
+) -> Float[Tensor, T * shape]:
+    """One draw per task: normal, or uniform within the bound."""
+    drawn = []
+    for key in keys:
+        values, generator = torch.empty(*shape), torch_generator(name, key)
+        drawn.append(
+            values.normal_(std=_STD, generator=generator)
+            if bound is None
+            else values.uniform_(-bound, bound, generator=generator)
+        )
+    return torch.stack(drawn)

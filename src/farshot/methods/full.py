@@ -1,0 +1,56 @@
+"""full: the whole vision tower, then averaged with its start. Wortsman et al., Robust fine-tuning of
+zero-shot models, CVPR 2022 (WiSE-FT).
+
+Every weight of the vision tower is trained, against class texts that stay fixed; the model that is kept is
+(1 - share) * before + share * after. Optimiser and share are the authors' (mlfoundations/wise-ft, README:
+AdamW with rate 3e-5 and weight decay 0.1, a cosine; src/args.py: share 0.5). They tune on all of ImageNet and
+train the class vectors too; steps and views here are those of prompt-lora. Each task holds a vision tower of
+its own: plan 1.4 GB per task with ViT-B/16, optimiser included.
+
+    farshot adapt images/ --model openai/clip-vit-base-patch16 --method full --shots 5 --out adapted/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farshot.methods.base import register, require
+from farshot.methods.finetuned import Parts
+from farshot.methods.tuning import WeightMethod
+from farshot.model.encoder import DualEncoder
+from farshot.model.weights import OwnWeights
+from farshot.task import Task
+
+
+@register
+@dataclass(frozen=True)
+class Full(WeightMethod):
+    """Settings of full, beside those of every method that tunes the model's own weights.
+
+    Attributes:
+        share: of the trained weights in the average; 1 keeps them alone.
+    """
+
+    name = "full"
+    kind = "fine-tuned"
+    reference = "WiSE-FT, Wortsman et al. 2022 (arXiv 2109.01903)"
+    doc = "every weight of the vision tower, averaged with where it started"
+
+    lr: float = 3e-5
+    weight_decay: float = 0.1
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.share <= 1, f"The setting share of full lies in 0 to 1, not {self.share}.")
+
+    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+        """Own weights of the vision tower."""
+        return {"weights": OwnWeights(encoder, len(tasks), ["vision"], matrices=True)}
+
+    def finish(self, parts: Parts) -> None:
+        """The average with the start."""
+        weights = parts["weights"]
+        assert isinstance(weights, OwnWeights)
+        weights.average(self.share)

@@ -1,0 +1,57 @@
+"""maple: linked prompts in both towers. Khattak et al., MaPLe: Multi-modal Prompt Learning, CVPR 2023.
+
+The first n words of the prompt are learned, and before each of the next text blocks their tokens are replaced
+by learned ones; a linear layer per block turns them into tokens of the vision tower. Defaults are those of
+its authors' program (muzairkhattak/multimodal-prompt-learning: trainers/maple.py, configs/trainers/MaPLe/
+vit_b16_c2_ep5_batch4_2ctx.yaml), which trains in float16; here in the model's precision.
+
+    farshot adapt images/ --model openai/clip-vit-base-patch16 --method maple --shots 5 --out adapted/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farshot.methods.base import register, require
+from farshot.methods.finetuned import Parts
+from farshot.methods.prompting import PromptMethod
+from farshot.model.encoder import DualEncoder
+from farshot.model.prompt import LinkedPrompts, PromptContext
+from farshot.task import Task
+
+
+@register
+@dataclass(frozen=True)
+class MaPLe(PromptMethod):
+    """Settings of maple, beside those of every method that learns prompts.
+
+    Attributes:
+        tokens: n, started from the first words of the prompt.
+        depth: blocks with tokens of their own, at most the shallower tower's.
+    """
+
+    name = "maple"
+    kind = "fine-tuned"
+    reference = "Khattak et al. 2023 (arXiv 2210.03117)"
+    doc = "learned tokens in both towers, those of the images a linear map of those of the text"
+
+    batch: int = 4
+    lr: float = 3.5e-3
+    tokens: int = 2
+    depth: int = 9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for setting in ("tokens", "depth"):
+            value = getattr(self, setting)
+            require(value >= 1, f"The setting {setting} of {self.name} must be at least 1, not {value}.")
+
+    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+        """The tokens of both towers and the layers that link them."""
+        context = PromptContext(encoder, [task.template for task in tasks], self.tokens)
+        return {"prompts": LinkedPrompts(encoder, context, [task.key for task in tasks], self.depth)}
+
+    def epochs(self, shots: int) -> int:
+        """Five, whatever the shots."""
+        return 5

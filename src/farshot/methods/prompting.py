@@ -1,0 +1,70 @@
+"""What methods that learn prompts share, beside the loop: the recipe of CoOp's family of programs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from farshot.finetune import SGD, Group, Recipe
+from farshot.methods.base import require
+from farshot.methods.finetuned import FinetunedMethod, Parts
+from farshot.support import VIEWS
+
+
+@dataclass(frozen=True)
+class PromptMethod(FinetunedMethod):
+    """Settings of every method that learns prompts with SGD.
+
+    Attributes:
+        steps: optimiser steps; 0 means the authors' number of epochs.
+        scale: of the logits; CLIP's own is 100.
+        views: "crops", a fresh one at each step; or "five" fixed ones, or "none".
+        batch: images of a step.
+        lr, momentum, weight_decay: of SGD; the rate falls to 0 along a cosine.
+        warm_epochs: first passes over the support set, which have a rate of 1e-5.
+    """
+
+    steps: int = 0
+    scale: float = 100.0
+    views: str = "crops"
+    batch: int = 32
+    lr: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warm_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        for setting, low in (("steps", 0), ("batch", 1), ("warm_epochs", 0), ("scale", 0)):
+            value = getattr(self, setting)
+            require(
+                value >= low, f"The setting {setting} of {self.name} must be at least {low}, not {value}."
+            )
+        require(
+            self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}."
+        )
+        require(
+            min(self.lr, self.momentum, self.weight_decay) >= 0,
+            f"Learning rate, momentum and weight decay of {self.name} must not be negative.",
+        )
+
+    @abstractmethod
+    def epochs(self, shots: int) -> int:
+        """The authors' number of passes over the support set."""
+
+    def groups(self, parts: Parts) -> list[Group]:
+        """SGD for all."""
+        parameters = [parameter for part in parts.values() for parameter in part.parameters()]
+        return [Group(parameters, SGD(self.lr, self.momentum, self.weight_decay))]
+
+    def recipe(self, classes: int, shots: int) -> Recipe:
+        """Epochs of batches, a warm start and a cosine."""
+        epoch = -(-classes * max(shots, 1) // self.batch)  # steps in which all images come once
+        steps = self.steps or self.epochs(shots) * epoch
+        return Recipe(
+            steps=steps,
+            scale=self.scale,
+            views=self.views,
+            batch_total=self.batch,
+            cosine_to=0.0,
+            warm_steps=self.warm_epochs * epoch,
+        )

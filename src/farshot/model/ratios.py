@@ -1,0 +1,70 @@
+"""Shares of head and tail tokens read off the similarity curve of a task's support images, block by block.
+
+Shapes: L patches, N classes, E joint width.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farshot.model.alignment import class_anchors, patch_class_similarity
+from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.model.similarity import sorted_similarity
+from farshot.task import Task
+
+_IMAGES_AT_ONCE = 64
+
+
+@torch.no_grad()
+def support_ratios(encoder: DualEncoder, task: Task, reading: str, kind: str) -> Float[Tensor, "depth 2"]:
+    """Head and tail share before each block of the frozen encoder, over the support images of one task.
+
+    Args:
+        reading: how the images are read (farshot.images.preprocess).
+        kind: of the anchors, "paper" or "released".
+    """
+    texts = encoder.encode_texts(encoder.prompts([task.prompts]))
+    probe = _Probe(encoder, class_anchors(encoder, kind, texts))
+    with encoder.attached([probe]):
+        for start in range(0, len(task.support), _IMAGES_AT_ONCE):
+            rows = task.support[start : start + _IMAGES_AT_ONCE]
+            pixels = torch.from_numpy(task.table.pixels(rows, reading, encoder.size))
+            encoder.encode_images(pixels[None])
+    return torch.stack(curve_ratios(probe.sums), dim=-1)
+
+
+class _Probe:
+    """Adds up the curves of all images; a sum bends where a mean does."""
+
+    def __init__(self, encoder: DualEncoder, anchors: Float[Tensor, "1 N D"]) -> None:
+        self.anchors = anchors
+        self.sums = torch.zeros(encoder.vision_depth, encoder.patches, device=encoder.device)
+
+    def places(self) -> dict[str, Hook]:
+        return {f"vision.{block}.input": self._add(block) for block in range(len(self.sums))}
+
+    def _add(self, block: int) -> Hook:
+        def add(tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
+            self.sums[block] += sorted_similarity(patch_class_similarity(tokens[:, :, 1:], self.anchors))[
+                0
+            ].sum(0)
+            return tokens
+
+        return add
+
+
+def curve_ratios(curve: Float[Tensor, "*any L"]) -> tuple[Float[Tensor, "*any"], Float[Tensor, "*any"]]:
+    """Shares of head and tail tokens that a sorted curve suggests: what stands before its first bend and
+    behind its last.
+
+    A bend is where the curve is furthest from the straight line between its ends: below it in the first half,
+    above it in the second; where a half has none, the share is 0.
+    """
+    ranks = curve.shape[-1]
+    along = torch.linspace(0, 1, ranks, dtype=curve.dtype, device=curve.device)
+    line = curve[..., :1] + (curve[..., -1:] - curve[..., :1]) * along
+    above, half = curve - line, ranks // 2
+    head, tail = (-above[..., :half]).argmax(-1), above.flip(-1)[..., :half].argmax(-1)
+    return head.double() / ranks, tail.double() / ranks

@@ -1,0 +1,245 @@
+"""Methods that train inside CLIP, beyond what every method promises: their losses, rates and settings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from farshot.errors import SettingError
+from farshot.finetune import SGD, Group, Recipe, cosine, finetune, recipe_schedule
+from farshot.methods import create
+from farshot.methods.mind import MIND
+from farshot.model.alignment import choose_tokens
+from farshot.model.encoder import DualEncoder
+from farshot.model.prompt import PromptContext, VisualPrompts
+from farshot.model.ratios import curve_ratios, support_ratios
+from farshot.support import StepImages, SupportImages
+from tests.toy import toy_task, world_table
+
+TABLE = world_table("mini-crops", 100, ("canker", "rust"))
+TASKS = [toy_task(TABLE, shots=2, seed=s, key=s) for s in (1, 2)]
+QUICK = {"views": "none", "steps": 3}
+
+
+def logits(adapted) -> np.ndarray:
+    return adapted.logits(TABLE, TASKS[0].query[:12])
+
+
+# mind ------------------------------------------------------------------------------------------------
+
+
+def mind_by_loops(before, step, steps, images, texts, labels, picked, views):
+    """The loss of one task as the paper's page says it, term by term, in double precision."""
+    f, t = F.normalize(images.double(), dim=-1), F.normalize(texts.double(), dim=-1)
+    count = len(labels) * views
+    viewed, plain = f[:count], f[count:]
+    named = [labels[i // views] for i in range(count)]
+    loss = sum(F.cross_entropy(100 * viewed[i] @ t.T, torch.tensor(named[i])) for i in range(count)) / count
+    r = viewed @ plain.T
+    if step < 0.6 * steps:
+        p = f[picked]
+        loss += (
+            0.1
+            * sum(F.cross_entropy(100 * viewed[i] @ p.T, torch.tensor(named[i])) for i in range(count))
+            / count
+        )
+        if before is not None:
+            w = 1 - step / (0.6 * steps)
+            total = 0.0
+            for i in range(count):
+                for j in range(len(labels)):
+                    target = w * before[i, j] + (1 - w) * (t[named[i]] @ t[labels[j]])
+                    total += torch.exp(target) * (target - r[i, j])
+            loss += 3 * total / (count * len(labels))
+    return loss, r
+
+
+def test_the_loss_of_mind_is_that_of_its_page_with_and_without_padding():
+    generator = torch.Generator().manual_seed(0)
+    sizes, views, steps = [3, 2], 2, 5
+    labels = [[0, 1, 1], [1, 0]]
+    batch_labels = torch.zeros(2, 9, dtype=torch.long)
+    weights = torch.zeros(2, 9)
+    for t, size in enumerate(sizes):
+        batch_labels[t, : size * views] = torch.tensor(labels[t]).repeat_interleave(views)
+        batch_labels[t, 6 : 6 + size] = torch.tensor(labels[t])
+        weights[t, : size * views] = 1 / (size * views)
+    nothing = torch.zeros(2, 9, dtype=torch.long)
+    batch = StepImages(torch.zeros(2, 9, 3, 1, 1), batch_labels, weights, nothing, nothing)
+    recipe = Recipe(steps=steps, scale=100.0, views="none", plain=True)
+    objective = MIND().objective(
+        [replace(task, key=k) for k, task in zip((5, 6), TASKS, strict=True)], recipe
+    )
+    objective.views = views
+    before = [None, None]
+    for step in range(steps):
+        images = torch.randn(2, 9, 7, generator=generator)
+        texts = torch.randn(2, 2, 7, generator=generator)
+        found = objective(images, texts, batch, step, 100.0)
+        picked = objective._random_images(weights[:, :6], 2, step)
+        for t, size in enumerate(sizes):
+            rows = [*range(size * views), *range(6, 6 + size)]
+            expected, before[t] = mind_by_loops(
+                before[t], step, steps, images[t, rows], texts[t], labels[t], picked[t], views
+            )
+            torch.testing.assert_close(found[t].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_random_images_are_among_the_viewed_and_change_with_the_step():
+    recipe = Recipe(steps=9, scale=100.0, views="none", plain=True)
+    objective = MIND().objective(TASKS, recipe)
+    weights = torch.tensor([[0.25] * 4 + [0.0] * 2, [1 / 6] * 6])
+    drawn = torch.stack([objective._random_images(weights, 5, step) for step in range(40)])
+    assert drawn[:, 0].max() == 3 and drawn[:, 1].max() == 5 and drawn.min() == 0
+    assert len({tuple(row) for row in drawn[:, 1].tolist()}) > 30
+
+
+@pytest.mark.parametrize("views", ["none", "five"])
+def test_mind_in_micro_batches_is_mind_at_once(mini: DualEncoder, views):
+    method = create("mind", {"views": views, "steps": 3 if views == "none" else 2, "lr": 2e-3})
+    whole, parts = (method.adapt(mini, TASKS, micro_batch=size) for size in (None, 5))
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one.losses, other.losses, atol=1e-4)
+        np.testing.assert_allclose(logits(one), logits(other), atol=2e-2)  # of logits near 100
+
+
+def test_plain_images_stand_behind_the_views_without_weight():
+    source = SupportImages(TASKS, 64, "five", plain=True).at(0)
+    count = len(TASKS[0].support)
+    assert source.pixels.shape[1] == 6 * count
+    assert torch.equal(
+        source.pixels[0, 5 * count :], torch.from_numpy(TABLE.pixels(TASKS[0].support, "squash", 64))
+    )
+    assert source.weights[:, 5 * count :].sum() == 0
+    assert torch.allclose(source.weights.sum(1), torch.ones(2))
+    assert source.labels[0, 5 * count :].tolist() == TASKS[0].labels.tolist()
+    assert len(set(source.samples[0].tolist())) == 6 * count
+
+
+# Prompts ---------------------------------------------------------------------------------------------
+
+
+def test_images_that_nothing_touches_pass_once_and_train_the_same(mini: DualEncoder, monkeypatch):
+    """Against the same run with prompts in the vision tower that are so few that there are none."""
+    recipe, counted = Recipe(steps=3, scale=20.0, views="none"), []
+    encode = DualEncoder.encode_images
+    monkeypatch.setattr(DualEncoder, "encode_images", lambda *a, **k: counted.append(1) or encode(*a, **k))
+    losses = []
+    for extra in ([], [VisualPrompts(mini, [1, 2], count=0, depth=1)]):
+        context = PromptContext(mini, [task.template for task in TASKS])
+        group = Group([context.values], SGD(lr=0.01))
+        losses.append(finetune(mini, TASKS, [context, *extra], [group], recipe))
+        counted.append("|")
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)
+    assert losses[0][2].sum() < losses[0][0].sum()
+    assert "".join(map(str, counted)) == "1|111|"
+
+
+def test_coop_writes_its_prompt_in_as_many_words_as_it_learns(mini: DualEncoder):
+    for context, length in ((16, 16), (4, 4), (0, 4)):
+        adapted = create("coop", QUICK | {"context": context}).adapt(mini, TASKS[:1])[0]
+        assert adapted.parts["context"].values.shape[1] == length
+        assert adapted.trained == length * mini.width("text")
+
+
+def test_rates_start_warm_and_may_fall_along_part_of_a_cosine():
+    def rates(**settings) -> list[float]:
+        recipe = Recipe(steps=4, scale=1.0, **settings)
+        optimiser = SGD(lr=0.2).build([torch.zeros(1, requires_grad=True)])
+        falling, out = recipe_schedule(optimiser, recipe), []
+        for _ in range(4):
+            out.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            falling.step()
+        return out
+
+    whole = [0.2 * cosine(0.2, 4, 0.0)(step) for step in range(4)]
+    assert rates(cosine_to=0.0) == pytest.approx(whole)
+    assert rates(cosine_to=0.0, warm_steps=2) == pytest.approx([1e-5, 1e-5, *whole[2:]])
+    assert rates(cosine_to=0.0, cosine_over=2.0)[2] == pytest.approx(whole[1])
+
+
+def test_epochs_become_steps_of_the_task_at_hand():
+    assert create("maple").recipe(5, 1).steps == 10
+    assert create("maple").recipe(5, 5).steps == 35
+    assert create("vpt", {"steps": 7}).recipe(5, 5).steps == 7
+    assert [create("coop").recipe(5, shots).steps for shots in (1, 2, 5, 16)] == [50, 100, 200, 600]
+    assert create("mind").recipe(5, 2).steps == 500
+
+
+# ATHA beyond its paper -------------------------------------------------------------------------------
+
+
+def test_strengths_that_keep_their_sign_stop_at_zero(mini: DualEncoder):
+    settings = {"views": "none", "steps": 6, "strength_lr": 0.05}
+    free = create("atha", settings).adapt(mini, TASKS[:1])[0].parts["alignment"]
+    held = create("atha", settings | {"signed": False}).adapt(mini, TASKS[:1])[0].parts["alignment"]
+    assert min(free.pull.min(), free.push.min()) < 0
+    assert min(held.pull.min(), held.push.min()) == 0
+
+
+def test_shares_end_where_the_curve_bends():
+    curve = torch.cat([torch.linspace(1, 0.5, 11)[:-1], torch.full((70,), 0.5), torch.linspace(0.5, 0.2, 20)])
+    head, tail = curve_ratios(curve)
+    assert head * 100 == pytest.approx(10, abs=1)
+    assert tail * 100 == pytest.approx(19, abs=1)
+    head, tail = curve_ratios(torch.linspace(1, 0, 64)[None])  # no bend
+    assert head.max() <= 0.5 and tail.max() <= 0.5
+    similarity = torch.randn(1, 3, 49, 2)
+    shares = torch.tensor([7 / 49], dtype=torch.float64)
+    assert (choose_tokens(similarity, shares, shares).head.sum(-1) == 7).all()
+
+
+def test_measured_ratios_are_those_of_each_task_alone(mini: DualEncoder):
+    method = create("atha", QUICK | {"ratios": "curve"})
+    together = method.adapt(mini, TASKS)
+    for task, adapted in zip(TASKS, together, strict=True):
+        ratios = adapted.parts["alignment"].ratios
+        torch.testing.assert_close(ratios[0], support_ratios(mini, task, "centre", "paper"))
+        assert (ratios.sum(-1) <= 1).all() and ratios.max() > 0
+    assert not torch.equal(together[0].parts["alignment"].ratios, together[1].parts["alignment"].ratios)
+
+
+def test_anchors_of_descriptions_stay_while_images_meet_plain_names(mini: DualEncoder):
+    described = [
+        replace(task, descriptions={"canker": "leaf with round spots", "rust": "leaf"}) for task in TASKS
+    ]
+    method = create("atha", QUICK | {"anchor_texts": "descriptions"})
+    adapted = method.adapt(mini, described[:1])[0]
+    alignment = adapted.parts["alignment"]
+    texts = mini.encode_texts(mini.prompts([described[0].prompts]))
+    torch.testing.assert_close(alignment.texts[:, 0], texts.final)
+    torch.testing.assert_close(alignment.texts[:, 1], texts.tap)
+    none = create("atha", QUICK | {"pull": 0.0, "push": 0.0, "fixed": True, "anchor_texts": "descriptions"})
+    plain = create("prompt-lora", QUICK).adapt(mini, TASKS[:1])[0]
+    np.testing.assert_allclose(logits(none.adapt(mini, described[:1])[0]), logits(plain), atol=1e-4)
+    with pytest.raises(SettingError, match=r"needs a description of every class.*rust"):
+        method.adapt(mini, [replace(TASKS[0], descriptions={"canker": "a leaf"})])
+    restored = method.restore(mini, described[0], adapted.tensors())
+    assert np.array_equal(logits(restored), logits(adapted))
+
+
+@pytest.mark.parametrize("base", ["clip-lora", "coop", "maple", "vpt", "bitfit", "full"])
+def test_alignment_without_strength_leaves_the_method_it_joins(mini: DualEncoder, base):
+    quiet = create("atha", QUICK | {"base": base, "pull": 0.0, "push": 0.0, "fixed": True})
+    a, b = quiet.adapt(mini, TASKS[:1])[0], create(base, QUICK).adapt(mini, TASKS[:1])[0]
+    np.testing.assert_allclose(a.losses, b.losses, atol=1e-4)
+    np.testing.assert_allclose(logits(a), logits(b), atol=2e-2)
+    loud = create("atha", QUICK | {"base": base}).adapt(mini, TASKS[:1])[0]
+    assert not np.allclose(logits(loud), logits(b), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"base": "tir"}, "base of atha is one of"),
+        ({"base": "vpt", "lora_lr": 1e-3}, "lora_lr of atha belong to base=prompt-lora"),
+        ({"ratios": "curve", "align": "random"}, "has no meaning with align=random"),
+        ({"anchor_texts": "poems"}, "anchor_texts of atha is one of"),
+    ],
+)
+def test_settings_of_atha_that_do_not_go_together_are_refused(settings, words):
+    with pytest.raises(SettingError, match=words):
+        create("atha", settings)
