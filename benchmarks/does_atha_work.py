@@ -5,13 +5,13 @@
 Four questions, each answered on the same tasks for every method: do tail tokens carry less of the class; does
 plain fine-tuning lower CKA between domains and does the push restore it; where do gains come from; do learned
 strengths keep their sign. Real images take part as pools of another model, with photographs of its own
-domain: --pools leaves=PATH scenes=PATH --photos photos=PATH --model PATH.
+domain: --also MODEL photos=PATH leaves=PATH scenes=PATH.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from farshot.model.alignment import choose_tokens, patch_class_similarity
 from farshot.model.anchors import transposed_anchors
 from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder, Hook, Pass
-from farshot.stats import mean_interval, paired_difference
+from farshot.stats import Interval, PairedDifference, mean_interval, paired_difference, proportion_interval
 from farshot.task import Task
 from farshot.world import class_names, generate
 
@@ -47,8 +47,18 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
 BEFORE, PLAIN, ATHA = "before (zero-shot)", "plain (prompt-lora)", "ATHA"
 _WITH_CKA = (PLAIN, ATHA, "push only")
 _BATCH = 64
+_GROUPS = 8  # of images, for intervals
 _ENOUGH = 200  # tasks per pool
 _PROVISIONAL = " **Provisional**: so few tasks show only large effects."
+
+
+@dataclass(frozen=True)
+class World:
+    """A model, photographs of its own domain, and pools far from it."""
+
+    encoder: DualEncoder
+    photos: Domain
+    pools: list[Pool]
 
 
 @dataclass
@@ -98,9 +108,10 @@ class Erase:
 @torch.no_grad()
 def erased_accuracy(
     encoder: DualEncoder, pool: Pool, share: float, block: int, images: int
-) -> dict[str, float]:
-    """Zero-shot accuracy over all classes of a pool, whole and with a share of the patches erased."""
-    table = pool.table
+) -> dict[str, NDArray[np.bool_]]:
+    """Whether zero-shot over all classes of a pool is right, image by image: with all patches, and with a
+    share of them erased."""
+    table, block = pool.table, block * encoder.vision_depth // 12
     assert table.labels is not None
     rows = np.linspace(0, len(table) - 1, min(images, len(table))).astype(int)
     prompts = [f"a photo of a {name}." for name in table.names]
@@ -116,7 +127,7 @@ def erased_accuracy(
                 seen = encoder.encode_images(pixels[None])
             guess = torch.nn.functional.cosine_similarity(seen[0][:, None], texts[0][None], dim=-1).argmax(1)
             right.append(guess.cpu().numpy() == table.labels[part])
-        out[which] = float(np.concatenate(right).mean())
+        out[which] = np.concatenate(right)
     return out
 
 
@@ -126,7 +137,7 @@ def measure(encoder: DualEncoder, pool: Pool, given: argparse.Namespace, photos:
     tasks = [sample_task(pool, shots=given.shots, seed=given.seed, index=i) for i in range(given.tasks)]
     states = {BEFORE: ("zero-shot", {}), **METHODS}
     for state, (method, settings) in states.items():
-        common = {} if method == "zero-shot" else {"steps": given.steps, "views": "none"}
+        common = {"reading": "centre"} if method == "zero-shot" else {"steps": given.steps, "views": "none"}
         made = create(method, settings | common)
         for start in range(0, len(tasks), given.side_by_side):
             batch = tasks[start : start + given.side_by_side]
@@ -157,28 +168,35 @@ def _note(
 
 def page(
     results: Mapping[str, Found],
-    erased: Mapping[str, Mapping[str, float]],
-    truth: Mapping[str, Sequence[float]],
+    erased: Mapping[str, Mapping[str, NDArray[np.bool_]]],
+    truth: Mapping[str, Sequence[Interval]],
     given: argparse.Namespace,
 ) -> str:
     """The answers as Markdown."""
+    tail, head = ([_against_lot(by, which) for by in erased.values()] for which in ("tail", "head"))
     lines = [
         "# Does ATHA work?",
         "",
         f"Made by `python -m benchmarks.does_atha_work --tasks {given.tasks} --steps {given.steps} --shots "
-        f"{given.shots} --seed {given.seed} --images {given.images}`; model {given.model}, without views. "
-        f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with 95 % "
-        "intervals by Student's t, not corrected for their number."
+        f"{given.shots} --seed {given.seed} --images {given.images}{_also(given)}`; the mini worlds with the "
+        "bundled mini CLIP, without views. "
+        f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with "
+        "95 % intervals by Student's t, not corrected for their number; other numbers have their 95 % interval behind them."
         + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
         "",
         "## Do tail tokens carry less of the class?",
         "",
         f"Zero-shot accuracy (%) when {100 * given.share:.0f} % of the patches are replaced by the image's "
-        f"mean patch before block {given.block} (from 0):",
+        f"mean patch before block {given.block} (from 0, of a tower of 12; others in proportion):",
         "",
-        "| pool | none | tail | random | head |",
-        "|---|---:|---:|---:|---:|",
-        *(_row(pool, [100 * v for v in by.values()], 1) for pool, by in erased.items()),
+        "| pool | images | none | lot | tail minus lot | head minus lot |",
+        "|---|---:|---:|---:|---:|---:|",
+        *(_erased_row(pool, by) for pool, by in erased.items()),
+        "",
+        "Where an interval leaves out zero: against as many patches drawn by lot, losing the tail costs less "
+        f"in {_of(erased, [one.low > 0 for one in tail])} and more in {sum(one.high < 0 for one in tail)}; "
+        f"losing the head costs more in {_of(erased, [one.high < 0 for one in head])} and less in "
+        f"{sum(one.low > 0 for one in head)}.",
         "",
     ]
     if truth:
@@ -188,7 +206,10 @@ def page(
             "",
             "| pool | head on class | any patch on class | tail on background | any patch on background |",
             "|---|---:|---:|---:|---:|",
-            *(_row(pool, [100 * v for v in values], 1) for pool, values in truth.items()),
+            *(
+                f"| {pool} | " + " | ".join(_shown(v, 100, 1) for v in values) + " |"
+                for pool, values in truth.items()
+            ),
             "",
         ]
     lines += [
@@ -202,7 +223,15 @@ def page(
     for pool, found in results.items():
         pairs = ((PLAIN, BEFORE), ("push only", PLAIN), (ATHA, PLAIN))
         cells = [_difference(found.cka[a], found.cka[b], 1, 3) for a, b in pairs]
-        lines.append(f"| {pool} | {np.mean(found.cka[BEFORE]):.3f} | " + " | ".join(cells) + " |")
+        before = _shown(mean_interval(found.cka[BEFORE]), 1, 3)
+        lines.append(f"| {pool} | {before} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Where an interval leaves out zero: with plain fine-tuning CKA "
+        f"{_moves(results, 'cka', PLAIN, BEFORE, 'falls', 'rises')}; against plain fine-tuning, with the "
+        f"push alone it {_moves(results, 'cka', 'push only', PLAIN, 'falls', 'rises')}, with ATHA it "
+        f"{_moves(results, 'cka', ATHA, PLAIN, 'falls', 'rises')}.",
+    ]
     others = [state for state in METHODS if state != PLAIN]
     lines += [
         "",
@@ -214,9 +243,11 @@ def page(
         "|---|" + "---:|" * (2 + len(others)),
     ]
     for pool, found in results.items():
-        cells = [f"{100 * mean_interval(found.accuracy[state]).mean:.2f}" for state in (BEFORE, PLAIN)]
+        cells = [_shown(mean_interval(found.accuracy[state]), 100, 2) for state in (BEFORE, PLAIN)]
         cells += [_difference(found.accuracy[state], found.accuracy[PLAIN], 100, 2) for state in others]
         lines.append(f"| {pool} | " + " | ".join(cells) + " |")
+    lines += ["", "Against plain fine-tuning, where an interval leaves out zero:", ""]
+    lines += [f"- {state} {_moves(results, 'accuracy', state, PLAIN, 'loses', 'gains')}." for state in others]
     lines += [
         "",
         "## Do learned strengths keep their sign?",
@@ -231,11 +262,47 @@ def page(
         for values in (np.stack(found.pull), np.stack(found.push)):
             cells += [f"{values.min():+.3f} to {values.max():+.3f}", f"{100 * (values < 0).mean():.0f}"]
         lines.append(f"| {pool} | " + " | ".join(cells) + " |")
+    kept = [
+        (np.stack(found.pull) >= 0).all() and (np.stack(found.push) >= 0).all() for found in results.values()
+    ]
+    lines += ["", f"Every strength keeps its sign in {_of(results, kept)}."]
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, values: Sequence[float], digits: int) -> str:
-    return f"| {name} | " + " | ".join(f"{value:.{digits}f}" for value in values) + " |"
+def _of(pools: Sized, holds: Sequence[bool]) -> str:
+    return f"{sum(holds)} of {len(pools)} pools"
+
+
+def _moves(results: Mapping[str, Found], what: str, a: str, b: str, down: str, up: str) -> str:
+    """In how many pools the interval of the paired difference lies on one side of zero."""
+    found = [paired_difference(getattr(f, what)[a], getattr(f, what)[b]) for f in results.values()]
+    fell, rose = [one.high < 0 for one in found], [one.low > 0 for one in found]
+    return f"{down} in {_of(results, fell)} and {up} in {sum(rose)}"
+
+
+def _also(given: argparse.Namespace) -> str:
+    """The option as it was given, folders left out: they lie elsewhere on every machine."""
+    if not given.also:
+        return ""
+    _, photos, *pools = given.also
+    return " --also MODEL " + " ".join(f"{one.partition('=')[0]}=PATH" for one in (photos, *pools))
+
+
+def _erased_row(pool: str, by: Mapping[str, NDArray[np.bool_]]) -> str:
+    lost = [_difference(list(by[which]), list(by["random"]), 100, 1) for which in ("tail", "head")]
+    whole, lot = (proportion_interval(int(by[which].sum()), len(by[which])) for which in ("none", "random"))
+    cells = [_shown(one, 100, 1) for one in (whole, lot)]
+    return f"| {pool} | {len(by['none'])} | " + " | ".join([*cells, *lost]) + " |"
+
+
+def _against_lot(by: Mapping[str, NDArray[np.bool_]], which: str) -> PairedDifference:
+    return paired_difference(list(by[which]), list(by["random"]))
+
+
+def _shown(found: Interval, scale: float, digits: int) -> str:
+    return (
+        f"{scale * found.mean:.{digits}f} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
+    )
 
 
 def _difference(a: Sequence[float], b: Sequence[float], scale: float, digits: int) -> str:
@@ -254,13 +321,19 @@ def source_images(pool: str | None, count: int) -> Domain:
     return Domain("photo", ImageTable(tuple(drawn.pixels), drawn.labels, names, names), names)
 
 
-def known_truth(encoder: DualEncoder, pool: Pool, images: int) -> list[float]:
-    """Agreement of the unadapted model's would-be tokens with the truth of a mini world, mean over blocks."""
+def known_truth(encoder: DualEncoder, pool: Pool, images: int) -> list[Interval]:
+    """Agreement of the unadapted model's would-be tokens with the truth of a mini world, mean over blocks;
+    intervals are over groups of images."""
     task = sample_task(pool, ways=len(pool.sizes), shots=1, queries=1)
     model = subject(create("zero-shot").adapt(encoder, [task])[0], encoder)
-    agreement = token_agreement(model, pool.name, range(1000, 1000 + images))
-    found: Float[NDArray[np.float64], "blocks 4"] = np.array([list(truth) for truth in agreement.values()])
-    return found.mean(0).tolist()
+    groups = []
+    for start in range(1000, 1000 + images, images // _GROUPS):
+        agreement = token_agreement(model, pool.name, range(start, start + images // _GROUPS))
+        found: Float[NDArray[np.float64], "blocks 4"] = np.array(
+            [list(truth) for truth in agreement.values()]
+        )
+        groups.append(found.mean(0))
+    return [mean_interval(values) for values in np.stack(groups, axis=1)]
 
 
 def main() -> None:
@@ -268,11 +341,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="the page to write")
-    parser.add_argument("--pools", nargs="+", default=list(MINI), help="as for farshot bench")
+    parser.add_argument("--pools", nargs="*", default=list(MINI), help="mini worlds")
     parser.add_argument(
-        "--photos", default=None, help="source images, as a pool; by default the mini world's"
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="another model, its photographs, and pools for it",
     )
-    parser.add_argument("--model", default="mini")
     parser.add_argument("--tasks", type=int, default=100, help="per pool, at least 2")
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--steps", type=int, default=100)
@@ -282,19 +358,31 @@ def main() -> None:
         "--images", type=int, default=200, help="photographs, and images for the first question"
     )
     parser.add_argument("--share", type=float, default=0.3, help="of patches erased")
-    parser.add_argument("--block", type=int, default=7, help="before which they are erased")
+    parser.add_argument("--block", type=int, default=7, help="of 12, before which they are erased")
     given = parser.parse_args()
-    encoder = load_encoder(given.model)
-    photos = source_images(given.photos, given.images)
-    pools = [open_pool(name) for name in given.pools]
+    if given.also and len(given.also) < 3:
+        parser.error("--also needs a model, its photographs and at least one pool")
+    worlds = [
+        World(load_encoder("mini"), source_images(None, given.images), [open_pool(p) for p in given.pools])
+    ]
+    if given.also:
+        model, photos, *pools = given.also
+        own = source_images(photos, given.images)
+        worlds.append(World(load_encoder(model), own, [open_pool(name) for name in pools]))
+    places = [(world, pool) for world in worlds for pool in world.pools]
     erased = {
-        pool.name: erased_accuracy(encoder, pool, given.share, given.block, given.images) for pool in pools
+        pool.name: erased_accuracy(world.encoder, pool, given.share, given.block, given.images)
+        for world, pool in places
     }
-    truth = {pool.name: known_truth(encoder, pool, given.images) for pool in pools if pool.name in MINI}
+    truth = {
+        pool.name: known_truth(world.encoder, pool, given.images)
+        for world, pool in places
+        if pool.name in MINI
+    }
     results: dict[str, Found] = {}
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    for pool in pools:  # a page after each pool: an interruption costs one of them
-        results[pool.name] = measure(encoder, pool, given, photos)
+    for world, pool in places:  # a page after each pool: an interruption costs one of them
+        results[pool.name] = measure(world.encoder, pool, given, world.photos)
         given.out.write_text(page(results, erased, truth, given), encoding="utf-8")
 
 
