@@ -8,13 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from farshot.errors import SettingError
-from farshot.finetune import SGD, Group, Recipe, cosine, finetune, recipe_schedule
+from farshot.finetune import finetune
 from farshot.methods import create
 from farshot.methods.mind import MIND
 from farshot.model.alignment import choose_tokens
 from farshot.model.encoder import DualEncoder
 from farshot.model.prompt import PromptContext, VisualPrompts
 from farshot.model.ratios import curve_ratios, support_ratios
+from farshot.recipe import SGD, Group, Recipe, cosine, recipe_schedule
 from farshot.support import StepImages, SupportImages
 from tests.toy import toy_task, world_table
 

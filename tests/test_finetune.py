@@ -8,12 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from farshot.errors import FarshotError
-from farshot.finetune import SGD, AdamW, Group, Recipe, finetune, schedule
+from farshot.finetune import finetune
 from farshot.methods import create
 from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder
 from farshot.model.lora import LoRA
 from farshot.model.prompt import PromptContext
+from farshot.recipe import SGD, AdamW, Group, Recipe, schedule
 from farshot.support import SupportImages
 from tests.toy import toy_task, world_table
 

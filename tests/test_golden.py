@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from farshot.finetune import SGD, AdamW, Group, Recipe, class_logits, finetune
+from farshot.finetune import class_logits, finetune
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.model.alignment import HeadTailAlignment
 from farshot.model.encoder import DualEncoder, Pass
 from farshot.model.lora import LoRA
 from farshot.model.prompt import PromptContext
 from farshot.model.text import Prompts, Tokeniser
+from farshot.recipe import SGD, AdamW, Group, Recipe
 from farshot.support import StepImages
 from farshot.task import Task
 from tests import golden

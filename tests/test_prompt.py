@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from farshot.errors import DataError, SettingError
-from farshot.finetune import SGD, Group, Recipe, finetune
+from farshot.finetune import finetune
 from farshot.methods import create
 from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder, Pass
 from farshot.model.prompt import PromptContext
+from farshot.recipe import SGD, Group, Recipe
 from farshot.task import Task
 from tests.toy import toy_task, world_table
 

@@ -1,15 +1,15 @@
 """The support images of T tasks, step by step, as pixels ready for the encoder.
 
-Views (docs/method.md): "five" fixed ones per image, drawn once per task and all used in every step; "none",
-the centre reading; "crops", one fresh random resized crop and flip per image and step. Every draw is keyed by
-(task, image), so it does not depend on companions, order or micro-batches. Shapes: T tasks, V views, B images
-of a step, R side of an image.
+Views (docs/method.md): "five" fixed ones per image, drawn once per task and all used in every step; "turn",
+one of these five in each step, in turn; "none", the centre reading; "crops", one fresh random resized crop
+and flip per image and step. Every draw is keyed by (task, image), so it does not depend on companions, order
+or micro-batches. Shapes: T tasks, V views, B images of a step, R side of an image.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -24,11 +24,13 @@ from farshot.images.views import crop_and_flip, five_views
 from farshot.randomness import numpy_generator
 from farshot.task import Task
 
-VIEWS = ("five", "none", "crops")
-QUERY_READING = {"five": "squash", "none": "centre", "crops": "squash"}
+VIEWS = ("five", "turn", "none", "crops")
+QUERY_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "squash"}
 """How an image is read at prediction, by the views a method was trained with."""
 
-_SUPPORT_READING = {"five": "squash", "none": "centre", "crops": "short256"}
+_SUPPORT_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "short256"}
+FIVE = 5
+"""Fixed views of an image."""
 _MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made anew in every step
 
 
@@ -42,6 +44,7 @@ class StepImages:
         weights: of each image in its task's loss; each row sums to 1, (T, B).
         samples: number of each image and view within its task, (T, B).
         images: number that stands for each image's content, (T, B).
+        tokens: of the images before some vision block, where nothing before it learns, (T, B, 1 + L, D).
     """
 
     pixels: UInt8[Tensor, "T B R R 3"] | Float[Tensor, "T B 3 R R"]
@@ -49,6 +52,7 @@ class StepImages:
     weights: Float[Tensor, "T B"]
     samples: Int[Tensor, "T B"]
     images: Int[Tensor, "T B"]
+    tokens: Float[Tensor, "T B P D"] | None = None
 
     def columns(self, which: slice) -> StepImages:
         """A part of every task's images."""
@@ -58,7 +62,15 @@ class StepImages:
             self.weights[:, which],
             self.samples[:, which],
             self.images[:, which],
+            None if self.tokens is None else self.tokens[:, which],
         )
+
+    def parts(self, most: int | None) -> Iterator[StepImages]:
+        """Micro-batches of at most so many images over all tasks; one of all where None."""
+        tasks, images = self.labels.shape
+        each = images if most is None else max(1, most // tasks)
+        for start in range(0, images, each):
+            yield self.columns(slice(start, start + each))
 
 
 @runtime_checkable
@@ -100,7 +112,7 @@ class SupportImages:
         self._read = [task.table.pixels(task.support, reading, size) for task in tasks]
         self._content = [image_numbers(pixels) for pixels in self._read]
         self._whole = all(len(self._rows(task, 0)) == len(task.support) for task in tasks)
-        bytes_kept = sum(len(task.support) for task in tasks) * 5 * size * size * 3
+        bytes_kept = sum(len(task.support) for task in tasks) * FIVE * size * size * 3
         self._views: dict[tuple[int, int], NDArray[np.uint8]] | None = (
             {} if bytes_kept <= _MOST_VIEWS_KEPT else None
         )
@@ -108,10 +120,12 @@ class SupportImages:
 
     def at(self, step: int) -> StepImages:
         """The images of this step."""
-        if self._last is not None and self._whole and self.views != "crops":
+        if self._last is not None and self._whole and self.views in ("five", "none"):
             return self._last  # fixed views of whole support sets: every step is the same
         rows = [self._rows(task, step) for task in self.tasks]
-        views = 5 if self.views == "five" else 1
+        views, first = (FIVE, 0) if self.views == "five" else (1, 0)
+        if self.views == "turn":
+            first = step % FIVE
         most = max(map(len, rows))
         shape = (len(rows), (views + self.plain) * most)
         pixels = np.zeros((*shape, self.size, self.size, 3), dtype=np.uint8)
@@ -122,7 +136,8 @@ class SupportImages:
             pixels[t, :count] = np.concatenate([self._images(t, int(row), step) for row in chosen])
             labels[t, :count] = np.repeat(task.labels[chosen], views)
             weights[t, :count] = 1 / count
-            samples[t, :count] = (chosen[:, None] * views + np.arange(views)).ravel()
+            numbers = FIVE if self.views == "turn" else views
+            samples[t, :count] = (chosen[:, None] * numbers + first + np.arange(views)).ravel()
             images[t, :count] = np.repeat(self._content[t][chosen], views)
             if self.plain:
                 behind = slice(views * most, views * most + len(chosen))
@@ -139,11 +154,17 @@ class SupportImages:
             return np.asarray(pixels)[None]
         if self.views == "crops":
             return crop_and_flip(pixels, self.size, numpy_generator("crop", task.key, row, step))[None]
-        if self._views is None:
-            return five_views(pixels, numpy_generator("views", task.key, row))
-        if (t, row) not in self._views:
-            self._views[t, row] = five_views(pixels, numpy_generator("views", task.key, row))
-        return self._views[t, row]
+        views = self._five(t, row)
+        return views[step % FIVE][None] if self.views == "turn" else views
+
+    def _five(self, t: int, row: int) -> UInt8[NDArray[np.uint8], "5 R R 3"]:
+        """The fixed views of an image, kept where memory allows."""
+        if self._views is not None and (t, row) in self._views:
+            return self._views[t, row]
+        found = five_views(self._read[t][row], numpy_generator("views", self.tasks[t].key, row))
+        if self._views is not None:
+            self._views[t, row] = found
+        return found
 
     def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], " images"]:
         """Support rows of this step: all, or a fresh draw where a class or the whole is too large for one

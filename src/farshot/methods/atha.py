@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from farshot.errors import SettingError
-from farshot.finetune import SGD, AdamW, Group, Objective, Recipe
+from farshot.finetune import Objective
 from farshot.methods.atha_settings import REFERENCE_DEPTH, ATHASettings
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import Parts
 from farshot.model.alignment import HeadTailAlignment
 from farshot.model.encoder import DualEncoder
 from farshot.model.ratios import support_ratios
+from farshot.recipe import SGD, AdamW, Group, Recipe
 from farshot.support import QUERY_READING
 from farshot.task import Task
 
@@ -48,6 +49,8 @@ class ATHA(ATHASettings):
                 f"{depth - 1}."
             )
         first = self.value("pull_block") * depth // REFERENCE_DEPTH if self.block is None else self.block
+        first = max(first, self.first_block)
+        standing = range(self.first_block, depth) if self.block is None else [first]
         pull = [0.0] * depth
         pull[first] = 0.0 if self.align == "push" else self.value("pull")
         push = [0.0 if self.align in ("pull", "uniform") else self.value("push")] * depth
@@ -62,7 +65,7 @@ class ATHA(ATHASettings):
             tail_ratio=None if measured else 0.0 if uniform else self.value("gamma"),
             described=len(tasks[0].class_names) if self.anchor_texts == "descriptions" else None,
             random=self.align == "random",
-            blocks=None if self.block is None else [self.block],
+            blocks=standing,
         )
         return self.joined().parts(encoder, tasks) | {"alignment": alignment}
 

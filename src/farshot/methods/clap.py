@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farshot.finetune import SGD, Group
 from farshot.methods.base import register, require
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
+from farshot.recipe import SGD, Group
 
 CONSTRAINTS = ("l2", "none")
 

@@ -19,10 +19,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farshot.finetune import SGD, Group
 from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
 from farshot.randomness import torch_generator
+from farshot.recipe import SGD, Group
 
 
 @register

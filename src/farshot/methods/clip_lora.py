@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.finetune import AdamW, Group, Recipe
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.prompt_lora import check_training
 from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA
+from farshot.model.lora import LoRA, vision_from
+from farshot.recipe import AdamW, Group, Recipe
 from farshot.support import VIEWS
 from farshot.task import Task
 
@@ -35,6 +35,7 @@ class ClipLoRA(FinetunedMethod):
         batch: images of a step.
         rank, lora_alpha, lora_dropout: of LoRA; its scale is lora_alpha / sqrt(rank).
         lr, lr_end, weight_decay: of AdamW, falling along a cosine.
+        first_block: of the vision tower, counted from 0, at which LoRA acts; not with fresh crops.
     """
 
     name = "clip-lora"
@@ -52,11 +53,17 @@ class ClipLoRA(FinetunedMethod):
     lr: float = 2e-4
     lr_end: float = 1e-6
     weight_decay: float = 0.01
+    first_block: int = 0
 
     def __post_init__(self) -> None:
         check_training(self.name, self.steps or 1, self.rank, self.lora_dropout, self.scale)
         require(
             self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}."
+        )
+        require(
+            not self.first_block or self.views != "crops",
+            "The setting first_block of clip-lora needs fixed views (views=five, turn or none): of a fresh "
+            "crop nothing can be computed ahead.",
         )
         require(self.batch >= 1, f"The setting batch of {self.name} must be at least 1, not {self.batch}.")
         require(0 <= self.lr_end <= self.lr, f"The rates of {self.name} need 0 <= lr_end <= lr.")
@@ -68,7 +75,15 @@ class ClipLoRA(FinetunedMethod):
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA alone."""
         keys = [task.key for task in tasks]
-        return {"lora": LoRA(encoder, keys, rank=self.rank, alpha=self.lora_alpha, dropout=self.lora_dropout)}
+        lora = LoRA(
+            encoder,
+            keys,
+            rank=self.rank,
+            alpha=self.lora_alpha,
+            dropout=self.lora_dropout,
+            blocks=vision_from(encoder, self.first_block),
+        )
+        return {"lora": lora}
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW."""
@@ -84,4 +99,5 @@ class ClipLoRA(FinetunedMethod):
             batch=self.batch,
             batch_total=self.batch,
             cosine_to=self.lr_end,
+            first_block=self.first_block,
         )

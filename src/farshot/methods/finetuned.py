@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from farshot.data.table import ImageTable
-from farshot.finetune import Group, Objective, Progress, Recipe, class_logits, finetune
+from farshot.finetune import Objective, Progress, class_logits, finetune
 from farshot.methods.base import Adapted, Method, count_parameters, row_batches
 from farshot.model.encoder import DualEncoder, Pass, TextFeatures
 from farshot.model.lora import LoRA
 from farshot.model.part import one_task
+from farshot.recipe import Group, Recipe
 from farshot.support import QUERY_READING, image_numbers
 from farshot.task import Task
 
@@ -171,7 +172,7 @@ class FinetunedMethod(Method):
                     TextFeatures(texts.final[t : t + 1], texts.tap[t : t + 1]),
                     scale=recipe.scale,
                     reading=QUERY_READING[recipe.views],
-                    losses=losses[:, t],
+                    losses=losses[~np.isnan(losses[:, t]), t],
                     trained=trained,
                 )
         return [out[i] for i in range(len(tasks))]

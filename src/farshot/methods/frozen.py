@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from farshot.data.table import ImageTable
-from farshot.finetune import Group, Progress, schedule
+from farshot.finetune import Progress
 from farshot.methods.base import Adapted, Method, require, row_batches
 from farshot.model.encoder import DualEncoder
+from farshot.recipe import Group, schedule
 from farshot.task import Task
 
 READINGS = ("squash", "centre")

@@ -19,13 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from farshot.finetune import AdamW, Group, Recipe, task_losses
+from farshot.finetune import task_losses
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.prompt_lora import check_training
 from farshot.model.encoder import DualEncoder
 from farshot.model.lora import LoRA
 from farshot.randomness import numpy_generator
+from farshot.recipe import AdamW, Group, Recipe
 from farshot.support import StepImages
 from farshot.task import Task
 
@@ -76,8 +77,7 @@ class MIND(FinetunedMethod):
         """LoRA on the vision tower."""
         keys = [task.key for task in tasks]
         rank, alpha, dropout = self.rank, self.lora_alpha, self.lora_dropout
-        lora = LoRA(encoder, keys, rank=rank, alpha=alpha, dropout=dropout, towers=["vision"])
-        return {"lora": lora}
+        return {"lora": LoRA(encoder, keys, rank=rank, alpha=alpha, dropout=dropout, towers=["vision"])}
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW."""
@@ -120,7 +120,7 @@ class _Objective:
         loss = task_losses(images, texts, batch.labels, batch.weights, scale)
         if step >= self.early:
             return loss
-        seen, directions = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
+        seen = F.normalize(images, dim=-1)
         picked = self._random_images(batch.weights[:, :viewed], texts.shape[1], step).to(images.device)
         prototypes = seen.gather(1, picked[..., None].expand(-1, -1, seen.shape[-1]))
         loss = loss + self.method.shortcut * task_losses(
@@ -129,8 +129,8 @@ class _Objective:
         found = seen[:, :viewed] @ seen[:, viewed:].mT
         if self._before is not None:
             share = 1 - step / self.early
-            labels = batch.labels.to(images.device)[..., None].expand(-1, -1, directions.shape[-1])
-            named = directions.gather(1, labels)
+            labels = batch.labels.to(images.device)[..., None].expand(-1, -1, seen.shape[-1])
+            named = F.normalize(texts, dim=-1).gather(1, labels)
             wanted = share * self._before + (1 - share) * named[:, :viewed] @ named[:, viewed:].mT
             loss = loss + self.method.relation * self._mean(wanted.exp() * (wanted - found), batch, viewed)
         self._before = found.detach()

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.finetune import SGD, AdamW, Group, Recipe
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA
+from farshot.model.lora import LoRA, vision_from
 from farshot.model.prompt import PromptContext
+from farshot.recipe import SGD, AdamW, Group, Recipe
 from farshot.support import VIEWS
 from farshot.task import Task
 
@@ -30,9 +30,11 @@ class PromptLoRA(FinetunedMethod):
     Attributes:
         steps: optimiser steps, each on the whole support set (at most 16 images per class).
         scale: of the logits; 0 means 4 from 5 shots on, else 2.
-        views: "five" fixed ones per image, or "none".
+        views: "five" fixed ones per image, "turn": one of these in each step, or "none".
         rank, lora_alpha, lora_dropout, lora_lr, lora_weight_decay: of LoRA, trained with AdamW.
         context_lr, context_momentum, context_weight_decay: of the prompt context, trained with SGD.
+        first_block: of the vision tower, counted from 0, at which anything acts: a cheaper method of its own.
+        settle: stop once the loss falls by less than this share in ten steps; 0 runs all steps.
     """
 
     name = "prompt-lora"
@@ -51,9 +53,12 @@ class PromptLoRA(FinetunedMethod):
     context_lr: float = 2e-3
     context_momentum: float = 0.9
     context_weight_decay: float = 5e-4
+    first_block: int = 0
+    settle: float = 0.0
 
     def __post_init__(self) -> None:
         check_training(self.name, self.steps, self.rank, self.lora_dropout, self.scale)
+        require(0 <= self.settle < 1, f"The setting settle of {self.name} lies in 0 to 1, not {self.settle}.")
         fixed = [view for view in VIEWS if view != "crops"]
         require(
             self.views in fixed, f"The setting views of {self.name} is one of {fixed}, not {self.views!r}."
@@ -72,7 +77,14 @@ class PromptLoRA(FinetunedMethod):
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA and the context."""
         keys = [task.key for task in tasks]
-        lora = LoRA(encoder, keys, rank=self.rank, alpha=self.lora_alpha, dropout=self.lora_dropout)
+        lora = LoRA(
+            encoder,
+            keys,
+            rank=self.rank,
+            alpha=self.lora_alpha,
+            dropout=self.lora_dropout,
+            blocks=vision_from(encoder, self.first_block),
+        )
         return {"lora": lora, "context": PromptContext(encoder, [task.template for task in tasks])}
 
     def groups(self, parts: Parts) -> list[Group]:
@@ -87,7 +99,13 @@ class PromptLoRA(FinetunedMethod):
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """The whole support set in every step, constant rates."""
-        return Recipe(steps=self.steps, scale=self.scale or (4.0 if shots >= 5 else 2.0), views=self.views)
+        return Recipe(
+            steps=self.steps,
+            scale=self.scale or (4.0 if shots >= 5 else 2.0),
+            views=self.views,
+            first_block=self.first_block,
+            settle=self.settle,
+        )
 
 
 def check_training(name: str, steps: int, rank: int, dropout: float, scale: float) -> None:

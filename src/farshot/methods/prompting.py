@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from farshot.finetune import SGD, Group, Recipe
 from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
+from farshot.recipe import SGD, Group, Recipe
 from farshot.support import VIEWS
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from farshot.finetune import AdamW, Group
 from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, Support, mean_cross_entropy, train
 from farshot.methods.tip_adapter import TipAdapter, cache_logits
+from farshot.recipe import AdamW, Group
 
 
 @register

@@ -45,5 +45,5 @@ class TIR(PromptLoRA):
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """The base recipe's parts and the re-weighting."""
         blocks = [block * encoder.vision_depth // _DEPTH for block in _BLOCKS]
-        reweighting = TokenReweighting(encoder, blocks, self.marked)
+        reweighting = TokenReweighting(encoder, [b for b in blocks if b >= self.first_block], self.marked)
         return super().parts(encoder, tasks) | {"reweighting": reweighting}

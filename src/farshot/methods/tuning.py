@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from farshot.finetune import AdamW, Group, Recipe
 from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
+from farshot.recipe import AdamW, Group, Recipe
 from farshot.support import VIEWS
 
 

@@ -253,6 +253,13 @@ class DualEncoder:
             pixels: uint8 (T, B, R, R, 3), or floats (T, B, 3, R, R) that are normalised already.
         """
         this = this or Pass()
+        return self.encode_tokens(self.image_tokens(pixels, this), this)
+
+    def image_tokens(
+        self, pixels: Tensor, this: Pass | None = None, until: int = 0
+    ) -> Float[Tensor, "T B P D"]:
+        """The tokens before vision block `until`: the first half of `encode_images`."""
+        this = this or Pass()
         pixels = pixels.to(self.device)
         if not pixels.is_floating_point():
             pixels = normalise(pixels, self.mean, self.std)
@@ -260,10 +267,21 @@ class DualEncoder:
         tokens = tower.embeddings(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])  # (T, B, 1 + L, D)
         tokens = self._at("vision.embedding", tokens, pixels, this)
         tokens = self._through("vision.pre_norm", tower.pre_layrnorm, tokens, this)
-        for index, block in enumerate(tower.encoder.layers):
-            tokens = self._block(
-                "vision", index, block, tokens, this, first_only=index == self.vision_depth - 1
-            )
+        for index in range(until):
+            tokens = self._block("vision", index, tower.encoder.layers[index], tokens, this)
+        return tokens
+
+    def encode_tokens(
+        self, tokens: Float[Tensor, "T B P D"], this: Pass | None = None, start: int = 0
+    ) -> Float[Tensor, "T B E"]:
+        """Image embeddings from the tokens before vision block `start`: the second half of
+        `encode_images`."""
+        this = this or Pass()
+        tower = self.clip.vision_model
+        for index in range(start, self.vision_depth):
+            block = tower.encoder.layers[index]
+            last = index == self.vision_depth - 1
+            tokens = self._block("vision", index, block, tokens, this, first_only=last)
         pooled = self._through("vision.post_norm", tower.post_layernorm, tokens[:, :, 0], this)
         return self._through("vision.projection", self.clip.visual_projection, pooled, this).float()
 

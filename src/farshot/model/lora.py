@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from farshot.errors import SettingError
 from farshot.model.encoder import DualEncoder, Hook, Pass
 from farshot.randomness import key, random_bits, row_keys, torch_generator
 
@@ -108,3 +109,13 @@ class LoRA(nn.Module):
             del this.memo[name]  # the last of the three: the hash of a whole block need not outlive it
         kept = ((bits >> (lane * _BITS)) & (2**_BITS - 1)) >= self.dropped
         return x * kept / (1 - self.dropped / 2**_BITS)
+
+
+def vision_from(encoder: DualEncoder, first_block: int) -> dict[str, Sequence[int]]:
+    """The vision blocks from one on, as `LoRA` takes them; refuses one that the model does not have."""
+    if not 0 <= first_block < encoder.vision_depth:
+        raise SettingError(
+            f"There is no vision block {first_block} to begin at: {encoder.source} has blocks 0 to "
+            f"{encoder.vision_depth - 1}."
+        )
+    return {"vision": range(first_block, encoder.vision_depth)}

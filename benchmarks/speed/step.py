@@ -1,0 +1,94 @@
+"""Seconds per training step of atha, and the share of what the machine could do at best.
+
+    python -m benchmarks.speed.step --models ViT-B/16 --shots 1 5 --tasks 1 4 --precision bf16
+
+The bound is the step's own matrix products, noted as they run and timed alone in the same run: same shapes,
+same precision, attention included, nothing between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from benchmarks.speed.models import CONFIGS, PRECISIONS, random_clip, random_tasks
+from benchmarks.speed.products import Notes, Product, time_alone
+
+from farshot.methods import Method, create
+from farshot.model.encoder import DualEncoder
+from farshot.task import Task
+
+_WARM = 1  # steps that are not counted
+
+
+class Stopwatch:
+    """Times each step of a run, and notes the products of its first one."""
+
+    def __init__(self) -> None:
+        self.notes, self.seconds = Notes(), list[float]()
+        self._last = 0.0
+
+    def __call__(self, done: int, steps: int) -> None:
+        """After each step."""
+        now = time.perf_counter()
+        if done > _WARM + 1:
+            self.seconds.append(now - self._last)
+        if done == _WARM:
+            self.notes.__enter__()
+        if done == _WARM + 1:
+            self.notes.__exit__(None, None, None)
+        self._last = time.perf_counter()
+
+    @property
+    def median(self) -> float:
+        """Of the steps that are counted."""
+        return sorted(self.seconds)[len(self.seconds) // 2]
+
+
+def time_steps(
+    method: Method, encoder: DualEncoder, tasks: list[Task], micro_batch: int | None = None
+) -> tuple[float, list[Product]]:
+    """Median seconds of a step, and its products."""
+    watch = Stopwatch()
+    method.adapt(encoder, tasks, micro_batch=micro_batch, progress=watch)
+    return watch.median, watch.notes.products
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["ViT-B/16"], choices=list(CONFIGS))
+    parser.add_argument("--shots", nargs="+", type=int, default=[1, 5])
+    parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--precision", default="bf16", choices=list(PRECISIONS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--method", default="atha")
+    parser.add_argument("--views", default="none")
+    parser.add_argument("--steps", type=int, default=5, help="counted; the table has their median")
+    parser.add_argument("--micro-batch", type=int, default=None)
+    given = parser.parse_args()
+    print(
+        f"{given.method}, views={given.views}, {given.precision}, {given.device}; medians of {given.steps}\n"
+    )
+    print("| model | shots | tasks | s/step | s/step and task | TFLOP/step | TFLOP/s | bound, s | share |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for name in given.models:
+        encoder = random_clip(name, given.device, given.precision)
+        for shots in given.shots:
+            for count in given.tasks:
+                method = create(given.method, {"views": given.views, "steps": given.steps + _WARM + 1})
+                tasks = random_tasks(encoder, count, shots)
+                seconds, products = time_steps(method, encoder, tasks, given.micro_batch)
+                flop = sum(product.flop for product in products)
+                bound = time_alone(products, given.device, given.steps)
+                print(
+                    f"| {name} | {shots} | {count} | {seconds:.3f} | {seconds / count:.3f} "
+                    f"| {flop / 1e12:.3f} | {flop / seconds / 1e12:.3f} | {bound:.3f} "
+                    f"| {100 * bound / seconds:.0f} % |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
