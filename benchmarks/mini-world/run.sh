@@ -25,8 +25,8 @@ farshot bench $ALL --shots 5 --tasks $DEVELOPMENT --seed 1 --methods $SHOT5
 farshot bench $ALL --shots 5 --tasks $TASKS --report --methods $SHOT5
 
 farshot table --store $STORE --format markdown
-for method in "atha[variant=released,$RECIPE]" "clip-lora[$STEPS]" "atha[align=push,$RECIPE]" "atha[align=pull,$RECIPE]" \
-    "atha[align=uniform,$RECIPE]" "atha[align=random,$RECIPE]" "prompt-lora[$RECIPE]"; do
-    farshot compare "atha[$RECIPE]" "$method" --store $STORE --format markdown
+for method in "zero-shot[reading=centre]" "clip-lora[$STEPS]" "atha[$RECIPE]" "atha[variant=released,$RECIPE]" "atha[align=push,$RECIPE]" \
+    "atha[align=pull,$RECIPE]" "atha[align=uniform,$RECIPE]" "atha[align=random,$RECIPE]"; do
+    farshot compare "$method" "prompt-lora[$RECIPE]" --store $STORE --format markdown
 done
-farshot compare "prompt-lora[$RECIPE]" "zero-shot[reading=centre]" --store $STORE --format markdown
+farshot compare "atha[$RECIPE]" "atha[align=random,$RECIPE]" --store $STORE --format markdown
