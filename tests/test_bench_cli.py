@@ -61,7 +61,7 @@ def test_the_paper_tables_commands_run_at_toy_size(farshot, tmp_path: Path, mode
         monkeypatch.setenv(name, str(value))
     # the methods as in the recipe, with two steps in place of a hundred
     whole = PromptLoRA.recipe
-    monkeypatch.setattr(PromptLoRA, "recipe", lambda self, shots: replace(whole(self, shots), steps=2))
+    monkeypatch.setattr(PromptLoRA, "recipe", lambda *a: replace(whole(*a), steps=2))
     commands = recipe_commands()
     assert len(commands) == 12
     said = ""
