@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register, require
+from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
-from farshot.methods.prompting import PromptMethod
+from farshot.methods.prompting import DeepPromptMethod
 from farshot.model.encoder import DualEncoder
 from farshot.model.prompt import LinkedPrompts, PromptContext
 from farshot.task import Task
@@ -23,12 +23,10 @@ from farshot.task import Task
 
 @register
 @dataclass(frozen=True)
-class MaPLe(PromptMethod):
-    """Settings of maple, beside those of every method that learns prompts.
+class MaPLe(DeepPromptMethod):
+    """Settings of maple: those of every method with tokens before each block.
 
-    Attributes:
-        tokens: n, started from the first words of the prompt.
-        depth: blocks with tokens of their own, at most the shallower tower's.
+    Tokens start from the first words of the prompt; the depth is at most the shallower tower's.
     """
 
     name = "maple"
@@ -36,22 +34,11 @@ class MaPLe(PromptMethod):
     reference = "Khattak et al. 2023 (arXiv 2210.03117)"
     doc = "learned tokens in both towers, those of the images a linear map of those of the text"
 
-    batch: int = 4
     lr: float = 3.5e-3
     tokens: int = 2
     depth: int = 9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for setting in ("tokens", "depth"):
-            value = getattr(self, setting)
-            require(value >= 1, f"The setting {setting} of {self.name} must be at least 1, not {value}.")
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """The tokens of both towers and the layers that link them."""
         context = PromptContext(encoder, [task.template for task in tasks], self.tokens)
         return {"prompts": LinkedPrompts(encoder, context, [task.key for task in tasks], self.depth)}
-
-    def epochs(self, shots: int) -> int:
-        """Five, whatever the shots."""
-        return 5

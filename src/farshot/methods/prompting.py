@@ -68,3 +68,27 @@ class PromptMethod(FinetunedMethod):
             cosine_to=0.0,
             warm_steps=self.warm_epochs * epoch,
         )
+
+
+@dataclass(frozen=True)
+class DeepPromptMethod(PromptMethod):
+    """Settings of methods whose tokens are learned anew before each block, beside those above.
+
+    Attributes:
+        tokens: n, learned tokens.
+        depth: blocks with tokens of their own, at most the tower's.
+    """
+
+    batch: int = 4
+    tokens: int = 8
+    depth: int = 12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for setting in ("tokens", "depth"):
+            value = getattr(self, setting)
+            require(value >= 1, f"The setting {setting} of {self.name} must be at least 1, not {value}.")
+
+    def epochs(self, shots: int) -> int:
+        """Five, whatever the shots, as in MaPLe's program."""
+        return 5

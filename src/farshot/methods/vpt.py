@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register, require
+from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
-from farshot.methods.prompting import PromptMethod
+from farshot.methods.prompting import DeepPromptMethod
 from farshot.model.encoder import DualEncoder
 from farshot.model.prompt import VisualPrompts
 from farshot.task import Task
@@ -23,35 +23,17 @@ from farshot.task import Task
 
 @register
 @dataclass(frozen=True)
-class VPT(PromptMethod):
-    """Settings of vpt, beside those of every method that learns prompts.
-
-    Attributes:
-        tokens: n, learned tokens.
-        depth: blocks with values of their own, at most the tower's.
-    """
+class VPT(DeepPromptMethod):
+    """Settings of vpt: those of every method with tokens before each block."""
 
     name = "vpt"
     kind = "fine-tuned"
     reference = "Jia et al. 2022 (arXiv 2203.12119)"
     doc = "learned tokens beside the patches, anew before each vision block"
 
-    batch: int = 4
     lr: float = 2.5e-3
-    tokens: int = 8
-    depth: int = 12
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for setting in ("tokens", "depth"):
-            value = getattr(self, setting)
-            require(value >= 1, f"The setting {setting} of {self.name} must be at least 1, not {value}.")
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """The tokens."""
         keys = [task.key for task in tasks]
         return {"prompts": VisualPrompts(encoder, keys, count=self.tokens, depth=self.depth)}
-
-    def epochs(self, shots: int) -> int:
-        """Five, whatever the shots."""
-        return 5
