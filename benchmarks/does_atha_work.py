@@ -222,7 +222,7 @@ def page(
     ]
     for pool, found in results.items():
         pairs = ((PLAIN, BEFORE), ("push only", PLAIN), (ATHA, PLAIN))
-        cells = [_difference(found.cka[a], found.cka[b], 1, 3) for a, b in pairs]
+        cells = [_difference(found.cka[a], found.cka[b], 1, 5) for a, b in pairs]
         before = _shown(mean_interval(found.cka[BEFORE]), 1, 3)
         lines.append(f"| {pool} | {before} | " + " | ".join(cells) + " |")
     lines += [

@@ -19,9 +19,12 @@ install_import_hook("farshot", "tests.typecheck.check")  # before anything of fa
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from farshot import FewShotClassifier  # noqa: E402
+from farshot.data.table import ImageTable  # noqa: E402
 from farshot.model.checkpoint import load_encoder  # noqa: E402
 from farshot.model.encoder import DualEncoder  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
+from tests.explain_helpers import SHORT, WORLD, adapted, images_of  # noqa: E402
 from tests.input_helpers import Farshot, command_line  # noqa: E402
 
 
@@ -59,3 +62,21 @@ def real_images() -> Path:
 def farshot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Farshot:
     """Runs command lines as the `farshot` program would."""
     return command_line(capfd, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def atha() -> FewShotClassifier:
+    """A short run of atha on a mini world."""
+    return adapted("atha", **SHORT)
+
+
+@pytest.fixture(scope="module")
+def zero_shot() -> FewShotClassifier:
+    """Zero-shot on the same classes."""
+    return adapted("zero-shot")
+
+
+@pytest.fixture(scope="module")
+def queries() -> ImageTable:
+    """Images of these classes that neither has seen."""
+    return images_of(WORLD, range(100, 106))

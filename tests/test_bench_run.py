@@ -23,6 +23,7 @@ from farshot.data import table as table_module
 from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.errors import FarshotError, SettingError
+from farshot.methods import create
 from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
@@ -239,6 +240,15 @@ def test_load_is_chosen_by_memory_and_cost_counts_images(place: Place) -> None:
     assert choose_load(prompt_lora, place.encoder, Shape(), tasks=3).tasks == 3
     assert choose_load(prompt_lora, place.encoder, Shape()).micro_batch is None
     assert choose_load(zero_shot, place.encoder, Shape()).tasks > 1
+
+
+def test_what_a_task_learns_takes_room_too(mini, monkeypatch):
+    """A tower of its own with gradient and two averages: 2.5 million weights of 16 bytes."""
+    monkeypatch.setattr("farshot.bench.executors._memory", lambda device: 500e6)
+    full, bitfit = create("full", {"views": "none"}), create("bitfit", {"views": "none"})
+    assert 1 <= choose_load(full, mini, Shape()).tasks < choose_load(bitfit, mini, Shape()).tasks
+    shown = choose_load(full, mini, Shape(), tasks=5)
+    assert shown.tasks == 5 and shown.micro_batch is not None
 
 
 def _one_thread() -> dict[str, str]:

@@ -6,18 +6,16 @@ import json
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from farshot import FewShotClassifier, console, load
+from farshot import FewShotClassifier, load
 from farshot.bench.records import Episode, Result, Run
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
-from farshot.cli import app
 from farshot.data.readers import read_table
 from farshot.methods import create
 from farshot.report.calibration import reliability
@@ -66,21 +64,10 @@ def fill(store: Store, run: Run, key: int, tasks: int = 12, seed: int = 1, skill
     store.record(store.run_id(run), seed, results, episodes)
 
 
-@pytest.fixture
-def farshot(capsys, monkeypatch, tmp_path: Path):
-    """Runs a command line; gives exit code, output and errors."""
-    monkeypatch.setattr(console, "out", type(console.out)(highlight=False, soft_wrap=True))
-    monkeypatch.setattr(console, "err", type(console.err)(stderr=True, highlight=False, soft_wrap=True))
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path: Path) -> None:
+    """Images read here are kept here."""
     monkeypatch.setenv("FARSHOT_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["farshot", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            console.run(app)
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
-
-    return run
 
 
 @pytest.fixture

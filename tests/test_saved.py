@@ -98,6 +98,8 @@ def test_a_temperature_and_an_estimate_are_kept(tmp_path: Path):
     [
         ("clip-lora", {"steps": 3, "batch": 4, "lr": 0.05}),
         ("atha", {"views": "none", "steps": 3, "lora_lr": 0.05, "rank": 3, "lora_alpha": 2.5}),
+        ("prompt-lora", {"views": "none", "steps": 3, "lora_lr": 0.05, "first_block": 2}),
+        ("mind", {"views": "none", "steps": 3, "lr": 0.05}),
     ],
 )
 def test_peft_loads_the_lora_and_gives_the_same_features(method, settings, checkpoint: Path, tmp_path: Path):
@@ -119,7 +121,8 @@ def test_peft_loads_the_lora_and_gives_the_same_features(method, settings, check
         found = clip.visual_projection(seen), clip.text_projection(told)
     for a, b, without in zip(found, ours, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(b, without, atol=1e-2)  # the LoRA does something
+        if b is ours[0] or method != "mind":  # mind leaves the text tower alone
+            assert not torch.allclose(b, without, atol=1e-2)  # the LoRA does something
 
 
 def test_the_folder_holds_what_it_should(adapted, tmp_path: Path):

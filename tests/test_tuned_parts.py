@@ -8,6 +8,7 @@ from torch import nn
 
 from farshot.errors import SettingError
 from farshot.images.preprocess import normalise
+from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder, Pass
 from farshot.model.part import one_task
 from farshot.model.prompt import LinkedPrompts, PromptContext, VisualPrompts
@@ -155,6 +156,21 @@ def test_own_weights_start_as_the_model_and_average_back_to_it(mini: DualEncoder
     part.average(0.25)
     for name, value in part.own.items():
         torch.testing.assert_close(value.data, 0.75 * start[name] + 0.25 * trained[name])
+
+
+@torch.no_grad()
+def test_a_small_step_is_not_lost_in_half_precision() -> None:
+    """Next to 4, bfloat16 knows no number closer than 4.03."""
+    half = load_encoder("mini", precision="bf16")
+    place = "vision.5.fc1"
+    half.modules("vision")[place].bias.fill_(4.0)
+    part = OwnWeights(half, 1, ["vision"])
+    images = pixels([0], tasks=1)
+    with half.attached([part]):
+        before = half.encode_images(images)
+    part.own["vision_5_fc1_bias"] += 0.01
+    with half.attached([part]):
+        assert not torch.equal(half.encode_images(images), before)
 
 
 def test_claims_of_five_classes_double_one_and_blank_all():

@@ -111,10 +111,13 @@ def finetune(
             for group in groups:
                 if group.at_least is not None:
                     with torch.no_grad():
-                        torch._foreach_clamp_min_(list(group.parameters), group.at_least)
+                        for parameter in group.parameters:
+                            parameter.clamp_(min=group.at_least)
             if progress:
                 progress(step + 1, recipe.steps)
             if stopped.all(losses, step):
+                if progress:
+                    progress(recipe.steps, recipe.steps)
                 break
     return stopped.restored(losses)
 

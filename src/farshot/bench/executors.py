@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from farshot.errors import FarshotError
 from farshot.finetune import Progress
 from farshot.methods import Method
 from farshot.methods.base import softmax
+from farshot.methods.size import parameters_for
 from farshot.model.encoder import DualEncoder
 from farshot.task import Task
 
@@ -108,9 +110,18 @@ def choose_load(
     per_image = (
         encoder.vision_depth * (1 + encoder.patches) * encoder.width("vision") * _VALUES_KEPT * element
     )
-    room = max(1, int(_SHARE_OF_MEMORY * _memory(encoder.device) / per_image))  # images
-    chosen = tasks or min(max(1, room // images), _MOST_TASKS.get(encoder.device.type, 1))
+    budget = _SHARE_OF_MEMORY * _memory(encoder.device)
+    per_task = _learned_bytes(method, encoder, shape)
+    most = max(1, int(budget / (images * per_image + per_task)))
+    chosen = tasks or min(most, _MOST_TASKS.get(encoder.device.type, 1))
+    room = max(1, int((budget - chosen * per_task) / per_image))  # images
     return Load(chosen, micro_batch or (room if room < chosen * images else None))
+
+
+@lru_cache(maxsize=32)
+def _learned_bytes(method: Method, encoder: DualEncoder, shape: Shape) -> int:
+    """Bytes of what one task learns, with its gradients and the optimiser's two averages, in float32."""
+    return 4 * 4 * parameters_for(method, encoder, shape.ways, shape.shots)
 
 
 def images_per_step(method: Method, shape: Shape) -> int:

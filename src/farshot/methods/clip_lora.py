@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.prompt_lora import check_training
+from farshot.methods.lora_settings import build_lora, check_training
 from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA, vision_from
 from farshot.recipe import AdamW, Group, Recipe
 from farshot.support import VIEWS
 from farshot.task import Task
@@ -74,16 +73,7 @@ class ClipLoRA(FinetunedMethod):
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA alone."""
-        keys = [task.key for task in tasks]
-        lora = LoRA(
-            encoder,
-            keys,
-            rank=self.rank,
-            alpha=self.lora_alpha,
-            dropout=self.lora_dropout,
-            blocks=vision_from(encoder, self.first_block),
-        )
-        return {"lora": lora}
+        return {"lora": build_lora(self, encoder, tasks, first_block=self.first_block)}
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW."""

@@ -22,9 +22,8 @@ from torch.nn import functional as F
 from farshot.finetune import task_losses
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.prompt_lora import check_training
+from farshot.methods.lora_settings import build_lora, check_training
 from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA
 from farshot.randomness import numpy_generator
 from farshot.recipe import AdamW, Group, Recipe
 from farshot.support import StepImages
@@ -75,9 +74,7 @@ class MIND(FinetunedMethod):
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA on the vision tower."""
-        keys = [task.key for task in tasks]
-        rank, alpha, dropout = self.rank, self.lora_alpha, self.lora_dropout
-        return {"lora": LoRA(encoder, keys, rank=rank, alpha=alpha, dropout=dropout, towers=["vision"])}
+        return {"lora": build_lora(self, encoder, tasks, towers=["vision"])}
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW."""

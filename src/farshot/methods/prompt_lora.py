@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
+from farshot.methods.lora_settings import build_lora, check_training
 from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA, vision_from
 from farshot.model.prompt import PromptContext
 from farshot.recipe import SGD, AdamW, Group, Recipe
 from farshot.support import VIEWS
@@ -76,15 +76,7 @@ class PromptLoRA(FinetunedMethod):
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA and the context."""
-        keys = [task.key for task in tasks]
-        lora = LoRA(
-            encoder,
-            keys,
-            rank=self.rank,
-            alpha=self.lora_alpha,
-            dropout=self.lora_dropout,
-            blocks=vision_from(encoder, self.first_block),
-        )
+        lora = build_lora(self, encoder, tasks, first_block=self.first_block)
         return {"lora": lora, "context": PromptContext(encoder, [task.template for task in tasks])}
 
     def groups(self, parts: Parts) -> list[Group]:
@@ -106,11 +98,3 @@ class PromptLoRA(FinetunedMethod):
             first_block=self.first_block,
             settle=self.settle,
         )
-
-
-def check_training(name: str, steps: int, rank: int, dropout: float, scale: float) -> None:
-    """Refuses settings outside their range."""
-    require(steps >= 1, f"The setting steps of {name} must be at least 1, not {steps}.")
-    require(rank >= 1, f"The setting rank of {name} must be at least 1, not {rank}.")
-    require(0 <= dropout < 1, f"The setting lora_dropout of {name} must lie in [0, 1), not {dropout}.")
-    require(scale >= 0, f"The setting scale of {name} must not be negative, not {scale}.")

@@ -22,10 +22,15 @@ _CLASSES, _SHOTS, _POSITIONS = 5, 5, 77
 
 def trained_parameters(method: Method) -> int:
     """What the method would train of, or beside, REFERENCE."""
-    labels = np.repeat(np.arange(_CLASSES), _SHOTS)
-    names = tuple(f"class {i}" for i in range(_CLASSES))
+    return parameters_for(method, _reference(), _CLASSES, _SHOTS)
+
+
+def parameters_for(method: Method, encoder: DualEncoder, classes: int, shots: int) -> int:
+    """What the method would train for one task of this shape."""
+    labels = np.repeat(np.arange(classes), shots)
+    names = tuple(f"class {i}" for i in range(classes))
     task = Task(ImageTable((), None, (), ()), names, np.arange(len(labels)), labels)
-    return method.parameters(_reference(), task)
+    return method.parameters(encoder, task)
 
 
 @cache

@@ -166,7 +166,7 @@ def put(
 
 def _random(
     name: str, keys: Sequence[int], shape: Sequence[int], bound: float | None = None
-) -> Float[Tensor, T * shape]:
+) -> Float[Tensor, "T ..."]:
     """One draw per task: normal, or uniform within the bound."""
     drawn = []
     for key in keys:

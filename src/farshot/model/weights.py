@@ -73,25 +73,30 @@ class OwnWeights(nn.Module):
     def _norm(self, place: str, module: nn.LayerNorm) -> Hook:
         def norm(value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
             plain = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
-            return torch.addcmul(self._at(place, "bias", plain), plain, self._at(place, "weight", plain))
+            return value + plain * self._learned(place, "weight", value) + self._learned(place, "bias", value)
 
         return norm
 
     def _linear(self, place: str, module: nn.Linear) -> Hook:
         def shifted(value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
-            return value + (self._at(place, "bias", value) - module.bias)
+            return value + self._learned(place, "bias", value)
 
         def whole(value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
             weight = self.own[_key(f"{place}.weight")].to(inputs.dtype)
             out = torch.bmm(inputs.flatten(1, -2), weight.mT).view_as(value)
-            return out if module.bias is None else out + self._at(place, "bias", value)
+            if module.bias is None:
+                return out
+            return out + module.bias + self._learned(place, "bias", value)
 
         return whole if self.matrices else shifted
 
-    def _at(self, place: str, kind: str, like: Tensor) -> Tensor:
-        """Own values of a place, ready to meet (T, ..., D)."""
-        own = self.own[_key(f"{place}.{kind}")].to(like.dtype)
-        return own.view(own.shape[0], *[1] * (like.dim() - 2), -1)
+    def _learned(self, place: str, kind: str, like: Tensor) -> Tensor:
+        """What a norm or bias has moved by, ready to meet (T, ..., D).
+
+        The difference is taken in float32: in half precision a small step next to a large value is lost.
+        """
+        moved = self.own[_key(f"{place}.{kind}")] - getattr(self.frozen[place], kind).float()
+        return moved.to(like.dtype).view(moved.shape[0], *[1] * (like.dim() - 2), -1)
 
     def _embed(self, value: Tensor, pixels: Tensor, this: Pass) -> Tensor:
         """The visual embedding from own weights: patches, the class token, positions."""

@@ -1,0 +1,56 @@
+"""What methods with a LoRA share, beside the loop: the check of its settings, and the LoRA they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from farshot.methods.base import require
+from farshot.model.encoder import DualEncoder
+from farshot.model.lora import TOWERS, LoRA, vision_from
+from farshot.task import Task
+
+
+@runtime_checkable
+class LoRASettings(Protocol):
+    """A method whose settings describe a LoRA."""
+
+    @property
+    def rank(self) -> int:
+        """r, of its thin matrices."""
+
+    @property
+    def lora_alpha(self) -> float:
+        """Its scale is lora_alpha / sqrt(rank)."""
+
+    @property
+    def lora_dropout(self) -> float:
+        """Share of its input zeroed in training."""
+
+
+def build_lora(
+    settings: LoRASettings,
+    encoder: DualEncoder,
+    tasks: Sequence[Task],
+    *,
+    towers: Sequence[str] = TOWERS,
+    first_block: int = 0,
+) -> LoRA:
+    """The LoRA of T tasks, at its start; in the vision tower from one block on."""
+    return LoRA(
+        encoder,
+        [task.key for task in tasks],
+        rank=settings.rank,
+        alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        towers=towers,
+        blocks=vision_from(encoder, first_block),
+    )
+
+
+def check_training(name: str, steps: int, rank: int, dropout: float, scale: float) -> None:
+    """Refuses settings outside their range."""
+    require(steps >= 1, f"The setting steps of {name} must be at least 1, not {steps}.")
+    require(rank >= 1, f"The setting rank of {name} must be at least 1, not {rank}.")
+    require(0 <= dropout < 1, f"The setting lora_dropout of {name} must lie in [0, 1), not {dropout}.")
+    require(scale >= 0, f"The setting scale of {name} must not be negative, not {scale}.")
