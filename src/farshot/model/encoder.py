@@ -37,7 +37,9 @@ from transformers import CLIPModel
 
 from farshot.data.table import ImageTable
 from farshot.images.preprocess import normalise
+from farshot.model.activation import activate
 from farshot.model.anchors import pseudo_inverse
+from farshot.model.attention import attend
 from farshot.model.fingerprint import content_hash
 from farshot.model.text import Prompts, Tokeniser
 
@@ -332,10 +334,10 @@ class DualEncoder:
             return out.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2)  # (T B, heads, L, D / heads)
 
         q, k, v = project("q", asking), project("k", normed), project("v", normed)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=attention.scale)
+        mixed = attend(q, k, v, attention.scale, causal)
         mixed = mixed.transpose(1, 2).flatten(-2).unflatten(0, tokens.shape[:2])
         tokens = tokens[:, :, :1] if first_only else tokens
         tokens = tokens + self._through(f"{place}.out", attention.out_proj, mixed, this)
         normed = self._through(f"{place}.norm2", block.layer_norm2, tokens, this)
-        hidden = mlp.activation_fn(self._through(f"{place}.fc1", mlp.fc1, normed, this))
+        hidden = activate(mlp.activation_fn, self._through(f"{place}.fc1", mlp.fc1, normed, this))
         return tokens + self._through(f"{place}.fc2", mlp.fc2, hidden, this)

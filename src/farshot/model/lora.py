@@ -83,9 +83,10 @@ class LoRA(nn.Module):
 
         def add(out: Tensor, inputs: Tensor, this: Pass) -> Tensor:
             x = self._dropout(inputs, block, lane, this)
+            scale = self.scale if x is inputs else self.scale / (1 - self.dropped / 2**_BITS)
             down, up = self.down[name].to(x.dtype), self.up[name].to(x.dtype)
-            thin = torch.bmm(x.flatten(1, 2), down.mT)  # (T, B L, r)
-            return out + (self.scale * torch.bmm(thin, up.mT)).view_as(out)
+            thin = scale * torch.bmm(x.flatten(1, 2), down.mT)  # (T, B L, r)
+            return torch.baddbmm(out.flatten(1, 2), thin, up.mT).view_as(out)
 
         return add
 
@@ -93,7 +94,7 @@ class LoRA(nn.Module):
         self, x: Float[Tensor, "T B L D"], block: str, lane: int, this: Pass
     ) -> Float[Tensor, "T B L D"]:
         """Zeroes elements by a hash of (task, block, projection, step, sample, position); one hash serves q,
-        k and v."""
+        k and v. What is left is not scaled up: that is cheaper done on the thin product's way out."""
         if this.step is None or not self.dropped:
             return x
         if this.samples is None:
@@ -107,8 +108,9 @@ class LoRA(nn.Module):
         bits = this.memo[name]
         if lane == PROJECTIONS.index("v"):
             del this.memo[name]  # the last of the three: the hash of a whole block need not outlive it
-        kept = ((bits >> (lane * _BITS)) & (2**_BITS - 1)) >= self.dropped
-        return x * kept / (1 - self.dropped / 2**_BITS)
+        first = lane * _BITS
+        kept = (bits & ((2**_BITS - 1) << first)).ge_(self.dropped << first)  # integers 0 and 1: booleans
+        return x * kept.to(x.dtype)  # are slow to turn into numbers
 
 
 def vision_from(encoder: DualEncoder, first_block: int) -> dict[str, Sequence[int]]:
