@@ -65,19 +65,21 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--method", default="atha")
     parser.add_argument("--views", default="none")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings")
     parser.add_argument("--steps", type=int, default=5, help="counted; the table has their median")
     parser.add_argument("--micro-batch", type=int, default=None)
     given = parser.parse_args()
-    print(
-        f"{given.method}, views={given.views}, {given.precision}, {given.device}; medians of {given.steps}\n"
-    )
+    settings = dict(one.split("=", 1) for one in given.set) | {"views": given.views}
+    shown = ",".join(f"{name}={value}" for name, value in settings.items())
+    print(f"{given.method}[{shown}], {given.precision}, {given.device}; medians of {given.steps}\n")
+    settings["steps"] = given.steps + _WARM + 1
     print("| model | shots | tasks | s/step | s/step and task | TFLOP/step | TFLOP/s | bound, s | share |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name in given.models:
         encoder = random_clip(name, given.device, given.precision)
         for shots in given.shots:
             for count in given.tasks:
-                method = create(given.method, {"views": given.views, "steps": given.steps + _WARM + 1})
+                method = create(given.method, settings)
                 tasks = random_tasks(encoder, count, shots)
                 seconds, products = time_steps(method, encoder, tasks, given.micro_batch)
                 flop = sum(product.flop for product in products)
