@@ -10,9 +10,6 @@ A folder is written whole or not at all: beside its place first, then moved ther
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from farshot.errors import DataError, ModelError
-from farshot.model.lora import LoRA
+from farshot.errors import ModelError
+from farshot.model.lora import LoRA, module_name
+from farshot.whole import check_folder, reason, whole_folder
 
 FORMAT = 1
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -60,63 +58,25 @@ def write_folder(
     """
     folder = folder.expanduser()
     check_place(folder)
-    staging = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    with whole_folder(folder) as staging:
         if lora is not None:
-            config = _peft_config(lora, str(about["base_model"]))
-            (staging / "adapter_config.json").write_text(
-                json.dumps(config, indent=2) + "\n", encoding="utf-8"
-            )
-            save_file(_to_peft(tensors), staging / "adapter_model.safetensors", metadata={"format": "pt"})
+            write_adapter(staging, str(about["base_model"]), tensors, lora)
         others = {name: tensor for name, tensor in tensors.items() if not name.startswith("lora.")}
         save_file(others, staging / "parts.safetensors")
         text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
         (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
-        _make_readable(staging)
-        if folder.exists():
-            folder.rename(_aside(staging))
-        staging.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"{folder} cannot be written ({_reason(error)}); free some space or choose another --out."
-        ) from error
-    finally:
-        if staging is not None:
-            if _aside(staging).exists() and not folder.exists():
-                _aside(staging).rename(folder)  # stopped between the two: the old model stays
-            shutil.rmtree(_aside(staging), ignore_errors=True)
-            shutil.rmtree(staging, ignore_errors=True)
 
 
-def _aside(staging: Path) -> Path:
-    return staging.with_name(f"{staging.name}-old")
+def write_adapter(folder: Path, base_model: str, tensors: Mapping[str, Tensor], lora: LoRA) -> None:
+    """The LoRA alone, as PEFT reads it."""
+    config = json.dumps(_peft_config(lora, base_model), indent=2)
+    (folder / "adapter_config.json").write_text(config + "\n", encoding="utf-8")
+    save_file(_to_peft(tensors), folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else than an adapted model, before any work is done for it."""
-    folder = folder.expanduser()
-    try:
-        if folder.exists() and not is_saved(folder) and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(
-                f"{folder} exists and is not an adapted model; choose another --out, or remove it."
-            )
-        others = (
-            [entry.name for entry in folder.iterdir() if entry.name not in _FILES] if folder.is_dir() else []
-        )
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be looked into ({_reason(error)}); choose another --out."
-        ) from error
-    if others:
-        raise DataError(
-            f"{folder} holds more than an adapted model ({others[0]}), which would be lost; choose another "
-            "--out."
-        )
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise DataError(f"{folder} cannot be written, since {above} cannot; choose another --out.")
+    check_folder(folder.expanduser(), "an adapted model", lambda place: _FILES if is_saved(place) else None)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -137,7 +97,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if (folder / "adapter_model.safetensors").is_file():
             tensors |= _from_peft(load_file(folder / "adapter_model.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{folder} is damaged ({_reason(error)}); copy it again or adapt anew.") from error
+        raise ModelError(f"{folder} is damaged ({reason(error)}); copy it again or adapt anew.") from error
     return about, tensors
 
 
@@ -176,17 +136,11 @@ def _peft_config(lora: LoRA, base_model: str) -> dict[str, Any]:
         "lora_alpha": alpha,
         "use_rslora": True,
         "lora_dropout": lora.dropout,
-        "target_modules": [_module(name) for name in lora.down],
+        "target_modules": [module_name(name) for name in lora.down],
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-
-
-def _module(name: str) -> str:
-    """Our "vision_3_q" is transformers' module of that projection."""
-    tower, block, projection = name.split("_")
-    return f"{tower}_model.encoder.layers.{block}.self_attn.{projection}_proj"
 
 
 def _to_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,7 +149,7 @@ def _to_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if key.startswith("lora."):
             _, side, name = key.split(".")
-            out[f"{_PREFIX}{_module(name)}.{sides[side]}.weight"] = value[0].contiguous()
+            out[f"{_PREFIX}{module_name(name)}.{sides[side]}.weight"] = value[0].contiguous()
     return out
 
 
@@ -207,16 +161,3 @@ def _from_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = f"{tower.removesuffix('_model')}_{block}_{projection.removesuffix('_proj')}"
         out[f"lora.{sides[side]}.{name}"] = torch.as_tensor(value)[None]
     return out
-
-
-def _make_readable(staging: Path) -> None:
-    """mkdtemp and safetensors write for the owner alone; others get what the owner's umask grants."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in staging.iterdir():
-        path.chmod(0o666 & ~umask)
-    staging.chmod(0o777 & ~umask)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:200]

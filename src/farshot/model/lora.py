@@ -23,6 +23,12 @@ TOWERS = ("vision", "text")
 _BITS = 10  # of a 32-bit hash, for each of the three masks of a block: dropout rates are multiples of 1/1024
 
 
+def module_name(name: str) -> str:
+    """Our "vision_3_q" is transformers' module of that projection."""
+    tower, block, projection = name.split("_")
+    return f"{tower}_model.encoder.layers.{block}.self_attn.{projection}_proj"
+
+
 class LoRA(nn.Module):
     """x W + b becomes x W + b + scale * dropout(x) A^T B^T, at the chosen projections of the chosen blocks.
 
@@ -89,6 +95,13 @@ class LoRA(nn.Module):
             return torch.baddbmm(out.flatten(1, 2), thin, up.mT).view_as(out)
 
         return add
+
+    @torch.no_grad()
+    def write_into(self, encoder: DualEncoder) -> None:
+        """Adds scale * B A of one task to the encoder's own weights."""
+        for name, down in self.down.items():
+            weight = encoder.clip.get_submodule(module_name(name)).weight
+            weight += (self.scale * self.up[name][0] @ down[0]).to(weight)
 
     def _dropout(
         self, x: Float[Tensor, "T B L D"], block: str, lane: int, this: Pass

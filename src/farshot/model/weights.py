@@ -57,6 +57,23 @@ class OwnWeights(nn.Module):
         for name, value in self._start().items():
             self.own[_key(name)].lerp_(value.float(), 1 - share)
 
+    @torch.no_grad()
+    def write_into(self, encoder: DualEncoder) -> None:
+        """Puts the values of one task in the place of the encoder's own weights."""
+        modules = {
+            place: module for tower in ("vision", "text") for place, module in encoder.modules(tower).items()
+        }
+        for place in self.frozen:
+            for kind in ("weight", "bias"):
+                if (name := _key(f"{place}.{kind}")) in self.own:
+                    getattr(modules[place], kind).copy_(self.own[name][0])
+        if self.matrices:
+            embedding = encoder.clip.vision_model.embeddings
+            patch = embedding.patch_embedding.weight
+            patch.copy_(self.own["vision_embedding_patch"][0].view_as(patch))
+            embedding.class_embedding.copy_(self.own["vision_embedding_class"][0])
+            embedding.position_embedding.weight.copy_(self.own["vision_embedding_position"][0])
+
     def places(self) -> dict[str, Hook]:
         """One hook per linear layer and norm that has copies."""
         hooks = {
