@@ -56,6 +56,8 @@ def test_the_readme_has_commands_of_every_kind():
         "evaluate",
         "explain",
         "report",
+        "export",
+        "push",
         "methods",
         "bench",
         "table",
@@ -63,12 +65,24 @@ def test_the_readme_has_commands_of_every_kind():
     }
 
 
+class Hub:
+    """Stands for the hub, which tests do not reach."""
+
+    def create_repo(self, repo: str, **options: bool) -> str:
+        return repo
+
+    def create_commit(self, repo: str, operations: list, **options: str) -> None:
+        assert {"README.md", "farshot.json"} <= {operation.path_in_repo for operation in operations}
+
+
 def test_the_commands_run_in_the_order_of_the_readme(folder: Path, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("farshot.hub.HfApi", Hub)
     for command in COMMANDS:
         run = CliRunner().invoke(app, quick(command))
         assert run.exit_code == 0, f"{command}\n{run.output}\n{run.exception!r}"
     assert (folder / "explained" / "index.html").is_file()
+    assert (folder / "line-3" / "model.onnx").is_file()
 
 
 def test_the_code_runs(folder: Path, monkeypatch):

@@ -261,9 +261,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Writes the adapted model to a folder, whole or not at all."""
         check_is_fitted(self)
-        write_folder(Path(folder), self._about(), self.adapted_.tensors(), self.adapted_.lora)
+        write_folder(Path(folder), self.about(), self.adapted_.tensors(), self.adapted_.lora)
 
-    def _about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
+        """What farshot.json says of the adapted model."""
         path = Path(self.model).expanduser()
         encoder = self.encoder_
         return {
@@ -303,6 +304,7 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
     """An adapted model as `save` wrote it.
 
     Args:
+        folder: where it lies, or "hf:OWNER/NAME" for one on the hub.
         model: where the base model lies, if no longer where it was.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model.")]
+Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model, or hf:OWNER/NAME.")]
 BaseModel = Annotated[
     str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")
 ]

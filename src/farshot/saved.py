@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farshot.errors import ModelError
+from farshot.hub import fetch, is_on_hub
 from farshot.model.lora import LoRA, module_name
 from farshot.whole import check_folder, reason, whole_folder
 
@@ -45,7 +46,8 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 """What farshot.json must hold, and as what."""
 
 _PREFIX = "base_model.model."
-_FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
+FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
+"""All that such a folder may hold."""
 
 
 def write_folder(
@@ -76,16 +78,16 @@ def write_adapter(folder: Path, base_model: str, tensors: Mapping[str, Tensor], 
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else than an adapted model, before any work is done for it."""
-    check_folder(folder.expanduser(), "an adapted model", lambda place: _FILES if is_saved(place) else None)
+    check_folder(folder.expanduser(), "an adapted model", lambda place: FILES if is_saved(place) else None)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write_folder` wrote: (about, tensors).
+    """What `write_folder` wrote: (about, tensors); "hf:OWNER/NAME" is fetched from the hub.
 
     Raises:
         ModelError: not such a folder, damaged, or made by a newer farshot.
     """
-    folder = folder.expanduser()
+    folder = fetch(folder, FILES) if is_on_hub(folder) else folder.expanduser()
     if not is_saved(folder):
         raise ModelError(
             f"{folder} is not an adapted model: it has no farshot.json. `farshot adapt ... --out "

@@ -22,7 +22,7 @@ class Mergeable(Protocol):
 
 
 def merged(encoder: DualEncoder, parts: Mapping[str, nn.Module]) -> tuple[DualEncoder, dict[str, nn.Module]]:
-    """A copy of the encoder with the mergeable parts in its weights, and the parts that are left.
+    """A copy of the encoder with the mergeable parts in its weights, and copies of the parts that are left.
 
     Args:
         parts: of one task.
@@ -34,5 +34,5 @@ def merged(encoder: DualEncoder, parts: Mapping[str, nn.Module]) -> tuple[DualEn
         if isinstance(part, Mergeable):
             part.write_into(out)
         else:
-            left[name] = part
+            left[name] = copy.deepcopy(part, {id(encoder): out})
     return out, left

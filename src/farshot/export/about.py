@@ -1,0 +1,92 @@
+"""`export.json`: what an exported folder is, how its images are read, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from farshot.classifier import FewShotClassifier, load
+from farshot.errors import ModelError
+from farshot.whole import check_folder
+
+ABOUT = "export.json"
+
+
+def load_exact(folder: str | Path, model: str | None = None) -> FewShotClassifier:
+    """An adapted model on the CPU that computes in float32, whatever precision it was adapted in."""
+    classifier = load(folder, model=model, device="cpu")
+    classifier.encoder_.clip.float()
+    return classifier
+
+
+def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
+    """What is said of every export."""
+    known = classifier.about()
+    kept = (
+        *("classes", "class_names", "descriptions", "template", "method", "revision", "settings"),
+        *("temperature", "estimate", "farshot_version", "versions"),
+    )
+    return {
+        "format": kind,
+        **{name: known[name] for name in kept},
+        "base_model": base_name(classifier),
+        "base_fingerprint": known["base_fingerprint"],
+        "adapted_in": known["precision"],
+        "images": describe_reading(known["preprocessing"]["reading"], known["preprocessing"]["size"]),
+    }
+
+
+def base_name(classifier: FewShotClassifier) -> str:
+    """The base model's name; of a folder its last part, since a path says nothing elsewhere."""
+    path = Path(classifier.model).expanduser()
+    return path.resolve().name if path.is_dir() else str(classifier.model)
+
+
+def describe_reading(reading: str, size: int) -> dict[str, Any]:
+    """How an image becomes the square that the model takes, in terms of Pillow (farshot.images.preprocess).
+
+    Returns:
+        `resize` is (width, height) for Image.resize, `crop` (left, upper, right, lower) for Image.crop after
+        it.
+    """
+    if reading not in ("squash", "centre"):
+        raise ModelError(
+            f"Images read as {reading!r} cannot be described for another program; adapt with squash or "
+            "centre."
+        )
+    side = size if reading == "squash" else round(257 * size / 224)
+    edge = (side - size) // 2
+    return {
+        "reading": reading,
+        "size": size,
+        "mode": "RGB",
+        "orientation": "turned upright as EXIF says",
+        "transparency": "over white",
+        "resize": [side, side],
+        "resample": "PIL.Image.Resampling.BILINEAR",
+        "crop": [edge, edge, edge + size, edge + size],
+    }
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a place taken by something else than an export, before any work is done for it."""
+    check_folder(folder.expanduser(), "an export of farshot", _files)
+
+
+def write_about(staging: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes export.json, which lists the folder's files, itself among them; returns what it says."""
+    files = sorted({path.name for path in staging.iterdir()} | {ABOUT})
+    whole = {**about, "files": files}
+    (staging / ABOUT).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return whole
+
+
+def _files(folder: Path) -> Collection[str] | None:
+    """The files of an export; None where the folder is none."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return list(map(str, about["files"])) if "farshot_version" in about else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None

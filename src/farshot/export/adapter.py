@@ -1,0 +1,37 @@
+"""The LoRA alone, as PEFT loads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from farshot.classifier import FewShotClassifier
+from farshot.errors import ModelError
+from farshot.export.about import base_name, check_place, describe, write_about
+from farshot.export.card import adapter_card
+from farshot.export.predictor import parts_of
+from farshot.saved import write_adapter
+from farshot.whole import whole_folder
+
+
+def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
+    """Writes a folder that PEFT loads onto the base model; returns what export.json says.
+
+    Raises:
+        DataError: the place is taken or cannot be written.
+        ModelError: there is no LoRA.
+    """
+    out = out.expanduser()
+    check_place(out)
+    adapted = classifier.adapted_
+    if adapted.lora is None:
+        raise ModelError(
+            f"{classifier.method} has no LoRA, so there is no adapter for PEFT; `--format onnx` exports it "
+            "whole."
+        )
+    about = describe(classifier, "peft")
+    about["left_out"] = [name for name, part in parts_of(adapted).items() if part is not adapted.lora]
+    with whole_folder(out) as staging:
+        write_adapter(staging, base_name(classifier), adapted.tensors(), adapted.lora)
+        (staging / "README.md").write_text(adapter_card(about), encoding="utf-8")
+        return write_about(staging, about)

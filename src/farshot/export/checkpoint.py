@@ -1,0 +1,240 @@
+"""An ordinary CLIPModel folder, where an adapted model is nothing but other weights and prompts.
+
+LoRA and own weights are merged. A learned context becomes new words of the vocabulary, so that it is a prompt
+like any other: "<context-1><context-2> apple scab." The logit scale is that of the method, divided by its
+temperature. Shapes: B images, N classes, n tokens of a context, D width of the text tower.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from tokenizers import AddedToken
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPModel
+from transformers.utils import logging as transformers_logging
+
+from farshot.classifier import FewShotClassifier
+from farshot.data.table import ImageTable
+from farshot.errors import ModelError
+from farshot.export.about import check_place, describe, write_about
+from farshot.export.card import checkpoint_card
+from farshot.export.check import Predict, check_same, samples
+from farshot.images.preprocess import normalise
+from farshot.methods.finetuned import FinetunedAdapted, FinetunedMethod
+from farshot.methods.frozen import FrozenAdapted
+from farshot.model.alignment import HeadTailAlignment
+from farshot.model.encoder import DualEncoder
+from farshot.model.merging import merged
+from farshot.model.prompt import LinkedPrompts, PromptContext, VisualPrompts
+from farshot.model.reweighting import TokenReweighting
+from farshot.model.text import Tokeniser
+from farshot.task import Task
+from farshot.whole import whole_folder
+
+_ONNX = "`--format onnx` exports it whole"
+_NO_PLACE: dict[type[nn.Module], str] = {
+    HeadTailAlignment: "moves patches before the blocks of the vision tower",
+    TokenReweighting: "re-weights patches before blocks of the vision tower",
+    VisualPrompts: "adds tokens beside the patches",
+    LinkedPrompts: "puts tokens into later blocks of both towers",
+}
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An adapted model as weights and prompts alone.
+
+    Attributes:
+        clip: the weights; its logit scale is the method's.
+        tokenizer: of transformers.
+        prompts: one per class.
+    """
+
+    clip: CLIPModel
+    tokenizer: Any
+    prompts: tuple[str, ...]
+
+
+def export_checkpoint(
+    classifier: FewShotClassifier, out: Path, images: ImageTable | None = None
+) -> dict[str, Any]:
+    """Writes a folder that transformers loads alone; returns what export.json says.
+
+    Args:
+        images: to compare on instead of generated ones.
+
+    Raises:
+        DataError: the place is taken or cannot be written.
+        ModelError: the method is more than weights and prompts, or the checkpoint predicts something else.
+    """
+    out = out.expanduser()
+    check_place(out)
+    plain = as_plain(classifier)
+    about = describe(classifier, "transformers") | {"prompts": list(plain.prompts)}
+    with whole_folder(out) as staging:
+        _save(plain, staging)
+        text = json.dumps(_image_processor(classifier.encoder_, about["images"]), indent=2)
+        (staging / "preprocessor_config.json").write_text(text + "\n", encoding="utf-8")
+        table = samples(images)
+        difference = check_same(
+            classifier, _runtime(staging, plain.prompts, classifier.encoder_), table, "checkpoint"
+        )
+        about["checked"] = {"images": len(table), "largest_difference": difference, "precision": "float32"}
+        (staging / "README.md").write_text(checkpoint_card(about), encoding="utf-8")
+        return write_about(staging, about)
+
+
+def as_plain(classifier: FewShotClassifier) -> Plain:
+    """The adapted model as weights and prompts.
+
+    Raises:
+        ModelError: why it is more than that, and what to do instead.
+    """
+    adapted = classifier.adapted_
+    if isinstance(adapted, FrozenAdapted):
+        scale, encoder, task = _plain_frozen(classifier, adapted)
+        left: dict[str, nn.Module] = {}
+    elif isinstance(adapted, FinetunedAdapted):
+        encoder, left = merged(adapted.encoder, adapted.parts)
+        scale, task = adapted.scale, _task(classifier)
+        if isinstance(classifier.method_, FinetunedMethod):
+            task = classifier.method_.worded(task)
+    else:
+        raise ModelError(f"{classifier.method} is of a kind that farshot cannot write as a CLIPModel.")
+    for part in left.values():
+        if not isinstance(part, PromptContext):
+            does = _NO_PLACE.get(type(part), f"has a part of its own ({type(part).__name__})")
+            other = "; `--format peft` its LoRA alone" if adapted.lora is not None else ""
+            raise ModelError(
+                f"{classifier.method} {does}, for which a CLIPModel has no place, so its weights alone would "
+                f"predict something else; {_ONNX}{other}."
+            )
+    clip, tokenizer, prompts = encoder.clip, copy.deepcopy(encoder.tokeniser.tokenizer), task.prompts
+    for part in left.values():
+        assert isinstance(part, PromptContext)
+        prompts = _add_words(clip, tokenizer, part.values[0], task)
+        _check_words(encoder.tokeniser, tokenizer, task.prompts, prompts, part.length)
+    clip.config.text_config.eos_token_id = tokenizer.eos_token_id  # 2, as some have it, means "the largest"
+    with torch.no_grad():
+        clip.logit_scale.fill_(math.log(scale / classifier.temperature_))
+    return Plain(clip, tokenizer, tuple(prompts))
+
+
+def _plain_frozen(classifier: FewShotClassifier, adapted: FrozenAdapted) -> tuple[float, DualEncoder, Task]:
+    """Scale, encoder and task of a method that compares images with class texts and does nothing else."""
+    method, task = adapted.method, _task(classifier)
+    if method.needs_images or set(adapted.state) != {"texts"}:
+        raise ModelError(
+            f"{classifier.method} puts a head of its own on the image features, for which a CLIPModel has no "
+            f"place, and leaves the weights as they are; {_ONNX}."
+        )
+    templates = method.prompt_templates or (task.template,)
+    if len(templates) > 1:
+        raise ModelError(
+            f"{classifier.method} averages the texts of {len(templates)} prompts per class, and a CLIPModel "
+            f"compares with one; {_ONNX}, or adapt with templates=task."
+        )
+    encoder, _ = merged(adapted.encoder, {})
+    return method.scale_of(adapted.encoder), encoder, replace(task, template=templates[0])
+
+
+def _task(classifier: FewShotClassifier) -> Task:
+    """What the prompts are made of."""
+    none = np.zeros(0, dtype=np.int64)
+    return Task(
+        ImageTable((), None, (), ()),
+        classifier.adapted_.class_names,
+        none,
+        none,
+        template=classifier.template,
+        descriptions=dict(classifier.descriptions or {}),
+    )
+
+
+def _add_words(clip: CLIPModel, tokenizer: Any, context: Float[Tensor, "n D"], task: Task) -> list[str]:
+    """Makes the context words of the vocabulary; the prompts that begin with them."""
+    words = [f"<context-{i + 1}>" for i in range(len(context))]
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
+    ids = tokenizer.convert_tokens_to_ids(words)
+    embeddings = clip.text_model.embeddings
+    old = embeddings.token_embedding.weight
+    new = nn.Embedding(max(len(old), *(i + 1 for i in ids)), old.shape[1]).to(old).requires_grad_(False)
+    new.weight[: len(old)] = old
+    new.weight[ids] = context.detach().to(old)
+    embeddings.token_embedding = new
+    clip.config.text_config.vocab_size = new.num_embeddings
+    prefix = task.template.partition("{}")[0]
+    gap = " " if prefix != prefix.rstrip() else ""
+    return ["".join(words) + gap + prompt.removeprefix(prefix) for prompt in task.prompts]
+
+
+def _check_words(before: Tokeniser, tokenizer: Any, old: Sequence[str], new: Sequence[str], n: int) -> None:
+    """Whether behind the n new words the tokens are those that the method saw."""
+    seen, now = before([old]).ids[0], Tokeniser(tokenizer, before.length)([new]).ids[0]
+    if seen.shape != now.shape or not torch.equal(seen[:, 1 + n :], now[:, 1 + n :]):
+        raise ModelError(
+            f"The prompt {old[0]!r} cannot be split into a learned context and the rest; {_ONNX}, or adapt "
+            "with a template that has a space before {}."
+        )
+
+
+def _save(plain: Plain, staging: Path) -> None:
+    transformers_logging.disable_progress_bar()
+    try:
+        plain.clip.save_pretrained(staging)
+        plain.tokenizer.save_pretrained(staging)
+    except OSError:
+        raise
+    except Exception as error:  # the tokenizer's own library raises bare exceptions, for a full disk too
+        raise OSError(str(error)) from error
+    finally:
+        transformers_logging.enable_progress_bar()
+
+
+def _image_processor(encoder: DualEncoder, reading: dict[str, Any]) -> dict[str, Any]:
+    """preprocessor_config.json for this reading."""
+    side, size = reading["resize"][0], reading["size"]
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"height": side, "width": side},
+        "resample": 2,  # bilinear
+        "do_center_crop": side != size,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(encoder.mean),
+        "image_std": list(encoder.std),
+    }
+
+
+def _runtime(folder: Path, prompts: Sequence[str], encoder: DualEncoder) -> Predict:
+    """The folder as transformers loads it."""
+    transformers_logging.disable_progress_bar()
+    try:
+        clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    finally:
+        transformers_logging.enable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    length = clip.config.text_config.max_position_embeddings
+    words = tokenizer(list(prompts), padding=True, truncation=True, max_length=length, return_tensors="pt")
+
+    @torch.no_grad()
+    def predict(pixels: UInt8[NDArray[np.uint8], "B R R 3"]) -> Float[NDArray[np.float32], "B N"]:
+        values = normalise(torch.from_numpy(pixels), encoder.mean, encoder.std)
+        return clip(**words, pixel_values=values).logits_per_image.softmax(-1).numpy()
+
+    return predict

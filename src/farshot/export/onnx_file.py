@@ -1,0 +1,170 @@
+"""One ONNX file: uint8 pixels (B, R, R, 3) in, probabilities (B, N) out.
+
+Normalisation, class texts, anchors and strengths are constants in it. torch.onnx traces `Predictor`, so no
+formula is written a second time; onnxruntime then runs the file, and it is refused where it differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+
+from farshot.classifier import FewShotClassifier
+from farshot.data.table import ImageTable
+from farshot.errors import DataError, ModelError
+from farshot.export.about import check_place, describe, write_about
+from farshot.export.check import Predict, check_same, samples
+from farshot.export.int8 import Cost, measure_cost, quantise
+from farshot.export.predictor import Predictor, predictor
+from farshot.whole import reason, whole_folder
+
+FILE = "model.onnx"
+OPSET = 18  # of 2022: old enough for what runs on small machines
+_MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GiB; the graph needs some of it
+_PROGRAM = Path(__file__).with_name("predict.py")
+
+
+def export_onnx(
+    classifier: FewShotClassifier, out: Path, images: ImageTable | None = None, *, int8: bool = False
+) -> dict[str, Any]:
+    """Writes a folder with model.onnx, export.json and predict.py; returns what export.json says.
+
+    Args:
+        images: to compare on instead of generated ones; with `int8` labelled, since its cost is measured on
+            them.
+        int8: weights of 8 bits.
+
+    Raises:
+        DataError: a package is missing, or the place is taken or cannot be written.
+        ModelError: the method cannot be exported, or the file predicts something else.
+    """
+    needed_packages()
+    out = out.expanduser()
+    check_place(out)
+    if int8 and (images is None or images.labels is None):
+        raise DataError(
+            "Weights of 8 bits cost accuracy, which is measured on your own images: name a labelled folder "
+            "with --images."
+        )
+    module = predictor(classifier)
+    with whole_folder(out) as staging:
+        file = staging / FILE
+        write_onnx(module, classifier.encoder_.size, file, classifier.method)
+        table = samples(images)
+        difference = check_same(classifier, runtime(file), table, "ONNX file")
+        about = describe(classifier, "onnx") | _interface(classifier)
+        about["checked"] = {"images": len(table), "largest_difference": difference, "precision": "float32"}
+        if int8:
+            about |= {"precision": "int8", "int8": _in_8_bits(classifier, file, images).to_dict()}
+        about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        shutil.copyfile(_PROGRAM, staging / _PROGRAM.name)
+        return write_about(staging, about)
+
+
+def needed_packages() -> None:
+    """Refuses before any work where the extra is not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise DataError(
+            f"Exporting to ONNX needs an extra ({error.name} is missing): pip install 'farshot[onnx]'."
+        ) from error
+
+
+def write_onnx(module: Predictor, size: int, file: Path, method: str) -> None:
+    """Traces the predictor into a file that takes any number of images."""
+    weights = sum(tensor.numel() * 4 for tensor in module.state_dict().values())
+    if weights > _MOST_BYTES:
+        raise ModelError(
+            f"The vision tower takes {weights / 2**30:.1f} GiB, and one ONNX file holds 2; use --format "
+            "transformers, or a smaller base model."
+        )
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    with _quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=["pixels"],
+                output_names=["probabilities"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise ModelError(
+                f"{method} cannot be written as ONNX ({reason(error)}); predict with farshot itself."
+            ) from error
+        assert program is not None
+        program.save(file, external_data=False)
+
+
+def runtime(file: Path) -> Predict:
+    """The file as onnxruntime runs it."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def predict(pixels: UInt8[NDArray[np.uint8], "B R R 3"]) -> Float[NDArray[np.float32], "B N"]:
+        return session.run(["probabilities"], {"pixels": pixels})[0]
+
+    return predict
+
+
+def _interface(classifier: FewShotClassifier) -> dict[str, Any]:
+    size, classes = classifier.encoder_.size, len(classifier.classes_)
+    return {
+        "file": FILE,
+        "precision": "float32",
+        "opset": OPSET,
+        "input": {"name": "pixels", "type": "uint8", "shape": ["batch", size, size, 3]},
+        "output": {"name": "probabilities", "type": "float32", "shape": ["batch", classes]},
+    }
+
+
+def _in_8_bits(classifier: FewShotClassifier, file: Path, images: ImageTable | None) -> Cost:
+    """Puts 8-bit weights into the file's place, and says what that cost."""
+    assert images is not None
+    quantised = file.with_name("int8.onnx")
+    with _quiet():
+        quantise(file, quantised)
+    cost = measure_cost(classifier, runtime(file), runtime(quantised), images)
+    cost = cost.with_sizes(file.stat().st_size, quantised.stat().st_size)
+    quantised.replace(file)
+    return cost
+
+
+def _stable_sort(self, stable=None, dim=-1, descending=False):  # type: ignore[no-untyped-def]
+    """torch's stable sort as ONNX's TopK of all: among equals, both have the lower index first."""
+    from onnxscript import opset18 as op
+
+    count = op.Gather(op.Shape(self), op.Constant(value_ints=[dim]))
+    return op.TopK(self, count, axis=dim, largest=int(descending), sorted=1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings nor log lines of the exporter's inner life."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

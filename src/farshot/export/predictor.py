@@ -1,0 +1,110 @@
+"""An adapted model as one pure function of pixels, for one task: what is exported.
+
+All that does not depend on the image is computed now: class texts, anchors, LoRA and own weights as part of
+the tower. Shapes: B images, N classes, R side of an image, E joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from farshot.classifier import FewShotClassifier
+from farshot.errors import ModelError
+from farshot.finetune import class_logits
+from farshot.methods import Adapted
+from farshot.methods.finetuned import FinetunedAdapted
+from farshot.methods.frozen import FrozenAdapted
+from farshot.model.alignment import HeadTailAlignment
+from farshot.model.encoder import DualEncoder, Pass
+from farshot.model.merging import merged
+
+
+class Predictor(nn.Module):
+    """uint8 pixels (B, R, R, 3) -> probabilities (B, N), float32."""
+
+    def __init__(self, encoder: DualEncoder, temperature: float) -> None:
+        super().__init__()
+        self.encoder, self.temperature = encoder, temperature
+        self.vision, self.projection = encoder.clip.vision_model, encoder.clip.visual_projection
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Probabilities."""
+        return (self.logits(pixels) / self.temperature).softmax(-1)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Class scores, (B, N)."""
+        raise NotImplementedError
+
+
+class FinetunedPredictor(Predictor):
+    """Parts on the encoder; those that are weights are in it."""
+
+    def __init__(self, adapted: FinetunedAdapted, temperature: float) -> None:
+        encoder, left = merged(adapted.encoder, adapted.parts)
+        super().__init__(encoder, temperature)
+        self.parts = nn.ModuleDict(left)
+        self.texts, self.scale = adapted.texts, adapted.scale
+        known = Pass(texts=adapted.texts)
+        with torch.no_grad():
+            for part in left.values():
+                if isinstance(part, HeadTailAlignment):
+                    part.anchors(known)
+        self.memo = known.memo
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """s * cosine(image, text), the parts attached."""
+        this = Pass(texts=self.texts, memo=dict(self.memo))
+        with self.encoder.attached(list(self.parts.values())):  # type: ignore[arg-type]
+            images = self.encoder.encode_images(pixels[None], this)
+        return class_logits(images, self.texts.final, self.scale)[0]
+
+
+class FrozenPredictor(Predictor):
+    """A method on the features of the encoder as it is."""
+
+    def __init__(self, adapted: FrozenAdapted, temperature: float) -> None:
+        super().__init__(merged(adapted.encoder, {})[0], temperature)
+        self.method, self.state = adapted.method, adapted.state
+        self.scale = adapted.method.scale_of(adapted.encoder)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """The method's scores."""
+        images = F.normalize(self.encoder.encode_images(pixels[None])[0], dim=-1)
+        return self.method.scores(images, self.state, self.scale)
+
+
+def predictor(classifier: FewShotClassifier) -> Predictor:
+    """The adapted model as a pure function.
+
+    Raises:
+        ModelError: its predictions are no function of one image's pixels alone, or it is of a kind that is
+            not known here.
+    """
+    adapted, name = classifier.adapted_, classifier.method
+    if classifier.method_.kind == "transductive":
+        raise ModelError(
+            f"{name} classifies all images of a task together, so no file can tell what a single image "
+            "shows; adapt with another method to export it."
+        )
+    if any(isinstance(part, HeadTailAlignment) and part.random for part in parts_of(adapted).values()):
+        raise ModelError(
+            f"{name} with align=random draws its tokens by a hash of the image's bytes, which ONNX does not "
+            "have; it is an ablation: adapt with align=both to export it."
+        )
+    if isinstance(adapted, FinetunedAdapted):
+        return FinetunedPredictor(adapted, classifier.temperature_).eval()
+    if isinstance(adapted, FrozenAdapted):
+        return FrozenPredictor(adapted, classifier.temperature_).eval()
+    raise ModelError(
+        f"{name} is neither a list of parts on the encoder nor a function of frozen features, so farshot "
+        "does not know how to export it; predict with farshot itself."
+    )
+
+
+def parts_of(adapted: Adapted) -> Mapping[str, nn.Module]:
+    """What attaches to the encoder; nothing where a method works on frozen features."""
+    return adapted.parts if isinstance(adapted, FinetunedAdapted) else {}

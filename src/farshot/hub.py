@@ -1,0 +1,98 @@
+"""Adapted models on the Hugging Face hub: `hf:OWNER/NAME` stands for a folder there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from farshot.errors import ModelError
+
+PREFIX = "hf:"
+
+
+def is_on_hub(name: str | Path) -> bool:
+    """Whether a name means the hub."""
+    return str(name).startswith(PREFIX)
+
+
+def repository(name: str | Path) -> str:
+    """OWNER/NAME of "hf:OWNER/NAME" or "OWNER/NAME".
+
+    Raises:
+        ModelError: neither.
+    """
+    repo = str(name).removeprefix(PREFIX)
+    if repo.count("/") != 1 or not all(repo.split("/")) or repo.startswith((".", "~")):
+        raise ModelError(f"{name} is no name on the hub; it is OWNER/NAME, such as ada/leaves.")
+    return repo
+
+
+def fetch(name: str | Path, files: Sequence[str]) -> Path:
+    """A local folder with these files of a repository; what is cached needs no network.
+
+    Raises:
+        ModelError: no such repository, or no way to it.
+    """
+    repo = repository(name)
+    try:
+        return Path(snapshot_download(repo, allow_patterns=list(files)))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{repo} asks for a login: accept its terms on the hub, then `hf auth login`."
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"The hub has no model {repo}, or not for you; check the spelling, or `hf auth login`."
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"{repo} is not in the local cache and the hub cannot be reached; connect once to download it."
+        ) from error
+
+
+def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: bool = False) -> str:
+    """Puts files into a repository, which is made where there is none, in one commit: all or none arrive.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        ModelError: no login, no right to write, or no network.
+    """
+    repo = repository(name)
+    operations = [CommitOperationAdd(path, content) for path, content in sorted(files.items())]
+    try:
+        api = HfApi()
+        url = api.create_repo(repo, private=private, exist_ok=True)
+        api.create_commit(repo, operations, commit_message=message)
+    except LocalTokenNotFoundError as error:
+        raise ModelError(f"To push to {repo}, log in first: hf auth login.") from error
+    except HFValidationError as error:
+        raise ModelError(f"{name} is no name on the hub; it is OWNER/NAME, such as ada/leaves.") from error
+    except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise ModelError(
+                f"The hub does not let you write to {repo}; `hf auth login` with a token that may write, or "
+                "choose a name of your own."
+            ) from error
+        raise ModelError(
+            f"The hub cannot be reached ({_first_line(error)}); nothing was pushed to {repo}, try again with "
+            "a network."
+        ) from error
+    return str(url)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,262 @@
+"""What leaves farshot predicts what stayed, or is not written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, CLIPModel
+
+from farshot import FewShotClassifier, load
+from farshot.errors import DataError, ModelError
+from farshot.export import onnx_file, push
+from farshot.export.about import load_exact
+from farshot.export.adapter import export_adapter
+from farshot.export.checkpoint import export_checkpoint
+from farshot.export.onnx_file import export_onnx, runtime
+from farshot.hub import repository
+from farshot.images.preprocess import normalise
+from tests.input_helpers import Farshot, everything_in, refusal
+from tests.toy import toy_task, world_table
+
+TABLE = world_table(count=120)
+TASK = toy_task(TABLE)
+SUPPORT, QUERIES = TABLE.subset(TASK.support), TABLE.subset(TASK.query)
+QUICK = {"views": "none", "steps": 3, "lora_lr": 0.02}
+ONNX = [
+    ("atha", QUICK),
+    ("atha", {**QUICK, "variant": "released"}),
+    ("prompt-lora", QUICK),
+    ("tip-adapter", {}),
+    ("linear-probe", {}),
+]
+NAMES = ["atha", "released", "prompt-lora", "tip-adapter", "linear-probe"]
+
+
+def _saved(folder: Path, model: str | Path, method: str, settings: dict) -> FewShotClassifier:
+    """As `farshot export` has it: adapted, saved, loaded."""
+    FewShotClassifier(model, method, settings=settings).fit(SUPPORT).save(folder)
+    return load_exact(folder)
+
+
+@pytest.fixture(scope="module")
+def clip_lora(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> FewShotClassifier:
+    settings = {"steps": 3, "batch": 4, "lr": 0.05}
+    return _saved(tmp_path_factory.mktemp("adapted") / "clip-lora", checkpoint, "clip-lora", settings)
+
+
+@pytest.fixture(scope="module")
+def probe(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> FewShotClassifier:
+    return _saved(tmp_path_factory.mktemp("adapted") / "probe", checkpoint, "linear-probe", {})
+
+
+@pytest.mark.parametrize(("method", "settings"), ONNX, ids=NAMES)
+def test_an_onnx_file_predicts_the_same(method, settings, checkpoint: Path, tmp_path: Path):
+    """Within 1e-4, on images that the check at export did not see, one by one and in a batch."""
+    made = _saved(tmp_path / "adapted", checkpoint, method, settings)
+    about = export_onnx(made, tmp_path / "out")
+    run = runtime(tmp_path / "out" / "model.onnx")
+    pixels = np.asarray(QUERIES.pixels(range(len(QUERIES)), made.adapted_.reading, made.encoder_.size))
+    ours, found = made.predict_proba(QUERIES), run(pixels)
+    assert np.abs(found - ours).max() < 1e-4
+    assert np.array_equal(found.argmax(1), ours.argmax(1))
+    np.testing.assert_allclose(run(pixels[:1]), found[:1], atol=1e-6)
+    assert about["checked"]["largest_difference"] < 1e-4
+    assert about["input"]["shape"] == ["batch", 32, 32, 3]
+    assert about["classes"] == ["highway", "orchard"]
+
+
+def test_the_program_beside_it_says_what_we_say(checkpoint: Path, tmp_path: Path):
+    """It imports nothing of farshot, torch or transformers; transparent and turned pictures too."""
+    made = _saved(tmp_path / "adapted", checkpoint, "prompt-lora", QUICK)
+    export_onnx(made, tmp_path / "out")
+    first = Image.fromarray(np.asarray(QUERIES.images[0]))
+    clear = first.convert("RGBA").resize((50, 40))
+    clear.putalpha(Image.linear_gradient("L").resize((50, 40)))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name, picture, more in (
+        ("a", first, {}),
+        ("b", clear, {}),
+        ("c", first.crop((0, 0, 40, 64)), {"exif": turned}),
+    ):
+        picture.save(tmp_path / f"{name}.png", **more)
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    blocker = "import sys; sys.modules.update(dict.fromkeys(('farshot', 'torch', 'transformers')));"
+    program = (
+        f"{blocker} import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "out" / "predict.py", *files],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for line, file, row in zip(told.stdout.splitlines(), files, made.predict_proba(files), strict=True):
+        assert line == f"{file}\t{made.classes_[row.argmax()]}\t{100 * row.max():.1f} %"
+
+
+def test_what_predicts_something_else_is_refused(probe, tmp_path: Path, monkeypatch):
+    def shifted(file):
+        run = runtime(file)
+        return lambda pixels: run(pixels) + np.float32(2e-4)
+
+    monkeypatch.setattr(onnx_file, "runtime", shifted)
+    with pytest.raises(ModelError, match=r"differ from the adapted model's by up to 2\.0e-04"):
+        export_onnx(probe, tmp_path / "out")
+    assert not everything_in(tmp_path)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("export", [export_onnx, export_checkpoint, export_adapter])
+def test_an_export_that_stops_midway_leaves_what_was_there(
+    export, error, clip_lora, tmp_path: Path, monkeypatch
+):
+    export_adapter(clip_lora, tmp_path / "out")
+    before = everything_in(tmp_path)
+
+    def stop(*arguments, **options):
+        raise error
+
+    for module in ("onnx_file", "checkpoint", "adapter"):
+        monkeypatch.setattr(f"farshot.export.{module}.write_about", stop)
+    with pytest.raises((KeyboardInterrupt, DataError)) as raised:
+        export(clip_lora, tmp_path / "out")
+    assert everything_in(tmp_path) == before
+    if isinstance(error, OSError):
+        assert "No space left on device" in str(raised.value)
+
+
+def test_nothing_else_is_overwritten(clip_lora, tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="is not an export of farshot"):
+        export_onnx(clip_lora, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("clip-lora", {"steps": 3, "batch": 4, "lr": 0.05}), ("prompt-lora", QUICK), ("zero-shot", {})],
+)
+def test_transformers_alone_gives_our_probabilities(method, settings, checkpoint: Path, tmp_path: Path):
+    made = _saved(tmp_path / "adapted", checkpoint, method, settings)
+    about = export_checkpoint(made, tmp_path / "out")
+    clip = CLIPModel.from_pretrained(tmp_path / "out").eval()
+    words = AutoTokenizer.from_pretrained(tmp_path / "out")(
+        about["prompts"], padding=True, truncation=True, max_length=77, return_tensors="pt"
+    )
+    encoder = made.encoder_
+    pixels = torch.from_numpy(QUERIES.pixels(range(len(QUERIES)), made.adapted_.reading, encoder.size))
+    with torch.no_grad():
+        logits = clip(**words, pixel_values=normalise(pixels, encoder.mean, encoder.std)).logits_per_image
+    ours = torch.from_numpy(made.logits(QUERIES)) / made.temperature_
+    torch.testing.assert_close(logits, ours, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(logits.softmax(-1), ours.softmax(-1), rtol=0, atol=1e-4)
+    assert about["checked"]["largest_difference"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "words"),
+    [
+        ("atha", QUICK, "moves patches before the blocks"),
+        ("vpt", {"views": "none", "steps": 2}, "adds tokens beside the patches"),
+        ("linear-probe", {}, "puts a head of its own on the image features"),
+        ("zero-shot", {"templates": "clip"}, "averages the texts of 7 prompts"),
+    ],
+)
+def test_what_is_no_clip_model_says_why(method, settings, words, checkpoint: Path, tmp_path: Path):
+    made = _saved(tmp_path / "adapted", checkpoint, method, settings)
+    with pytest.raises(ModelError, match=words) as refused:
+        export_checkpoint(made, tmp_path / "out")
+    assert "--format onnx" in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT and transformers
+def test_peft_loads_the_adapter_alone(checkpoint: Path, tmp_path: Path):
+    """All of clip-lora, and a part of prompt-lora, which says so."""
+    made = _saved(tmp_path / "adapted", checkpoint, "prompt-lora", QUICK)
+    about = export_adapter(made, tmp_path / "out")
+    assert about["left_out"] == ["context"]
+    assert "LoRA **alone**" in (tmp_path / "out" / "README.md").read_text()
+    theirs = peft.PeftModel.from_pretrained(CLIPModel.from_pretrained(checkpoint), tmp_path / "out")
+    up = theirs.base_model.model.vision_model.encoder.layers[0].self_attn.q_proj.lora_B.default.weight
+    torch.testing.assert_close(up.detach(), made.adapted_.lora.up["vision_0_q"][0].detach())
+
+
+def test_no_lora_no_adapter(probe, tmp_path: Path):
+    with pytest.raises(ModelError, match="linear-probe has no LoRA"):
+        export_adapter(probe, tmp_path / "out")
+
+
+def test_the_command_quantises_and_says_what_it_cost(farshot: Farshot, checkpoint: Path, tmp_path: Path):
+    for row, image in enumerate(TABLE.images):
+        place = tmp_path / "images" / TABLE.classes[TABLE.labels[row]]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(image)).save(place / f"{row}.png")
+    farshot("adapt", tmp_path / "images", "--shots", 2, "--model", checkpoint, "--method", "linear-probe",
+            "--out", tmp_path / "adapted")  # fmt: skip
+    told = farshot("export", tmp_path / "adapted", "--format", "onnx", "--quantize", "int8",
+                   "--images", tmp_path / "images", "--out", tmp_path / "out")  # fmt: skip
+    assert told.code == 0, told.err
+    about = json.loads((tmp_path / "out" / "export.json").read_text())
+    cost = about["int8"]
+    assert cost["images"] == len(TABLE) - 4  # those it was adapted to do not count
+    assert cost["int8_bytes"] < cost["float32_bytes"]
+    assert f"accuracy %           {100 * cost['float32']['value']:.1f}" in told.out
+    assert f"difference, points   {100 * cost['difference']['mean']:+.1f} [" in told.out
+    pixels = np.asarray(TABLE.pixels(range(len(TABLE)), "squash", 32))
+    right = runtime(tmp_path / "out" / "model.onnx")(pixels).argmax(1) == TABLE.labels
+    assert abs(right.mean() - cost["int8"]["value"]) < 0.1
+    said = refusal(farshot("export", tmp_path / "adapted", "--format", "onnx", "--quantize", "int8",
+                           "--out", tmp_path / "other"))  # fmt: skip
+    assert "name a labelled folder with --images" in said
+
+
+def test_a_model_card_is_made_from_the_run(clip_lora, tmp_path: Path, monkeypatch):
+    sent = {}
+
+    class Hub:
+        def create_repo(self, repo, *, private, exist_ok):
+            return f"https://hub.example/{repo}"
+
+        def create_commit(self, repo, operations, *, commit_message):
+            sent.update({operation.path_in_repo: operation.path_or_fileobj for operation in operations})
+
+    monkeypatch.setattr("farshot.hub.HfApi", Hub)
+    clip_lora.save(tmp_path / "adapted")
+    measured = {"data": "photos/", "images": 40, "calibration_error": 0.05}
+    measured["accuracy"] = {"value": 0.9, "low": 0.77, "high": 0.96}
+    (tmp_path / "measured.json").write_text(json.dumps(measured))
+    where = push.push(
+        tmp_path / "adapted", "ada/leaves", base="ada/clip", evaluation=tmp_path / "measured.json"
+    )
+    assert where == "https://hub.example/ada/leaves"
+    card = sent["README.md"].decode()
+    assert "90.0 [77.0, 96.0]" in card and "4 labelled images" in card and 'base_model: "ada/clip"' in card
+    assert json.loads(sent["farshot.json"])["base_model"] == "ada/clip"
+    assert str(tmp_path) not in card and str(tmp_path) not in sent["farshot.json"].decode()
+    for name, content in sent.items():  # what arrives there is a model
+        (tmp_path / "fetched").mkdir(exist_ok=True)
+        (tmp_path / "fetched" / name).write_bytes(content)
+    again = load(tmp_path / "fetched", model=clip_lora.model)
+    assert np.array_equal(again.predict(QUERIES), clip_lora.predict(QUERIES))
+    with pytest.raises(ModelError, match="name its checkpoint on the hub with --model"):
+        push.push(tmp_path / "adapted", "ada/leaves")
+
+
+def test_the_hub_out_of_reach_is_one_sentence(farshot: Farshot, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    Image.fromarray(np.asarray(TABLE.images[0])).save(tmp_path / "x.png")
+    said = refusal(farshot("predict", "hf:ada/leaves", tmp_path / "x.png"))
+    assert "ada/leaves is not in the local cache and the hub cannot be reached" in said
+    with pytest.raises(ModelError, match="it is OWNER/NAME"):
+        repository("leaves")
