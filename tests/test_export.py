@@ -12,6 +12,8 @@ import numpy as np
 import peft
 import pytest
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalTokenNotFoundError
 from PIL import Image
 from transformers import AutoTokenizer, CLIPModel
 
@@ -22,7 +24,7 @@ from farshot.export.about import load_exact
 from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
 from farshot.export.onnx_file import export_onnx, runtime
-from farshot.hub import repository
+from farshot.hub import _client_error, repository
 from farshot.images.preprocess import normalise
 from tests.input_helpers import Farshot, everything_in, refusal
 from tests.toy import toy_task, world_table
@@ -211,6 +213,7 @@ def test_the_command_quantises_and_says_what_it_cost(farshot: Farshot, checkpoin
     cost = about["int8"]
     assert cost["images"] == len(TABLE) - 4  # those it was adapted to do not count
     assert cost["int8_bytes"] < cost["float32_bytes"]
+    assert "In float32, before quantising, probabilities on" in told.out
     assert f"accuracy %           {100 * cost['float32']['value']:.1f}" in told.out
     assert f"difference, points   {100 * cost['difference']['mean']:+.1f} [" in told.out
     pixels = np.asarray(TABLE.pixels(range(len(TABLE)), "squash", 32))
@@ -260,3 +263,30 @@ def test_the_hub_out_of_reach_is_one_sentence(farshot: Farshot, tmp_path: Path, 
     assert "ada/leaves is not in the local cache and the hub cannot be reached" in said
     with pytest.raises(ModelError, match="it is OWNER/NAME"):
         repository("leaves")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (_client_error()("Name or service not known"), "cannot be reached (Name or service not known)"),
+        (LocalTokenNotFoundError("no token"), "log in first: hf auth login"),
+    ],
+)
+def test_a_push_that_does_not_arrive_is_one_sentence(
+    error, words, farshot: Farshot, clip_lora, tmp_path: Path, monkeypatch
+):
+    class Hub:
+        def create_repo(self, *arguments, **options):
+            raise error
+
+    monkeypatch.setattr("farshot.hub.HfApi", Hub)
+    clip_lora.save(tmp_path / "adapted")
+    assert words in refusal(farshot("push", tmp_path / "adapted", "ada/leaves", "--model", "ada/clip"))
+
+
+def test_without_a_network_a_push_says_so(farshot: Farshot, clip_lora, tmp_path: Path, monkeypatch):
+    """The hub's own client, towards a port of this machine where nobody listens."""
+    monkeypatch.setattr("farshot.hub.HfApi", lambda: HfApi("http://127.0.0.1:9", token="hf_none"))
+    clip_lora.save(tmp_path / "adapted")
+    said = refusal(farshot("push", tmp_path / "adapted", "ada/leaves", "--model", "ada/clip"))
+    assert "The hub cannot be reached" in said and "nothing was pushed to ada/leaves" in said

@@ -33,8 +33,6 @@ from farshot.explain import (
 from farshot.world import generate
 from tests.explain_helpers import SHORT, WORLD, adapted, images_of, seen
 
-# Research lenses --------------------------------------------------------------------------------------
-
 
 def textbook_cka(x: np.ndarray, y: np.ndarray) -> float:
     """Kornblith et al. 2019, equation 3: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), linear kernels."""

@@ -5,13 +5,13 @@ python -m benchmarks.speed.memory --models ViT-B/16 --tasks 1 4 --shots 1 5 --vi
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import sys
 from itertools import product
 from typing import Any
 
-from benchmarks.speed.models import CONFIGS, PRECISIONS, random_clip, random_tasks
+from benchmarks.speed.models import random_clip, random_tasks
+from benchmarks.speed.options import add_cases, add_recipe, described
 
 from farshot.methods import create
 
@@ -44,17 +44,10 @@ def peak(case: dict[str, Any]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=["ViT-B/16"], choices=list(CONFIGS))
-    parser.add_argument("--shots", nargs="+", type=int, default=[1, 5])
-    parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4])
+    parser = described(__doc__)
+    add_cases(parser, shots=[1, 5])
+    add_recipe(parser, views="five")
     parser.add_argument("--micro-batch", nargs="+", type=int, default=[0, 8], help="images; 0: all at once")
-    parser.add_argument("--views", default="five")
-    parser.add_argument("--precision", default="bf16", choices=list(PRECISIONS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--method", default="atha")
     given = parser.parse_args()
     print(f"{given.method}, views={given.views}, {given.precision}, {given.device}; GB\n")
     print("| model | shots | tasks | micro-batch | before adapting | peak |")

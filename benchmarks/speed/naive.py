@@ -8,9 +8,8 @@ the losses of the two loops agree.
 
 from __future__ import annotations
 
-import argparse
-
-from benchmarks.speed.models import CONFIGS, PRECISIONS, random_clip, random_tasks
+from benchmarks.speed.models import PRECISIONS, random_clip, random_tasks
+from benchmarks.speed.options import add_cases, described
 from benchmarks.speed.plain_loop import PlainLoop
 from benchmarks.speed.products import median_seconds
 from benchmarks.speed.step import time_steps
@@ -19,14 +18,9 @@ from farshot.methods import create
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=["ViT-B/16"], choices=list(CONFIGS))
-    parser.add_argument("--shots", nargs="+", type=int, default=[1])
-    parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4])
+    parser = described(__doc__)
+    add_cases(parser, shots=[1])
     parser.add_argument("--precision", nargs="+", default=["bf16", "float32"], choices=list(PRECISIONS))
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=5, help="counted; the table has their median")
     given = parser.parse_args()
     print(f"atha[variant=released,views=none], {given.device}; medians of {given.steps}\n")
@@ -40,20 +34,16 @@ def main() -> None:
             for precision in given.precision:
                 encoder = random_clip(name, given.device, precision)
                 for count in given.tasks:
-                    naive = median_seconds(lambda loop=loop: _step(loop), given.device, given.steps)
+                    before = median_seconds(loop.step, given.device, given.steps)
                     tasks = random_tasks(encoder, count, shots)
                     ours, _ = time_steps(create("atha", settings), encoder, tasks)
-                    again = median_seconds(lambda loop=loop: _step(loop), given.device, given.steps)
-                    naive = (naive + again) / 2
+                    after = median_seconds(loop.step, given.device, given.steps)
+                    naive = (before + after) / 2
                     print(
                         f"| {name} | {shots} | {precision} | {count} | {ours / count:.3f} | {naive:.3f} "
                         f"| {naive * count / ours:.2f} |",
                         flush=True,
                     )
-
-
-def _step(loop: PlainLoop) -> None:
-    loop.step()
 
 
 if __name__ == "__main__":

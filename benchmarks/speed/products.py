@@ -89,7 +89,7 @@ def time_alone(products: Sequence[Product], device: str, repeats: int = 5) -> fl
     return median_seconds(run, device, repeats)
 
 
-def median_seconds(run: Callable[[], None], device: str, repeats: int) -> float:
+def median_seconds(run: Callable[[], object], device: str, repeats: int) -> float:
     """Median of some runs, after one that is not counted."""
     seconds = []
     for number in range(repeats + 1):

@@ -8,10 +8,10 @@ Measured: a step, and the classification of 15 queries per class. Computed: 100 
 
 from __future__ import annotations
 
-import argparse
 import time
 
-from benchmarks.speed.models import CONFIGS, PRECISIONS, random_clip, random_tasks
+from benchmarks.speed.models import CONFIGS, random_clip, random_tasks
+from benchmarks.speed.options import add_recipe, described
 from benchmarks.speed.step import time_steps
 
 from farshot.methods import create
@@ -21,16 +21,11 @@ TABLE = {1: 4 * 800, 5: 4 * 400}  # shots: tasks
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
+    add_recipe(parser, views="five")
     parser.add_argument("--model", default="ViT-B/16", choices=list(CONFIGS))
     parser.add_argument("--shots", nargs="+", type=int, default=list(TABLE), choices=list(TABLE))
     parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--views", default="five")
-    parser.add_argument("--precision", default="bf16", choices=list(PRECISIONS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--method", default="atha")
     parser.add_argument("--micro-batch", type=int, default=None)
     parser.add_argument("--steps", type=int, default=3, help="counted; the table has their median")
     given = parser.parse_args()

@@ -8,10 +8,10 @@ same precision, attention included, nothing between them.
 
 from __future__ import annotations
 
-import argparse
 import time
 
-from benchmarks.speed.models import CONFIGS, PRECISIONS, random_clip, random_tasks
+from benchmarks.speed.models import random_clip, random_tasks
+from benchmarks.speed.options import add_cases, add_recipe, described
 from benchmarks.speed.products import Notes, Product, time_alone
 
 from farshot.methods import Method, create
@@ -55,16 +55,9 @@ def time_steps(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=["ViT-B/16"], choices=list(CONFIGS))
-    parser.add_argument("--shots", nargs="+", type=int, default=[1, 5])
-    parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--precision", default="bf16", choices=list(PRECISIONS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--method", default="atha")
-    parser.add_argument("--views", default="none")
+    parser = described(__doc__)
+    add_cases(parser, shots=[1, 5])
+    add_recipe(parser, views="none")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings")
     parser.add_argument("--steps", type=int, default=5, help="counted; the table has their median")
     parser.add_argument("--micro-batch", type=int, default=None)

@@ -68,8 +68,9 @@ def export(
     console.out.print(f"{out}: {', '.join(about['files'])}", markup=False)
     if "checked" in about:
         checked = about["checked"]
+        compared = "In float32, before quantising, probabilities" if "int8" in about else "Probabilities"
         console.out.print(
-            f"Probabilities on {checked['images']} images differ from the adapted model's by at most "
+            f"{compared} on {checked['images']} images differ from the adapted model's by at most "
             f"{checked['largest_difference']:.1e}.",
             markup=False,
         )

@@ -1,8 +1,9 @@
-"""Adapted models on the Hugging Face hub: `hf:OWNER/NAME` stands for a folder there."""
+"""The Hugging Face hub: its files, and adapted models, for which `hf:OWNER/NAME` stands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
@@ -15,6 +16,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import get_session
 
 from farshot.errors import ModelError
 
@@ -38,27 +40,41 @@ def repository(name: str | Path) -> str:
     return repo
 
 
-def fetch(name: str | Path, files: Sequence[str]) -> Path:
+def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str) -> Path:
     """A local folder with these files of a repository; what is cached needs no network.
+
+    Args:
+        files: names or patterns.
+
+    Raises:
+        ModelError: it asks for a login; or, in the caller's words, it is `absent` or `unreachable`.
+    """
+    try:
+        return Path(snapshot_download(repo, allow_patterns=list(files)))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{repo} asks for a login: accept its terms on the hub, then run `hf auth login`."
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(absent) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise ModelError(unreachable) from error
+
+
+def fetch(name: str | Path, files: Sequence[str]) -> Path:
+    """A local folder with an adapted model's files.
 
     Raises:
         ModelError: no such repository, or no way to it.
     """
     repo = repository(name)
-    try:
-        return Path(snapshot_download(repo, allow_patterns=list(files)))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{repo} asks for a login: accept its terms on the hub, then `hf auth login`."
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(
-            f"The hub has no model {repo}, or not for you; check the spelling, or `hf auth login`."
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"{repo} is not in the local cache and the hub cannot be reached; connect once to download it."
-        ) from error
+    return download(
+        repo,
+        files,
+        absent=f"The hub has no model {repo}, or not for you; check the spelling, or `hf auth login`.",
+        unreachable=f"{repo} is not in the local cache and the hub cannot be reached; connect once to "
+        "download it.",
+    )
 
 
 def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: bool = False) -> str:
@@ -80,7 +96,7 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
         raise ModelError(f"To push to {repo}, log in first: hf auth login.") from error
     except HFValidationError as error:
         raise ModelError(f"{name} is no name on the hub; it is OWNER/NAME, such as ada/leaves.") from error
-    except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except (OfflineModeIsEnabled, HfHubHTTPError, _client_error(), OSError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise ModelError(
@@ -92,6 +108,12 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
             "a network."
         ) from error
     return str(url)
+
+
+def _client_error() -> type[Exception]:
+    """What the hub's HTTP client raises without a network; which client that is depends on the version."""
+    client = type(get_session()).__module__.partition(".")[0]
+    return import_module(client).HTTPError
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -118,7 +117,6 @@ def choose_load(
     return Load(chosen, micro_batch or (room if room < chosen * images else None))
 
 
-@lru_cache(maxsize=32)
 def _learned_bytes(method: Method, encoder: DualEncoder, shape: Shape) -> int:
     """Bytes of what one task learns, with its gradients and the optimiser's two averages, in float32."""
     return 4 * 4 * parameters_for(method, encoder, shape.ways, shape.shots)

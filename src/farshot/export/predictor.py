@@ -6,6 +6,7 @@ the tower. Shapes: B images, N classes, R side of an image, E joint width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -23,7 +24,7 @@ from farshot.model.encoder import DualEncoder, Pass
 from farshot.model.merging import merged
 
 
-class Predictor(nn.Module):
+class Predictor(nn.Module, ABC):
     """uint8 pixels (B, R, R, 3) -> probabilities (B, N), float32."""
 
     def __init__(self, encoder: DualEncoder, temperature: float) -> None:
@@ -35,9 +36,9 @@ class Predictor(nn.Module):
         """Probabilities."""
         return (self.logits(pixels) / self.temperature).softmax(-1)
 
+    @abstractmethod
     def logits(self, pixels: Tensor) -> Tensor:
         """Class scores, (B, N)."""
-        raise NotImplementedError
 
 
 class FinetunedPredictor(Predictor):

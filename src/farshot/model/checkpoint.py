@@ -13,20 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, CLIPModel
 from transformers.utils import logging as transformers_logging
 
 from farshot.errors import ModelError, SettingError
+from farshot.hub import download
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.model.encoder import DualEncoder
 from farshot.model.text import Tokeniser
@@ -115,31 +107,19 @@ def _locate(model: str) -> tuple[Path, str]:
             f"There is no folder {model}; give a checkpoint folder, a hub name such as "
             "openai/clip-vit-base-patch16, or mini."
         )
-    folder = Path(_from_hub(model))
+    folder = _from_hub(model)
     # given the folder, transformers does not ask the hub again, which takes minutes without a network;
     # given the name, it also looks for weights that the hub has converted from a pickle
     return folder, str(folder) if any(folder.glob("model*.safetensors")) else model
 
 
-def _from_hub(name: str) -> str:
-    try:
-        return snapshot_download(name, allow_patterns=list(_WANTED))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{name} asks for a login: accept its terms on the hub, then run `hf auth login`."
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(
-            f"The hub has no model {name}, and there is no folder of that name; check the spelling."
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise ModelError(_no_network(name)) from error
-
-
-def _no_network(name: str) -> str:
-    return (
-        f"{name} is not in the local cache and the hub cannot be reached; connect once to download it, "
-        "or give the folder of a checkpoint, or use --model mini."
+def _from_hub(name: str) -> Path:
+    return download(
+        name,
+        _WANTED,
+        absent=f"The hub has no model {name}, and there is no folder of that name; check the spelling.",
+        unreachable=f"{name} is not in the local cache and the hub cannot be reached; connect once to "
+        "download it, or give the folder of a checkpoint, or use --model mini.",
     )
 
 
