@@ -120,7 +120,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(farshot, tmp_path: Path, mode
     def stop(*_args, **_more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("farshot.bench.runner.run_tasks", stop)
+    monkeypatch.setattr("farshot.bench.worker.run_tasks", stop)
     pool = f"p={folder_pool(tmp_path / 'p')}"
     code, _, err = farshot(
         *("bench", "--pools", pool, "--model", model, "--store", tmp_path / "r.db", "--methods", "zero-shot"),

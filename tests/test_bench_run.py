@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farshot.bench.executors import choose_load, cost, images_per_step
 from farshot.bench.grid import Grid, label, parse_method
-from farshot.bench.runner import run_grid, tasks_of
+from farshot.bench.load import choose_load, cost, images_per_step
+from farshot.bench.runner import run_grid
 from farshot.bench.same import difference
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
+from farshot.bench.worker import tasks_of
 from farshot.data import table as table_module
 from farshot.data.cache import cached
 from farshot.data.pools import open_pool
@@ -244,7 +245,7 @@ def test_load_is_chosen_by_memory_and_cost_counts_images(place: Place) -> None:
 
 def test_what_a_task_learns_takes_room_too(mini, monkeypatch):
     """A tower of its own with gradient and two averages: 2.5 million weights of 16 bytes."""
-    monkeypatch.setattr("farshot.bench.executors._memory", lambda device: 500e6)
+    monkeypatch.setattr("farshot.bench.load._memory", lambda device: 500e6)
     full, bitfit = create("full", {"views": "none"}), create("bitfit", {"views": "none"})
     assert 1 <= choose_load(full, mini, Shape()).tasks < choose_load(bitfit, mini, Shape()).tasks
     shown = choose_load(full, mini, Shape(), tasks=5)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from farshot.bench.executors import choose_load
 from farshot.bench.grid import label, parse_method
+from farshot.bench.load import choose_load
 from farshot.bench.tasks import Shape, query_labels
 from farshot.errors import SettingError
 from farshot.methods import available, create

@@ -1,4 +1,4 @@
-"""Runs a grid into a store: claims a batch, computes it, records it, until nothing is missing.
+"""Runs a grid into a store: claims a chunk of tasks, has it computed, records it, until nothing is missing.
 
 The same call goes on where an earlier one stopped, whatever stopped it, and adds what more tasks ask for.
 Several processes may run it on one store at once.
@@ -7,23 +7,26 @@ Several processes may run it on one store at once.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from farshot.bench.executors import Load, choose_load, cost, run_tasks
+from farshot.bench.executors import Executor, Finished, Here, Lost
 from farshot.bench.grid import Cell, Grid
+from farshot.bench.load import Load, cost
 from farshot.bench.records import Episode
 from farshot.bench.store import Store
-from farshot.bench.tasks import query_labels, sample_task
+from farshot.bench.tasks import query_labels
+from farshot.bench.worker import Chunk, Worker, tasks_of
 from farshot.errors import FarshotError
-from farshot.finetune import Progress
 from farshot.model.encoder import DualEncoder
 from farshot.stats import mean_interval
 from farshot.task import Task
 
 _POLL_S = 0.5
+_MOST_DEATHS = 3  # of workers with the same tasks: then the tasks are to blame, not the machines
 
 
 @runtime_checkable
@@ -35,11 +38,11 @@ class Watcher(Protocol):
         ...
 
     def working(self, cell: Cell, work: float) -> None:
-        """Work of this process in the current batch, so far."""
+        """A chunk of this cell has come so far."""
         ...
 
     def stored(self, work: float) -> None:
-        """A batch is stored."""
+        """A chunk is stored."""
         ...
 
     def finished(self, cell: Cell, accuracy: Sequence[float], seconds: float) -> None:
@@ -52,6 +55,7 @@ def run_grid(
     encoder: DualEncoder,
     store: Store,
     *,
+    executor: Executor | None = None,
     tasks_per_batch: int | None = None,
     micro_batch: int | None = None,
     watcher: Watcher | None = None,
@@ -60,49 +64,118 @@ def run_grid(
     """Fills the store with every task of every cell.
 
     Args:
-        tasks_per_batch, micro_batch: None chooses by memory (`choose_load`).
+        encoder: names the model in the store; without an executor it also does the work.
+        executor: whose workers compute; this process by default.
+        tasks_per_batch, micro_batch: of this process; None chooses by memory (`choose_load`).
         sleep: waits while other processes work on all that is left.
 
     Raises:
-        FarshotError: from a method or the store; what is stored stays.
+        FarshotError: from a method, the executor or the store; what is stored stays.
     """
     grid.check()
-    runs = {cell: store.run_id(grid.run(cell, encoder)) for cell in grid.cells}
-    if watcher:
-        watcher.begin(*_work(grid, store, runs))
-    left = list(runs)
+    runs = [store.run_id(grid.run(cell, encoder)) for cell in grid.cells]
+    if executor is None:
+        worker = Worker(grid, encoder, tasks_per_batch=tasks_per_batch, micro_batch=micro_batch)
+        executor = Here(worker, _report_to(watcher, grid.cells) if watcher else None)
+    filling = _Filling(grid, store, runs, executor, watcher)
     with store.renewing():
-        while left:
-            before = len(left)
-            busy = False
-            for cell in list(left):
-                load = choose_load(cell.method, encoder, cell.shape, tasks_per_batch, micro_batch)
-                while chosen := store.claim(runs[cell], grid.seed, cell.tasks, load.tasks):
-                    _batch(grid, cell, encoder, store, runs[cell], chosen, load, watcher)
-                    busy = True
-                if len(store.done(runs[cell], grid.seed, cell.tasks)) == cell.tasks:
-                    left.remove(cell)
-                    _report(cell, store, runs[cell], grid.seed, watcher)
-            if left and len(left) == before and not busy:
+        filling.run(sleep)
+
+
+class _Filling:
+    """One call of `run_grid`: what is left, what is under way, what was lost on the way."""
+
+    def __init__(
+        self, grid: Grid, store: Store, runs: Sequence[int], executor: Executor, watcher: Watcher | None
+    ) -> None:
+        self.grid, self.cells, self.store, self.runs = grid, grid.cells, store, runs
+        self.executor, self.watcher = executor, watcher
+        self.left = list(range(len(self.cells)))  # cells not yet complete
+        self.under_way = 0  # chunks
+        self.lost: list[Chunk] = []
+        self.deaths: Counter[tuple[int, int]] = Counter()  # by cell and task
+
+    def run(self, sleep: Callable[[float], None]) -> None:
+        if self.watcher:
+            self.watcher.begin(*self._work())
+        self._close_cells(self.left)
+        while self.left:
+            self._hand_out()
+            if self.under_way or not self.executor.idle():
+                for event in self.executor.wait(_POLL_S):
+                    self._note(event)
+                continue
+            before = len(self.left)
+            self._close_cells(self.left)  # by other processes
+            if len(self.left) == before:
                 sleep(_POLL_S)
 
+    def _hand_out(self) -> None:
+        for worker in self.executor.idle():
+            chunk = self._next(self.executor.loads(worker))
+            if chunk is None:
+                return
+            self.executor.give(worker, chunk)
+            self.under_way += 1
+            if self.watcher:
+                self.watcher.working(self.cells[chunk.cell], 0)
 
-def tasks_of(grid: Grid, cell: Cell, indices: Sequence[int]) -> list[Task]:
-    """The tasks of a cell with these numbers."""
-    shape = cell.shape
-    return [
-        sample_task(
-            cell.pool,
-            ways=shape.ways,
-            shots=shape.shots,
-            queries=shape.queries,
-            seed=grid.seed,
-            index=index,
-            template=grid.template,
-            descriptions=grid.descriptions,
-        )
-        for index in indices
-    ]
+    def _next(self, loads: Sequence[Load]) -> Chunk | None:
+        """What a worker that can take these loads does next."""
+        if self.lost:
+            chunk = self.lost.pop()
+            now, later = chunk.indices[: (n := loads[chunk.cell].tasks)], chunk.indices[n:]
+            if later:
+                self.lost.append(Chunk(chunk.cell, later))
+            return Chunk(chunk.cell, now)
+        for cell in self.left:
+            run, tasks = self.runs[cell], self.cells[cell].tasks
+            if indices := self.store.claim(run, self.grid.seed, tasks, loads[cell].tasks):
+                return Chunk(cell, tuple(indices))
+        return None
+
+    def _note(self, event: Finished | Lost) -> None:
+        self.under_way -= 1
+        chunk = event.chunk
+        cell = self.cells[chunk.cell]
+        if isinstance(event, Lost):
+            self.deaths.update((chunk.cell, index) for index in chunk.indices)
+            if max(self.deaths[chunk.cell, index] for index in chunk.indices) >= _MOST_DEATHS:
+                raise FarshotError(
+                    f"{cell}, tasks {chunk.indices[0]} to {chunk.indices[-1]}: {_MOST_DEATHS} workers died "
+                    f"with them ({event.why}); fewer --tasks-per-batch or --micro-batch need less memory."
+                )
+            self.lost.append(chunk)
+            return
+        tasks = tasks_of(self.grid, cell, chunk.indices)
+        episodes = [
+            episode_of(cell, task, self.grid.seed, index)
+            for task, index in zip(tasks, chunk.indices, strict=True)
+        ]
+        self.store.record(self.runs[chunk.cell], self.grid.seed, event.results, episodes)
+        if self.watcher:
+            self.watcher.stored(cost(cell.method, cell.shape) * len(chunk.indices))
+        self._close_cells([chunk.cell])
+
+    def _close_cells(self, candidates: Sequence[int]) -> None:
+        """Takes cells that are complete from the list of those left, and says so."""
+        for number in list(candidates):
+            cell, run = self.cells[number], self.runs[number]
+            if number in self.left and len(self._done(number)) == cell.tasks:
+                self.left.remove(number)
+                if self.watcher:
+                    series = self.store.series(run)
+                    mine = series.only((series.seeds == self.grid.seed) & (series.indices < cell.tasks))
+                    self.watcher.finished(cell, mine.accuracy.tolist(), mean_interval(mine.seconds).mean)
+
+    def _done(self, number: int) -> set[int]:
+        return self.store.done(self.runs[number], self.grid.seed, self.cells[number].tasks)
+
+    def _work(self) -> tuple[float, float]:
+        """All work, and what of it is stored."""
+        each = [cost(cell.method, cell.shape) for cell in self.cells]
+        done = sum(e * len(self._done(number)) for number, e in enumerate(each))
+        return sum(e * cell.tasks for e, cell in zip(each, self.cells, strict=True)), done
 
 
 def episode_of(cell: Cell, task: Task, seed: int, index: int) -> Episode:
@@ -120,46 +193,11 @@ def episode_of(cell: Cell, task: Task, seed: int, index: int) -> Episode:
     )
 
 
-def _batch(
-    grid: Grid,
-    cell: Cell,
-    encoder: DualEncoder,
-    store: Store,
-    run: int,
-    chosen: Sequence[int],
-    load: Load,
-    watcher: Watcher | None,
-) -> None:
-    work = cost(cell.method, cell.shape) * len(chosen)
-    report: Progress | None = None
-    if watcher:
-        report = lambda done, of: watcher.working(cell, work * done / of)  # noqa: E731
-        report(0, 1)
-    tasks = tasks_of(grid, cell, chosen)
-    try:
-        results = run_tasks(
-            cell.method, encoder, tasks, chosen, micro_batch=load.micro_batch, progress=report
-        )
-    except FarshotError as error:
-        raise FarshotError(f"{cell}, tasks {chosen[0]} to {chosen[-1]}: {error}") from error
-    episodes = [episode_of(cell, task, grid.seed, i) for task, i in zip(tasks, chosen, strict=True)]
-    store.record(run, grid.seed, results, episodes)
-    if watcher:
-        watcher.stored(work)
+def _report_to(watcher: Watcher, cells: Sequence[Cell]) -> Callable[[Chunk, int, int], None]:
+    """Turns steps of a chunk into work of its cell."""
 
+    def report(chunk: Chunk, done: int, of: int) -> None:
+        cell = cells[chunk.cell]
+        watcher.working(cell, cost(cell.method, cell.shape) * len(chunk.indices) * done / of)
 
-def _work(grid: Grid, store: Store, runs: dict[Cell, int]) -> tuple[float, float]:
-    total = done = 0.0
-    for cell, run in runs.items():
-        each = cost(cell.method, cell.shape)
-        total += each * cell.tasks
-        done += each * len(store.done(run, grid.seed, cell.tasks))
-    return total, done
-
-
-def _report(cell: Cell, store: Store, run: int, seed: int, watcher: Watcher | None) -> None:
-    if watcher is None:
-        return
-    series = store.series(run)
-    mine = series.only((series.seeds == seed) & (series.indices < cell.tasks))
-    watcher.finished(cell, mine.accuracy.tolist(), mean_interval(mine.seconds).mean)
+    return report

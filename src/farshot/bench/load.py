@@ -1,0 +1,101 @@
+"""How much is done at once: what a device's memory holds, and what a task costs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from farshot.bench.tasks import Shape
+from farshot.methods import Method
+from farshot.methods.size import parameters_for
+from farshot.model.encoder import DualEncoder
+
+_SHARE_OF_MEMORY = 0.4  # the rest is for weights, optimisers, pixels and whatever else the machine does
+_MOST_TASKS = {"cpu": 8, "cuda": 64, "mps": 16}  # on two cores, more than four bring no speed
+_FEATURE_TASKS = 50
+# float32 values of width D that one block keeps per token for the backward pass: norms, q, k, v with their
+# LoRA inputs, attention, and the two halves of an MLP of width 4 D
+_VALUES_KEPT = 24
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much is done at once.
+
+    Attributes:
+        tasks: adapted together.
+        micro_batch: most images forwarded at once while training; None for all.
+    """
+
+    tasks: int
+    micro_batch: int | None = None
+
+
+def choose_load(
+    method: Method,
+    encoder: DualEncoder,
+    shape: Shape,
+    tasks: int | None = None,
+    micro_batch: int | None = None,
+    share: float = 1.0,
+) -> Load:
+    """How many tasks side by side: what is asked for, or what the machine's memory holds.
+
+    It looks at the memory the machine has, not at what is free, so the same command makes the same batches.
+
+    Args:
+        share: of the device's memory that is ours, where several workers use it.
+    """
+    images = images_per_step(method, shape)
+    if not images:
+        most = _FEATURE_TASKS if method.kind != "fine-tuned" else _MOST_TASKS.get(encoder.device.type, 1)
+        return Load(tasks or most, micro_batch)
+    element = 4 if encoder.dtype == torch.float32 else 2
+    per_image = (
+        encoder.vision_depth * (1 + encoder.patches) * encoder.width("vision") * _VALUES_KEPT * element
+    )
+    budget = share * _SHARE_OF_MEMORY * _memory(encoder.device)
+    per_task = _learned_bytes(method, encoder, shape)
+    most = max(1, int(budget / (images * per_image + per_task)))
+    chosen = tasks or min(most, _MOST_TASKS.get(encoder.device.type, 1))
+    room = max(1, int((budget - chosen * per_task) / per_image))  # images
+    return Load(chosen, micro_batch or (room if room < chosen * images else None))
+
+
+def _learned_bytes(method: Method, encoder: DualEncoder, shape: Shape) -> int:
+    """Bytes of what one task learns, with its gradients and the optimiser's two averages, in float32."""
+    return 4 * 4 * parameters_for(method, encoder, shape.ways, shape.shots)
+
+
+def images_per_step(method: Method, shape: Shape) -> int:
+    """Images that one task forwards in a training step; 0 for methods that do not train on pixels."""
+    recipe = getattr(method, "recipe", None)
+    if recipe is None:
+        return 0
+    plan = recipe(shape.ways, shape.shots)
+    images = shape.ways * min(shape.shots, plan.batch)
+    images = min(images, plan.batch_total) if plan.batch_total is not None else images
+    return int(images * plan.views_per_image)
+
+
+def cost(method: Method, shape: Shape) -> float:
+    """What a task costs, in images forwarded; a training step counts twice, for its way back.
+
+    Twice and not three times: the frozen weights take no gradients of their own.
+    """
+    queries = shape.ways * shape.queries
+    if not images_per_step(method, shape):
+        return queries
+    return 2 * images_per_step(method, shape) * method.recipe(shape.ways, shape.shots).steps + queries  # type: ignore[attr-defined]
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes that the device has in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 8 << 30

@@ -1,0 +1,235 @@
+"""Who does the work: computes chunks of a grid. Knows nothing of stores, so it can run anywhere.
+
+A worker in another process or on another machine is made from a `Setup`, which travels there once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from farshot.bench.grid import Cell, Grid
+from farshot.bench.load import choose_load
+from farshot.bench.records import Result
+from farshot.bench.tasks import query_labels, sample_task
+from farshot.data.pool import Pool
+from farshot.errors import FarshotError
+from farshot.finetune import Progress
+from farshot.methods import Method
+from farshot.methods.base import softmax
+from farshot.model.checkpoint import load_encoder
+from farshot.model.encoder import DualEncoder
+from farshot.task import Task
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tasks that are computed together.
+
+    Attributes:
+        cell: its number in `Grid.cells`.
+        indices: the tasks' numbers in their series.
+    """
+
+    cell: int
+    indices: tuple[int, ...]
+
+
+class Worker:
+    """Computes chunks of one grid, with its own encoder and a view of the pools' caches.
+
+    Args:
+        tasks_per_batch, micro_batch: None chooses by memory (`choose_load`).
+        share: of the device's memory, where several workers use it.
+
+    Attributes:
+        loads: what it can take at once, for every cell of the grid.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        encoder: DualEncoder,
+        *,
+        tasks_per_batch: int | None = None,
+        micro_batch: int | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self.grid, self.encoder, self._cells = grid, encoder, grid.cells
+        self.loads = tuple(
+            choose_load(cell.method, encoder, cell.shape, tasks_per_batch, micro_batch, share)
+            for cell in self._cells
+        )
+
+    def compute(self, chunk: Chunk, progress: Progress | None = None) -> list[Result]:
+        """The results of a chunk, in the order of its indices.
+
+        Raises:
+            FarshotError: from the method; names cell and tasks.
+        """
+        cell, indices = self._cells[chunk.cell], chunk.indices
+        micro_batch = self.loads[chunk.cell].micro_batch
+        tasks = tasks_of(self.grid, cell, indices)
+        try:
+            return run_tasks(
+                cell.method, self.encoder, tasks, indices, micro_batch=micro_batch, progress=progress
+            )
+        except FarshotError as error:
+            raise FarshotError(f"{cell}, tasks {indices[0]} to {indices[-1]}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker elsewhere begins with.
+
+    Attributes:
+        model: as `load_encoder` takes it; a folder by its absolute path.
+        fingerprint: of the model that the driver has.
+        version: of the driver's farshot.
+        share: of its device's memory that a worker may use.
+    """
+
+    grid: Grid
+    model: str
+    precision: str
+    fingerprint: str
+    version: str
+    tasks_per_batch: int | None = None
+    micro_batch: int | None = None
+    share: float = 1.0
+
+    def worker(self, device: str) -> Worker:
+        """The worker on a device of the machine this runs on.
+
+        Raises:
+            FarshotError: another version of farshot or another model than the driver's.
+        """
+        if version("farshot") != self.version:
+            raise FarshotError(
+                f"This worker has farshot {version('farshot')}, the driver {self.version}; install the same "
+                "on every machine."
+            )
+        encoder = load_encoder(self.model, device=device, precision=self.precision)
+        if encoder.fingerprint != self.fingerprint:
+            raise FarshotError(
+                f"The model {self.model} of this worker is not the driver's; copy the same to every machine."
+            )
+        return Worker(
+            self.grid,
+            encoder,
+            tasks_per_batch=self.tasks_per_batch,
+            micro_batch=self.micro_batch,
+            share=self.share,
+        )
+
+
+def setup_for(
+    grid: Grid,
+    encoder: DualEncoder,
+    precision: str,
+    *,
+    tasks_per_batch: int | None = None,
+    micro_batch: int | None = None,
+    share: float = 1.0,
+) -> Setup:
+    """What workers elsewhere need for this grid; its paths no longer depend on the current folder."""
+    model = Path(encoder.source).expanduser()
+    return Setup(
+        dataclasses.replace(grid, pools=tuple(map(_absolute, grid.pools))),
+        str(model.absolute()) if model.is_dir() else encoder.source,
+        precision,
+        encoder.fingerprint,
+        version("farshot"),
+        tasks_per_batch,
+        micro_batch,
+        share,
+    )
+
+
+def _absolute(pool: Pool) -> Pool:
+    images = tuple(Path(i).absolute() if isinstance(i, str | Path) else i for i in pool.table.images)
+    return dataclasses.replace(pool, table=dataclasses.replace(pool.table, images=images))
+
+
+def tasks_of(grid: Grid, cell: Cell, indices: Sequence[int]) -> list[Task]:
+    """The tasks of a cell with these numbers."""
+    shape = cell.shape
+    return [
+        sample_task(
+            cell.pool,
+            ways=shape.ways,
+            shots=shape.shots,
+            queries=shape.queries,
+            seed=grid.seed,
+            index=index,
+            template=grid.template,
+            descriptions=grid.descriptions,
+        )
+        for index in indices
+    ]
+
+
+def run_tasks(
+    method: Method,
+    encoder: DualEncoder,
+    tasks: Sequence[Task],
+    indices: Sequence[int],
+    *,
+    micro_batch: int | None = None,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Adapts to T tasks together and classifies the queries of each in one call.
+
+    Args:
+        tasks: as `sample_task` gives them.
+        indices: the number of each in its series.
+
+    Raises:
+        FarshotError: from the method, or scores that are not finite.
+    """
+    on_gpu = encoder.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(encoder.device)
+    start = time.perf_counter()
+    adapted = method.adapt(encoder, tasks, micro_batch=micro_batch, progress=progress)
+    logits = [one.logits(task.table, task.query) for one, task in zip(adapted, tasks, strict=True)]
+    seconds = (time.perf_counter() - start) / len(tasks)
+    memory = torch.cuda.max_memory_allocated(encoder.device) if on_gpu else _largest_size()
+    device = torch.cuda.get_device_name(encoder.device) if on_gpu else encoder.device.type
+    results = []
+    for one, task, index, scores in zip(adapted, tasks, indices, logits, strict=True):
+        if not np.isfinite(scores).all():
+            raise FarshotError(f"{method.name} gave scores that are not finite in task {index}; use float32.")
+        predictions = scores.argmax(1).astype(np.uint8)
+        results.append(
+            Result(
+                index=index,
+                predictions=predictions,
+                probabilities=softmax(scores).astype(np.float16),
+                accuracy=float((predictions == query_labels(task)).mean()),
+                loss=float(one.losses[-1]) if len(one.losses) else None,
+                seconds=seconds,
+                peak_memory=memory,
+                batch=len(tasks),
+                device=device,
+            )
+        )
+    return results
+
+
+def _largest_size() -> int:
+    """The most memory this process has held so far, bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
