@@ -93,10 +93,27 @@ def bench(
         int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto or cuda for every GPU here; cuda:1, cpu or mps for one device.")
+    ] = "auto",
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster, or auto; without it Ray starts here.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Worker processes; by default one per GPU, with Ray all that fit.", min=1),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="With Ray: 0.5 puts two workers on a GPU, 0 computes on processors.")
+    ] = None,
+    cpus_per_worker: Annotated[
+        float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
+    ] = 1,
 ) -> None:
     """Run methods on the same tasks and keep every one; the same command goes on where it stopped."""
     from farshot.bench.grid import Grid, parse_method
+    from farshot.bench.machines import Machines
     from farshot.bench.runner import run_grid
     from farshot.bench.store import Store
     from farshot.bench.tasks import FIRST_REPORTING_SEED, check_seed
@@ -115,18 +132,23 @@ def bench(
     for pool in found:
         for note in pool.notes:
             console.err.print(f"Note: {pool.name}: {note}; its numbers are marked.", markup=False)
+    machines = Machines(executor, device, workers, address, gpus_per_worker, cpus_per_worker)
     with Store(store) as filled:
-        encoder = load_encoder(model, device=device, precision=precision)
+        encoder = load_encoder(model, device=machines.driver_device, precision=precision)
         for i, pool in enumerate(found):
             with console.progress(f"looking over {pool.name}") as progress:
                 found[i] = cached(pool, cache, progress)
         grid = Grid(found, shots or [1, 5], wanted, tasks, chosen, ways, queries, template, words)
         try:
-            with GridProgress() as watcher:
+            with (
+                machines.open(grid, encoder, tasks_per_batch, micro_batch) as at_work,
+                GridProgress() as watcher,
+            ):
                 run_grid(
                     grid,
                     encoder,
                     filled,
+                    executor=at_work,
                     tasks_per_batch=tasks_per_batch,
                     micro_batch=micro_batch,
                     watcher=watcher,

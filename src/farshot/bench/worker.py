@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from farshot.bench.grid import Cell, Grid
+from farshot.bench.grid import Cell, Grid, precision_of
 from farshot.bench.load import choose_load
 from farshot.bench.records import Result
 from farshot.bench.tasks import query_labels, sample_task
@@ -94,7 +94,6 @@ class Setup:
         model: as `load_encoder` takes it; a folder by its absolute path.
         fingerprint: of the model that the driver has.
         version: of the driver's farshot.
-        share: of its device's memory that a worker may use.
     """
 
     grid: Grid
@@ -104,10 +103,9 @@ class Setup:
     version: str
     tasks_per_batch: int | None = None
     micro_batch: int | None = None
-    share: float = 1.0
 
-    def worker(self, device: str) -> Worker:
-        """The worker on a device of the machine this runs on.
+    def worker(self, device: str, share: float = 1.0) -> Worker:
+        """The worker on a device of the machine this runs on; it may use this share of the memory.
 
         Raises:
             FarshotError: another version of farshot or another model than the driver's.
@@ -127,30 +125,27 @@ class Setup:
             encoder,
             tasks_per_batch=self.tasks_per_batch,
             micro_batch=self.micro_batch,
-            share=self.share,
+            share=share,
         )
 
 
 def setup_for(
     grid: Grid,
     encoder: DualEncoder,
-    precision: str,
     *,
     tasks_per_batch: int | None = None,
     micro_batch: int | None = None,
-    share: float = 1.0,
 ) -> Setup:
     """What workers elsewhere need for this grid; its paths no longer depend on the current folder."""
     model = Path(encoder.source).expanduser()
     return Setup(
         dataclasses.replace(grid, pools=tuple(map(_absolute, grid.pools))),
         str(model.absolute()) if model.is_dir() else encoder.source,
-        precision,
+        precision_of(encoder),
         encoder.fingerprint,
         version("farshot"),
         tasks_per_batch,
         micro_batch,
-        share,
     )
 
 

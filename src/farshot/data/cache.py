@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,10 @@ class PixelCache:
     def __init__(self, folder: Path, shapes: dict[str, tuple[int, int]]) -> None:
         self.folder, self._shapes = folder, dict(sorted(shapes.items()))
         self._open: dict[tuple[str, int], Slots] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels to other processes as its folder and shapes; there the files are mapped anew."""
+        return PixelCache, (self.folder.absolute(), self._shapes)
 
     def slots(self, reading: str, size: int) -> Slots:
         """The file of one reading."""

@@ -1,0 +1,226 @@
+"""Workers on a Ray cluster: actors that hold the encoder and take chunks; the driver alone keeps the store.
+
+docs/cluster.md goes from a laptop to a cluster in three commands.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from farshot.bench.executors import Finished, Lost
+from farshot.bench.load import Load
+from farshot.bench.records import Result
+from farshot.bench.worker import Chunk, Setup, Worker
+from farshot.errors import FarshotError, SettingError
+
+_LOOK_S = 5.0  # how often the cluster is asked whether there is room for more workers
+_MOST_FAILED_STARTS = 3  # in a row
+_PATIENCE_S = 120.0  # without any worker, while the cluster has none of what one needs
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one worker takes of a machine.
+
+    Attributes:
+        cpus: processors, which are also its threads.
+        gpus: of a GPU; 0.5 puts two workers on one, 0 computes on processors.
+    """
+
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.cpus < 0 or self.gpus < 0 or not (self.cpus or self.gpus):
+            raise SettingError(f"A worker needs processors or GPUs, not {self.cpus:g} and {self.gpus:g}.")
+        if self.gpus > 1:
+            raise SettingError(f"A worker uses one GPU at most, not {self.gpus:g}.")
+
+    def room(self, resources: dict[str, float]) -> int:
+        """How many workers these resources are enough for."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(resources.get(name, 0) / need + 1e-6) for name, need in wanted.items() if need)
+
+
+class Actor:
+    """A worker on a node; made empty, so that what goes wrong in `begin` can be told."""
+
+    def begin(self, setup: Setup, needs: Needs) -> Sequence[Load]:
+        """Loads the model; what this worker can take at once."""
+        import torch
+
+        threads = max(1, int(needs.cpus))
+        torch.set_num_threads(threads)
+        device, share = ("cuda", needs.gpus) if needs.gpus else ("cpu", threads / (os.cpu_count() or 1))
+        self._worker: Worker = setup.worker(device, min(1.0, share))
+        return self._worker.loads
+
+    def compute(self, chunk: Chunk) -> list[Result]:
+        """As Worker's."""
+        return self._worker.compute(chunk)
+
+
+@dataclass
+class _Member:
+    """A worker, as the driver sees it."""
+
+    actor: Any
+    pending: Any  # what it has been asked for last
+    loads: Sequence[Load] | None = None  # None until it is ready
+    chunk: Chunk | None = None
+
+
+class Cluster:
+    """Workers on a Ray cluster (farshot.bench.executors.Executor); to be closed.
+
+    Nodes may come and go: a dead worker's chunk is given to another, and where room appears a worker starts.
+
+    Args:
+        setup: what the workers begin with.
+        address: of a running cluster; None starts Ray on this machine for as long as this lasts.
+        workers: how many at most; None as many as fit.
+        cpus: processors of each.
+        gpus: of each; None takes one where the cluster has any.
+
+    Raises:
+        SettingError: no Ray, or no cluster at the address.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        address: str | None = None,
+        *,
+        workers: int | None = None,
+        cpus: float = 1,
+        gpus: float | None = None,
+    ) -> None:
+        self._ray = _connect(address)
+        found = self._ray.cluster_resources().get("GPU", 0)
+        self._needs = Needs(cpus, float(found > 0) if gpus is None else gpus)
+        self._setup = self._ray.put(setup)
+        self._most = workers
+        self._members: dict[int, _Member] = {}
+        self._started = self._failed = 0
+        self._looked = float("-inf")
+        self._last_member = time.monotonic()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ray.shutdown()  # ends the actors, and the cluster if it was started here
+
+    def idle(self) -> Sequence[int]:
+        """Workers that are ready and have no chunk."""
+        return [i for i, member in self._members.items() if member.loads and member.chunk is None]
+
+    def loads(self, worker: int) -> Sequence[Load]:
+        """As Executor's."""
+        return self._members[worker].loads or ()
+
+    def give(self, worker: int, chunk: Chunk) -> None:
+        """As Executor's."""
+        member = self._members[worker]
+        member.chunk, member.pending = chunk, member.actor.compute.remote(chunk)
+
+    def wait(self, seconds: float) -> list[Finished | Lost]:
+        """As Executor's."""
+        self._look_for_room()
+        pending = {m.pending: worker for worker, m in self._members.items() if m.chunk or not m.loads}
+        if not pending:
+            time.sleep(seconds)
+            return []
+        ready, _ = self._ray.wait(list(pending), num_returns=len(pending), timeout=0)
+        if not ready:
+            ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=seconds)
+        events: list[Finished | Lost] = []
+        for reference in ready:
+            events += self._answer(pending[reference])
+        return events
+
+    def _answer(self, worker: int) -> list[Finished | Lost]:
+        member = self._members[worker]
+        try:
+            answer = self._ray.get(member.pending)
+        except FarshotError as error:  # Ray's error of this kind has the worker's traceback in its text
+            raise FarshotError(str(getattr(error, "cause", error))) from None
+        except (self._ray.exceptions.RayError, RuntimeError, MemoryError) as error:
+            return self._bury(worker, error)
+        if member.chunk is None:
+            member.loads, self._failed = answer, 0
+            return []
+        finished, member.chunk = Finished(member.chunk, answer), None
+        return [finished]
+
+    def _bury(self, worker: int, error: BaseException) -> list[Finished | Lost]:
+        """Takes leave of a worker that died or cannot go on."""
+        member = self._members.pop(worker)
+        self._ray.kill(member.actor)
+        self._looked = float("-inf")
+        why = f"the last with {type(error).__name__}: {_last_line(error)}"
+        if member.chunk is not None:
+            return [Lost(member.chunk, why)]
+        self._failed += 1
+        if self._failed >= _MOST_FAILED_STARTS and not any(m.loads for m in self._members.values()):
+            raise FarshotError(f"{self._failed} workers could not start, {why}.")
+        return []
+
+    def _look_for_room(self) -> None:
+        """Starts a worker wherever one fits; asks the cluster only now and then."""
+        now = time.monotonic()
+        if self._members:
+            self._last_member = now
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        room = self._needs.room(self._ray.available_resources())
+        waiting = sum(1 for m in self._members.values() if not m.loads)
+        if self._most is not None:
+            room = min(room, self._most - len(self._members))
+        for _ in range(max(0, room - waiting)):
+            self._start()
+        if not self._members and now - self._last_member > _PATIENCE_S:
+            raise FarshotError(
+                f"The cluster has no room for a worker of {self._needs.cpus:g} processors and "
+                f"{self._needs.gpus:g} GPUs; use --cpus-per-worker and --gpus-per-worker, or add nodes."
+            )
+
+    def _start(self) -> None:
+        needs = self._needs
+        kind = self._ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0)(Actor)
+        actor = kind.remote()
+        self._members[self._started] = _Member(actor, actor.begin.remote(self._setup, needs))
+        self._started += 1
+
+
+def _connect(address: str | None) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise SettingError('--executor ray needs Ray: pip install "farshot[ray]".') from error
+    try:
+        if address is None:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise SettingError(
+            f"No Ray cluster answers at {address!r} ({_last_line(error)}); start one with "
+            "`ray start --head`, or leave --address out to use this machine."
+        ) from error
+    return ray
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[-1].strip()[:200]

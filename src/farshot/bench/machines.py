@@ -1,0 +1,75 @@
+"""Which machines compute a grid, as `farshot bench` says: this process, every GPU here, or a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from farshot.bench.cluster import Cluster, Needs
+from farshot.bench.executors import Executor
+from farshot.bench.grid import Grid
+from farshot.bench.processes import Processes, devices_for
+from farshot.bench.worker import setup_for
+from farshot.errors import SettingError
+from farshot.model.encoder import DualEncoder
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where the work is done.
+
+    Attributes:
+        executor: "local" or "ray".
+        device: of this machine, for "local".
+        workers: how many; None as many as there are GPUs, or as fit on the cluster.
+        address: of a running Ray cluster; None starts Ray here.
+        gpus, cpus: of a worker on a Ray cluster; None for gpus takes one where the cluster has any.
+    """
+
+    executor: str = "local"
+    device: str = "auto"
+    workers: int | None = None
+    address: str | None = None
+    gpus: float | None = None
+    cpus: float = 1
+
+    def __post_init__(self) -> None:
+        if self.executor not in ("local", "ray"):
+            raise SettingError(f"There is no executor {self.executor!r}; choose local or ray.")
+        if self.executor == "local" and (self.address is not None or self.gpus is not None or self.cpus != 1):
+            raise SettingError(
+                "--address, --gpus-per-worker and --cpus-per-worker are Ray's; add --executor ray."
+            )
+        if self.gpus is not None:
+            Needs(self.cpus, self.gpus)
+
+    @property
+    def devices(self) -> list[str]:
+        """Of the workers on this machine; none on a cluster."""
+        return devices_for(self.device, self.workers) if self.executor == "local" else []
+
+    @property
+    def driver_device(self) -> str:
+        """Where this process puts the model: on the processor when only others compute."""
+        return self.devices[0] if len(self.devices) == 1 else "cpu"
+
+    @contextmanager
+    def open(
+        self, grid: Grid, encoder: DualEncoder, tasks_per_batch: int | None, micro_batch: int | None
+    ) -> Iterator[Executor | None]:
+        """The executor for a grid; None where this process does the work.
+
+        Raises:
+            SettingError: no Ray, or no cluster at the address.
+        """
+        if len(self.devices) == 1:
+            yield None
+            return
+        setup = setup_for(grid, encoder, tasks_per_batch=tasks_per_batch, micro_batch=micro_batch)
+        if self.executor == "local":
+            with Processes(setup, self.devices) as processes:
+                yield processes
+            return
+        with Cluster(setup, self.address, workers=self.workers, cpus=self.cpus, gpus=self.gpus) as cluster:
+            yield cluster

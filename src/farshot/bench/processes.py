@@ -1,0 +1,156 @@
+"""One worker process per device of this machine: every GPU at once, or several shares of the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+
+import torch
+
+from farshot.bench.executors import Finished, Lost
+from farshot.bench.load import Load
+from farshot.bench.worker import Chunk, Setup
+from farshot.errors import FarshotError
+from farshot.model.checkpoint import pick_device
+
+_MOST_STARTS = 3  # of one worker; a device that ends three processes is left alone
+_END_S = 5.0
+
+
+def devices_for(device: str, workers: int | None = None) -> list[str]:
+    """Where workers run: all GPUs of this machine for "auto" and "cuda", else the one device named.
+
+    Args:
+        workers: how many; by default one per device. More than devices share them.
+    """
+    place = pick_device(device)
+    if place.type == "cuda" and place.index is None:
+        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    else:
+        found = [str(place)]
+    return [found[i % len(found)] for i in range(workers or len(found))]
+
+
+@dataclass
+class _Member:
+    """A worker process, as the driver sees it."""
+
+    process: BaseProcess
+    connection: Connection
+    loads: Sequence[Load] | None = None  # None until it is ready
+    chunk: Chunk | None = None
+
+
+@dataclass
+class Processes:
+    """Workers in processes of their own (farshot.bench.executors.Executor); to be closed.
+
+    Args:
+        setup: what they begin with.
+        devices: one for each worker.
+    """
+
+    setup: Setup
+    devices: Sequence[str]
+    _members: dict[int, _Member] = field(default_factory=dict, init=False)
+    _starts: dict[int, int] = field(default_factory=dict, init=False)
+
+    def __enter__(self) -> Processes:
+        for worker in range(len(self.devices)):
+            self._start(worker)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in self._members.values():
+            member.process.kill()
+        for member in self._members.values():
+            member.process.join(_END_S)
+            member.connection.close()
+        self._members.clear()
+
+    def idle(self) -> Sequence[int]:
+        """Workers that are ready and have no chunk."""
+        return [i for i, member in self._members.items() if member.loads and member.chunk is None]
+
+    def loads(self, worker: int) -> Sequence[Load]:
+        """As Executor's."""
+        return self._members[worker].loads or ()
+
+    def give(self, worker: int, chunk: Chunk) -> None:
+        """As Executor's."""
+        member = self._members[worker]
+        member.chunk = chunk
+        with contextlib.suppress(OSError):  # it has just died, which wait will find
+            member.connection.send(chunk)
+
+    def wait(self, seconds: float) -> list[Finished | Lost]:
+        """As Executor's; workers that died are started again."""
+        events: list[Finished | Lost] = []
+        connections = {member.connection: worker for worker, member in self._members.items()}
+        for connection in wait(list(connections), seconds):
+            worker = connections[connection]  # type: ignore[index]
+            member = self._members[worker]
+            try:
+                answer = member.connection.recv()
+            except (EOFError, OSError):
+                events += self._bury(worker)
+                continue
+            if isinstance(answer, FarshotError):
+                raise answer
+            if member.chunk is None:
+                member.loads = answer
+            else:
+                events.append(Finished(member.chunk, answer))
+                member.chunk = None
+        return events
+
+    def _start(self, worker: int) -> None:
+        self._starts[worker] = self._starts.get(worker, 0) + 1
+        context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+        here, there = context.Pipe()
+        device = self.devices[worker]
+        threads = max(1, (os.cpu_count() or 1) // len(self.devices))
+        share = 1 / list(self.devices).count(device)
+        arguments = (there, self.setup, device, threads, share)
+        process = context.Process(target=_serve, args=arguments, daemon=True)
+        process.start()
+        there.close()  # so that its death is the end of the pipe
+        self._members[worker] = _Member(process, here)
+
+    def _bury(self, worker: int) -> list[Finished | Lost]:
+        """Takes leave of a dead worker: what it had with it, and its successor's start."""
+        member = self._members.pop(worker)
+        member.process.join(_END_S)
+        member.connection.close()
+        why = f"a worker on {self.devices[worker]} ended with code {member.process.exitcode}"
+        if self._starts[worker] < _MOST_STARTS:
+            self._start(worker)
+        elif not self._members:
+            raise FarshotError(
+                f"No worker is left: {why}. What is stored stays; the same command goes on, and "
+                "--workers 1 shows the cause."
+            )
+        return [Lost(member.chunk, why)] if member.chunk else []
+
+
+def _serve(connection: Connection, setup: Setup, device: str, threads: int, share: float) -> None:
+    """A worker's life: says what it can take, then computes until the driver is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
+    torch.set_num_threads(threads)
+    with contextlib.suppress(EOFError, OSError):  # the driver is gone
+        try:
+            worker = setup.worker(device, share)
+            connection.send(worker.loads)
+            while True:
+                connection.send(worker.compute(connection.recv()))
+        except FarshotError as error:
+            connection.send(error)

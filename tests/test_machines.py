@@ -1,0 +1,277 @@
+"""A grid is the same whichever machines compute it, and whichever of them die on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from farshot.bench.cluster import Needs
+from farshot.bench.executors import Finished, Here, Lost
+from farshot.bench.grid import Grid, parse_method
+from farshot.bench.load import Load
+from farshot.bench.machines import Machines
+from farshot.bench.processes import Processes, devices_for
+from farshot.bench.runner import run_grid
+from farshot.bench.same import difference
+from farshot.bench.store import Store
+from farshot.bench.worker import Chunk, Worker, setup_for
+from farshot.data.cache import cached
+from farshot.data.pools import open_pool
+from farshot.errors import FarshotError, SettingError
+from farshot.model.checkpoint import load_encoder
+from farshot.model.encoder import DualEncoder
+from tests.bench_helpers import folder_pool, tiny_checkpoint
+
+METHODS = ("zero-shot", "prompt-lora[steps=5,views=none]")
+MAIN = "from farshot.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("machines")
+    folder_pool(folder / "p", images=8)
+    tiny_checkpoint(folder / "m")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> DualEncoder:
+    return load_encoder(folder / "m")
+
+
+def grid_of(folder: Path, tasks: int = 6, methods: Sequence[str] = METHODS) -> Grid:
+    pool = cached(open_pool(f"p={folder / 'p'}"), folder / "cache")
+    return Grid([pool], [1], [parse_method(m) for m in methods], tasks, queries=3)
+
+
+def same(a: Path, b: Path) -> bool:
+    with Store(a, read_only=True) as one, Store(b, read_only=True) as other:
+        return difference(one, other).same
+
+
+def rows_in(store: Path) -> int:
+    try:
+        with Store(store, read_only=True) as found:
+            return len(found.query("SELECT run FROM results"))
+    except FarshotError:  # not there yet
+        return 0
+
+
+def fill(path: Path, grid: Grid, encoder: DualEncoder, executor=None) -> Path:
+    with Store(path) as store:
+        run_grid(grid, encoder, store, executor=executor, tasks_per_batch=2)
+        assert store.query("SELECT * FROM claims") == []
+    return path
+
+
+class Unlucky(Here):
+    """Its worker dies with some of its chunks."""
+
+    def __init__(self, worker: Worker, dies: Callable[[Chunk], bool]) -> None:
+        super().__init__(worker)
+        self.dies, self.given, self.lost = dies, [], 0
+
+    def give(self, worker: int, chunk: Chunk) -> None:
+        super().give(worker, chunk)
+        self.given.append(chunk)
+
+    def wait(self, seconds: float) -> list[Finished | Lost]:
+        chunk = self._chunk
+        if chunk and self.dies(chunk):
+            self._chunk, self.lost = None, self.lost + 1
+            return [Lost(chunk, "a lost cable")]
+        return super().wait(seconds)
+
+
+def test_a_lost_chunk_is_computed_by_another_worker(folder: Path, encoder: DualEncoder, tmp_path: Path):
+    grid = grid_of(folder)
+    seen: set[Chunk] = set()
+
+    def once(chunk: Chunk) -> bool:
+        new = chunk not in seen
+        seen.add(chunk)
+        return new
+
+    executor = Unlucky(Worker(grid, encoder, tasks_per_batch=2), once)
+    lossy = fill(tmp_path / "lossy.db", grid, encoder, executor)
+    assert executor.lost == 6
+    assert same(lossy, fill(tmp_path / "whole.db", grid, encoder))
+
+
+def test_tasks_that_kill_every_worker_are_named(folder: Path, encoder: DualEncoder, tmp_path: Path):
+    grid = grid_of(folder, methods=["zero-shot"])
+    executor = Unlucky(Worker(grid, encoder, tasks_per_batch=2), lambda chunk: 2 in chunk.indices)
+    with pytest.raises(
+        FarshotError, match=r"p, 1 shot, zero-shot, tasks 2 to 3: 3 workers died.*a lost cable"
+    ):
+        fill(tmp_path / "r.db", grid, encoder, executor)
+    assert executor.lost == 3
+
+
+def test_a_lost_chunk_is_cut_to_what_its_next_worker_can_take(
+    folder: Path, encoder: DualEncoder, tmp_path: Path
+):
+    grid = grid_of(folder, methods=["zero-shot"])
+    executor = Unlucky(Worker(grid, encoder, tasks_per_batch=4), lambda chunk: len(chunk.indices) == 4)
+    small = (Load(3),)
+    executor.loads = lambda worker: small if executor.lost else (Load(4),)  # type: ignore[method-assign]
+    fill(tmp_path / "r.db", grid, encoder, executor)
+    assert [chunk.indices for chunk in executor.given] == [(0, 1, 2, 3), (0, 1, 2), (3,), (4, 5)]
+
+
+def test_several_processes_store_what_one_does_though_one_of_them_is_killed(
+    folder: Path, encoder: DualEncoder, tmp_path: Path
+):
+    grid = grid_of(folder, tasks=8)
+
+    class Killing(Processes):
+        """Kills the first worker as soon as it has a chunk."""
+
+        killed = 0
+
+        def give(self, worker: int, chunk: Chunk) -> None:
+            super().give(worker, chunk)
+            if not Killing.killed:
+                Killing.killed = self._members[worker].process.pid or 0
+                self._members[worker].process.kill()
+
+    with Killing(setup_for(grid, encoder, tasks_per_batch=2), ["cpu", "cpu"]) as processes:
+        several = fill(tmp_path / "several.db", grid, encoder, processes)
+        children = [member.process.pid for member in processes._members.values()]
+        assert Killing.killed and Killing.killed not in children
+    assert not any(psutil.pid_exists(pid) for pid in children)
+    assert same(several, fill(tmp_path / "one.db", grid, encoder))
+
+
+def test_a_worker_with_another_model_is_refused(folder: Path, encoder: DualEncoder):
+    setup = setup_for(grid_of(folder), encoder)
+    other = type(setup)(**{**vars(setup), "fingerprint": "0" * 32})
+    with pytest.raises(FarshotError, match="is not the driver's; copy the same"):
+        other.worker("cpu")
+    with pytest.raises(FarshotError, match=r"has farshot .*, the driver 0\.0; install the same"):
+        type(setup)(**{**vars(setup), "version": "0.0"}).worker("cpu")
+
+
+def test_what_a_worker_refuses_reaches_the_driver(folder: Path, encoder: DualEncoder, tmp_path: Path):
+    grid = grid_of(folder, methods=["prompt-lora[steps=3,views=none,lora_lr=1e30]"])
+    with (
+        Processes(setup_for(grid, encoder), ["cpu", "cpu"]) as processes,
+        pytest.raises(FarshotError, match=r"p, 1 shot, prompt-lora.*finite"),
+    ):
+        fill(tmp_path / "r.db", grid, encoder, processes)
+
+
+def test_devices_and_needs_of_workers():
+    assert devices_for("cpu") == ["cpu"]
+    assert devices_for("cpu", 3) == ["cpu"] * 3
+    assert Machines(device="cpu").driver_device == "cpu"
+    assert Needs(cpus=2).room({"CPU": 5.0}) == 2
+    assert Needs(cpus=1, gpus=0.5).room({"CPU": 16.0, "GPU": 3.0}) == 6
+    assert Needs(cpus=1, gpus=0.25).room({"CPU": 3.0, "GPU": 3.0}) == 3
+    assert Needs(gpus=1).room({"CPU": 4.0}) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"executor": "slurm"}, "no executor 'slurm'; choose local or ray"),
+        ({"address": "auto"}, "are Ray's; add --executor ray"),
+        ({"gpus": 0.5}, "are Ray's; add --executor ray"),
+        ({"executor": "ray", "gpus": 2.0}, "one GPU at most, not 2"),
+        ({"executor": "ray", "gpus": 0.0, "cpus": 0.0}, "needs processors or GPUs"),
+        ({"executor": "ray", "gpus": -1.0}, "needs processors or GPUs"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, object], says: str):
+    with pytest.raises(SettingError, match=says):
+        Machines(**options)  # type: ignore[arg-type]
+
+
+def test_without_ray_one_sentence_says_what_to_install(folder: Path, encoder: DualEncoder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(SettingError, match=r'pip install "farshot\[ray\]"'),
+        Machines(executor="ray").open(grid_of(folder), encoder, None, None),
+    ):
+        pass
+
+
+def bench_command(folder: Path, store: Path, *more: str) -> list[str]:
+    methods = ["zero-shot", "prompt-lora[steps=5,views=none]", "atha[steps=5,views=none]"]
+    arguments = ["bench", "--pools", f"p={folder / 'p'}", "--shots", "1", "2", "--methods", *methods]
+    arguments += ["--tasks", "40", "--queries", "3", "--tasks-per-batch", "2", "--device", "cpu"]
+    arguments += ["--model", str(folder / "m"), "--cache", str(folder / "cache")]
+    return [sys.executable, "-c", MAIN, *arguments, "--store", str(store), *more]
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[object]:
+    """A head that computes nothing, and two nodes of one processor each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.nodes_for_test = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def workers_alive() -> list[psutil.Process]:
+    """The processes of Ray's actors of farshot on this machine."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any("ray::Actor" in word for word in process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.timeout(900)
+def test_worker_node_and_driver_die_on_a_ray_cluster(folder: Path, tmp_path: Path, two_nodes):
+    whole, store = tmp_path / "whole.db", tmp_path / "ray.db"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(bench_command(folder, whole), check=True, env=environment, stderr=subprocess.DEVNULL)
+    assert rows_in(whole) == 240
+    command = bench_command(folder, store, "--executor", "ray", "--address", two_nodes.address)
+
+    def until(rows: int, driver: subprocess.Popen[str]) -> None:
+        while rows_in(store) < rows:
+            assert driver.poll() is None, driver.communicate()[1]
+            time.sleep(0.02)
+
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    until(10, driver)
+    workers_alive()[0].kill()
+    until(rows_in(store) + 20, driver)
+    two_nodes.remove_node(two_nodes.nodes_for_test[1], allow_graceful=False)
+    until(rows_in(store) + 20, driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    stored = rows_in(store)
+    assert 50 <= stored < 240
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stderr
+    assert rows_in(store) == 240
+    assert same(whole, store)
+    with Store(store, read_only=True) as found:
+        assert found.query("SELECT * FROM claims") == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_no_cluster_at_the_address_is_one_sentence(folder: Path, tmp_path: Path):
+    command = bench_command(folder, tmp_path / "r.db", "--executor", "ray", "--address", "127.0.0.1:1")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 2
+    assert "No Ray cluster answers at '127.0.0.1:1'" in done.stderr
+    assert "Traceback" not in done.stderr
