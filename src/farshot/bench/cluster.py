@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from farshot.errors import FarshotError, SettingError
 
 _LOOK_S = 5.0  # how often the cluster is asked whether there is room for more workers
 _MOST_FAILED_STARTS = 3  # in a row
+_KNOCK_S = 10.0
 _PATIENCE_S = 120.0  # without any worker, while the cluster has none of what one needs
 
 
@@ -204,7 +206,7 @@ class Cluster:
 
 def _connect(address: str | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray will do by itself
     try:
         import ray
     except ImportError as error:
@@ -213,6 +215,7 @@ def _connect(address: str | None) -> Any:
         if address is None:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise SettingError(
@@ -220,6 +223,17 @@ def _connect(address: str | None) -> Any:
             "`ray start --head`, or leave --address out to use this machine."
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Fails at once where nobody listens; Ray itself would go on trying for minutes.
+
+    Raises:
+        OSError: says why.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
 def _last_line(error: BaseException) -> str:
