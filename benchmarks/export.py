@@ -1,0 +1,96 @@
+"""Holds exported ONNX files against PyTorch on many images: the table of docs/export.md.
+
+    python -m benchmarks.export --images 500 photos/
+
+Models are the bundled mini CLIP and a ViT-B/16 of random weights. Probabilities, labels, images per second,
+both in float32 on the CPU, pixels in memory at the model's size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from benchmarks.speed.models import random_clip
+from numpy.typing import NDArray
+
+from farshot import FewShotClassifier
+from farshot.data.readers import read_table
+from farshot.data.table import ImageTable
+from farshot.export.about import load_exact
+from farshot.export.onnx_file import export_onnx, runtime
+from farshot.world.tokens import build_tokenizer
+
+QUICK = {"views": "none", "steps": 3}
+METHODS: dict[str, dict[str, object]] = {
+    "atha": QUICK,
+    "atha[variant=released]": {**QUICK, "variant": "released"},
+    "prompt-lora": QUICK,
+    "tip-adapter": {},
+    "linear-probe": {},
+}
+BATCH = 50
+
+
+class Prepared(ImageTable):
+    """Images that are pixels at the model's size already."""
+
+    def pixels(self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int) -> NDArray[np.uint8]:
+        return np.stack([np.asarray(self.images[int(row)]) for row in rows])
+
+
+def vit(folder: Path) -> Path:
+    """A checkpoint of ViT-B/16's shape."""
+    random_clip("ViT-B/16").clip.save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def row(model: str | Path, method: str, support: ImageTable, others: ImageTable, folder: Path) -> str:
+    """Adapts, saves, exports, runs both."""
+    name = method.split("[")[0]
+    FewShotClassifier(model, name, settings=METHODS[method]).fit(support).save(folder / "adapted")
+    made = load_exact(folder / "adapted")
+    export_onnx(made, folder / "onnx")
+    run = runtime(folder / "onnx" / "model.onnx")
+    pixels = np.asarray(others.pixels(range(len(others)), made.adapted_.reading, made.encoder_.size))
+    prepared = Prepared(tuple(pixels), None, others.classes, others.names)
+    start = time.perf_counter()
+    ours = made.predict_proba(prepared)
+    between = time.perf_counter()
+    found = np.concatenate([run(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)])
+    end = time.perf_counter()
+    speeds = [len(pixels) / seconds for seconds in (between - start, end - between)]
+    same = int((found.argmax(1) == ours.argmax(1)).sum())
+    return (
+        f"`{method}` | {np.abs(found - ours).max():.1e} | {same} of {len(pixels)} "
+        f"| {speeds[0]:.1f} | {speeds[1]:.1f} | {speeds[1] / speeds[0]:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="labelled images, more than --images")
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--models", nargs="+", default=["mini", "ViT-B/16"])
+    given = parser.parse_args()
+    table = read_table(given.folder)
+    chosen, rest = table.draw(1, seed=1)
+    support = table.subset(chosen)
+    others = table.subset(np.random.default_rng(1).permutation(rest)[: given.images])
+    print("| model | method | largest difference | same label | PyTorch, images/s | ONNX, images/s | ratio |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as place:
+        for model in given.models:
+            source = vit(Path(place) / "vit") if model == "ViT-B/16" else model
+            for method in METHODS:
+                with tempfile.TemporaryDirectory(dir=place) as folder:
+                    print(f"| {model} | {row(source, method, support, others, Path(folder))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
