@@ -6,6 +6,7 @@ import errno
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,42 @@ def test_without_a_network_a_push_says_so(farshot: Farshot, clip_lora, tmp_path:
     clip_lora.save(tmp_path / "adapted")
     said = refusal(farshot("push", tmp_path / "adapted", "ada/leaves", "--model", "ada/clip"))
     assert "The hub cannot be reached" in said and "nothing was pushed to ada/leaves" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("method", "settings"), ONNX, ids=NAMES)
+def test_500_images_get_the_same_label(method, settings, tmp_path: Path):
+    table = world_table(count=2500)
+    made = _saved(tmp_path / "adapted", "mini", method, settings)
+    export_onnx(made, tmp_path / "out")
+    others = table.subset(range(10, 510))
+    pixels = np.asarray(others.pixels(range(500), made.adapted_.reading, made.encoder_.size))
+    ours, found = made.predict_proba(others), runtime(tmp_path / "out" / "model.onnx")(pixels)
+    assert np.abs(found - ours).max() < 1e-4
+    assert np.array_equal(found.argmax(1), ours.argmax(1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_three_packages_are_enough_to_predict(tmp_path: Path):
+    """In an environment of its own that has onnxruntime, numpy and pillow only."""
+    made = _saved(tmp_path / "adapted", "mini", "atha", QUICK)
+    export_onnx(made, tmp_path / "out")
+    venv.create(tmp_path / "bare", with_pip=True)
+    python = tmp_path / "bare" / "bin" / "python"
+    constraints = Path(__file__).parent.parent / "constraints.txt"
+    packages = ("onnxruntime", "numpy", "pillow")
+    subprocess.run([python, "-m", "pip", "install", "-q", "-c", constraints, *packages], check=True)
+    missing = (
+        "import importlib.util as u; print([u.find_spec(n) for n in ('torch', 'farshot', 'transformers')])"
+    )
+    told = subprocess.run([python, "-c", missing], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[None, None, None]"
+    files = [tmp_path / f"{i}.png" for i in range(len(QUERIES))]
+    for file, image in zip(files, QUERIES.images, strict=True):
+        Image.fromarray(np.asarray(image)).save(file)
+    command = [python, tmp_path / "out" / "predict.py", *files]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    for line, file, row in zip(told.stdout.splitlines(), files, made.predict_proba(files), strict=True):
+        assert line == f"{file}\t{made.classes_[row.argmax()]}\t{100 * row.max():.1f} %"
