@@ -182,6 +182,8 @@ def test_devices_and_needs_of_workers():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"device": "gpu"}, "There is no device 'gpu'"),
+        ({"device": "meta:x"}, "There is no device 'meta:x'"),
         ({"executor": "slurm"}, "no executor 'slurm'; choose local or ray"),
         ({"address": "auto"}, "are Ray's; add --executor ray"),
         ({"gpus": 0.5}, "are Ray's; add --executor ray"),
@@ -192,7 +194,7 @@ def test_devices_and_needs_of_workers():
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, object], says: str):
     with pytest.raises(SettingError, match=says):
-        Machines(**options)  # type: ignore[arg-type]
+        Machines(**options).devices  # type: ignore[arg-type]  # noqa: B018
 
 
 def test_without_ray_one_sentence_says_what_to_install(folder: Path, encoder: DualEncoder, monkeypatch):

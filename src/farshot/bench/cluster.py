@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from farshot.bench.executors import Finished, Lost
+from farshot.bench.executors import Crew, Finished, Lost, Member
 from farshot.bench.load import Load
 from farshot.bench.records import Result
 from farshot.bench.worker import Chunk, Setup, Worker
@@ -68,17 +68,13 @@ class Actor:
         return self._worker.compute(chunk)
 
 
-@dataclass
-class _Member:
-    """A worker, as the driver sees it."""
-
+@dataclass(kw_only=True)
+class _Actor(Member):
     actor: Any
     pending: Any  # what it has been asked for last
-    loads: Sequence[Load] | None = None  # None until it is ready
-    chunk: Chunk | None = None
 
 
-class Cluster:
+class Cluster(Crew[_Actor]):
     """Workers on a Ray cluster (farshot.bench.executors.Executor); to be closed.
 
     Nodes may come and go: a dead worker's chunk is given to another, and where room appears a worker starts.
@@ -103,12 +99,12 @@ class Cluster:
         cpus: float = 1,
         gpus: float | None = None,
     ) -> None:
+        super().__init__()
         self._ray = _connect(address)
         found = self._ray.cluster_resources().get("GPU", 0)
         self._needs = Needs(cpus, float(found > 0) if gpus is None else gpus)
         self._setup = self._ray.put(setup)
         self._most = workers
-        self._members: dict[int, _Member] = {}
         self._started = self._failed = 0
         self._looked = float("-inf")
         self._last_member = time.monotonic()
@@ -120,14 +116,6 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ray.shutdown()  # ends the actors, and the cluster if it was started here
-
-    def idle(self) -> Sequence[int]:
-        """Workers that are ready and have no chunk."""
-        return [i for i, member in self._members.items() if member.loads and member.chunk is None]
-
-    def loads(self, worker: int) -> Sequence[Load]:
-        """As Executor's."""
-        return self._members[worker].loads or ()
 
     def give(self, worker: int, chunk: Chunk) -> None:
         """As Executor's."""
@@ -157,11 +145,8 @@ class Cluster:
             raise FarshotError(str(getattr(error, "cause", error))) from None
         except (self._ray.exceptions.RayError, RuntimeError, MemoryError) as error:
             return self._bury(worker, error)
-        if member.chunk is None:
-            member.loads, self._failed = answer, 0
-            return []
-        finished, member.chunk = Finished(member.chunk, answer), None
-        return [finished]
+        self._failed = 0
+        return self._note(member, answer)
 
     def _bury(self, worker: int, error: BaseException) -> list[Finished | Lost]:
         """Takes leave of a worker that died or cannot go on."""
@@ -200,13 +185,14 @@ class Cluster:
         needs = self._needs
         kind = self._ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0)(Actor)
         actor = kind.remote()
-        self._members[self._started] = _Member(actor, actor.begin.remote(self._setup, needs))
+        pending = actor.begin.remote(self._setup, needs)
+        self._members[self._started] = _Actor(actor=actor, pending=pending)
         self._started += 1
 
 
 def _connect(address: str | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray will do by itself
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
     try:
         import ray
     except ImportError as error:
@@ -218,6 +204,8 @@ def _connect(address: str | None) -> Any:
             _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        if address is None:
+            raise SettingError(f"Ray does not start on this machine ({_last_line(error)}).") from error
         raise SettingError(
             f"No Ray cluster answers at {address!r} ({_last_line(error)}); start one with "
             "`ray start --head`, or leave --address out to use this machine."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from farshot.bench.load import Load
 from farshot.bench.records import Result
@@ -58,6 +58,45 @@ class Executor(Protocol):
             FarshotError: from a method, or no worker is left.
         """
         ...
+
+
+@dataclass
+class Member:
+    """A worker elsewhere, as the driver sees it.
+
+    Attributes:
+        loads: what it can take at once; None until it is ready.
+        chunk: what it has been given and has not answered.
+    """
+
+    loads: Sequence[Load] | None = None
+    chunk: Chunk | None = None
+
+
+M = TypeVar("M", bound=Member)
+
+
+class Crew(Generic[M]):
+    """The workers elsewhere of an executor, by number: who is ready, and who has what."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, M] = {}
+
+    def idle(self) -> Sequence[int]:
+        """Workers that are ready and have no chunk."""
+        return [worker for worker, member in self._members.items() if member.loads and member.chunk is None]
+
+    def loads(self, worker: int) -> Sequence[Load]:
+        """As Executor's."""
+        return self._members[worker].loads or ()
+
+    def _note(self, member: M, answer: Any) -> list[Finished | Lost]:
+        """A worker's first answer says what it can take; every other holds the results of its chunk."""
+        if member.chunk is None:
+            member.loads = answer
+            return []
+        chunk, member.chunk = member.chunk, None
+        return [Finished(chunk, answer)]
 
 
 Report = Callable[[Chunk, int, int], None]

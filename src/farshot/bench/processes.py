@@ -6,19 +6,19 @@ import contextlib
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 import torch
 
-from farshot.bench.executors import Finished, Lost
-from farshot.bench.load import Load
+from farshot.bench.executors import Crew, Finished, Lost, Member
 from farshot.bench.worker import Chunk, Setup
 from farshot.errors import FarshotError
-from farshot.model.checkpoint import pick_device
+from farshot.model.checkpoint import check_device
 
 _MOST_STARTS = 3  # of one worker; a device that ends three processes is left alone
 _END_S = 5.0
@@ -29,8 +29,11 @@ def devices_for(device: str, workers: int | None = None) -> list[str]:
 
     Args:
         workers: how many; by default one per device. More than devices share them.
+
+    Raises:
+        SettingError: there is no such device.
     """
-    place = pick_device(device)
+    place = check_device(device)
     if place.type == "cuda" and place.index is None:
         found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     else:
@@ -38,18 +41,13 @@ def devices_for(device: str, workers: int | None = None) -> list[str]:
     return [found[i % len(found)] for i in range(workers or len(found))]
 
 
-@dataclass
-class _Member:
-    """A worker process, as the driver sees it."""
-
+@dataclass(kw_only=True)
+class _Process(Member):
     process: BaseProcess
     connection: Connection
-    loads: Sequence[Load] | None = None  # None until it is ready
-    chunk: Chunk | None = None
 
 
-@dataclass
-class Processes:
+class Processes(Crew[_Process]):
     """Workers in processes of their own (farshot.bench.executors.Executor); to be closed.
 
     Args:
@@ -57,10 +55,10 @@ class Processes:
         devices: one for each worker.
     """
 
-    setup: Setup
-    devices: Sequence[str]
-    _members: dict[int, _Member] = field(default_factory=dict, init=False)
-    _starts: dict[int, int] = field(default_factory=dict, init=False)
+    def __init__(self, setup: Setup, devices: Sequence[str]) -> None:
+        super().__init__()
+        self.setup, self.devices = setup, tuple(devices)
+        self._starts: Counter[int] = Counter()
 
     def __enter__(self) -> Processes:
         for worker in range(len(self.devices)):
@@ -76,14 +74,6 @@ class Processes:
             member.process.join(_END_S)
             member.connection.close()
         self._members.clear()
-
-    def idle(self) -> Sequence[int]:
-        """Workers that are ready and have no chunk."""
-        return [i for i, member in self._members.items() if member.loads and member.chunk is None]
-
-    def loads(self, worker: int) -> Sequence[Load]:
-        """As Executor's."""
-        return self._members[worker].loads or ()
 
     def give(self, worker: int, chunk: Chunk) -> None:
         """As Executor's."""
@@ -106,25 +96,21 @@ class Processes:
                 continue
             if isinstance(answer, FarshotError):
                 raise answer
-            if member.chunk is None:
-                member.loads = answer
-            else:
-                events.append(Finished(member.chunk, answer))
-                member.chunk = None
+            events += self._note(member, answer)
         return events
 
     def _start(self, worker: int) -> None:
-        self._starts[worker] = self._starts.get(worker, 0) + 1
+        self._starts[worker] += 1
         context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
         here, there = context.Pipe()
         device = self.devices[worker]
         threads = max(1, (os.cpu_count() or 1) // len(self.devices))
-        share = 1 / list(self.devices).count(device)
+        share = 1 / self.devices.count(device)
         arguments = (there, self.setup, device, threads, share)
         process = context.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         there.close()  # so that its death is the end of the pipe
-        self._members[worker] = _Member(process, here)
+        self._members[worker] = _Process(process=process, connection=here)
 
     def _bury(self, worker: int) -> list[Finished | Lost]:
         """Takes leave of a dead worker: what it had with it, and its successor's start."""

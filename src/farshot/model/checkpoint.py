@@ -74,6 +74,15 @@ def check_machine(device: str | torch.device, precision: str) -> torch.device:
     """
     if precision not in PRECISIONS:
         raise SettingError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    return check_device(device)
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device meant, if it is there.
+
+    Raises:
+        SettingError: says why it is not.
+    """
     try:
         place = pick_device(device)
         torch.empty(0, device=place)
