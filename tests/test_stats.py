@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_su
 
 from farshot.evaluation import evaluate
 from farshot.stats import (
+    certain_from,
     expected_calibration_error,
     holm,
     mean_interval,
@@ -205,3 +206,31 @@ def test_a_class_that_is_never_shown_or_predicted_has_no_share() -> None:
         "recall": {"value": None, "low": None, "high": None},
     }
     assert told["confusion"] == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+
+
+# When to decide ------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=40), st.floats(0.5, 0.95))
+def test_a_threshold_is_the_lowest_whose_predictions_are_right_often_enough(pairs, wanted: float) -> None:
+    confidence = np.array([c / 20 for c, _ in pairs])
+    right = np.array([r for _, r in pairs])
+    found = certain_from(confidence, right, wanted)
+
+    def enough(threshold: float) -> bool:
+        reached = right[confidence >= threshold]
+        return (reached.sum() + 1) / (len(reached) + 2) >= wanted
+
+    possible = [t for t in set(confidence.tolist()) if enough(t)]
+    assert found.threshold == (min(possible) if possible else math.inf)
+    assert found.decided.mean == pytest.approx((confidence >= found.threshold).mean())
+    if possible:
+        assert found.right.mean == pytest.approx(right[confidence >= found.threshold].mean())
+        assert found.right.low <= found.right.mean <= found.right.high
+    else:
+        assert math.isnan(found.right.mean)
+
+
+def test_few_images_prove_little():
+    assert certain_from(np.array([0.9, 0.8]), [True, True], 0.8).threshold == math.inf  # 3 of 4 at best
+    assert certain_from(np.array([0.9, 0.8, 0.7]), [True, True, True], 0.8).threshold == 0.7  # 4 of 5

@@ -18,7 +18,6 @@ import torch
 import transformers
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -27,19 +26,17 @@ from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
 from farshot.evaluation import Evaluation, evaluate
 from farshot.finetune import Progress
+from farshot.held_out import HeldOut, hold_out
 from farshot.methods import Adapted, create
 from farshot.methods.base import softmax
 from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder
-from farshot.randomness import key, numpy_generator
+from farshot.randomness import key
 from farshot.saved import read_folder, write_folder
-from farshot.stats import negative_log_likelihood
 from farshot.task import DEFAULT_TEMPLATE, Task
 
 Images = Sequence[Any] | NDArray[Any] | ImageTable
 """Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
-
-MOST_FOLDS = 5
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -113,7 +110,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         task, classes = self._task(X, y)
         encoder = self._encoder()
         # before adapting: images too few to be left out are refused at once, not after minutes
-        temperature = _best_temperature(*self._held_out(task, None)) if self.calibrate else 1.0
+        temperature = self._held_out(task, classes).temperature() if self.calibrate else 1.0
         adapted: Adapted = method.adapt(
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
@@ -135,41 +132,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Args:
             folds: by default as many as the smallest class has images, at most 5.
         """
-        task, classes = self._task(X, y)
-        labels, logits = self._held_out(task, folds)
-        return evaluate(labels, softmax(logits), list(map(_plain, classes)))
+        return self.held_out(X, y, folds=folds).evaluation()
 
-    def _held_out(
-        self, task: Task, folds: int | None
-    ) -> tuple[NDArray[np.int64], Float[NDArray[np.float32], "S N"]]:
-        """Labels and logits of every support image from a classifier that has not seen it."""
-        folds = min(task.shots, MOST_FOLDS) if folds is None else folds
-        if not 2 <= folds <= task.shots:
-            small = task.class_names[int(np.bincount(task.labels).argmin())]
-            raise DataError(
-                f"An estimate leaves images out, and the class {small!r} has {task.shots}: "
-                "label at least two of every class, and ask for no more folds than its images."
-            )
-        fold = _folds(task, folds, self.seed)
-        tasks = [
-            Task(
-                task.table,
-                task.class_names,
-                task.support[fold != f],
-                task.labels[fold != f],
-                task.support[fold == f],
-                task.template,
-                task.descriptions,
-                key("fold", self.seed, f),
-            )
-            for f in range(folds)
-        ]
-        method = create(self.method, self.settings)
-        adapted = method.adapt(self._encoder(), tasks, micro_batch=self.micro_batch, progress=self.progress)
-        logits = np.zeros((len(task.support), len(task.class_names)), dtype=np.float32)
-        for f, one in enumerate(adapted):
-            logits[fold == f] = one.logits(task.table, tasks[f].query)
-        return task.labels, logits
+    def held_out(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> HeldOut:
+        """The cross-validated predictions that `estimate` measures."""
+        task, classes = self._task(X, y)
+        return self._held_out(task, classes, folds)
+
+    def _held_out(self, task: Task, classes: NDArray[Any], folds: int | None = None) -> HeldOut:
+        return hold_out(
+            create(self.method, self.settings),
+            self._encoder(),
+            task,
+            tuple(map(_plain, classes)),
+            folds=folds,
+            seed=self.seed,
+            micro_batch=self.micro_batch,
+            progress=self.progress,
+        )
 
     def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
         """All images as the support of one task, and its sorted labels as they were given."""
@@ -188,11 +168,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _encoder(self) -> DualEncoder:
         """The base model, loaded once as long as model, device and precision stay the same."""
-        wanted = (str(self.model), self.device, self.precision)
-        if getattr(self, "_loaded", None) != wanted:
-            self._base = load_encoder(self.model, device=self.device, precision=self.precision)
-            self._loaded = wanted
+        if getattr(self, "_loaded", None) != self._wanted():
+            self.use_encoder(load_encoder(self.model, device=self.device, precision=self.precision))
         return self._base
+
+    def use_encoder(self, encoder: DualEncoder) -> FewShotClassifier:
+        """Takes a base model that is loaded already: for programs that adapt the same one again and again."""
+        self._base, self._loaded = encoder, self._wanted()
+        return self
+
+    def _wanted(self) -> tuple[str, str, str]:
+        return str(self.model), self.device, self.precision
 
     # Predicting --------------------------------------------------------------------------------------
 
@@ -300,12 +286,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         }
 
 
-def load(folder: str | Path, *, model: str | Path | None = None, device: str = "auto") -> FewShotClassifier:
+def load(
+    folder: str | Path,
+    *,
+    model: str | Path | None = None,
+    device: str = "auto",
+    encoder: DualEncoder | None = None,
+) -> FewShotClassifier:
     """An adapted model as `save` wrote it.
 
     Args:
         folder: where it lies, or "hf:OWNER/NAME" for one on the hub.
         model: where the base model lies, if no longer where it was.
+        encoder: the base model, where it is loaded already.
 
     Raises:
         ModelError: no such folder, damaged, or a base model of other content than the one it was adapted
@@ -314,7 +307,7 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
     about, tensors = read_folder(Path(folder))
     base = str(model or about["base_model"])
     try:
-        encoder = load_encoder(base, device=device, precision=about["precision"])
+        encoder = encoder or load_encoder(base, device=device, precision=about["precision"])
     except ModelError as error:
         if model is not None:
             raise
@@ -357,7 +350,7 @@ def load(folder: str | Path, *, model: str | Path | None = None, device: str = "
         ) from error
     classifier.classes_ = np.asarray(about["classes"])
     classifier.encoder_, classifier.method_ = encoder, method
-    classifier._base, classifier._loaded = encoder, (base, device, about["precision"])
+    classifier.use_encoder(encoder)
     classifier.losses_, classifier.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
     classifier.adapted_.losses = classifier.losses_
     classifier.support_ids_ = about["support_ids"]
@@ -378,22 +371,3 @@ def _plain(label: Any) -> Hashable:
             "use str(label)."
         )
     return plain
-
-
-def _folds(task: Task, folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold that leaves each support image out; every class is spread evenly."""
-    out = np.zeros(len(task.support), dtype=np.int64)
-    for c in range(len(task.class_names)):
-        members = np.flatnonzero(task.labels == c)
-        out[numpy_generator("folds", seed, c).permutation(members)] = np.arange(len(members)) % folds
-    return out
-
-
-def _best_temperature(labels: NDArray[np.int64], logits: Float[NDArray[np.float32], "S N"]) -> float:
-    """The temperature of least negative log-likelihood (Guo et al., 2017), between 1/1000 and 1000."""
-
-    def loss(log_t: float) -> float:
-        return negative_log_likelihood(softmax(logits / np.float32(np.exp(log_t))), labels)
-
-    limit = float(np.log(1000))
-    return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))
