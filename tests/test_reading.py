@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from farshot.images import reading
-from farshot.images.reading import UnreadableImage, image_id, read_image
+from farshot.images.reading import Header, UnreadableImage, image_id, read_header, read_image
 from tests.input_helpers import picture, pixels_of
 
 RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
@@ -245,6 +245,48 @@ def test_images_over_a_hundred_megapixels_are_refused_before_they_are_decoded(tm
     assert "(10001 x 10000) is over 100 megapixels" in refused(opened)
     many = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (20000, 20000), (0, 0))
     assert "over 100 megapixels" in refused(many)
+
+
+def tiff(*entries: tuple[int, int], data: bytes = b"") -> bytes:
+    """A TIFF file byte by byte, little endian: its entries (tag, value), then what they point at."""
+    listed = sorted(entries, key=lambda entry: entry[0])
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in listed)
+    return b"II*\0" + struct.pack("<IH", 8, len(listed)) + fields + bytes(4) + data
+
+
+def tiled(*sides: tuple[int, int]) -> bytes:
+    """A TIFF of 10 x 10 pixels, said to lie in one tile of these sides."""
+    packed = zlib.compress(bytes(256))
+    named = [(322, width) for width, _ in sides] + [(323, height) for _, height in sides]
+    entries = [(256, 10), (257, 10), (258, 8), (259, 8), (262, 1), (277, 1), *named]
+    start = 8 + 2 + 12 * (len(entries) + 2) + 4
+    return tiff(*entries, (324, start), (325, len(packed)), data=packed)
+
+
+def test_a_tile_far_larger_than_its_picture_is_refused_before_room_is_made_for_it(tmp_path: Path) -> None:
+    assert read_image(tiled((16, 16))).size == (10, 10)
+    for sides in ([(20000, 20000)], [(20000, 20000), (16, 16)], [(16, 16), (20000, 20000)]):
+        (tmp_path / "tiles.tif").write_bytes(tiled(*sides))
+        assert "its tiles of 400,000,000 pixels are far larger than its 10 x 10" in refused(
+            tmp_path / "tiles.tif"
+        )
+
+
+def test_the_header_alone_says_format_and_size(tmp_path: Path) -> None:
+    (tmp_path / "really.jpg").write_bytes(png(8000, 6000, 8, 2, b""))  # no pixels at all
+    assert read_header(tmp_path / "really.jpg") == Header("PNG", 8000, 6000)
+    with pytest.raises(UnreadableImage, match=r"\(8000 x 6000\) is over 1\.5 megapixels"):
+        read_header(tmp_path / "really.jpg", most_pixels=1_500_000)
+    with pytest.raises(UnreadableImage, match="is over 1 megapixels"):
+        read_header(png(60000, 60000, 1, 0, b""), most_pixels=1_000_000)  # where Pillow itself refuses
+
+
+def test_code_of_other_formats_never_sees_the_bytes(tmp_path: Path) -> None:
+    for source in (encoded(picture(2), "PCX"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
+        (tmp_path / "other").write_bytes(source)
+        for read in (read_image, read_header):
+            with pytest.raises(UnreadableImage, match="not an image in a known format"):
+                read(tmp_path / "other", formats=("PNG", "JPEG"))
 
 
 def test_the_limit_itself_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ towards A, "-B" away from B. Shapes: L patches, R side of an image.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from farshot.explain.explanation import Explanation, MovedTokens
 from farshot.explain.style import letter, rgb
 from farshot.images.reading import read_image
+from farshot.plain import plain
 
 SIDE = 320  # pixels of a panel
 _BAR = 10  # height of the colour bar under a map
@@ -92,8 +92,7 @@ def ranked_classes(shown: Explanation) -> list[int]:
 
 def fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """The text without control characters, cut with an ellipsis where it is wider than so many pixels."""
-    # direction marks would turn the words beside them round
-    text = "".join(c for c in text[:300] if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    text = plain(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

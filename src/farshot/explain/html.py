@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import io
-import unicodedata
 from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
+
+from farshot.plain import plain
 
 _QUALITY = 88  # of JPEGs: letters on patches stay sharp
 
@@ -31,12 +32,6 @@ def environment(*packages: str) -> Environment:
     )
     made.filters.update(plain=plain, data_uri=data_uri, points=points, bdi=bdi)
     return made
-
-
-def plain(text: object) -> str:
-    """Text for attributes: without control characters and marks of direction, at most 300 characters."""
-    kept = "".join(c for c in str(text) if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    return kept if len(kept) <= 300 else kept[:299] + "…"
 
 
 def bdi(name: object) -> Markup:

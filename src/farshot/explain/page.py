@@ -16,8 +16,9 @@ from typing import Any
 from farshot.errors import DataError
 from farshot.explain.explanation import Explanation
 from farshot.explain.figure import Panel, compose, panels, ranked_classes
-from farshot.explain.html import data_uri, environment, plain
+from farshot.explain.html import data_uri, environment
 from farshot.explain.style import colour, letter
+from farshot.plain import plain
 
 _NUMBERS = "explanations.json"
 

@@ -3,7 +3,7 @@ says why.
 
 Read right: EXIF-turned, CMYK, palette, transparency (over white), 16-bit (scaled), the first frame of an
 animation, an extension that lies, one pixel. Refused, each with its name: truncated, empty, no image, over
-100 megapixels.
+100 megapixels, in tiles far larger than the picture.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ import hashlib
 import io
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from farshot.errors import DataError
+from farshot.images.tiff import tile_pixels
 
 MOST_PIXELS = 100_000_000
+_LARGEST_TILE = (
+    4096 * 4096
+)  # of a TIFF; small pictures come in tiles larger than they are, but not by so much
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
 """A path, the bytes of an image file, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4):
@@ -52,8 +59,27 @@ class UnreadableImage(DataError):
         self.name, self.reason = name, reason
 
 
-def read_image(source: ImageSource) -> Image.Image:
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture; nothing of it is decoded.
+
+    Attributes:
+        format: as Pillow calls it, whatever the file is called.
+        width: in pixels, before EXIF turns it.
+        height: in pixels.
+    """
+
+    format: str
+    width: int
+    height: int
+
+
+def read_image(source: ImageSource, *, formats: tuple[str, ...] | None = None) -> Image.Image:
     """The picture as RGB, upright.
+
+    Args:
+        formats: the formats that are tried, as Pillow calls them; by default all it knows. Code of the others
+            never sees the bytes.
 
     Raises:
         UnreadableImage: one sentence with the path and the way out.
@@ -63,14 +89,45 @@ def read_image(source: ImageSource) -> Image.Image:
         return _to_rgb(_from_array(source), name)
     if not isinstance(source, str | Path | bytes | Image.Image):
         raise UnreadableImage(name, "this is not an image; give a path, a PIL image or an array.")
+    with _opened(source, name, formats, MOST_PIXELS) as image:
+        _check_size(image, name, MOST_PIXELS)
+        return _to_rgb(image, name)
+
+
+def read_header(
+    source: str | Path | bytes, *, formats: tuple[str, ...] | None = None, most_pixels: int | None = None
+) -> Header:
+    """Format and size, from the first bytes alone: whether decoding would be affordable.
+
+    Args:
+        formats: as in `read_image`.
+        most_pixels: more are refused; by default what `read_image` refuses.
+
+    Raises:
+        UnreadableImage: as in `read_image`, except for what only decoding can show.
+    """
+    name = source_name(source)
+    most = MOST_PIXELS if most_pixels is None else most_pixels
+    with _opened(source, name, formats, most) as image:
+        _check_size(image, name, most)
+        return Header(image.format or "", image.width, image.height)
+
+
+@contextmanager
+def _opened(
+    source: str | Path | bytes | Image.Image, name: str, formats: tuple[str, ...] | None, most_pixels: int
+) -> Iterator[Image.Image]:
+    """The image, not decoded yet; whatever Pillow raises meanwhile becomes one sentence."""
     try:
         with _quiet:  # Pillow warns of odd metadata; the pixels are what counts
             if isinstance(source, Image.Image):
-                return _checked(source, name)
+                yield source
+                return
             if isinstance(source, str | Path):
                 _check_file(Path(source))
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return _checked(image, name)
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=formats) as image:
+                yield image
     except UnreadableImage:
         raise
     except FileNotFoundError:
@@ -78,7 +135,7 @@ def read_image(source: ImageSource) -> Image.Image:
     except PermissionError:
         raise UnreadableImage(name, "no permission to read it; change its permissions.") from None
     except Image.DecompressionBombError:
-        raise UnreadableImage(name, _too_large("")) from None
+        raise UnreadableImage(name, _too_large("", most_pixels)) from None
     except UnidentifiedImageError:
         reason = "the file is empty" if _is_empty(source) else "this is not an image in a known format"
         raise UnreadableImage(name, f"{reason}; remove or replace it.") from None
@@ -170,17 +227,23 @@ def _is_empty(source: object) -> bool:
     return isinstance(source, str | Path) and Path(source).stat().st_size == 0
 
 
-def _checked(image: Image.Image, name: str) -> Image.Image:
+def _check_size(image: Image.Image, name: str, most_pixels: int) -> None:
     """Size first: decoding is what costs memory."""
-    if image.width * image.height > MOST_PIXELS:
-        raise UnreadableImage(name, _too_large(f" ({image.width} x {image.height})"))
+    if image.width * image.height > most_pixels:
+        raise UnreadableImage(name, _too_large(f" ({image.width} x {image.height})", most_pixels))
     if image.width == 0 or image.height == 0:
         raise UnreadableImage(name, "the image has no pixels; remove or replace it.")
-    return _to_rgb(image, name)
+    file = image.fp if isinstance(image, ImageFile.ImageFile) else None
+    tile = tile_pixels(file) if file is not None and image.format == "TIFF" else 0
+    if tile > max(_LARGEST_TILE, image.width * image.height):  # one tile is decoded whole, whatever shows
+        size = f"{image.width} x {image.height}"
+        raise UnreadableImage(
+            name, f"its tiles of {tile:,} pixels are far larger than its {size}; export it without tiles."
+        )
 
 
-def _too_large(size: str) -> str:
-    return f"the image{size} is over {MOST_PIXELS // 1_000_000} megapixels; scale it down first."
+def _too_large(size: str, most_pixels: int) -> str:
+    return f"the image{size} is over {most_pixels / 1_000_000:g} megapixels; scale it down first."
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -235,7 +298,7 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
             name, f"its shape is {array.shape}; give (height, width) or (height, width, 3)."
         )
     if pixels.shape[0] * pixels.shape[1] > MOST_PIXELS:
-        raise UnreadableImage(name, _too_large(f" {array.shape}"))
+        raise UnreadableImage(name, _too_large(f" {array.shape}", MOST_PIXELS))
     return Image.fromarray(_array_to_uint8(pixels, name))
 
 
