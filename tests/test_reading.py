@@ -6,7 +6,6 @@ import io
 import os
 import struct
 import warnings
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from PIL import Image, ImageCms
 
 from farshot.images import reading
 from farshot.images.reading import Header, UnreadableImage, image_id, read_header, read_image
+from tests.image_bytes import encoded, png, tiled
 from tests.input_helpers import picture, pixels_of
 
 RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
@@ -24,23 +24,6 @@ RAMP_8 = np.rint(RAMP / 257).astype(np.uint8)
 
 def grey(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[..., None], 3, axis=2)
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
-    """A PNG file byte by byte; the rows need not be all there."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 # Read right ----------------------------------------------------------------------------------------------
@@ -245,22 +228,6 @@ def test_images_over_a_hundred_megapixels_are_refused_before_they_are_decoded(tm
     assert "(10001 x 10000) is over 100 megapixels" in refused(opened)
     many = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (20000, 20000), (0, 0))
     assert "over 100 megapixels" in refused(many)
-
-
-def tiff(*entries: tuple[int, int], data: bytes = b"") -> bytes:
-    """A TIFF file byte by byte, little endian: its entries (tag, value), then what they point at."""
-    listed = sorted(entries, key=lambda entry: entry[0])
-    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in listed)
-    return b"II*\0" + struct.pack("<IH", 8, len(listed)) + fields + bytes(4) + data
-
-
-def tiled(*sides: tuple[int, int]) -> bytes:
-    """A TIFF of 10 x 10 pixels, said to lie in one tile of these sides."""
-    packed = zlib.compress(bytes(256))
-    named = [(322, width) for width, _ in sides] + [(323, height) for _, height in sides]
-    entries = [(256, 10), (257, 10), (258, 8), (259, 8), (262, 1), (277, 1), *named]
-    start = 8 + 2 + 12 * (len(entries) + 2) + 4
-    return tiff(*entries, (324, start), (325, len(packed)), data=packed)
 
 
 def test_a_tile_far_larger_than_its_picture_is_refused_before_room_is_made_for_it(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""How much is taken in; whatever is larger is refused before it costs memory, disk or time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from farshot.errors import SettingError
+from farshot.images.reading import MOST_PIXELS
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one workspace accepts; all whole numbers from 1.
+
+    Attributes:
+        file_bytes: of one image file.
+        archive_bytes: of a zip as it comes.
+        unpacked_bytes: of all that is unpacked of one zip.
+        entries: that one zip may list, folders and files of every kind.
+        images: in a workspace.
+        pixels: of one image.
+
+    Raises:
+        SettingError: a limit that is no whole number from 1, or more pixels than can be read at all.
+    """
+
+    file_bytes: int = 30_000_000  # a photograph of 50 megapixels is 10 to 25 MB; a scan as PNG rarely more
+    archive_bytes: int = 300_000_000  # a few hundred photographs: what people wait for on a home line
+    unpacked_bytes: int = 1_000_000_000  # images hardly shrink in a zip, except for BMP and TIFF
+    entries: int = 10_000  # five times the images: sidecars, folders and the twins that macOS adds
+    images: int = 2_000  # far above a few shots of many classes, yet a gallery that still scrolls
+    pixels: int = 50_000_000  # the largest common phone camera; decoding takes 4 bytes of each, and copies
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise SettingError(f"The limit {field.name} must be a whole number from 1, not {value!r}.")
+        if self.pixels > MOST_PIXELS:
+            raise SettingError(f"The limit pixels must be at most {MOST_PIXELS}, not {self.pixels}.")
+
+
+def in_megabytes(size: int) -> str:
+    """A number of bytes for a sentence."""
+    return f"{size / 1_000_000:,.0f} MB" if size >= 10_000_000 else f"{size / 1_000_000:,.3g} MB"
