@@ -35,6 +35,7 @@ _MOST_PASSES = 64  # over a JPEG; the usual progressive script has 10, and one m
 
 _EXPORT = "export the picture as PNG or JPEG."
 _REPACK = "pack the images into an ordinary .zip."
+_HEIC = "export it as JPEG (on an iPhone: Most Compatible)."
 _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _REPACK),
     (0, b"Rar!\x1a\x07", "a RAR archive", _REPACK),
@@ -48,8 +49,8 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\xc5\xd0\xd3\xc6", "a PostScript drawing", _EXPORT),
     (0, b"8BPS", "a Photoshop document", _EXPORT),
     (128, b"DICM", "a DICOM file", _EXPORT),
-    (4, b"ftyphei", "a HEIC photograph", "export it as JPEG; on an iPhone, choose Most Compatible."),
-    (4, b"ftyphev", "a HEIC photograph", "export it as JPEG; on an iPhone, choose Most Compatible."),
+    (4, b"ftyphei", "a HEIC photograph", _HEIC),
+    (4, b"ftyphev", "a HEIC photograph", _HEIC),
     (4, b"ftyp", "a video", "save single pictures of it as JPEG."),
     (0, b"\x93NUMPY", "a NumPy array", "save its pictures as PNG, or use farshot from Python."),
     (0, b"\x00\x00\x01\x00", "an icon", _EXPORT),

@@ -58,11 +58,11 @@ def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:
 
 
 def _folders(name: str) -> list[str]:
-    return [folder for part in parts_of(name)[:-1] if (folder := _cut(_clean(part)))]
-
-
-def _cut(folder: str) -> str:
-    return "" if re.fullmatch(r"[A-Za-z]:", folder) else plain(folder, _MOST_CHARACTERS)
+    """Folders of a name; none where it names places of a whole system, as C:\\fakepath does."""
+    parts = parts_of(name)
+    if parts[0] == "" or ".." in parts or re.fullmatch(r"[A-Za-z]:", parts[0]):
+        return []
+    return [plain(folder, _MOST_CHARACTERS) for part in parts[:-1] if (folder := _clean(part))]
 
 
 def _clean(part: str) -> str:
