@@ -72,9 +72,27 @@ def _larger_than_they_look() -> Iterator[Made]:
         yield f"a bomb in a PNG's {kind.decode()}", f"{kind.decode()}.png", bomb, _DAMAGED, 0
     flood = [(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000), 9))] * 70
     yield "a flood of text in a PNG", "flood.png", png(8, 8, 8, 0, bytes(72), *flood), _DAMAGED, 0
+    rare = "packed in a rare way that takes long to read"
+    for kind, width, height, runs in (
+        ("50 million steps", 50_000_000, 1, b"\1\1\0\0"),
+        ("12 GB of one jump", 50_000_000, 1, b"\0\2\xff\xff"),
+        ("50 thousand rows", 1000, 50_000, b"\1\1\0\0" * 50_000),
+    ):
+        yield f"a BMP packed into {kind}", "runs.bmp", _bmp_of_runs(width, height, runs), rare, 0
+    comments = b"P3 2000 2000 255\n" + b"#\n" * 500_000
+    yield "a PPM of half a million comments", "text.ppm", comments, rare, 0
+    yield "a PPM of an odd depth", "odd.ppm", b"P6 1000 1000 254\n" + bytes(3_000_000), rare, 0
     slow = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
     scan = slow[slow.rindex(b"\xff\xda") : -2]
     yield "a JPEG of a thousand passes", "slow.jpg", slow[:-2] + scan * 1000 + slow[-2:], "over 64 passes", 0
+
+
+def _bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of 8 bits, packed by run lengths."""
+    about = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs) + 2, 0, 0, 256, 0)
+    start = 14 + len(about) + 1024
+    file = struct.pack("<2sIHHI", b"BM", start + len(runs) + 2, 0, 0, start)
+    return file + about + bytes(1024) + runs + b"\0\1"
 
 
 def _more_than_images() -> Iterator[Made]:

@@ -241,7 +241,8 @@ def test_a_tile_far_larger_than_its_picture_is_refused_before_room_is_made_for_i
 
 def test_the_header_alone_says_format_and_size(tmp_path: Path) -> None:
     (tmp_path / "really.jpg").write_bytes(png(8000, 6000, 8, 2, b""))  # no pixels at all
-    assert read_header(tmp_path / "really.jpg") == Header("PNG", 8000, 6000)
+    assert read_header(tmp_path / "really.jpg") == Header("PNG", 8000, 6000, in_python=False)
+    assert read_header(b"P3 1 1 255 1 2 3 ").in_python
     with pytest.raises(UnreadableImage, match=r"\(8000 x 6000\) is over 1\.5 megapixels"):
         read_header(tmp_path / "really.jpg", most_pixels=1_500_000)
     with pytest.raises(UnreadableImage, match="is over 1 megapixels"):

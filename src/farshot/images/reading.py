@@ -67,11 +67,14 @@ class Header:
         format: as Pillow calls it, whatever the file is called.
         width: in pixels, before EXIF turns it.
         height: in pixels.
+        in_python: it is decoded by code in Python, pixel by pixel and without bounds on memory: BMP packed by
+            run lengths, PPM in plain text or of an odd depth.
     """
 
     format: str
     width: int
     height: int
+    in_python: bool
 
 
 def read_image(source: ImageSource, *, formats: tuple[str, ...] | None = None) -> Image.Image:
@@ -110,7 +113,8 @@ def read_header(
     most = MOST_PIXELS if most_pixels is None else most_pixels
     with _opened(source, name, formats, most) as image:
         _check_size(image, name, most)
-        return Header(image.format or "", image.width, image.height)
+        in_python = any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
+        return Header(image.format or "", image.width, image.height, in_python)
 
 
 @contextmanager

@@ -88,6 +88,10 @@ def check_image(file: Path, limits: Limits) -> str:
         UnreadableImage, DataError: why it cannot be used, and the way out.
     """
     header = read_header(file, formats=_formats(), most_pixels=limits.pixels)
+    if header.in_python:  # a kilobyte of BMP can cost half a minute, or gigabytes
+        raise DataError(
+            f"it is a {header.format} packed in a rare way that takes long to read; save it as PNG."
+        )
     if header.format in ("JPEG", "MPO") and _passes(file.read_bytes()) > _MOST_PASSES:
         raise DataError(f"it is a JPEG in over {_MOST_PASSES} passes; save it again as an ordinary one.")
     read_image(file, formats=_formats())
