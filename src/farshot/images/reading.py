@@ -256,7 +256,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
         upright = _eight_bits(upright, name, sixteen=image.format in ("PNG", "PPM"))
     if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
-        over = upright.convert("RGBA")
+        over = upright if upright.mode == "RGBA" else upright.convert("RGBA")  # a copy is a copy of memory
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return upright.convert("RGB")
 
@@ -277,7 +277,7 @@ def _eight_bits(image: Image.Image, name: str, *, sixteen: bool) -> Image.Image:
     Args:
         sixteen: the format says that the values have 16 bits, however small they are.
     """
-    values = np.asarray(image, dtype=np.float64)
+    values = np.asarray(image)
     if not np.isfinite(values).all():
         raise UnreadableImage(name, "it has values that are not finite; export it with 8 or 16 bits.")
     low, top = float(values.min()), float(values.max())
@@ -289,7 +289,10 @@ def _eight_bits(image: Image.Image, name: str, *, sixteen: bool) -> Image.Image:
         scale = 255.0
     else:
         scale = 255.0 / 65535.0 if sixteen or image.mode.startswith("I;16") or top > 255 else 1.0
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+    scaled = np.empty(values.shape, np.uint8)
+    for row, line in enumerate(values):  # doubles of a whole large picture would take a gigabyte
+        scaled[row] = np.rint(line.astype(np.float64) * scale)
+    return Image.fromarray(scaled)
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
