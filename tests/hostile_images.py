@@ -37,7 +37,7 @@ def _broken() -> Iterator[Made]:
     yield "first bytes of a JPEG alone", "first.jpg", b"\xff\xd8\xff", _UNKNOWN, 0
     yield "a PNG without pixels", "none.png", png(0, 0, 8, 2, b""), _UNKNOWN, 0
     yield "a PNG of other bytes", "wrong.png", png(64, 64, 8, 2, b"")[:-20] + b"\0" * 20, _DAMAGED, 0
-    yield "AVIF and then nothing", "a.avif", b"\0\0\0\x1cftypavif" + bytes(64), _UNKNOWN, 0
+    yield "AVIF and then nothing", "a.avif", b"\0\0\0\x1cftypavif" + bytes(64), "an AVIF picture", 0
     absurd = tiff((256, 9), (257, 9), (258, 8), (259, 1), (262, 1), (273, 2**32 - 1), (279, 2**32 - 1))
     yield "a TIFF that points beyond itself", "far.tif", absurd, _DAMAGED, 0
     yield "a TIFF of a million entries", "many.tif", b"II*\0\x08\0\0\0\xff\xff" + bytes(800_000), _UNKNOWN, 0

@@ -1,7 +1,9 @@
 """Which files are images here, by their bytes alone, and what to say of everything else.
 
 Pillow knows some forty formats; the code of most has seen few hostile files, and some start other programs
-(EPS: Ghostscript). Only those that cameras, phones, microscopes and the web write are tried.
+(EPS: Ghostscript). Only those that cameras, phones, microscopes and the web write are tried. Of them AVIF is
+left out: its container's size is no bound, since the decoder unpacks the frame inside at that frame's own
+size, so that a kilobyte of "40 x 30" can take a gigabyte.
 """
 
 from __future__ import annotations
@@ -28,9 +30,8 @@ _SUFFIXES = {
     "BMP": ".bmp",
     "TIFF": ".tif",
     "PPM": ".ppm",
-    "AVIF": ".avif",
 }
-_TAKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF"
+_TAKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or PPM"
 _MOST_PASSES = 64  # over a JPEG; the usual progressive script has 10, and one more can cost 0.1 s in 25 bytes
 
 _EXPORT = "export the picture as PNG or JPEG."
@@ -51,6 +52,7 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
     (128, b"DICM", "a DICOM file", _EXPORT),
     (4, b"ftyphei", "a HEIC photograph", _HEIC),
     (4, b"ftyphev", "a HEIC photograph", _HEIC),
+    *((4, b"ftyp" + brand, "an AVIF picture", _EXPORT) for brand in (b"avif", b"avis", b"mif1", b"msf1")),
     (4, b"ftyp", "a video", "save single pictures of it as JPEG."),
     (0, b"\x93NUMPY", "a NumPy array", "save its pictures as PNG, or use farshot from Python."),
     (0, b"\x00\x00\x01\x00", "an icon", _EXPORT),
