@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all check format docs tutorial bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,10 +27,18 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation: site/index.html. To search it, serve it: $(PYTHON) -m http.server -d site"
+
+# runs docs/tutorial.ipynb and writes what its cells print and show into it
+tutorial: .venv/ready
+	$(BIN)/python -m tools.notebook docs/tutorial.ipynb
+
 bench: .venv/ready
 	$(BIN)/farshot bench --pools mini-crops mini-land mini-skin mini-xray --model mini --shots 1 5 --tasks 100 \
 		--methods zero-shot prototypes linear-probe tip-adapter clap --store bench.db
 	$(BIN)/farshot table --store bench.db
 
 clean:
-	rm -rf .venv demo build dist
+	rm -rf .venv demo build dist site
