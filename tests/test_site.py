@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tools.site_hooks import outside_loads, site_links
+from tools.site_hooks import outside_loads, plain_pipes, site_links
 
 ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -27,6 +27,11 @@ def test_links_to_the_notebook_lead_to_its_page_and_links_out_of_docs_become_pat
     )
     for same in ("[a](method.md#b)", "![a](x.png)", "[a](https://arxiv.org/abs/1)", "[a](#b)", "x[1](a)"):
         assert site_links(same, "index.md") == same
+
+
+def test_a_pipe_in_the_code_of_a_table_loses_its_stroke():
+    assert plain_pipes("| `a\\|b` | c\\|d |") == "| `a|b` | c\\|d |"
+    assert plain_pipes("`a\\|b` in a sentence") == "`a\\|b` in a sentence"
 
 
 def test_what_a_page_would_fetch_is_found():

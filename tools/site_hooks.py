@@ -41,8 +41,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links as the site has them."""
-    return site_links(markdown, page.file.src_uri)
+    """Links and tables as the site has them."""
+    return plain_pipes(site_links(markdown, page.file.src_uri))
+
+
+def plain_pipes(markdown: str) -> str:
+    """In code within a table a pipe is `\\|` on GitHub, while Python-Markdown would show the stroke."""
+    rows = re.compile(r"^\|.*$", re.MULTILINE)
+    code = re.compile(r"`[^`\n]*`")
+    return rows.sub(lambda row: code.sub(lambda c: c[0].replace("\\|", "|"), row[0]), markdown)
 
 
 def site_links(markdown: str, page: str) -> str:
