@@ -36,11 +36,14 @@ def mini_encoder() -> DualEncoder:
 
 @pytest.fixture
 def mini(mini_encoder: DualEncoder) -> Iterator[DualEncoder]:
-    """The mini CLIP; a test must leave nothing attached to it and its weights as they were."""
-    before = {name: value.sum() for name, value in mini_encoder.clip.state_dict().items()}
+    """The mini CLIP; a test must leave it as it found it: nothing attached, its weights the same to the bit,
+    frozen and without gradients."""
+    before = {name: value.clone() for name, value in mini_encoder.clip.state_dict().items()}
     yield mini_encoder
     assert not any(mini_encoder._hooks.values())
-    assert all(torch.equal(v.sum(), before[n]) for n, v in mini_encoder.clip.state_dict().items())
+    assert not mini_encoder.clip.training
+    assert all(torch.equal(value, before[name]) for name, value in mini_encoder.clip.state_dict().items())
+    assert not any(p.requires_grad or p.grad is not None for p in mini_encoder.clip.parameters())
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def refused_adapt(farshot: Farshot, place: Path, tmp_path: Path):
         (("--set", "lora_alpha=1.5.2"), "must be a number, not '1.5.2'"),
         (("--set", "lora_dropout=1"), "The setting lora_dropout of prompt-lora must lie in [0, 1)"),
         (("--set", "steps=3"), "--set steps is given twice"),
-        (("--set", "scale=-1"), "scale of prompt-lora must not be negative"),
+        (("--set", "scale=-1"), "scale of prompt-lora must be at least 0"),
         (("--set", "scale=nan"), "must be a number, not 'nan'"),
         (("--set", "lora_lr=inf"), "must be a number, not 'inf'"),
         (("--method", "atha", "--set", "align=sideways"), "align"),

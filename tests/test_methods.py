@@ -1,6 +1,9 @@
 """The contract that every registered method keeps, third parties' included."""
 
+import ast
 import dataclasses
+import inspect
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ def probabilities(adapted, task) -> np.ndarray:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_adapts_beats_chance_and_is_deterministic(mini: DualEncoder, name):
+    """And leaves the encoder as it found it, which the fixture sees to in every test that has it."""
     method = quick(name)
     first, again = method.adapt(mini, TASKS[:1])[0], method.adapt(mini, TASKS[:1])[0]
     assert np.array_equal(probabilities(first, TASKS[0]), probabilities(again, TASKS[0]))
@@ -77,6 +81,22 @@ def test_a_method_refuses_settings_it_does_not_have(name):
         create(name, {"no_such_setting": 1})
 
 
+SIGNED = {("atha", "pull"), ("atha", "push")}  # settings in which a negative number has a meaning
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_refuses_values_that_its_settings_cannot_have(name):
+    """Every setting of every method: another type, a word that is no choice, nothing finite, below range."""
+    kinds = typing.get_type_hints(available()[name])
+    for field in dataclasses.fields(available()[name]):
+        wrong = ["sideways"]
+        if kinds[field.name] not in (bool, str):
+            wrong += ["nan", "inf"] + ([] if (name, field.name) in SIGNED else [-1])
+        for value in wrong:
+            with pytest.raises(SettingError, match=rf"\b{field.name}\b|'{value}' needs"):
+                create(name, {field.name: value})
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_says_what_it_is(name):
     method = available()[name]
@@ -84,6 +104,33 @@ def test_a_method_says_what_it_is(name):
     assert method.doc and method.reference
     assert method.__doc__
     assert set(method().settings()) == {field.name for field in dataclasses.fields(method)}
+
+
+def test_a_method_is_one_short_file_and_no_loop_stands_in_two():
+    """Loops count as the same when they differ in names alone; training loops stand in shared files."""
+    ours = [m for m in available().values() if m.__module__.startswith("farshot.methods.")]
+    files = {Path(inspect.getfile(method)) for method in ours}
+    assert len(files) == len(ours)
+    seen: dict[str, Path] = {}
+    for file in sorted(files):
+        source = file.read_text(encoding="utf-8")
+        assert len(source.splitlines()) <= 150, file.name
+        assert ".backward(" not in source and "optimiser.step(" not in source, file.name
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.For | ast.While):
+                shape = shape_of(node)
+                assert shape not in seen, f"a loop of {seen[shape].name} stands in {file.name} too"
+                seen[shape] = file
+    assert seen
+
+
+def shape_of(loop: ast.AST) -> str:
+    """The loop with its variables numbered in the order in which they come."""
+    numbers: dict[str, str] = {}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Name):
+            node.id = numbers.setdefault(node.id, f"name {len(numbers)}")
+    return ast.dump(loop)
 
 
 def test_the_registry_takes_wildcards_and_names_its_choices():

@@ -86,7 +86,7 @@ def test_with_a_first_block_nothing_acts_before_it(mini):
     [
         ("clip-lora", {"first_block": 3}, "of a fresh crop nothing can be computed ahead"),
         ("atha", {"first_block": 6, "block": 2}, "block of atha is 2, before first_block"),
-        ("atha", {"settle": 1.5}, "settle of atha lies in 0 to 1"),
+        ("atha", {"settle": 1.5}, "settle of atha must lie in \\[0, 1\\)"),
     ],
 )
 def test_settings_that_leave_out_the_wrong_thing_are_refused(name, settings, words):

@@ -76,19 +76,11 @@ class ATHASettings(PromptLoRA):
             ("anchor_texts", ANCHOR_TEXTS),
             ("base", BASES),
         ):
-            value = getattr(self, setting)
-            require(value in choices, f"The setting {setting} of atha is one of {choices}, not {value!r}.")
+            self.check_choice(setting, choices)
+        self.check(0, "rho", "gamma", "strength_momentum", high=1)
         check_ratios(self.value("rho"), self.value("gamma"))
-        low, high = 0, REFERENCE_DEPTH - 1
-        require(
-            low <= self.value("pull_block") <= high,
-            f"The setting pull_block of atha lies in {low} to {high}.",
-        )
-        rates = (self.value("strength_lr"), self.strength_momentum, self.strength_weight_decay or 0.0)
-        require(
-            min(rates) >= 0,
-            "Learning rate, momentum and weight decay of atha's strengths must not be negative.",
-        )
+        self.check(0, "pull_block", high=REFERENCE_DEPTH - 1)
+        self.check(0, "strength_lr", "strength_weight_decay", "block")
         require(
             self.ratios == "fixed" or self.align in ("both", "push", "pull"),
             f"The setting ratios=curve of atha has no meaning with align={self.align}.",

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from importlib.metadata import entry_points
+from itertools import groupby
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -116,6 +117,25 @@ class Method(ABC):
         """Name and value of every setting."""
         return dataclasses.asdict(self)
 
+    def check(self, low: float, *names: str, high: float = math.inf, under: float = math.inf) -> None:
+        """Refuses settings outside [low, high], or [low, under); None passes where a setting may be that."""
+        bounds = f"be at least {low:g}"
+        if high < math.inf:
+            bounds = f"lie in {low:g} to {high:g}"
+        if under < math.inf:
+            bounds = f"lie in [{low:g}, {under:g})"
+        for name in names:
+            value = getattr(self, name)
+            fits = value is None or (low <= value <= high and value < under)
+            require(fits, f"The setting {name} of {self.name} must {bounds}, not {value}.")
+
+    def check_choice(self, name: str, choices: Sequence[str]) -> None:
+        """Refuses a setting that is none of these words."""
+        value = getattr(self, name)
+        require(
+            value in choices, f"The setting {name} of {self.name} is one of {tuple(choices)}, not {value!r}."
+        )
+
 
 _REGISTRY: dict[str, type[Method]] = {}
 M = TypeVar("M", bound=type[Method])
@@ -204,6 +224,12 @@ def require(condition: bool, message: str) -> None:
 def count_parameters(*tensors: Tensor) -> int:
     """Number of elements per task of parameters with a leading task dimension."""
     return sum(tensor[0].numel() for tensor in tensors)
+
+
+def alike(tasks: Sequence[Task], key: Callable[[Task], Any]) -> list[list[int]]:
+    """Numbers of the tasks that have the same key and can be adapted in one batch; most often that is one."""
+    order = sorted(range(len(tasks)), key=lambda i: key(tasks[i]))
+    return [list(members) for _, members in groupby(order, key=lambda i: key(tasks[i]))]
 
 
 def row_batches(count: int, size: int) -> list[slice]:

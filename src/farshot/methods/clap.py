@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farshot.methods.base import register, require
+from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
 from farshot.recipe import SGD, Group
 
@@ -50,10 +50,7 @@ class CLAP(FrozenMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.constraint in CONSTRAINTS,
-            f"The setting constraint of {self.name} is one of {CONSTRAINTS}, not {self.constraint!r}.",
-        )
+        self.check_choice("constraint", CONSTRAINTS)
         self.check(1, "steps")
         self.check(0, "lr", "weight_decay")
         self.check(0, "momentum", high=1)

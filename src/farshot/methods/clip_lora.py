@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.lora_settings import build_lora, check_training
+from farshot.methods.lora_settings import build_lora, check_lora
 from farshot.model.encoder import DualEncoder
 from farshot.recipe import AdamW, Group, Recipe
 from farshot.support import VIEWS
@@ -55,20 +55,15 @@ class ClipLoRA(FinetunedMethod):
     first_block: int = 0
 
     def __post_init__(self) -> None:
-        check_training(self.name, self.steps or 1, self.rank, self.lora_dropout, self.scale)
-        require(
-            self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}."
-        )
+        check_lora(self)
+        self.check(0, "steps", "scale", "lr_end", "weight_decay", "first_block")
+        require(self.lr >= self.lr_end, f"The setting lr of {self.name} must not be below its lr_end.")
+        self.check(1, "batch")
+        self.check_choice("views", VIEWS)
         require(
             not self.first_block or self.views != "crops",
             "The setting first_block of clip-lora needs fixed views (views=five, turn or none): of a fresh "
             "crop nothing can be computed ahead.",
-        )
-        require(self.batch >= 1, f"The setting batch of {self.name} must be at least 1, not {self.batch}.")
-        require(0 <= self.lr_end <= self.lr, f"The rates of {self.name} need 0 <= lr_end <= lr.")
-        require(
-            self.weight_decay >= 0,
-            f"The setting weight_decay of {self.name} must not be negative, not {self.weight_decay}.",
         )
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from farshot.methods.base import register, require
+from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompting import PromptMethod
 from farshot.model.encoder import DualEncoder
@@ -40,7 +40,7 @@ class CoOp(PromptMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.context >= 0, f"The setting context of coop must not be negative, not {self.context}.")
+        self.check(0, "context")
 
     def worded(self, task: Task) -> Task:
         """A word for each token of the context, then the class name."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from farshot.data.table import ImageTable
 from farshot.finetune import Objective, Progress, class_logits, finetune
-from farshot.methods.base import Adapted, Method, count_parameters, row_batches
+from farshot.methods.base import Adapted, Method, alike, count_parameters, row_batches
 from farshot.model.encoder import DualEncoder, Pass, TextFeatures
 from farshot.model.lora import LoRA
 from farshot.model.part import one_task
@@ -142,8 +141,7 @@ class FinetunedMethod(Method):
         batch."""
         out: dict[int, Adapted] = {}
         worded = [self.worded(task) for task in tasks]
-        order = sorted(range(len(tasks)), key=lambda i: _alike(worded[i]))
-        batches = [list(members) for _, members in groupby(order, key=lambda i: _alike(worded[i]))]
+        batches = alike(worded, lambda task: (len(task.class_names), task.shots, task.template))
         for number, members in enumerate(batches):
             together = [worded[i] for i in members]
             recipe = self.recipe(len(together[0].class_names), together[0].shots)
@@ -207,10 +205,6 @@ class FinetunedMethod(Method):
 
 def _trained(groups: Sequence[Group]) -> int:
     return count_parameters(*(parameter for group in groups for parameter in group.parameters))
-
-
-def _alike(task: Task) -> tuple[int, int, str]:
-    return len(task.class_names), task.shots, task.template
 
 
 def _part_of_whole(progress: Progress | None, number: int, of: int) -> Progress | None:

@@ -12,7 +12,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -24,7 +23,7 @@ from torch.nn import functional as F
 
 from farshot.data.table import ImageTable
 from farshot.finetune import Progress
-from farshot.methods.base import Adapted, Method, require, row_batches
+from farshot.methods.base import Adapted, Method, alike, require, row_batches
 from farshot.model.encoder import DualEncoder
 from farshot.recipe import Group, schedule
 from farshot.task import Task
@@ -166,10 +165,7 @@ class FrozenMethod(Method):
 
     def __post_init__(self) -> None:
         self.check(0, "scale")
-        require(
-            self.reading in READINGS,
-            f"The setting reading of {self.name} is one of {READINGS}, not {self.reading!r}.",
-        )
+        self.check_choice("reading", READINGS)
         for template in self.prompt_templates:
             require(
                 template.count("{}") == 1,
@@ -222,9 +218,7 @@ class FrozenMethod(Method):
     ) -> list[Adapted]:
         """One fit for all tasks of as many classes and images; most often that is one fit."""
         out: dict[int, Adapted] = {}
-        order = sorted(range(len(tasks)), key=lambda i: _alike(tasks[i]))
-        for _, alike in groupby(order, key=lambda i: _alike(tasks[i])):
-            members = list(alike)
+        for members in alike(tasks, lambda task: (len(task.class_names), len(task.support), task.shots)):
             fitted = self.fit(self.support(encoder, [tasks[i] for i in members]))
             for t, i in enumerate(members):
                 state = {name: value[t].detach().clone() for name, value in fitted.state.items()}
@@ -249,13 +243,6 @@ class FrozenMethod(Method):
             labels = torch.zeros(len(tasks), 0, dtype=torch.int64)
         keys = tuple(task.key for task in tasks)
         return Support(images, labels, texts, keys, tasks[0].shots, self.scale_of(encoder))
-
-    def check(self, low: float, *names: str, high: float = math.inf) -> None:
-        """Refuses settings outside [low, high]."""
-        bounds = f"lie in {low:g} to {high:g}" if high < math.inf else f"be at least {low:g}"
-        for name in names:
-            value = getattr(self, name)
-            require(low <= value <= high, f"The setting {name} of {self.name} must {bounds}, not {value}.")
 
 
 @torch.no_grad()
@@ -311,7 +298,3 @@ def train(
             falling.step()
         losses.append(value.detach().double().numpy())
     return np.stack(losses)
-
-
-def _alike(task: Task) -> tuple[int, int, int]:
-    return len(task.class_names), len(task.support), task.shots

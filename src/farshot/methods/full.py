@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register, require
+from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.tuning import WeightMethod
 from farshot.model.encoder import DualEncoder
@@ -43,7 +43,7 @@ class Full(WeightMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.share <= 1, f"The setting share of full lies in 0 to 1, not {self.share}.")
+        self.check(0, "share", high=1)
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """Own weights of the vision tower."""

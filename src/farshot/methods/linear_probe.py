@@ -50,9 +50,7 @@ class LinearProbe(FrozenMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.start in STARTS, f"The setting start of {self.name} is one of {STARTS}, not {self.start!r}."
-        )
+        self.check_choice("start", STARTS)
         require(self.C > 0, f"The setting C of {self.name} must be positive, not {self.C}.")
         self.check(1, "most_steps")
 

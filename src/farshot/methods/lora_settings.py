@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from farshot.methods.base import require
+from farshot.methods.base import Method
 from farshot.model.encoder import DualEncoder
 from farshot.model.lora import TOWERS, LoRA, vision_from
 from farshot.task import Task
@@ -48,9 +48,8 @@ def build_lora(
     )
 
 
-def check_training(name: str, steps: int, rank: int, dropout: float, scale: float) -> None:
-    """Refuses settings outside their range."""
-    require(steps >= 1, f"The setting steps of {name} must be at least 1, not {steps}.")
-    require(rank >= 1, f"The setting rank of {name} must be at least 1, not {rank}.")
-    require(0 <= dropout < 1, f"The setting lora_dropout of {name} must lie in [0, 1), not {dropout}.")
-    require(scale >= 0, f"The setting scale of {name} must not be negative, not {scale}.")
+def check_lora(method: Method) -> None:
+    """Refuses settings of a LoRA outside their range."""
+    method.check(1, "rank")
+    method.check(0, "lora_alpha")
+    method.check(0, "lora_dropout", under=1)

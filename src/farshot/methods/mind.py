@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from farshot.finetune import task_losses
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.lora_settings import build_lora, check_training
+from farshot.methods.lora_settings import build_lora, check_lora
 from farshot.model.encoder import DualEncoder
 from farshot.randomness import numpy_generator
 from farshot.recipe import AdamW, Group, Recipe
@@ -63,14 +63,11 @@ class MIND(FinetunedMethod):
     early: float = 0.6
 
     def __post_init__(self) -> None:
-        check_training(self.name, self.steps or 1, self.rank, self.lora_dropout, self.scale)
-        views = ("five", "none")
-        require(self.views in views, f"The setting views of mind is one of {views}, not {self.views!r}.")
-        require(0 <= self.early <= 1, f"The setting early of mind lies in 0 to 1, not {self.early}.")
-        require(
-            0 <= self.lr_end <= self.lr and min(self.weight_decay, self.shortcut, self.relation) >= 0,
-            "The rates of mind need 0 <= lr_end <= lr; its weights must not be negative.",
-        )
+        check_lora(self)
+        self.check(0, "steps", "scale", "lr_end", "weight_decay", "shortcut", "relation")
+        require(self.lr >= self.lr_end, f"The setting lr of {self.name} must not be below its lr_end.")
+        self.check(0, "early", high=1)
+        self.check_choice("views", ("five", "none"))
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA on the vision tower."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register, require
+from farshot.methods.base import register
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.lora_settings import build_lora, check_training
+from farshot.methods.lora_settings import build_lora, check_lora
 from farshot.model.encoder import DualEncoder
 from farshot.model.prompt import PromptContext
 from farshot.recipe import SGD, AdamW, Group, Recipe
@@ -57,22 +57,14 @@ class PromptLoRA(FinetunedMethod):
     settle: float = 0.0
 
     def __post_init__(self) -> None:
-        check_training(self.name, self.steps, self.rank, self.lora_dropout, self.scale)
-        require(0 <= self.settle < 1, f"The setting settle of {self.name} lies in 0 to 1, not {self.settle}.")
-        fixed = [view for view in VIEWS if view != "crops"]
-        require(
-            self.views in fixed, f"The setting views of {self.name} is one of {fixed}, not {self.views!r}."
+        check_lora(self)
+        self.check(1, "steps")
+        self.check(
+            0, "scale", "first_block", "lora_lr", "lora_weight_decay", "context_lr", "context_weight_decay"
         )
-        rates = (
-            self.lora_lr,
-            self.lora_weight_decay,
-            self.context_lr,
-            self.context_momentum,
-            self.context_weight_decay,
-        )
-        require(
-            min(rates) >= 0, f"Learning rates, momentum and weight decay of {self.name} must not be negative."
-        )
+        self.check(0, "context_momentum", high=1)
+        self.check(0, "settle", under=1)
+        self.check_choice("views", [view for view in VIEWS if view != "crops"])
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """LoRA and the context."""

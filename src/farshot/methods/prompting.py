@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.recipe import SGD, Group, Recipe
 from farshot.support import VIEWS
@@ -34,18 +33,10 @@ class PromptMethod(FinetunedMethod):
     warm_epochs: int = 1
 
     def __post_init__(self) -> None:
-        for setting, low in (("steps", 0), ("batch", 1), ("warm_epochs", 0), ("scale", 0)):
-            value = getattr(self, setting)
-            require(
-                value >= low, f"The setting {setting} of {self.name} must be at least {low}, not {value}."
-            )
-        require(
-            self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}."
-        )
-        require(
-            min(self.lr, self.momentum, self.weight_decay) >= 0,
-            f"Learning rate, momentum and weight decay of {self.name} must not be negative.",
-        )
+        self.check(0, "steps", "scale", "warm_epochs", "lr", "weight_decay")
+        self.check(0, "momentum", high=1)
+        self.check(1, "batch")
+        self.check_choice("views", VIEWS)
 
     @abstractmethod
     def epochs(self, shots: int) -> int:
@@ -85,9 +76,7 @@ class DeepPromptMethod(PromptMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for setting in ("tokens", "depth"):
-            value = getattr(self, setting)
-            require(value >= 1, f"The setting {setting} of {self.name} must be at least 1, not {value}.")
+        self.check(1, "tokens", "depth")
 
     def epochs(self, shots: int) -> int:
         """Five, whatever the shots, as in MaPLe's program."""

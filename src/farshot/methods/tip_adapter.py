@@ -48,7 +48,7 @@ class TipAdapter(FrozenMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check(0, *(name for name in ("alpha", "beta") if getattr(self, name) is not None))
+        self.check(0, "alpha", "beta")
 
     def fit(self, support: Support) -> Fitted:
         """The cache, and alpha and beta of every task."""

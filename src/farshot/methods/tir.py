@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register, require
+from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompt_lora import PromptLoRA
 from farshot.model.encoder import DualEncoder
@@ -40,7 +40,7 @@ class TIR(PromptLoRA):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.marked <= 1, f"The setting marked of tir lies in 0 to 1, not {self.marked}.")
+        self.check(0, "marked", high=1)
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """The base recipe's parts and the re-weighting."""

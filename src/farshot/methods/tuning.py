@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.recipe import AdamW, Group, Recipe
 from farshot.support import VIEWS
@@ -28,14 +27,9 @@ class WeightMethod(FinetunedMethod):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, f"The setting steps of {self.name} must be at least 1, not {self.steps}.")
-        require(
-            self.views in VIEWS, f"The setting views of {self.name} is one of {VIEWS}, not {self.views!r}."
-        )
-        require(
-            min(self.scale, self.lr, self.weight_decay) >= 0,
-            f"Scale, learning rate and weight decay of {self.name} must not be negative.",
-        )
+        self.check(1, "steps")
+        self.check(0, "scale", "lr", "weight_decay")
+        self.check_choice("views", VIEWS)
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW for all."""
