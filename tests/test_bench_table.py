@@ -12,14 +12,16 @@ import pytest
 from scipy import stats
 
 from farshot.bench.compare import compare, comparison_block
+from farshot.bench.export import runs_block
 from farshot.bench.records import Episode, Result, Run
-from farshot.bench.render import Block, number, render, signed
+from farshot.bench.render import FORMATS, Block, number, render, signed
 from farshot.bench.results import calibration, read_groups
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.bench.tasks import Shape
 from farshot.errors import DataError, SettingError
 from farshot.methods import create
+from farshot.report.benchmark import store_report
 
 POOLS = ("eurosat", "isic", "chestx", "cropdiseases")
 
@@ -178,6 +180,27 @@ def test_transductive_methods_stand_in_a_section_of_their_own(store: Store) -> N
         "Measured",
         "Transductive: sees all queries of a task together",
     ]
+    for form in FORMATS:
+        words = render([block], form)
+        assert words.index("Measured") < words.index("Transductive: sees all") < words.rindex("zero-shot")
+
+
+def test_a_transductive_method_is_marked_wherever_it_stands_beside_others(store: Store) -> None:
+    fill(store, run_of("transclip"), shares(1))
+    fill(store, run_of("zero-shot"), shares(0))
+    ((group, cells),) = compare(store, "transclip", "zero-shot").items()
+    block = comparison_block(group, cells, "transclip", "zero-shot")
+    assert block.header[3:5] == ["A: transclip (transductive)", "B: zero-shot"]
+    assert "sees all queries of a task together" in block.notes[-1]
+    plain = comparison_block(group, cells, "zero-shot", "prototypes")
+    assert not any("transductive" in words for words in (*plain.header, *plain.notes))
+    assert [row[3] for row in runs_block(store).sections[0][1]] == ["transclip (transductive)", "zero-shot"]
+    (told,) = store_report(store)["groups"]
+    assert told["baseline"] == "zero-shot"
+    assert [one["name"] for one in told["comparisons"]] == ["transclip (transductive)"]
+    assert [row["name"] for row in told["times"]] == ["zero-shot", "transclip (transductive)"]
+    (chart,) = told["calibration"]
+    assert [row["name"] for row in chart["rows"]] == ["zero-shot", "transclip (transductive)"]
 
 
 def test_reported_settings_without_development_are_marked(store: Store) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from farshot.bench.grid import label, parse_method
+from farshot.bench.records import marked
 from farshot.bench.render import Block, number, signed
 from farshot.bench.results import Calibration, Entry, Group, calibration, in_order, read_groups
 from farshot.bench.store import Store
@@ -75,8 +76,8 @@ def comparison_block(group: Group, cells: list[CellComparison], a: str, b: str) 
         "pool",
         "shots",
         "tasks",
-        f"A: {a}",
-        f"B: {b}",
+        f"A: {marked(a, parse_method(a).kind)}",
+        f"B: {marked(b, parse_method(b).kind)}",
         "A - B",
         "t 95 %",
         "bootstrap 95 %",
@@ -100,6 +101,8 @@ def comparison_block(group: Group, cells: list[CellComparison], a: str, b: str) 
         "Holm: corrected over the cells of this table. Tasks for 0.5: how many bring the half width of the"
         " interval to 0.5 points. ECE in points, NLL in nats, over all query images.",
     ]
+    if any("transductive" in name for name in header[3:5]):
+        notes.append("A transductive method sees all queries of a task together, which others do not.")
     return Block(str(group), header, [("", rows)], notes)
 
 

@@ -79,7 +79,7 @@ def runs_block(store: Store) -> Block:
                 run.identity[:8],
                 run.pool,
                 str(run.shape.shots),
-                run.label,
+                run.shown,
                 run.model,
                 run.precision,
                 " ".join(map(str, seeds)),

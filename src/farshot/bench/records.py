@@ -65,6 +65,11 @@ class Run:
         return hashlib.sha256(words.encode()).hexdigest()[:32]
 
     @property
+    def shown(self) -> str:
+        """Its label, marked where the method is transductive."""
+        return marked(self.label, self.kind)
+
+    @property
     def tasks_of(self) -> tuple[Any, ...]:
         """What, together with seed and index, fixes a task's classes and images."""
         return (
@@ -74,6 +79,11 @@ class Run:
             self.shape.shots,
             self.shape.queries,
         )
+
+
+def marked(name: str, kind: str) -> str:
+    """How a method is called wherever it does not stand in a section of its own kind."""
+    return f"{name} (transductive)" if kind == "transductive" else name
 
 
 @dataclass(frozen=True)

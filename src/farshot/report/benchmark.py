@@ -50,7 +50,8 @@ def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
 
 
 def _group(store: Store, group: Group, entries: list[Entry], baseline: str | None) -> dict[str, Any]:
-    labels = list(dict.fromkeys(entry.run.label for entry in entries))
+    shown = {entry.run.label: entry.run.shown for entry in sorted(entries, key=_apart)}
+    labels = list(shown)
     base = baseline if baseline in labels else _default_baseline(entries)
     pairs, left_out = [], []
     for name in labels:
@@ -62,7 +63,7 @@ def _group(store: Store, group: Group, entries: list[Entry], baseline: str | Non
             left_out.append(name)
     return {
         "name": str(group),
-        "baseline": base,
+        "baseline": shown[base],
         "comparisons": [_comparison(group, entries, name, base, cells) for name, cells in pairs],
         "not_compared": left_out,
         "calibration": _calibration_charts(store, entries),
@@ -84,15 +85,16 @@ def _check_baseline(store: Store, groups: dict[Group, list[Entry]], baseline: st
 
 def _default_baseline(entries: Sequence[Entry]) -> str:
     fair = [entry.run.label for entry in entries if entry.run.method == _FAIR]
-    return fair[0] if fair else entries[0].run.label
+    return (fair or [entry.run.label for entry in sorted(entries, key=_apart)])[0]
 
 
 def _comparison(
     group: Group, entries: list[Entry], name: str, base: str, cells: list[CellComparison]
 ) -> dict[str, Any]:
+    shown = {entry.run.label: entry.run.shown for entry in entries}
     return {
-        "name": name,
-        "baseline": base,
+        "name": shown[name],
+        "baseline": shown[base],
         "forest": _forest(cells, name, base),
         "block": _turned(comparison_block(group, cells, name, base)),
         "scatters": _scatters(entries, name, base),
@@ -177,7 +179,7 @@ def _calibration_charts(store: Store, entries: list[Entry]) -> list[dict[str, An
     """One chart per pool and number of shots, with the numbers beside."""
     out = []
     for shots, column in dict.fromkeys((e.run.shape.shots, e.column) for e in _sorted(entries)):
-        here = [e for e in entries if (e.run.shape.shots, e.column) == (shots, column)]
+        here = [e for e in _sorted(entries) if (e.run.shape.shots, e.column) == (shots, column)]
         for start in range(0, len(here), _LINES):
             part = here[start : start + _LINES]
             chart = Chart((0, 100), (0, 100), "confidence %", "share right %", height=300)
@@ -185,13 +187,13 @@ def _calibration_charts(store: Store, entries: list[Entry]) -> list[dict[str, An
             rows: list[dict[str, Any]] = []
             for i, entry in enumerate(part):
                 found = calibration(store, entry.number, entry.series.keys)
-                rows.append({"name": entry.run.label, "error": found.error, "nll": found.nll})
+                rows.append({"name": entry.run.shown, "error": found.error, "nll": found.nll})
                 probabilities, labels = store.predictions(entry.number, entry.series.keys)
                 bins = reliability(probabilities, labels.astype(np.int64))
                 xs, ys = [100 * b.confidence for b in bins], [100 * b.accuracy for b in bins]
                 chart.line(xs, ys, i)
                 for b in bins:
-                    told = f"{entry.run.label}: {b.images} images, right {100 * b.accuracy:.1f} %"
+                    told = f"{entry.run.shown}: {b.images} images, right {100 * b.accuracy:.1f} %"
                     chart.point(100 * b.confidence, 100 * b.accuracy, i, title=told)
             title = f"{column.name}, {count_of(shots, 'shot')}"
             told = "; ".join(
@@ -212,7 +214,7 @@ def _time(store: Store, entry: Entry) -> dict[str, Any]:
     )
     batches = sorted({row[end] for row in found for end in ("least", "most")})
     return {
-        "name": entry.run.label,
+        "name": entry.run.shown,
         "pool": entry.column.name,
         "shots": entry.run.shape.shots,
         "mean": float(seconds.mean()),
@@ -251,7 +253,12 @@ def _pools(entries: list[Entry]) -> list[dict[str, Any]]:
 
 def _sorted(entries: list[Entry]) -> list[Entry]:
     order = in_order(entry.column for entry in entries)
-    return sorted(entries, key=lambda e: (e.run.shape.shots, order.index(e.column)))
+    return sorted(entries, key=lambda e: (e.run.shape.shots, order.index(e.column), _apart(e)))
+
+
+def _apart(entry: Entry) -> bool:
+    """Transductive methods stand behind all others."""
+    return entry.run.kind == "transductive"
 
 
 def count_of(number: int, thing: str) -> str:
