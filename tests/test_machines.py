@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import Pipe
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -15,14 +17,14 @@ import pytest
 
 from farshot.bench.cluster import Needs
 from farshot.bench.executors import Finished, Here, Lost
-from farshot.bench.grid import Grid, parse_method
+from farshot.bench.grid import Cell, Grid, parse_method
 from farshot.bench.load import Load
 from farshot.bench.machines import Machines
-from farshot.bench.processes import Processes, devices_for
+from farshot.bench.processes import Processes, _Process, _serve, devices_for
 from farshot.bench.runner import run_grid
 from farshot.bench.same import difference
 from farshot.bench.store import Store
-from farshot.bench.worker import Chunk, Worker, setup_for
+from farshot.bench.worker import Chunk, Setup, Worker, setup_for
 from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.errors import FarshotError, SettingError
@@ -31,6 +33,7 @@ from farshot.model.encoder import DualEncoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
 
 METHODS = ("zero-shot", "prompt-lora[steps=5,views=none]")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 MAIN = "from farshot.cli import main; main()"
 
 
@@ -169,6 +172,92 @@ def test_what_a_worker_refuses_reaches_the_driver(folder: Path, encoder: DualEnc
         fill(tmp_path / "r.db", grid, encoder, processes)
 
 
+class Ended(BaseProcess):
+    """A process that was once."""
+
+    exitcode = 0
+
+    def join(self, timeout: float | None = None) -> None:
+        """At once."""
+
+
+def test_a_worker_that_breaks_says_of_what_before_it_ends(folder: Path, encoder: DualEncoder, monkeypatch):
+    """Also where the error is one that a closed pipe could raise."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    setup = setup_for(grid_of(folder), encoder)
+    processes = Processes(setup, ["cpu"])
+    processes._starts[0] = 3  # so that no other is started
+    for where in ("worker", "compute"):
+
+        def broken(*_):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(Setup if where == "worker" else Worker, where, broken)
+        here, there = Pipe()
+        here.send(Chunk(0, (0,)))
+        _serve(there, setup, "cpu", 1, 1.0)
+        there.close()
+        monkeypatch.undo()
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        processes._members[0] = _Process(process=Ended(), connection=here)
+        with pytest.raises(FarshotError, match=r"a worker on cpu ended with OSError: .*Input/output error"):
+            while True:
+                processes.wait(1)
+
+
+class Heard:
+    """What is told of a whole grid."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0.0
+        self.cells: list[int] = []
+
+    def begin(self, work: float, done: float) -> None:
+        self.total, self.done = work, done
+
+    def working(self, cell: Cell, work: float) -> None:
+        assert work <= self.total
+
+    def stored(self, work: float) -> None:
+        self.done += work
+
+    def finished(self, cell: Cell, accuracy: Sequence[float], seconds: float) -> None:
+        self.cells.append(len(accuracy))
+
+
+def test_no_more_is_under_way_than_workers_can_hold(folder: Path, encoder: DualEncoder, tmp_path: Path):
+    """However slow they are, a worker has one chunk, and nothing else is claimed."""
+
+    class Slow(Here):
+        """Three workers who share one; each looks at the store before it computes."""
+
+        def __init__(self, worker: Worker, store: Path) -> None:
+            super().__init__(worker)
+            self.store, self.chunks, self.claimed = store, {}, []
+
+        def idle(self) -> Sequence[int]:
+            return [worker for worker in range(3) if worker not in self.chunks]
+
+        def give(self, worker: int, chunk: Chunk) -> None:
+            assert worker not in self.chunks
+            self.chunks[worker] = chunk
+
+        def wait(self, seconds: float) -> list[Finished | Lost]:
+            with Store(self.store, read_only=True) as store:
+                self.claimed.append(len(store.query("SELECT * FROM claims")))
+            self._chunk = self.chunks.pop(min(self.chunks))
+            return super().wait(seconds)
+
+    grid = grid_of(folder, tasks=20, methods=["zero-shot"])
+    executor, watcher = Slow(Worker(grid, encoder, tasks_per_batch=2), tmp_path / "r.db"), Heard()
+    with Store(tmp_path / "r.db") as store:
+        run_grid(grid, encoder, store, executor=executor, watcher=watcher)
+    assert max(executor.claimed) == 6  # three workers, two tasks each
+    assert rows_in(tmp_path / "r.db") == 20
+    assert watcher.total > 0 and watcher.done == pytest.approx(watcher.total)
+    assert watcher.cells == [20]
+
+
 def test_devices_and_needs_of_workers():
     assert devices_for("cpu") == ["cpu"]
     assert devices_for("cpu", 3) == ["cpu"] * 3
@@ -177,6 +266,11 @@ def test_devices_and_needs_of_workers():
     assert Needs(cpus=1, gpus=0.5).room({"CPU": 16.0, "GPU": 3.0}) == 6
     assert Needs(cpus=1, gpus=0.25).room({"CPU": 3.0, "GPU": 3.0}) == 3
     assert Needs(gpus=1).room({"CPU": 4.0}) == 0
+    assert Needs(cpus=0, gpus=0.6).room({"GPU": 3.0}) == 3  # what is left of each GPU is too little
+    assert Needs(cpus=0, gpus=0.5).room({"GPU": 1.5}) == 3
+    nodes = [{"Alive": True, "Resources": {"CPU": n}} for n in (1.0, 3.0)]
+    nodes += [{"Alive": False, "Resources": {"CPU": 8.0}}, {"Alive": True, "Resources": {}}]
+    assert [Needs(cpus=n).most(nodes) for n in (1, 2, 4)] == [4, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -236,37 +330,69 @@ def workers_alive() -> list[psutil.Process]:
     return found
 
 
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> Path:
+    """The grid of 240 tasks, computed by one process."""
+    store = folder / "whole.db"
+    subprocess.run(bench_command(folder, store), check=True, env=ONE_THREAD, stderr=subprocess.DEVNULL)
+    assert rows_in(store) == 240
+    return store
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
+
+
+def until(rows: int, store: Path, driver: subprocess.Popen[str]) -> None:
+    """Waits for so many rows, while the driver lives."""
+    while rows_in(store) < rows:
+        assert driver.poll() is None, driver.communicate()[1]
+        time.sleep(0.02)
+
+
+def goes_on(command: list[str], store: Path, undisturbed: Path) -> None:
+    """The same command once more finishes what is left, and the store is that of an undisturbed run."""
+    assert 0 < rows_in(store) < 240
+    again = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stderr
+    assert rows_in(store) == 240
+    assert same(undisturbed, store)
+    with Store(store, read_only=True) as found:
+        assert found.query("SELECT * FROM claims") == []
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 @pytest.mark.timeout(900)
-def test_worker_node_and_driver_die_on_a_ray_cluster(folder: Path, tmp_path: Path, two_nodes):
-    whole, store = tmp_path / "whole.db", tmp_path / "ray.db"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(bench_command(folder, whole), check=True, env=environment, stderr=subprocess.DEVNULL)
-    assert rows_in(whole) == 240
+def test_worker_node_and_driver_die_on_a_ray_cluster(folder: Path, tmp_path: Path, undisturbed, two_nodes):
+    store = tmp_path / "ray.db"
     command = bench_command(folder, store, "--executor", "ray", "--address", two_nodes.address)
-
-    def until(rows: int, driver: subprocess.Popen[str]) -> None:
-        while rows_in(store) < rows:
-            assert driver.poll() is None, driver.communicate()[1]
-            time.sleep(0.02)
-
-    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    until(10, driver)
+    driver = started(command)
+    until(10, store, driver)
     workers_alive()[0].kill()
-    until(rows_in(store) + 20, driver)
+    until(rows_in(store) + 20, store, driver)
     two_nodes.remove_node(two_nodes.nodes_for_test[1], allow_graceful=False)
-    until(rows_in(store) + 20, driver)
+    until(rows_in(store) + 20, store, driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    stored = rows_in(store)
-    assert 50 <= stored < 240
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert again.returncode == 0, again.stderr
-    assert rows_in(store) == 240
-    assert same(whole, store)
-    with Store(store, read_only=True) as found:
-        assert found.query("SELECT * FROM claims") == []
+    assert rows_in(store) >= 50
+    goes_on(command, store, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_driver_of_several_processes_dies(folder: Path, tmp_path: Path, undisturbed):
+    """Its workers end by themselves, with the chunk they have."""
+    store = tmp_path / "several.db"
+    command = bench_command(folder, store, "--workers", "2")
+    driver = started(command)
+    until(10, store, driver)
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    assert len(workers) >= 2
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    goes_on(command, store, undisturbed)
 
 
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1:1"])

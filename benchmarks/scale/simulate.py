@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--constants", type=Path, required=True)
     constants = json.loads(parser.parse_args().constants.read_text())
-    print("| seconds per task | tasks per chunk | GPUs | minutes | of ideal | driver busy |")
+    print("| seconds per task | tasks per chunk | GPUs | minutes | useful | driver busy |")
     print("|---:|---:|---:|---:|---:|---:|")
     for task, chunk in ((0.01, 50), (0.1, 64), (1.0, 64), (1.0, 8), (10.0, 8), (10.0, 1)):
         costs = costs_from(constants, task)

@@ -9,12 +9,12 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from farshot.bench.executors import Crew, Finished, Lost, Member
+from farshot.bench.executors import Crew, Finished, Lost, Member, last_line, words_of
 from farshot.bench.load import Load
 from farshot.bench.records import Result
 from farshot.bench.worker import Chunk, Setup, Worker
@@ -44,10 +44,19 @@ class Needs:
         if self.gpus > 1:
             raise SettingError(f"A worker uses one GPU at most, not {self.gpus:g}.")
 
-    def room(self, resources: dict[str, float]) -> int:
-        """How many workers these resources are enough for."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
-        return min(int(resources.get(name, 0) / need + 1e-6) for name, need in wanted.items() if need)
+    def room(self, resources: Mapping[str, float]) -> int:
+        """How many workers these resources are enough for; none takes parts of two GPUs."""
+        found = []
+        if self.cpus:
+            found.append(_times(self.cpus, resources.get("CPU", 0)))
+        if self.gpus:
+            whole, rest = divmod(resources.get("GPU", 0), 1)
+            found.append(int(whole) * _times(self.gpus, 1) + _times(self.gpus, rest))
+        return min(found)
+
+    def most(self, nodes: Iterable[Mapping[str, Any]]) -> int:
+        """How many workers these nodes hold at most, described as by `ray.nodes`; none spans two of them."""
+        return sum(self.room(node["Resources"]) for node in nodes if node["Alive"])
 
 
 class Actor:
@@ -153,7 +162,7 @@ class Cluster(Crew[_Actor]):
         member = self._members.pop(worker)
         self._ray.kill(member.actor)
         self._looked = float("-inf")
-        why = f"the last with {type(error).__name__}: {_last_line(error)}"
+        why = f"the last with {words_of(error)}"
         if member.chunk is not None:
             return [Lost(member.chunk, why)]
         self._failed += 1
@@ -171,8 +180,8 @@ class Cluster(Crew[_Actor]):
         self._looked = now
         room = self._needs.room(self._ray.available_resources())
         waiting = sum(1 for m in self._members.values() if not m.loads)
-        if self._most is not None:
-            room = min(room, self._most - len(self._members))
+        most = self._needs.most(self._ray.nodes())
+        room = min(room, (most if self._most is None else min(most, self._most)) - len(self._members))
         for _ in range(max(0, room - waiting)):
             self._start()
         if not self._members and now - self._last_member > _PATIENCE_S:
@@ -205,9 +214,9 @@ def _connect(address: str | None) -> Any:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         if address is None:
-            raise SettingError(f"Ray does not start on this machine ({_last_line(error)}).") from error
+            raise SettingError(f"Ray does not start on this machine ({last_line(error)}).") from error
         raise SettingError(
-            f"No Ray cluster answers at {address!r} ({_last_line(error)}); start one with "
+            f"No Ray cluster answers at {address!r} ({last_line(error)}); start one with "
             "`ray start --head`, or leave --address out to use this machine."
         ) from error
     return ray
@@ -224,5 +233,5 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[-1].strip()[:200]
+def _times(need: float, of: float) -> int:
+    return int(of / need + 1e-6)

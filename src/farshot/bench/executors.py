@@ -99,6 +99,16 @@ class Crew(Generic[M]):
         return [Finished(chunk, answer)]
 
 
+def words_of(error: BaseException) -> str:
+    """What a worker died of, in one line."""
+    return f"{type(error).__name__}: {last_line(error)}"
+
+
+def last_line(error: BaseException) -> str:
+    """Of what an error says, where Ray and CUDA put the cause."""
+    return (str(error).strip().splitlines() or [""])[-1].strip()[:200]
+
+
 Report = Callable[[Chunk, int, int], None]
 """(the chunk, steps done, of)."""
 

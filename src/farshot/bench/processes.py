@@ -7,16 +7,17 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
+from typing import Any
 
 import torch
 
-from farshot.bench.executors import Crew, Finished, Lost, Member
-from farshot.bench.worker import Chunk, Setup
+from farshot.bench.executors import Crew, Finished, Lost, Member, words_of
+from farshot.bench.worker import Chunk, Setup, Worker
 from farshot.errors import FarshotError
 from farshot.model.checkpoint import check_device
 
@@ -41,10 +42,18 @@ def devices_for(device: str, workers: int | None = None) -> list[str]:
     return [found[i % len(found)] for i in range(workers or len(found))]
 
 
+@dataclass(frozen=True)
+class LastWords:
+    """What a worker says before it ends of something that is no FarshotError: no memory, a broken disk."""
+
+    said: str
+
+
 @dataclass(kw_only=True)
 class _Process(Member):
     process: BaseProcess
     connection: Connection
+    last_words: str = ""
 
 
 class Processes(Crew[_Process]):
@@ -96,6 +105,9 @@ class Processes(Crew[_Process]):
                 continue
             if isinstance(answer, FarshotError):
                 raise answer
+            if isinstance(answer, LastWords):
+                member.last_words = answer.said  # the end of its pipe comes next
+                continue
             events += self._note(member, answer)
         return events
 
@@ -117,7 +129,8 @@ class Processes(Crew[_Process]):
         member = self._members.pop(worker)
         member.process.join(_END_S)
         member.connection.close()
-        why = f"a worker on {self.devices[worker]} ended with code {member.process.exitcode}"
+        cause = member.last_words or f"code {member.process.exitcode}"
+        why = f"a worker on {self.devices[worker]} ended with {cause}"
         if self._starts[worker] < _MOST_STARTS:
             self._start(worker)
         elif not self._members:
@@ -133,10 +146,20 @@ def _serve(connection: Connection, setup: Setup, device: str, threads: int, shar
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, OSError):  # the driver is gone
-        try:
-            worker = setup.worker(device, share)
-            connection.send(worker.loads)
-            while True:
-                connection.send(worker.compute(connection.recv()))
-        except FarshotError as error:
-            connection.send(error)
+        worker = _attempt(setup.worker, device, share)
+        connection.send(worker.loads if isinstance(worker, Worker) else worker)
+        while isinstance(worker, Worker):
+            answer = _attempt(worker.compute, connection.recv())
+            connection.send(answer)
+            if isinstance(answer, FarshotError | LastWords):
+                return
+
+
+def _attempt(do: Callable[..., Any], *arguments: Any) -> Any:
+    """What it returns; or what went wrong, for the driver to tell."""
+    try:
+        return do(*arguments)
+    except FarshotError as error:
+        return error
+    except Exception as error:  # the driver gives the chunk to another worker
+        return LastWords(words_of(error))
