@@ -343,6 +343,13 @@ def started(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
 
 
+def kill(driver: subprocess.Popen[str]) -> None:
+    driver.kill()
+    driver.wait()
+    assert driver.stderr is not None
+    driver.stderr.close()
+
+
 def until(rows: int, store: Path, driver: subprocess.Popen[str]) -> None:
     """Waits for so many rows, while the driver lives."""
     while rows_in(store) < rows:
@@ -373,8 +380,7 @@ def test_worker_node_and_driver_die_on_a_ray_cluster(folder: Path, tmp_path: Pat
     until(rows_in(store) + 20, store, driver)
     two_nodes.remove_node(two_nodes.nodes_for_test[1], allow_graceful=False)
     until(rows_in(store) + 20, store, driver)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    kill(driver)
     assert rows_in(store) >= 50
     goes_on(command, store, undisturbed)
 
@@ -389,8 +395,7 @@ def test_the_driver_of_several_processes_dies(folder: Path, tmp_path: Path, undi
     until(10, store, driver)
     workers = psutil.Process(driver.pid).children(recursive=True)
     assert len(workers) >= 2
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    kill(driver)
     assert psutil.wait_procs(workers, timeout=60)[1] == []
     goes_on(command, store, undisturbed)
 
