@@ -1,0 +1,5 @@
+"""Which pictures to label first, and which next: rules on frozen features, and a contact sheet of it."""
+
+from farshot.pick.choice import Choice, pick_first, pick_next
+
+__all__ = ["Choice", "pick_first", "pick_next"]
