@@ -14,6 +14,7 @@ are for development, those from 1000 for the report.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -200,6 +201,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--method", default="linear-probe")
     parser.add_argument("--rules", choices=("default", "all"), default="default")
     parser.add_argument("--uneven", action="store_true", help="classes of 40, 20, 10, 5 and 2 images")
+    parser.add_argument("--keep", type=Path, help="folder for the results of each pool, which are used again")
     parser.add_argument("--first-only", action="store_true", help="leave out what follows the first choice")
     return parser
 
@@ -213,12 +215,23 @@ def main() -> None:
     words = {name.lower(): Path(file) for name, _, file in (w.partition("=") for w in given.class_names)}
     todo = [("mini", spec, 40) for spec in given.pools]
     todo += [(given.also[0], spec, 30) for spec in given.also[1:]]
+    of_run = ("seed", "draws", "method", "rules", "uneven", "first_only")
+    run = "-".join(str(getattr(given, name)) for name in of_run)
     found: dict[str, Results] = {}
     for model, spec, per_class in todo:
+        kept = given.keep and given.keep / f"{spec.partition('=')[0]}-{run}.json"
+        if kept and kept.is_file():
+            found[spec.partition("=")[0]] = {
+                tuple(key): values for key, values in json.loads(kept.read_text())
+            }
+            continue
         pool = open_pool(spec, class_names=words)
         on = Measured(pool, FewShotClassifier(model, given.method, device="cpu"))
         drawn = list(draws(pool, given.draws, given.seed, per_class, given.uneven))
         found[pool.name] = measure(on, drawn, rules, [] if given.first_only else next_rules)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(list(found[pool.name].items())))
     print("\n".join(tables(found)))
 
 

@@ -48,6 +48,20 @@ def names_in_prompts(names: ClassNames, classes: Sequence[str], where: str) -> t
     return found
 
 
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names in a file of class names, where no data says what the classes are; of `label: name`, the
+    names.
+
+    Raises:
+        DataError: a file that cannot be read, or two names that are the same.
+    """
+    found = _names_file(path.expanduser(), ())
+    names = [str(name) for name in (found.values() if isinstance(found, Mapping) else found)]
+    if all(":" in name for name in names):
+        names = [name.partition(":")[2].strip() for name in names]
+    return names_in_prompts(None, names, str(path))
+
+
 def read_descriptions(
     path: Path, names: Sequence[str], classes: Sequence[str] | None = None
 ) -> dict[str, str]:

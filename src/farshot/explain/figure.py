@@ -71,14 +71,14 @@ def compose(shown: Explanation, drawn: Sequence[Panel]) -> Image.Image:
     page = Image.new("RGB", (width, top + tall * len(rows) + _LINE * len(listed) + 2 * _GAP), "white")
     draw = ImageDraw.Draw(page)
     room = width - 2 * _GAP
-    draw.text((_GAP, _GAP), fit(Path(shown.name).name, _font(17), room), fill=_INK, font=_font(17))
+    draw.text((_GAP, _GAP), fit(Path(shown.name).name, font(17), room), fill=_INK, font=font(17))
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
             x, y = _GAP + c * (SIDE + _GAP), top + r * tall
-            draw.text((x, y), fit(panel.title, _font(14), SIDE), fill=_INK, font=_font(14))
+            draw.text((x, y), fit(panel.title, font(14), SIDE), fill=_INK, font=font(14))
             page.paste(panel.picture, (x, y + _LINE))
             below = y + _LINE + SIDE + _BAR
-            draw.text((x, below + 1), fit(panel.caption, _font(12), SIDE), fill=_GREY, font=_font(12))
+            draw.text((x, below + 1), fit(panel.caption, font(12), SIDE), fill=_GREY, font=font(12))
     _list_classes(draw, shown, listed, top + tall * len(rows), width)
     return page
 
@@ -90,12 +90,12 @@ def ranked_classes(shown: Explanation) -> list[int]:
     return [c for rank, c in enumerate(order) if rank < _MOST_CLASSES or c in named]
 
 
-def fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def fit(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
     """The text without control characters, cut with an ellipsis where it is wider than so many pixels."""
     text = plain(text)
-    if font.getlength(text) <= width:
+    if face.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
+    while text and face.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
 
@@ -172,7 +172,7 @@ def _mark(
             (x + size / 2, y + size / 2),
             text,
             fill="white",
-            font=_font(min(16, int(size * 0.5))),
+            font=font(min(16, int(size * 0.5))),
             anchor="mm",
             stroke_width=2,
             stroke_fill="black",
@@ -196,13 +196,13 @@ def _list_classes(
     for line, c in enumerate(listed):
         y, p = top + line * _LINE, float(shown.probabilities[c])
         draw.rectangle((_GAP, y + 3, _GAP + 12, y + 15), fill=rgb(c), outline=_INK)
-        draw.text((_GAP + 20, y), letter(c), fill=_INK, font=_font(14))
-        name = fit(shown.class_names[c], _font(14), width - bar - 180)
-        draw.text((_GAP + 50, y), name, fill=_INK, font=_font(14))
+        draw.text((_GAP + 20, y), letter(c), fill=_INK, font=font(14))
+        name = fit(shown.class_names[c], font(14), width - bar - 180)
+        draw.text((_GAP + 50, y), name, fill=_INK, font=font(14))
         right = width - _GAP - 70
         draw.rectangle((right - bar, y + 3, right, y + 15), fill=(232, 232, 232))
         draw.rectangle((right - bar, y + 3, right - bar + bar * p, y + 15), fill=rgb(c))
-        draw.text((width - _GAP, y), f"{100 * p:.1f} %", fill=_INK, font=_font(14), anchor="ra")
+        draw.text((width - _GAP, y), f"{100 * p:.1f} %", fill=_INK, font=font(14), anchor="ra")
 
 
 def _seen(shown: Explanation) -> Image.Image:
@@ -217,6 +217,6 @@ def _colours() -> NDArray[np.uint8]:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: it has more scripts than Pillow's own font."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

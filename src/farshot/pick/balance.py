@@ -22,6 +22,8 @@ def balanced(
     ranked = []
     for c in range(classes):
         members = np.flatnonzero(guess == c)
+        if not len(members):
+            continue
         own = replace(seen, features=seen.features[members])
         ranked.append(members[rule(own, min(shots, len(members)))])
     chosen = np.array([of[k] for k in range(shots) for of in ranked if k < len(of)], dtype=np.int64)

@@ -98,7 +98,7 @@ def pick_first(
         DataError: fewer images than asked for, one that cannot be read, or class names that are none.
     """
     rule = rule or (DEFAULT_FIRST if class_names is None else DEFAULT_BALANCED)
-    by = _rule(FIRST, rule)
+    by = rule_named(FIRST, rule)
     names = None if class_names is None else names_in_prompts(None, tuple(class_names), "class_names")
     count = _wanted(shots, names, ways)
     rows = _at_most(_without_copies(table), seed)
@@ -129,7 +129,7 @@ def pick_next(
     table: ImageTable,
     count: int,
     *,
-    rule: str = DEFAULT_NEXT,
+    rule: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Choice:
@@ -138,14 +138,15 @@ def pick_next(
 
     Args:
         count: images wanted.
-        rule: one of NEXT.
+        rule: one of NEXT; by default DEFAULT_NEXT.
         seed: of random draws.
 
     Raises:
         SettingError: no such rule, or no image wanted.
         DataError: fewer images than asked for, or one that cannot be read.
     """
-    by = _rule(NEXT, rule)
+    rule = rule or DEFAULT_NEXT
+    by = rule_named(NEXT, rule)
     check_is_fitted(classifier)
     if count < 1:
         raise SettingError(f"At least one image must be chosen, not {count}.")
@@ -171,7 +172,12 @@ def pick_next(
     return _choice(rows, found, guesses, reasons, stands, rule)
 
 
-def _rule(rules: dict[str, Rule], name: str) -> Rule:
+def rule_named(rules: dict[str, Rule], name: str) -> Rule:
+    """A rule of FIRST or NEXT.
+
+    Raises:
+        SettingError: names the choices.
+    """
     if name not in rules:
         raise SettingError(f"There is no rule {name!r} for this choice; choose one of: {', '.join(rules)}.")
     return rules[name]

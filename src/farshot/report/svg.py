@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup
 
-from farshot.explain.figure import _font, fit
+from farshot.explain.figure import fit, font
 from farshot.explain.style import colour
 
 WIDTH = 360
@@ -85,7 +85,7 @@ class Chart:
         self.add(
             '<text x="{:.1f}" y="{:.1f}" font-size="{}" text-anchor="{}" fill="{}" stroke="#ffffff" '
             'stroke-width="3" paint-order="stroke">{}</text>',
-            x, y, size, anchor, _INK, fit(words, _font(size), room),
+            x, y, size, anchor, _INK, fit(words, font(size), room),
         )  # fmt: skip
 
     def add(self, template: str, *values: object) -> None:

@@ -1,0 +1,223 @@
+"""A choice on disk: a contact sheet that explains the whole of it, and a table to write labels into.
+
+    sheet.png     the images in the order to label them, each with its reason and the images it stands for
+    index.html    the same as one page that needs nothing else
+    picked.csv    order, path, label (empty), guess, reason; filled in, `farshot adapt picked.csv` takes it
+
+The folder is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from farshot.data.table import ImageTable, path_of
+from farshot.errors import DataError
+from farshot.explain.figure import fit, font
+from farshot.explain.html import environment
+from farshot.explain.page import common
+from farshot.explain.style import rgb
+from farshot.images.reading import ImageSource, read_image
+from farshot.pick.choice import Choice
+from farshot.whole import check_folder, reason, whole_folder
+
+TABLE = "picked.csv"
+FILES = (TABLE, "sheet.png", "index.html")
+COLUMNS = ("order", "path", "label", "guess", "reason")
+
+MOST_ON_SHEET = 60
+SHOWN_ALIKE = 4
+SIDE = 224  # pixels of a chosen picture
+_SMALL = 46  # of one that it stands for
+_ACROSS, _GAP, _LINE = 5, 18, 18
+_REASON_LINES = 3
+_INK, _GREY, _PAPER = (20, 20, 20), (95, 95, 95), (244, 244, 244)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One chosen image, ready to be shown.
+
+    Attributes:
+        number: its place in the order, from 1.
+        name: of the file.
+        picture: SIDE by SIDE, the image in its own proportions.
+        guess, reason: as in Choice.
+        colour: index of the guess's colour.
+        alike: small pictures of images it stands for.
+        more: how many others it stands for.
+    """
+
+    number: int
+    name: str
+    picture: Image.Image
+    guess: str | None
+    reason: str
+    colour: int
+    alike: tuple[Image.Image, ...]
+    more: int
+
+
+def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
+    """Writes sheet, page and table; an earlier choice without labels is replaced.
+
+    Raises:
+        DataError: the place is taken or cannot be written, or a path has characters that no table can hold.
+    """
+    folder = Path(folder).expanduser()
+    check_place(folder)
+    paths = [_written_path(table.images[int(row)]) for row in choice.rows]
+    drawn = cards(choice, table)
+    words = {"title": headline(choice), "cards": drawn, "explained": explained(choice), "folder": folder.name}
+    page = environment("farshot.pick").get_template("pick.html").render(**words, **common())
+    with whole_folder(folder) as staging:
+        sheet(choice, drawn).save(staging / "sheet.png")
+        (staging / "index.html").write_text(page, encoding="utf-8", errors="replace")
+        with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            for card, path in zip(drawn, paths, strict=True):
+                writer.writerow([card.number, path, "", card.guess or "", card.reason])
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a place taken by something else, or by a choice that has labels, before any work is done."""
+    folder = folder.expanduser()
+    check_folder(folder, "a choice of images", lambda place: FILES if (place / TABLE).is_file() else None)
+    if (folder / TABLE).is_file() and not _is_untouched(folder / TABLE):
+        raise DataError(f"{folder / TABLE} was filled in, and would be lost; choose another --out.")
+
+
+def cards(choice: Choice, table: ImageTable) -> list[Card]:
+    """The chosen images with all that is said of them."""
+    colours = {guess: i for i, guess in enumerate(dict.fromkeys(choice.guesses))}
+    out = []
+    for place, row in enumerate(choice.rows.tolist()):
+        guess, alike = choice.guesses[place], choice.alike[place]
+        small = tuple(_boxed(table.images[other], _SMALL) for other in alike[:SHOWN_ALIKE])
+        name = Path(path_of(table.images[row])).name
+        picture = _boxed(table.images[row], SIDE)
+        more = len(alike) - len(small)
+        out.append(Card(place + 1, name, picture, guess, choice.reasons[place], colours[guess], small, more))
+    return out
+
+
+def headline(choice: Choice) -> str:
+    """What the sheet shows, in one line."""
+    return f"{len(choice)} of {choice.looked_at} images to label, the first ones first"
+
+
+def explained(choice: Choice) -> str:
+    """How to read the sheet, in one sentence."""
+    guesses = "A coloured square is the model's guess, not the truth. " if any(choice.guesses) else ""
+    return (
+        f"{guesses}Small pictures look more like the one above them than like any other chosen one. "
+        f"Rule: {choice.rule}."
+    )
+
+
+def sheet(choice: Choice, drawn: Sequence[Card]) -> Image.Image:
+    """The contact sheet, of at most the first MOST_ON_SHEET images."""
+    shown = drawn[:MOST_ON_SHEET]
+    across = min(_ACROSS, max(3, len(shown)))
+    rows = [shown[i : i + across] for i in range(0, len(shown), across)]
+    heights = [max(map(_height, row)) + 2 * _GAP for row in rows]
+    top = 2 * _GAP + 3 * _LINE
+    page = Image.new("RGB", (_GAP + across * (SIDE + _GAP), top + sum(heights)), "white")
+    draw = ImageDraw.Draw(page)
+    room = page.width - 2 * _GAP
+    title = headline(choice)
+    if len(drawn) > len(shown):
+        title += f" (here {len(shown)}; all are in index.html)"
+    draw.text((_GAP, _GAP), fit(title, font(18), room), fill=_INK, font=font(18))
+    for number, line in enumerate(_wrapped(explained(choice), font(12), room, 2)):
+        draw.text((_GAP, _GAP + 28 + number * _LINE), line, fill=_GREY, font=font(12))
+    y = top
+    for row, height in zip(rows, heights, strict=True):
+        for place, card in enumerate(row):
+            _draw_card(page, draw, card, _GAP + place * (SIDE + _GAP), y)
+        y += height
+    return page
+
+
+def _height(card: Card) -> int:
+    """Pixels that `_draw_card` needs."""
+    lines = 1 + (card.guess is not None) + len(_wrapped(card.reason, font(12), SIDE, _REASON_LINES))
+    return SIDE + 5 + lines * _LINE + (5 + _SMALL if card.alike else 0)
+
+
+def _draw_card(page: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int, y: int) -> None:
+    page.paste(card.picture, (x, y))
+    number = str(card.number)
+    width = font(16).getlength(number) + 14
+    draw.rectangle((x, y, x + width, y + 25), fill=_INK)
+    draw.text((x + width / 2, y + 12), number, fill="white", font=font(16), anchor="mm")
+    y += SIDE + 5
+    if card.guess is not None:
+        draw.rectangle((x, y + 3, x + 11, y + 14), fill=rgb(card.colour), outline=_INK)
+        draw.text((x + 18, y), fit(card.guess, font(14), SIDE - 18), fill=_INK, font=font(14))
+        y += _LINE
+    draw.text((x, y + 1), fit(card.name, font(12), SIDE), fill=_GREY, font=font(12))
+    y += _LINE
+    for line in _wrapped(card.reason, font(12), SIDE, _REASON_LINES):
+        draw.text((x, y), line, fill=_INK, font=font(12))
+        y += _LINE
+    for place, small in enumerate(card.alike):
+        page.paste(small, (x + place * (_SMALL + 4), y + 5))
+    if card.more:
+        right = x + len(card.alike) * (_SMALL + 4) + 2
+        draw.text((right, y + 5 + _SMALL / 2), f"+{card.more}", fill=_GREY, font=font(12), anchor="lm")
+
+
+def _wrapped(text: str, face: ImageFont.FreeTypeFont, width: float, most: int) -> list[str]:
+    """The text in at most so many lines of so many pixels; what does not fit ends with an ellipsis."""
+    lines = [""]
+    words = fit(text, face, 10_000).split()
+    for place, word in enumerate(words):
+        longer = f"{lines[-1]} {word}".strip()
+        if face.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        elif len(lines) < most:
+            lines.append(word)
+        else:
+            lines[-1] = " ".join([lines[-1], *words[place:]])
+            break
+    return [fit(line, face, width) for line in lines]
+
+
+def _boxed(source: ImageSource, side: int) -> Image.Image:
+    """The image in its own proportions, in the middle of a square."""
+    picture = read_image(source)
+    zoom = side / max(picture.size)
+    size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
+    how = Image.Resampling.BILINEAR if zoom < 2 else Image.Resampling.NEAREST
+    box = Image.new("RGB", (side, side), _PAPER)
+    small = picture.resize(size, how, reducing_gap=2.0 if zoom < 1 else None)
+    box.paste(small, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return box
+
+
+def _written_path(source: ImageSource) -> str:
+    """The absolute path, so that rows of one table may be pasted below those of another."""
+    if not isinstance(source, str | Path):
+        return path_of(source)
+    path = str(Path(source).absolute())
+    if path.encode("utf-8", "replace").decode() != path or path != path.strip():
+        raise DataError(f"{path!r} cannot be written into a table; rename the file or its folder.")
+    return path
+
+
+def _is_untouched(table: Path) -> bool:
+    """Whether nobody has written anything into the labels of an earlier choice."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read ({reason(error)}); choose another --out.") from error
+    label = COLUMNS.index("label")
+    return bool(rows) and rows[0] == list(COLUMNS) and all(len(r) > label and not r[label] for r in rows[1:])
