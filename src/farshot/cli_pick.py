@@ -32,7 +32,7 @@ def pick(
     model: Annotated[
         str,
         typer.Option(
-            help="Hub name, checkpoint folder, or mini; or the folder of an adapted model, for what comes next."
+            help="Hub name, checkpoint folder, or mini; or the folder of an adapted model, for more images."
         ),
     ] = "openai/clip-vit-base-patch16",
     base: Annotated[

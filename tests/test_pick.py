@@ -1,0 +1,375 @@
+"""Which images to label: rules, balance, what is left out, the sheet, and the command that joins them."""
+
+from __future__ import annotations
+
+import csv
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from farshot import FewShotClassifier
+from farshot.data.names import read_names
+from farshot.data.readers import unlabelled
+from farshot.data.table import ImageTable
+from farshot.errors import DataError, SettingError
+from farshot.model.encoder import DualEncoder
+from farshot.pick import pick_first, pick_next
+from farshot.pick.balance import balanced
+from farshot.pick.rules import FIRST, NEXT, Candidates, cover, distinct, margins, spread, typical, uncertain
+from farshot.pick.sheet import FILES, cards, sheet, write_choice
+from tests.input_helpers import QUICK, Farshot, class_folders, everything_in, picture, refusal
+from tests.toy import EASY, world_table
+
+E = 6
+CLASSES = ("highway", "orchard", "river")
+
+
+def unit(values) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float32)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def seen(images: int, seed: int = 0, labelled: int = 0) -> Candidates:
+    """Features of random directions, and probabilities of 3 classes."""
+    generator = np.random.default_rng(seed)
+    p = generator.random((images, 3), dtype=np.float32)
+    return Candidates(
+        unit(generator.normal(size=(images, E))),
+        unit(generator.normal(size=(labelled, E))).reshape(labelled, E),
+        p / p.sum(1, keepdims=True),
+        seed,
+    )
+
+
+def shuffled(one: Candidates, order: np.ndarray) -> Candidates:
+    assert one.probabilities is not None
+    return Candidates(one.features[order], one.labelled, one.probabilities[order], one.seed)
+
+
+# Rules ---------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 30), st.integers(0, 4), st.integers(0, 10**6), st.data())
+def test_every_rule_gives_as_many_different_rows_as_asked_for(images, labelled, seed, data) -> None:
+    count = data.draw(st.integers(1, images))
+    one = seen(images, seed, labelled)
+    for rule in (FIRST | NEXT).values():
+        rows = rule(one, count)
+        assert len(set(rows.tolist())) == count
+        assert 0 <= rows.min() <= rows.max() < images
+        np.testing.assert_array_equal(rows, rule(one, count))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(2, 25), st.integers(0, 3), st.integers(0, 10**6))
+def test_the_order_of_images_changes_no_choice(images, labelled, seed) -> None:
+    one, order = seen(images, seed, labelled), np.random.default_rng(seed).permutation(images)
+    for name, rule in (FIRST | NEXT).items():
+        if name != "random":
+            rows = rule(one, images // 2 + 1)
+            again = order[rule(shuffled(one, order), images // 2 + 1)]
+            assert set(rows.tolist()) == set(again.tolist()), name
+
+
+def test_spread_takes_what_is_farthest() -> None:
+    angles = np.array([0.0, 0.1, 0.2, 1.0])
+    one = Candidates(unit(np.stack([np.cos(angles), np.sin(angles)], 1)), np.zeros((0, 2), np.float32))
+    assert spread(one, 2).tolist() == [2, 3]  # the most central, then the farthest from it
+    labelled = Candidates(one.features, one.features[[3]])
+    assert spread(labelled, 1).tolist() == [0]
+
+
+def test_cover_takes_the_largest_group_first_and_what_labels_leave_over() -> None:
+    groups = unit(np.eye(3))[[0, 0, 0, 1, 1, 2]] + 0.01 * np.random.default_rng(0).normal(size=(6, 3))
+    one = Candidates(unit(groups), np.zeros((0, 3), np.float32))
+    assert [row // 3 + (row == 5) for row in cover(one, 3).tolist()] == [0, 1, 2]
+    labelled = Candidates(one.features, one.features[[0]])
+    assert cover(labelled, 1)[0] in (3, 4)
+    assert typical(labelled, 1)[0] in (3, 4)
+
+
+def test_cover_is_as_good_as_its_bound_says() -> None:
+    one = seen(9, 3)
+    alike = one.features @ one.features.T
+    worst = alike.min()
+
+    def value(rows) -> float:
+        return float((alike[:, list(rows)].max(1) - worst).sum())
+
+    best = max(value((i, j)) for i in range(9) for j in range(i))
+    assert value(cover(one, 2)) >= (1 - 1 / np.e) * best
+
+
+def test_typical_takes_one_of_each_group_from_its_middle() -> None:
+    middle = [0, 5, 10]  # of five images along a line in each group
+    along = np.array([0.0, -0.1, 0.1, -0.2, 0.2])
+    groups = [np.eye(3)[g] + np.outer(along, np.eye(3)[(g + 1) % 3]) for g in range(3)]
+    one = Candidates(unit(np.concatenate(groups)), np.zeros((0, 3), np.float32))
+    assert sorted(typical(one, 3).tolist()) == middle
+
+
+def test_uncertain_takes_the_least_margin_first() -> None:
+    p = np.array([[0.8, 0.1, 0.1], [0.4, 0.35, 0.25], [0.5, 0.5, 0.0]], dtype=np.float32)
+    one = Candidates(unit(np.eye(3)), np.zeros((0, 3), np.float32), p)
+    assert uncertain(one, 3).tolist() == [2, 1, 0]
+    np.testing.assert_allclose(margins(one), [0.7, 0.05, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["uncertain-spread", "gradients"])
+def test_uncertain_and_different_takes_no_second_of_two_alike(rule: str) -> None:
+    p = np.array([[0.5, 0.5], [0.51, 0.49], [0.7, 0.3]], dtype=np.float32)
+    features = unit([[1, 0, 0], [1, 0.02, 0], [0, 0, 1]])
+    one = Candidates(features, np.zeros((0, 3), np.float32), p)
+    assert set(NEXT[rule](one, 2).tolist()) == {0, 2}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(4, 20), st.integers(0, 10**6))
+def test_near_copies_are_not_offered_twice(images, seed) -> None:
+    one = seen(images, seed)
+    copy = unit(one.features[[1]] + 1e-3)
+    kept = distinct(np.concatenate([one.features, copy]), one.labelled)
+    assert kept.tolist() == [True] * images + [False]
+    assert not distinct(one.features, copy)[1]
+
+
+# Balance -------------------------------------------------------------------------------------------------
+
+
+def test_as_many_of_each_guess_and_the_rest_filled_up() -> None:
+    one = seen(20, 1)
+    guess = np.array([0] * 12 + [1] * 7 + [2])
+    rows, first = balanced(one, guess, 4, 3, cover)
+    assert len(set(rows.tolist())) == len(rows) == 12
+    assert np.bincount(guess[rows[:first]], minlength=4).tolist() == [3, 3, 1, 0]
+    assert guess[rows[:3]].tolist() == [0, 1, 2]  # the first of every class first
+
+
+def test_first_choice_is_balanced_by_the_guess(mini: DualEncoder) -> None:
+    table = world_table(count=60, classes=CLASSES)
+    choice = pick_first(mini, table, 2, class_names=CLASSES)
+    assert choice.guesses == ("highway", "orchard", "river") * 2
+    assert len(set(choice.rows.tolist())) == 6
+    assert all(
+        reason.startswith("nearest to ") or reason == "near no other image" for reason in choice.reasons
+    )
+    assert sum(map(len, choice.alike)) == choice.looked_at - 6
+    assert not {row for others in choice.alike for row in others} & set(choice.rows.tolist())
+
+
+def test_a_choice_does_not_hang_on_the_order_of_files_or_on_copies(mini: DualEncoder) -> None:
+    table = world_table(count=50)
+    order = np.random.default_rng(1).permutation(len(table))
+    again = table.subset([*order, *order[:5]])
+    chosen, other = (pick_first(mini, one, 3, ways=2) for one in (table, again))
+    assert [table.id(row) for row in chosen.rows.tolist()] == [again.id(row) for row in other.rows.tolist()]
+    assert chosen.looked_at == other.looked_at == len(table)
+
+
+@pytest.mark.parametrize("rule", sorted(set(FIRST) - {"random"}))
+def test_brighter_copies_are_not_chosen_beside_their_originals(mini: DualEncoder, rule: str) -> None:
+    table = world_table(count=30)
+    copies = tuple(
+        np.clip(np.asarray(image).astype(int) + 1, 0, 255).astype(np.uint8) for image in table.images
+    )
+    both = ImageTable(table.images + copies, None, (), ())
+    rows = pick_first(mini, both, len(table) // 2, ways=1, rule=rule).rows
+    assert len(set((rows % len(table)).tolist())) == len(rows)
+
+
+# Next ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[FewShotClassifier, ImageTable, list[int]]:
+    """A classifier of two classes, all images, and the rows it was adapted to."""
+    table = world_table(count=60)
+    support = table.draw(2, 0)[0]
+    classifier = FewShotClassifier("mini", "prototypes", device="cpu").fit(table.subset(support))
+    return classifier, table, support.tolist()
+
+
+@pytest.mark.parametrize("rule", NEXT)
+def test_what_it_was_adapted_to_is_left_out(fitted, rule: str) -> None:
+    classifier, table, support = fitted
+    choice = pick_next(classifier, table, len(table) - len(support), rule=rule)
+    assert sorted([*choice.rows.tolist(), *support]) == list(range(len(table)))
+    assert set(choice.guesses) <= set(EASY)
+
+
+def test_next_choice_says_what_it_wavers_between(fitted) -> None:
+    classifier, table, _ = fitted
+    choice = pick_next(classifier, table, 3)
+    p = classifier.predict_proba(table.subset(choice.rows))
+    for guess, reason, one in zip(choice.guesses, choice.reasons, p, strict=True):
+        high, low = (f"{100 * value:.0f} %" for value in (one.max(), one.min()))
+        other = next(name for name in EASY if name != guess)
+        assert reason == f"between {guess} and {other}: {high} and {low}"
+
+
+# Refusals ------------------------------------------------------------------------------------------------
+
+
+def test_numbers_that_make_no_sense_are_refused(mini: DualEncoder, fitted) -> None:
+    table = world_table(count=20)
+    for options, words in [
+        ({}, "How many classes are there"),
+        ({"ways": 0}, "At least one image must be chosen"),
+        ({"ways": 3, "class_names": EASY}, "2 class names but ways is 3"),
+        ({"class_names": ("one",)}, "needs at least two"),
+        ({"ways": 2, "rule": "best"}, "no rule 'best' for this choice; choose one of: random, typical"),
+    ]:
+        with pytest.raises(SettingError, match=words):
+            pick_first(mini, table, 1, **options)
+    with pytest.raises(DataError, match="class_names has two classes of one name"):
+        pick_first(mini, table, 1, class_names=("cat", "cat"))
+    with pytest.raises(DataError, match="100 images are asked for, but there are"):
+        pick_first(mini, table, 50, ways=2)
+    with pytest.raises(SettingError, match="At least one image"):
+        pick_next(fitted[0], table, 0)
+    with pytest.raises(DataError, match="that it was not adapted to; ask for fewer"):
+        pick_next(fitted[0], fitted[1], len(fitted[1]))
+
+
+def test_names_of_classes_in_files(tmp_path: Path) -> None:
+    for name, text in {
+        "a.txt": "apple scab\nrust\n",
+        "b.txt": "1: apple scab\n2: rust\n",
+        "c.json": '{"1": "apple scab", "2": "rust"}',
+        "d.json": '["apple scab", "rust"]',
+    }.items():
+        (tmp_path / name).write_text(text)
+        assert read_names(tmp_path / name) == ("apple scab", "rust")
+
+
+# The command ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def leaves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images without labels, and a file of class names beside it."""
+    place = tmp_path_factory.mktemp("pick")
+    table = world_table("mini-land", 40)
+    (place / "images").mkdir()
+    for i, pixels in enumerate(table.images):
+        Image.fromarray(np.asarray(pixels)).save(place / "images" / f"{i:02d}.png")
+    (place / "names.txt").write_text("\n".join(EASY))
+    return place
+
+
+def table_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "picked.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_path: Path) -> None:
+    first, names = tmp_path / "[b]first", leaves / "names.txt"
+    command = ("pick", leaves / "images", "--model", "mini", "--device", "cpu")
+    told = farshot(*command, "--shots", 2, "--class-names", names, "--out", first)
+    assert told.code == 0, told.err
+    assert told.out.splitlines() == [
+        f"Chose 4 of {len(list((leaves / 'images').iterdir()))} images: {first / 'sheet.png'}",
+        f"Fill in the column label of {first / 'picked.csv'}, then: farshot adapt {first / 'picked.csv'} "
+        "--out adapted/",
+    ]
+    assert everything_in(first) == set(FILES)
+    rows = table_of(first)
+    assert [row["order"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["guess"] for row in rows] == [*EASY, *EASY]
+    assert "no label; fill it in or remove the row" in refusal(
+        farshot("adapt", first / "picked.csv", "--model", "mini", "--out", tmp_path / "no", *QUICK)
+    )
+    page = (first / "index.html").read_text()
+    assert page.count("<figure") == 4
+    assert "http" not in page.split("</head>")[1]
+    with (first / "picked.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | {"label": row["guess"]} for row in rows)
+    assert "was filled in, and would be lost" in refusal(farshot(*command, "--count", 3, "--out", first))
+    adapt = ("adapt", first / "picked.csv", "--model", "mini", "--method", "prototypes", "--device", "cpu")
+    assert farshot(*adapt, "--out", tmp_path / "adapted").code == 0
+    again = ("pick", leaves / "images", "--model", tmp_path / "adapted", "--device", "cpu", "--shots", 1)
+    assert farshot(*again, "--out", tmp_path / "second").code == 0
+    second = table_of(tmp_path / "second")
+    assert len(second) == 2
+    assert not {row["path"] for row in rows} & {row["path"] for row in second}
+    assert all(row["reason"].startswith("between ") for row in second)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "Say how many: --shots K for K images of each class, or --count N"),
+        (("--shots", 1, "--count", 2), "Say how many"),
+        (("--shots", 1), "How many classes are there? Give --class-names FILE"),
+        (("--count", 1, "--ways", 2), "--count is the number of images in all"),
+        (("--count", 1, "--class-names", "names.txt"), "give --shots, not --count"),
+        (("--shots", 1, "--class-names", "missing.txt"), "missing.txt cannot be read"),
+        (("--count", 1, "--rule", "uncertain"), "no rule 'uncertain' for this choice"),
+        (("--count", 1, "--base", "mini"), "--base is for an adapted model"),
+        (("--count", 1, "--device", "gpu"), "There is no device 'gpu'"),
+        (("--count", 999), "999 images are asked for, but there are"),
+        (("--shots", 1, "--ways", 0), "At least one image must be chosen"),
+        (("--shots", 1, "--class-names", "names.txt", "--template", "leaf"), "'leaf' needs {} exactly once"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    farshot: Farshot, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options, words: str
+) -> None:
+    monkeypatch.chdir(leaves)
+    told = farshot("pick", "images", "--model", "mini", "--out", tmp_path / "out", *options)
+    assert words in refusal(told)
+    assert everything_in(tmp_path) == set()
+
+
+def test_bad_images_and_places_are_one_sentence(farshot: Farshot, leaves: Path, tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "data", ("some",), 3)
+    (folder / "some" / "bad.png").write_bytes(b"")
+    command = ("pick", folder, "--model", "mini", "--count", 2)
+    assert "1 of 4 images cannot be read" in refusal(farshot(*command, "--out", tmp_path / "out"))
+    assert farshot(*command, "--skip-unreadable", "--out", tmp_path / "out").code == 0
+    assert "exists and is not a choice of images" in refusal(farshot(*command, "--out", folder))
+    assert "There is no" in refusal(farshot("pick", folder / "x", "--count", 1, "--out", tmp_path / "o"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_what_stops_the_writing_leaves_nothing(
+    farshot: Farshot, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_arguments) -> None:
+        raise error
+
+    monkeypatch.setattr("farshot.pick.sheet.csv.writer", fail)
+    told = farshot("pick", leaves / "images", "--model", "mini", "--count", 2, "--out", tmp_path / "out")
+    assert told.code == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert everything_in(tmp_path) == set()
+
+
+def test_odd_names_and_shapes_stand_on_the_sheet(mini: DualEncoder, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(("<b>&", "x" * 200, "ä\u202e")):
+        picture(number, 5 + 300 * number, 90).save(tmp_path / "in" / f"{name}.png")
+    table = unlabelled([tmp_path / "in"])
+    choice = pick_first(mini, table, 1, class_names=("<i>one</i>", "two"))
+    write_choice(tmp_path / "out", choice, table)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<b>&" not in page
+    assert "&lt;i&gt;one&lt;/i&gt;" in page
+    drawn = cards(choice, table)
+    assert sheet(choice, drawn).size == Image.open(tmp_path / "out" / "sheet.png").size
+
+
+def test_real_pictures_are_chosen_too(farshot: Farshot, real_images: Path, tmp_path: Path) -> None:
+    folder = real_images / "neu_steel" / "scratches"
+    told = farshot(
+        "pick", folder, "--model", real_images / "photo-clip", "--count", 4, "--out", tmp_path / "out"
+    )
+    assert told.code == 0, told.err
+    assert all(Path(row["path"]).parent.samefile(folder) for row in table_of(tmp_path / "out"))
