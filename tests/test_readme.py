@@ -29,9 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in np.flatnonzero(images.labels == class_names("mini-crops").index(noun))[:PER_CLASS]:
             Image.fromarray(images.pixels[i]).save(place / "leaves" / name / f"{i}.jpg")
     (place / "new-pictures").mkdir()
-    for name in ("a", "b", "c", "d", "new"):
+    for i, name in enumerate(("a", "b", "c", "d", "new")):
         Image.fromarray(images.pixels[0]).save(place / f"{name}.jpg")
-        Image.fromarray(images.pixels[1]).save(place / "new-pictures" / f"{name}.jpg")
+        Image.fromarray(images.pixels[1 + i]).save(place / "new-pictures" / f"{name}.jpg")
     return place
 
 
@@ -46,6 +46,8 @@ def quick(command: str) -> list[str]:
             if not (w == "--set" and (i + 1 == len(words) or "=" not in words[i + 1]))
         ]
         return [*words, "--model", "mini", "--set", "views=none", "--set", "steps=2"]
+    if words[0] == "pick":
+        return [*words, "--model", "mini"]
     return [{"20": "2"}.get(word, word.replace("[views=none]", QUICK)) for word in words]
 
 
@@ -55,6 +57,7 @@ def test_the_readme_has_commands_of_every_kind():
         "adapt",
         "predict",
         "evaluate",
+        "pick",
         "explain",
         "report",
         "export",
