@@ -233,7 +233,7 @@ def test_methods_are_listed_with_their_settings(farshot: Farshot) -> None:
     assert found["prompt-lora"]["settings"]["rank"] == 16
 
 
-@pytest.mark.parametrize("command", [(), ("adapt",), ("predict",), ("evaluate",), ("methods",)])
+@pytest.mark.parametrize("command", [(), ("adapt",), ("predict",), ("evaluate",), ("methods",), ("pick",)])
 def test_every_command_has_help(farshot: Farshot, command: tuple[str, ...]) -> None:
     told = farshot(*command, "--help")
     assert (told.code, told.err) == (0, "")

@@ -5,8 +5,6 @@ Shapes: B images, N classes.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
@@ -24,13 +22,13 @@ def balanced(
         members = np.flatnonzero(guess == c)
         if not len(members):
             continue
-        own = replace(seen, features=seen.features[members])
+        own = Candidates(seen.features[members], seen.labelled, seed=seen.seed)
         ranked.append(members[rule(own, min(shots, len(members)))])
     chosen = np.array([of[k] for k in range(shots) for of in ranked if k < len(of)], dtype=np.int64)
     missing = min(classes * shots, len(guess)) - len(chosen)
     if missing:
         rest = np.setdiff1d(np.arange(len(guess)), chosen)
         known = np.concatenate([seen.labelled, seen.features[chosen]])
-        others = replace(seen, features=seen.features[rest], labelled=known)
+        others = Candidates(seen.features[rest], known, seed=seen.seed)
         return np.concatenate([chosen, rest[rule(others, missing)]]), len(chosen)
     return chosen, len(chosen)

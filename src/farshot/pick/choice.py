@@ -151,9 +151,9 @@ def pick_next(
     if count < 1:
         raise SettingError(f"At least one image must be chosen, not {count}.")
     used = set(classifier.support_ids_)
-    all_rows = _without_copies(table)
-    rows = _at_most(np.array([row for row in all_rows if table.id(row) not in used], dtype=np.int64), seed)
-    labelled = np.array([row for row in all_rows if table.id(row) in used], dtype=np.int64)
+    different = _without_copies(table)
+    known_before = np.array([table.id(int(row)) in used for row in different], dtype=bool)
+    rows, labelled = _at_most(different[~known_before], seed), different[known_before]
     _check_enough(len(rows), count, "that it was not adapted to")
     reading = classifier.adapted_.reading
     features = _features(classifier.encoder_, table, rows, reading, progress)
@@ -258,7 +258,7 @@ def _stands_for(
     features: Float[NDArray[np.float32], "B E"],
     found: Int[NDArray[np.int64], " n"],
     labelled: Float[NDArray[np.float32], "S E"],
-) -> list[Int[NDArray[np.int64], " alike"]]:
+) -> list[NDArray[np.int64]]:
     """For each chosen image the others nearest to it of all chosen and labelled ones, the nearest first."""
     alike = features @ np.concatenate([features[found], labelled]).T  # (B, n + S)
     nearest = alike.argmax(1)
@@ -298,7 +298,7 @@ def _choice(
     found: Int[NDArray[np.int64], " n"],
     guesses: Sequence[str | None],
     reasons: Sequence[str],
-    stands: Sequence[Int[NDArray[np.int64], " alike"]],
+    stands: Sequence[NDArray[np.int64]],
     rule: str,
 ) -> Choice:
     """From places among the images looked at to rows of the table."""
