@@ -39,6 +39,7 @@ class ATHA(ATHASettings):
     name = "atha"
     reference = "ATHA, ICML 2026 (arXiv 2605.29776)"
     doc = "prompt-lora plus alignment: head patches pulled to a class, tail patches pushed from it"
+    plain = "learns from your pictures, and within each moves the parts that look like a class closer to it"
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """The joined method's parts and the alignment."""

@@ -80,12 +80,14 @@ class Method(ABC):
         reference: where it was published.
         revision: raised when the method's numbers change.
         doc: one line.
+        plain: the same for people who do not know the field; empty where `doc` will do.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Literal["features", "fine-tuned", "transductive"]]
     reference: ClassVar[str]
     doc: ClassVar[str]
+    plain: ClassVar[str] = ""
     revision: ClassVar[int] = 1
 
     @abstractmethod

@@ -31,6 +31,7 @@ class BitFit(WeightMethod):
     kind = "fine-tuned"
     reference = "Ben Zaken et al. 2022 (arXiv 2106.10199)"
     doc = "biases and norms of both towers, nothing else"
+    plain = "adjusts a few numbers in every layer of CLIP, nothing else"
 
     def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
         """Own biases and norms."""

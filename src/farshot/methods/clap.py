@@ -41,6 +41,7 @@ class CLAP(FrozenMethod):
     name = "clap"
     reference = "Silva-Rodriguez et al. 2024 (arXiv 2312.12730)"
     doc = "linear probe from the class texts, held to them as far as they are right"
+    plain = "learns one direction per class and keeps it near the class's name: a careful quick choice"
 
     constraint: str = "l2"
     steps: int = 300

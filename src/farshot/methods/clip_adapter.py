@@ -42,6 +42,7 @@ class ClipAdapter(FrozenMethod):
     name = "clip-adapter"
     reference = "Gao et al. 2024 (arXiv 2110.04544)"
     doc = "a trained bottleneck on the image feature, mixed with the feature itself"
+    plain = "learns a small correction of what CLIP sees"
 
     ratio: float = 0.2
     reduction: int = 4

@@ -35,6 +35,7 @@ class CoOp(PromptMethod):
     kind = "fine-tuned"
     reference = "Zhou et al. 2022 (arXiv 2109.01134)"
     doc = "learned prompt context, shared by all classes; images are left as they are"
+    plain = "learns words that describe your pictures; how pictures are seen stays as it is"
 
     context: int = 16
 

@@ -36,6 +36,7 @@ class Full(WeightMethod):
     kind = "fine-tuned"
     reference = "WiSE-FT, Wortsman et al. 2022 (arXiv 2109.01903)"
     doc = "every weight of the vision tower, averaged with where it started"
+    plain = "trains all of the part that sees, then goes half-way back to where it started"
 
     lr: float = 3e-5
     weight_decay: float = 0.1

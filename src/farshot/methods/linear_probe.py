@@ -43,6 +43,7 @@ class LinearProbe(FrozenMethod):
     name = "linear-probe"
     reference = "Radford et al. 2021 (arXiv 2103.00020)"
     doc = "logistic regression, started at and pulled back to the zero-shot classifier"
+    plain = "learns one direction per class, starting from its name: a good quick choice"
 
     start: str = "zero-shot"
     C: float = 31.6

@@ -42,6 +42,7 @@ class LPPlusPlus(FrozenMethod):
     name = "lp++"
     reference = "Huang et al. 2024 (arXiv 2404.02285)"
     doc = "linear probe with learned multipliers of the class texts; rates from the data"
+    plain = "learns how far to trust names and how far pictures, for each class"
 
     steps: int = 300
     momentum: float = 0.0

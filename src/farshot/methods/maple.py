@@ -33,6 +33,7 @@ class MaPLe(DeepPromptMethod):
     kind = "fine-tuned"
     reference = "Khattak et al. 2023 (arXiv 2210.03117)"
     doc = "learned tokens in both towers, those of the images a linear map of those of the text"
+    plain = "learns words and picture tokens that belong together"
 
     lr: float = 3.5e-3
     tokens: int = 2

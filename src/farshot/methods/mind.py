@@ -48,6 +48,7 @@ class MIND(FinetunedMethod):
     kind = "fine-tuned"
     reference = "Mind the Discriminability Trap (arXiv 2603.13341)"
     doc = "LoRA on images; early on, no visual shortcut, and image similarities drawn to those of texts"
+    plain = "adjusts how pictures are seen, and keeps it from learning by heart"
 
     steps: int = 0
     scale: float = 100.0

@@ -41,6 +41,7 @@ class PromptLoRA(FinetunedMethod):
     kind = "fine-tuned"
     reference = "base recipe of ATHA (arXiv 2605.29776)"
     doc = "LoRA on both towers and a learnable prompt context: the fair baseline of atha"
+    plain = "adjusts CLIP a little and learns words that fit your pictures: the plain version of atha"
 
     steps: int = 100
     scale: float = 0.0

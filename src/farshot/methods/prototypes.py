@@ -27,6 +27,7 @@ class Prototypes(FrozenMethod):
     name = "prototypes"
     reference = "Snell et al. 2017 (arXiv 1703.05175)"
     doc = "nearest class mean; class names are not looked at"
+    plain = "compares with the average picture of each class; names do not count"
 
     def fit(self, support: Support) -> Fitted:
         """The class means."""

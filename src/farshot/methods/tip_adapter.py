@@ -42,6 +42,7 @@ class TipAdapter(FrozenMethod):
     name = "tip-adapter"
     reference = "Zhang et al. 2022 (arXiv 2207.09519)"
     doc = "zero-shot plus a cache of the support images, nothing trained"
+    plain = "compares with your pictures one by one and with the names; nothing is trained"
 
     alpha: float | None = None
     beta: float | None = None

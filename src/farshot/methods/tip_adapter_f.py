@@ -34,6 +34,7 @@ class TipAdapterF(TipAdapter):
 
     name = "tip-adapter-f"
     doc = "tip-adapter with its keys trained"
+    plain = "compares with your pictures one by one, after tuning how"
 
     steps: int = 100
     lr: float = 1e-3

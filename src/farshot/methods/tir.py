@@ -35,6 +35,7 @@ class TIR(PromptLoRA):
     name = "tir"
     reference = "token re-weighting (arXiv 2605.25799)"
     doc = "prompt-lora with patches doubled where one class claims them, dimmed where many do"
+    plain = "trains as prompt-lora does, and makes parts count more that resemble one class only"
 
     marked: float = 0.3
 

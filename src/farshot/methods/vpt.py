@@ -30,6 +30,7 @@ class VPT(DeepPromptMethod):
     kind = "fine-tuned"
     reference = "Jia et al. 2022 (arXiv 2203.12119)"
     doc = "learned tokens beside the patches, anew before each vision block"
+    plain = "learns extra tokens that tell CLIP how to look at your pictures"
 
     lr: float = 2.5e-3
 

@@ -27,6 +27,7 @@ class ZeroShot(FrozenMethod):
     name = "zero-shot"
     reference = "Radford et al. 2021 (arXiv 2103.00020)"
     doc = "CLIP as it is: the class whose prompt is closest to the image"
+    plain = "goes by the names alone; your pictures are not looked at"
     needs_images = False
 
     def fit(self, support: Support) -> Fitted:
