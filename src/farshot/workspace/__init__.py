@@ -1,1 +1,11 @@
-"""A person's working set in a folder on disk: images, their labels, and what was made of them."""
+"""A person's pictures, their labels and what was made of them, in one folder: what the app works on.
+
+from farshot.workspace import Workspace
+workspace = Workspace(folder)
+workspace.take([Upload("leaves.zip", path)])
+workspace.label(ids, "apple scab")
+"""
+
+from farshot.workspace.state import Choice, ClassWords, Picture, Workspace
+
+__all__ = ["Choice", "ClassWords", "Picture", "Workspace"]
