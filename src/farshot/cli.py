@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farshot import cli_bench, cli_explain, cli_export, cli_pick, console
+from farshot import cli_app, cli_bench, cli_explain, cli_export, cli_pick, console
 from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.errors import DataError, SettingError
 
@@ -239,6 +239,7 @@ cli_bench.register(app)
 cli_explain.register(app)
 cli_export.register(app)
 cli_pick.register(app)
+cli_app.register(app)
 
 
 def _about(method: Any) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""What a person does on the page, as it reaches a session; each returns what to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from farshot.app.sessions import Job, Session
+from farshot.errors import DataError
+from farshot.workspace.downloads import DOWNLOADS, prepare
+from farshot.workspace.encoders import Encoders
+from farshot.workspace.run import Report, adapt, last_run, predict
+from farshot.workspace.state import ClassWords, Workspace
+from farshot.workspace.suggest import suggest
+
+_MOST_IDS = 5000
+
+
+def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
+    """One click or key on a board.
+
+    Args:
+        told: `do`, what is done; `ids`, with which pictures; `value`, a class by its place or "", a filter, a
+            page, a download.
+
+    Raises:
+        FarshotError: one sentence on why it cannot be done.
+    """
+    do, value, ids = _checked(told)
+    workspace, view = session.workspace, session.view
+    if do == "filter":
+        view.shown, view.page = value, 0
+    elif do == "page":
+        view.page = view.answers_page = int(value) if value.isdigit() else 0
+    elif do == "show":
+        view.chosen = ids[0] if ids else None
+    elif do in ("label", "correct"):
+        name = _class(workspace, value)
+        if do == "correct" and not ids and view.chosen is not None:
+            ids = [view.chosen]
+        if not ids:
+            raise DataError("Choose pictures first, then their class.")
+        workspace.label(ids, name)
+        for id in ids:
+            view.suggested.pop(id, None)
+    elif do == "remove":
+        if not ids:
+            raise DataError("Choose the pictures to remove first.")
+        workspace.remove(ids)
+        return f"{len(ids)} picture{'s are' if len(ids) > 1 else ' is'} removed."
+    elif do == "make":
+        if value not in DOWNLOADS:
+            raise DataError("There is no such file.")
+        session.start(_making(session, encoders, value))
+    else:
+        raise DataError("The page asked for something that is not known; load it again.")
+    return ""
+
+
+def take(session: Session, encoders: Encoders, label: str | None) -> tuple[str, list[Any]]:
+    """Takes in what was sent; a model, if there is one, is asked about new pictures at once."""
+    count, refused = session.take(label)
+    if count and last_run(session.workspace) is not None:
+        start_predicting(session, encoders)
+    return (f"{count} new picture{'s' if count != 1 else ''}." if count or not refused else ""), refused
+
+
+def name_classes(session: Session, text: str) -> None:
+    """The classes as a person writes them: one per line, words for the prompt after a colon."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    parts = [line.partition(":") for line in lines]
+    session.workspace.name_classes([ClassWords(name.strip(), words.strip()) for name, _, words in parts])
+
+
+def classes_as_text(workspace: Workspace) -> str:
+    """The same, written out."""
+    return "\n".join(
+        f"{one.name}: {one.description}" if one.description else one.name for one in workspace.classes
+    )
+
+
+def start_adapting(session: Session, encoders: Encoders) -> Job:
+    """Adapts, predicts, cross-validates."""
+    session.workspace.support()  # what is missing is said at once
+    return session.start(lambda report: adapt(session.workspace, encoders, report))
+
+
+def start_predicting(session: Session, encoders: Encoders) -> Job:
+    """Asks the model about new pictures."""
+    return session.start(lambda report: predict(session.workspace, encoders, report))
+
+
+def start_suggesting(session: Session, encoders: Encoders) -> Job:
+    """Looks for the pictures that are worth labelling next."""
+
+    def work(report: Report) -> None:
+        session.view.suggested = suggest(session.workspace, encoders, report)
+        session.view.page = session.view.answers_page = 0
+
+    return session.start(work)
+
+
+def _making(session: Session, encoders: Encoders, name: str) -> Callable[[Report], object]:
+    def work(report: Report) -> None:
+        report(f"making {DOWNLOADS[name].file}", 0, 0)
+        prepare(session.workspace, encoders, name)
+
+    return work
+
+
+def _checked(told: Mapping[str, Any]) -> tuple[str, str, list[str]]:
+    """What a page sends may be anything."""
+    do, value, ids = told.get("do"), told.get("value", ""), told.get("ids", [])
+    fine = isinstance(do, str) and isinstance(value, str) and isinstance(ids, list)
+    if not fine or len(ids) > _MOST_IDS or not all(isinstance(id, str) for id in ids):
+        raise DataError("The page sent something that is not known; load it again.")
+    return do, value, list(ids)  # type: ignore[return-value]
+
+
+def _class(workspace: Workspace, value: str) -> str | None:
+    """A class by its place; none for an empty value."""
+    if value == "":
+        return None
+    names = workspace.class_names
+    if not value.isdigit() or int(value) >= len(names):
+        raise DataError("There is no class with this number.")
+    return names[int(value)]

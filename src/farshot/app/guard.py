@@ -1,0 +1,150 @@
+"""What every request passes first: who asks, under which name, for which path, and how much is sent.
+
+Pages may load and ask nothing but this server (content security policy). Requests under another host's name
+are refused, so that no page on the web can reach a server on the loopback by a name of its own (DNS
+rebinding). Of Gradio's paths only those that the page needs are open: its uploads and files are shared by all
+who know a path, and ours are not.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection
+from http.cookies import CookieError, SimpleCookie
+from secrets import compare_digest
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from farshot.app.sessions import COOKIE, is_token, new_token
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",  # Gradio starts from inline scripts and templates
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+_COOKIE_RULES = "Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000"
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_MOST_BYTES = 1_000_000  # of what a page may tell; pictures have a route and limits of their own
+UPLOAD = "/farshot/upload"
+_STARTING = "/gradio_api/startup-events"  # Gradio asks for it itself, once, and it tells nothing
+_OPEN = (
+    "/farshot/",
+    "/assets/",
+    "/static/",
+    "/gradio_api/queue/",
+    "/gradio_api/run/",
+    "/gradio_api/heartbeat/",
+    _STARTING,
+    "/gradio_api/info",
+    "/config",
+    "/theme.css",
+    "/favicon.ico",
+    "/manifest.json",
+    "/robots.txt",
+)
+
+
+class Guard:
+    """ASGI middleware around the app.
+
+    Args:
+        app: what it guards.
+        hosts: names, without port, under which the server may be asked; empty for any.
+        login: (name, password) that every request must bring; None for nobody's.
+    """
+
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str] = LOOPBACK, login: tuple[str, str] | None = None
+    ) -> None:
+        self.app, self.hosts = app, frozenset(hosts)
+        self._login = None if login is None else base64.b64encode(":".join(login).encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses, or lets through with a cookie and headers."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope["method"], scope["path"], headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        token, fresh = _token(headers), False
+        if token is None:
+            token, fresh = new_token(), True
+        scope.setdefault("state", {})["token"] = token
+        if fresh:  # what is behind finds the new cookie where it will find it from now on
+            kept = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+            scope["headers"] = [*kept, (b"cookie", f"{COOKIE}={token}".encode())]
+
+        async def reply(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    answer[name] = value
+                if fresh:
+                    answer.append("set-cookie", f"{COOKIE}={token}; {_COOKIE_RULES}")
+            await send(message)
+
+        await self.app(scope, receive, reply)
+
+    def _refusal(self, method: str, path: str, headers: Headers) -> PlainTextResponse | None:
+        """What is answered where a request goes no further."""
+        if self.hosts and _without_port(headers.get("host", "")) not in self.hosts:
+            return PlainTextResponse("This name is not served here.", 421)
+        if path != "/" and not path.startswith(_OPEN):
+            return PlainTextResponse("There is nothing here.", 404)
+        if path != _STARTING and not self._may(headers.get("authorization", "")):
+            ask = {"www-authenticate": 'Basic realm="farshot", charset="UTF-8"'}
+            return PlainTextResponse("The password is printed where the app was started.", 401, ask)
+        if method not in ("GET", "HEAD") and path != UPLOAD:
+            size = headers.get("content-length", "")
+            if not size.isdigit():
+                return PlainTextResponse("Say how much is sent.", 411)
+            if int(size) > _MOST_BYTES:
+                return PlainTextResponse("This is more than a page has to tell.", 413)
+        return None
+
+    def _may(self, authorization: str) -> bool:
+        """Whether name and password are right, where they are asked for."""
+        if self._login is None:
+            return True
+        kind, _, told = authorization.partition(" ")
+        return kind.lower() == "basic" and compare_digest(told.strip().encode(), self._login)
+
+
+def cookie_token(header: str | None) -> str | None:
+    """The session's token in a Cookie header; None where it holds no valid one."""
+    try:
+        morsel = SimpleCookie(header or "").get(COOKIE)
+    except CookieError:
+        return None
+    return morsel.value if morsel is not None and is_token(morsel.value) else None
+
+
+def _token(headers: Headers) -> str | None:
+    return cookie_token(headers.get("cookie"))
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name.lower() if colon and port.isdigit() else host.lower()

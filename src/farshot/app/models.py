@@ -1,0 +1,65 @@
+"""Which base models the app offers: never a path typed into a page, which could lie anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A base model: as `load_encoder` takes it, as a list shows it, and one sentence."""
+
+    name: str
+    title: str
+    about: str
+
+
+MINI = ModelChoice(
+    "mini",
+    "mini (bundled)",
+    "Small and quick, made for drawn pictures: good to try the app, not to judge photographs.",
+)
+
+
+def models(given: Sequence[str] = ()) -> list[ModelChoice]:
+    """Those given on the command line first, then those in the hub's cache, then the bundled one."""
+    found = {name: _given(name) for name in given if name != MINI.name}
+    for name in _cached():
+        found.setdefault(name, ModelChoice(name, name, "A CLIP that was downloaded to this computer before."))
+    first = [MINI] if given and given[0] == MINI.name else []
+    return [*first, *found.values(), *([] if first else [MINI])]
+
+
+def _given(name: str) -> ModelChoice:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ModelChoice(name, path.resolve().name, "A CLIP in a folder of this computer.")
+    return ModelChoice(name, name, "A CLIP from the hub; it is downloaded when it is first used.")
+
+
+def _cached() -> list[str]:
+    """Names of the CLIPs in the hub's cache."""
+    try:
+        cache = scan_cache_dir()
+    except CacheNotFound:
+        return []
+    return sorted(
+        repo.repo_id
+        for repo in cache.repos
+        if repo.repo_type == "model" and any(_is_clip(r.snapshot_path) for r in repo.revisions)
+    )
+
+
+def _is_clip(folder: Path) -> bool:
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    weights = [*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")]
+    return isinstance(about, dict) and about.get("model_type") == "clip" and bool(weights)

@@ -1,0 +1,342 @@
+"""The page: four steps, and what each button does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from farshot.app import actions, view
+from farshot.app.guard import cookie_token
+from farshot.app.models import ModelChoice
+from farshot.app.sessions import Session, Sessions
+from farshot.errors import FarshotError
+from farshot.methods import available
+from farshot.methods.base import Method
+from farshot.workspace.encoders import Encoders
+from farshot.workspace.run import Run
+from farshot.workspace.state import Choice
+
+STATIC = Path(__file__).parent / "static"
+
+LATER = "decide later"
+_TICK = 0.25  # seconds between two looks at a job
+_KINDS = {
+    "features": "It looks at what CLIP sees already: done in seconds.",
+    "fine-tuned": "It trains inside CLIP: seconds with the bundled model, minutes with a real one on a "
+    "graphics card, much longer without.",
+}
+
+
+class Page:
+    """Builds the page and ties it to sessions.
+
+    Args:
+        sessions, encoders: whose pictures, and what computes.
+        models: the base models to choose from, the first by default.
+    """
+
+    def __init__(self, sessions: Sessions, encoders: Encoders, models: Sequence[ModelChoice]) -> None:
+        self.sessions, self.encoders = sessions, encoders
+        self.models = {one.title: one for one in models}
+        self.methods = {name: kind for name, kind in available().items() if kind.kind in _KINDS}
+
+    def build(self) -> gr.Blocks:
+        """The page."""
+        with gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
+            gr.HTML(
+                '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, adapt, '
+                "look at what it says of others, take the model away.</p></div>"
+            )
+            self.note = gr.HTML("", elem_id="note", visible=False)
+            self.progress = gr.HTML("", elem_id="progress", visible=False)
+            self.stop = gr.Button("Stop", visible=False, elem_id="stop")
+            with gr.Tabs():
+                with gr.Tab("1. Pictures", id="pictures"):
+                    self._pictures()
+                with gr.Tab("2. Adapt", id="adapt"):
+                    self._adapt()
+                with gr.Tab("3. Look", id="look"):
+                    self._look()
+                with gr.Tab("4. Take away", id="take"):
+                    self.take = self._board("take")
+            self._connect(blocks)
+        return blocks
+
+    # What is on it -----------------------------------------------------------------------------------
+
+    def _pictures(self) -> None:
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                self.classes = gr.Textbox(
+                    label="Classes",
+                    lines=4,
+                    max_lines=12,
+                    info="One per line, in words that describe it: apple scab, not class_3. After a colon "
+                    "you may describe how it looks.",
+                    elem_id="classes",
+                )
+                self.name_them = gr.Button("Use these classes", size="sm", elem_id="name-classes")
+                self.into = gr.Dropdown(
+                    [LATER], value=LATER, label="Class of the pictures you add", elem_id="into"
+                )
+                self.drop = self._drop(
+                    "Folders within a zip or a folder become classes. Pictures stay on the computer that "
+                    "runs this app.",
+                    "drop",
+                )
+                self.suggest = gr.Button("Which should I label next?", elem_id="suggest")
+            with gr.Column(scale=5, min_width=300):
+                self.board = self._board("board")
+
+    def _adapt(self) -> None:
+        models, methods = list(self.models), list(self.methods)
+        self.model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model")
+        self.about_model = gr.Markdown(self._about_model(models[0]))
+        self.method = gr.Dropdown(methods, value=Choice().method, label="Method", elem_id="method")
+        self.about_method = gr.Markdown(self._about_method(Choice().method))
+        self.quick = gr.Checkbox(
+            False,
+            label="Quick",
+            info="Train on the pictures as they are, without turned, flipped and recoloured copies: about "
+            "five times faster.",
+            elem_id="quick",
+        )
+        self.adapt = gr.Button("Adapt", variant="primary", elem_id="adapt-button")
+        self.result = gr.HTML("", elem_id="result", apply_default_css=False)
+
+    def _look(self) -> None:
+        self.drop_new = self._drop("New pictures: the model says what they show.", "drop-new")
+        with gr.Row():
+            self.again = gr.Button("Adapt again", variant="primary", elem_id="again")
+            self.suggest_next = gr.Button("Which should I label next?", elem_id="suggest-next")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=300):
+                self.answers = self._board("answers")
+            with gr.Column(scale=4, min_width=300):
+                self.detail = self._board("detail")
+
+    def _board(self, name: str) -> gr.HTML:
+        """Something with tiles and buttons, whose clicks and keys are told as 'act'."""
+        return gr.HTML("", js_on_load=_script("board.js"), elem_id=name, apply_default_css=False)
+
+    def _drop(self, hint: str, name: str) -> gr.HTML:
+        return gr.HTML(
+            view.drop_box(hint),
+            js_on_load=_script("drop.js"),
+            elem_id=name,
+            apply_default_css=False,
+            taken=0,  # changes when pictures were looked at
+        )
+
+    # What happens ------------------------------------------------------------------------------------
+
+    def _connect(self, blocks: gr.Blocks) -> None:
+        drawn = [
+            self.note,
+            self.stop,
+            self.board,
+            self.answers,
+            self.detail,
+            self.result,
+            self.take,
+            self.into,
+            self.again,
+            self.adapt,
+        ]
+        self._drawn = len(drawn)
+        chosen = [self.model, self.method, self.quick]
+        forms = [self.classes, *chosen, self.about_model, self.about_method]
+        follow = {"fn": self._follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
+        quiet: dict[str, Any] = {
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "trigger_mode": "multiple",
+        }
+
+        def on(
+            listener: Callable[..., Any],
+            fn: Callable[..., Any],
+            inputs: Any = None,
+            more: Any = (),
+            in_turn: bool = False,
+        ) -> None:
+            """An event, then whatever job it began; in turn: what was done last is drawn last."""
+            one = {"concurrency_limit": 1, "concurrency_id": "act"} if in_turn else {}
+            listener(fn, inputs, [*drawn, *more], **quiet, **one).then(**follow, api_visibility="private")
+
+        on(blocks.load, self._load, more=forms)
+        on(self.drop.received, self._received, self.into, [self.classes, self.drop])
+        on(self.drop_new.received, self._received_new, None, [self.classes, self.drop_new])
+        for board in (self.board, self.answers, self.detail, self.take):
+            on(board.act, self._act, in_turn=True)
+        on(self.name_them.click, self._name_classes, self.classes, [self.classes])
+        on(self.adapt.click, self._start_adapting)
+        on(self.again.click, self._start_adapting)
+        on(self.suggest.click, self._suggest)
+        on(self.suggest_next.click, self._suggest)
+        for one in chosen:
+            on(one.input, self._choose, chosen, [self.about_model, self.about_method])
+        self.stop.click(self._stop, None, None, **quiet)
+
+    def _load(self, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        choice = session.workspace.choice
+        title = next((t for t, one in self.models.items() if one.name == choice.model), None)
+        if title is None or choice.method not in self.methods:  # no longer there, or never chosen
+            title = title or next(iter(self.models))
+            choice = Choice(self.models[title].name, Choice().method, choice.quick)
+            session.workspace.choose(choice)
+        words = actions.classes_as_text(session.workspace)
+        about = [self._about_model(title), self._about_method(choice.method)]
+        return [*self._draw(session), words, title, choice.method, choice.quick, *about]
+
+    def _received(self, into: str, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        known = into if into in session.workspace.class_names else None
+
+        def take() -> tuple[str, list[Any]]:
+            return actions.take(session, self.encoders, known)
+
+        drawn = self._done(session, take)
+        return [*drawn, actions.classes_as_text(session.workspace), gr.HTML(taken=time.monotonic())]
+
+    def _received_new(self, request: gr.Request) -> list[Any]:
+        return self._received(LATER, request)
+
+    def _act(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        told = event._data if isinstance(event._data, dict) else {}
+        if told.get("do") == "forget":
+            self.sessions.forget(_token(request))
+            session = self._session(request)
+            return self._draw(session, "Everything is forgotten.")
+        return self._done(session, lambda: actions.act(session, self.encoders, told))
+
+    def _name_classes(self, text: str, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        drawn = self._done(session, lambda: actions.name_classes(session, text))
+        return [*drawn, actions.classes_as_text(session.workspace)]
+
+    def _choose(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        if title in self.models and method in self.methods:
+            session.workspace.choose(Choice(self.models[title].name, method, bool(quick)))
+        return [*self._draw(session), self._about_model(title), self._about_method(method)]
+
+    def _start_adapting(self, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        return self._done(session, lambda: actions.start_adapting(session, self.encoders))
+
+    def _suggest(self, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        return self._done(session, lambda: actions.start_suggesting(session, self.encoders))
+
+    def _stop(self, request: gr.Request) -> None:
+        job = self._session(request).job
+        if job is not None:
+            job.stop()
+
+    def _follow(self, request: gr.Request) -> Iterator[list[Any]]:
+        """How far the session's job is, until it ends; any number of pages may look."""
+        session = self._session(request)
+        job, nothing = session.job, [gr.skip()] * self._drawn
+        if job is None or (not job.running and job.told):
+            yield [_shown(""), *nothing]
+            return
+        seen = view.current(session)
+        while job.running:
+            now = view.current(session)
+            # a model can be looked at while it is still being measured
+            drawn = nothing if _same_run(now, seen) else self._draw(session)
+            yield [_shown(view.progress(job)), *drawn]
+            seen = now
+            job.wait(_TICK)
+        job.told = True
+        text = job.error or ("Stopped." if job.stopped else "")
+        yield [_shown(""), *self._draw(session, text, fault=job.error is not None)]
+
+    def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
+        """Does something and draws what is then; what cannot be done is one sentence."""
+        try:
+            said = what()
+        except FarshotError as error:
+            return self._draw(session, str(error), fault=True)
+        text, refused = said if isinstance(said, tuple) else (said if isinstance(said, str) else "", [])
+        return self._draw(session, text, refused)
+
+    def _draw(
+        self, session: Session, text: str = "", refused: Sequence[Any] = (), fault: bool = False
+    ) -> list[Any]:
+        """All that may have changed, in the order of `drawn`."""
+        run = view.current(session)
+        names = list(session.workspace.class_names)
+        running = session.job is not None and session.job.running
+        stale = run is not None and run.stamp != session.workspace.stamp()
+        again = "Adapt again with your corrections" if stale else "Adapt again"
+        # while something is computed, pictures are not explained: the page must not wait for it
+        why = (
+            view.waiting(session) if self.encoders.busy.locked() else view.detail(session, run, self.encoders)
+        )
+        return [
+            _shown(view.note(text, refused, fault=fault)),
+            gr.update(visible=running),
+            view.board(session),
+            view.answers(session, run),
+            why,
+            view.result(session, run),
+            view.take_away(session, run),
+            gr.update(choices=[LATER, *names]),
+            gr.update(value=again, interactive=not running and run is not None),
+            gr.update(interactive=not running),
+        ]
+
+    # Who and what ------------------------------------------------------------------------------------
+
+    def _session(self, request: gr.Request) -> Session:
+        return self.sessions.get(_token(request))
+
+    def _about_model(self, title: str) -> str:
+        return self.models[title].about if title in self.models else ""
+
+    def _about_method(self, name: str) -> str:
+        return about_method(self.methods[name]) if name in self.methods else ""
+
+
+def _shown(html: str) -> Any:
+    """A piece of the page; what is empty takes no room."""
+    return gr.update(value=html, visible=bool(html))
+
+
+def _same_run(one: Run | None, other: Run | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.stamp, one.seconds, len(one.predictions)) == (
+        other.stamp,
+        other.seconds,
+        len(other.predictions),
+    )
+
+
+def about_method(method: type[Method]) -> str:
+    """A plain sentence on a method, and how long it takes."""
+    words = method.plain or method.doc
+    return f"{words[0].upper()}{words[1:].rstrip('.')}. {_KINDS[method.kind]}"
+
+
+def _token(request: gr.Request) -> str:
+    token = cookie_token(request.headers.get("cookie"))
+    if token is None:
+        raise gr.Error(
+            "This browser sends no cookies, by which the app knows your pictures; allow them for it."
+        )
+    return token
+
+
+@cache
+def _script(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")

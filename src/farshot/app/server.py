@@ -1,0 +1,193 @@
+"""Starts the app: on the loopback unless asked otherwise, without telemetry, without asking anybody."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# before Gradio is imported: it looks for newer versions and counts its uses otherwise
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from farshot.app.guard import LOOPBACK, Guard
+from farshot.app.models import models
+from farshot.app.pages import STATIC, Page
+from farshot.app.routes import routes
+from farshot.app.sessions import Sessions
+from farshot.errors import DataError, SettingError
+from farshot.workspace.encoders import Encoders
+from farshot.workspace.limits import Limits
+from farshot.workspace.state import Choice
+
+FIRST_PORT, LAST_PORT = 7860, 7879
+_FONTS = ("system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
+USER = "farshot"
+_MOST_WAITING = 500  # events; more are refused
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the app is started.
+
+    Attributes:
+        models: base models to offer beside those that are there.
+        keep: folder that keeps pictures and models beyond the program's end; without it they are removed.
+        host, port: where it listens; port 0 takes the first that is free.
+        share: whether Gradio's relay makes it reachable from the internet, behind a password.
+        device, precision: as for `farshot adapt`.
+        browser: whether to open a browser.
+    """
+
+    models: Sequence[str] = ()
+    keep: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    share: bool = False
+    device: str = "auto"
+    precision: str = "float32"
+    browser: bool = False
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this computer reaches it."""
+        return self.host in LOOPBACK or self.host == "::1"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running app.
+
+    Attributes:
+        url: where this computer finds it.
+        shared: where everybody finds it; None where it is not shared.
+        password: of USER, where one is asked for.
+        folder: where pictures lie.
+    """
+
+    url: str
+    shared: str | None
+    password: str | None
+    folder: Path
+
+
+@contextmanager
+def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
+    """The app, while the context lasts.
+
+    Raises:
+        FarshotError: the port is taken, the folder cannot be written, or the relay is out of reach.
+    """
+    with _folder(options.keep) as folder:
+        encoders, offered = Encoders(options.device, options.precision), models(options.models)
+        sessions = Sessions(folder, limits, Choice(offered[0].name, quick=encoders.on_processor))
+        blocks = Page(sessions, encoders, offered).build()
+        blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
+        open_to_others = options.share or not options.loopback
+        password = secrets.token_urlsafe(12) if open_to_others else None
+        guard = Middleware(
+            Guard, hosts=() if open_to_others else LOOPBACK, login=(USER, password) if password else None
+        )
+        port = _free_port(options.host, options.port)
+        try:
+            _, url, shared = blocks.launch(
+                server_name=options.host,
+                server_port=port,
+                share=options.share,
+                inbrowser=options.browser,
+                prevent_thread_lock=True,
+                quiet=True,
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                max_file_size="1kb",  # nothing is uploaded by Gradio's own route, which is closed besides
+                app_kwargs={
+                    "middleware": [guard],
+                    "routes": routes(sessions),
+                    "docs_url": None,
+                    "redoc_url": None,
+                },
+                theme=_theme(),
+                css_paths=[STATIC / "style.css"],
+            )
+        except RuntimeError as error:
+            raise DataError(f"The app cannot be shared ({error}); start it without --share.") from error
+        if options.share and not shared:
+            blocks.close()
+            raise DataError("The relay that shares the app is out of reach; start it without --share.")
+        try:
+            yield Served(url, shared or None, password, folder)
+        finally:
+            blocks.close(verbose=False)
+
+
+def serve(options: Options, tell: Callable[[Served], None], wait: Callable[[], None]) -> None:
+    """Serves until `wait` returns."""
+    with serving(options) as served:
+        tell(served)
+        wait()
+
+
+def _theme() -> gr.themes.Base:
+    """Gradio's own, with the system's fonts and colours dark enough to be read."""
+    theme = gr.themes.Default(
+        primary_hue="blue", secondary_hue="blue", font=list(_FONTS), font_mono=["monospace"]
+    )
+    return theme.set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+    )
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """The given folder, or one that is removed at the end."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="farshot-app-", ignore_cleanup_errors=True) as place:
+            yield Path(place)
+        return
+    keep = keep.expanduser()
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        keep.chmod(0o700)  # pictures of patients, say: for their owner alone
+    except OSError as error:
+        raise DataError(f"{keep} cannot be used ({error.strerror}); name another --keep.") from error
+    yield keep
+
+
+def _free_port(host: str, wanted: int) -> int:
+    """The port to listen on.
+
+    Raises:
+        SettingError: the host is none of this computer's, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in [wanted] if wanted else range(FIRST_PORT, LAST_PORT + 1):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), port))
+                return port
+            except socket.gaierror as error:
+                raise SettingError(f"{host} is no name of this computer; use --host 127.0.0.1.") from error
+            except OSError as error:
+                fault = error
+    if wanted:
+        raise SettingError(f"Port {wanted} of {host} cannot be used ({fault.strerror}); name another --port.")
+    raise SettingError(
+        f"No port of {FIRST_PORT} to {LAST_PORT} can be used ({fault.strerror}); name a --port."
+    )

@@ -1,0 +1,219 @@
+"""Who works with the app: a browser, known by its cookie, with a workspace and at most one job."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from farshot.errors import DataError, FarshotError
+from farshot.workspace import Choice, Workspace
+from farshot.workspace.intake import Refused, Upload
+from farshot.workspace.limits import Limits
+from farshot.workspace.run import Report
+
+COOKIE = "farshot_session"
+MOST_SESSIONS = 40
+_IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class Stopped(Exception):
+    """The person wants a job to end."""
+
+
+class Job:
+    """Work in a thread of its own, with progress that any number of pages may follow.
+
+    Attributes:
+        phase, done, total: what is being done, and how far.
+        error: what was wrong, in one sentence; None where nothing was, or while it is running.
+        stopped: whether the person ended it.
+        told: whether a page has shown how it ended.
+    """
+
+    def __init__(self, work: Callable[[Report], object]) -> None:
+        self.phase, self.done, self.total = "waiting for other work", 0, 0
+        self.error: str | None = None
+        self.stopped = False
+        self.told = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ends it at its next step."""
+        self._stop.set()
+
+    def wait(self, seconds: float) -> None:
+        """Returns when it has ended, or after so many seconds."""
+        self._thread.join(seconds)
+
+    def _run(self, work: Callable[[Report], object]) -> None:
+        try:
+            work(self._report)
+        except Stopped:
+            self.stopped = True
+        except FarshotError as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = f"An error in farshot itself ({type(error).__name__}: {error}); please report it."
+
+    def _report(self, phase: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        self.phase, self.done, self.total = phase, done, total
+
+
+@dataclass
+class View:
+    """What of a session's pictures is shown.
+
+    Attributes:
+        shown: "all", "none" for those without a class, or the index of a class.
+        page, answers_page: of the two boards, from 0.
+        chosen: the picture whose answer is looked at.
+        suggested: picture -> why it should be labelled next.
+    """
+
+    shown: str = "all"
+    page: int = 0
+    answers_page: int = 0
+    chosen: str | None = None
+    suggested: dict[str, str] = field(default_factory=dict)
+
+
+class Session:
+    """What one browser has.
+
+    Attributes:
+        workspace: its pictures and labels.
+        job: the last one.
+        refused: what could not be taken in and was not told yet.
+        view: what of it is shown.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, choice: Choice) -> None:
+        self.workspace = Workspace(folder, limits, choice)
+        self.incoming = folder / "incoming"
+        shutil.rmtree(self.incoming, ignore_errors=True)  # left behind by a program that was ended
+        self.job: Job | None = None
+        self.refused: list[Refused] = []
+        self.view = View()
+        self.used = time.monotonic()
+        self._waiting: list[Upload] = []
+        self._lock = threading.Lock()
+
+    def start(self, work: Callable[[Report], object]) -> Job:
+        """Begins a job.
+
+        Raises:
+            DataError: another is running.
+        """
+        with self._lock:
+            if self.job is not None and self.job.running:
+                raise DataError("One thing after the other: wait for what is running, or stop it.")
+            self.job = Job(work)
+            return self.job
+
+    def new_file(self) -> Path:
+        """A place for bytes that come in."""
+        self.incoming.mkdir(exist_ok=True)
+        return self.incoming / secrets.token_hex(16)
+
+    @property
+    def bytes_waiting(self) -> int:
+        """Size of what came in and was not looked at yet."""
+        with self._lock:
+            return sum(upload.path.stat().st_size for upload in self._waiting)
+
+    def received(self, upload: Upload) -> None:
+        """A file is here in full."""
+        with self._lock:
+            self._waiting.append(upload)
+
+    def refuse(self, refused: Refused) -> None:
+        """A file was not taken."""
+        with self._lock:
+            self.refused.append(refused)
+
+    def take(self, label: str | None) -> tuple[int, list[Refused]]:
+        """Takes in what has come; the number of new pictures, and what was refused since the last call."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            told, self.refused = self.refused, []
+        try:
+            taken, refused = self.workspace.take(waiting, label)
+        finally:
+            for upload in waiting:
+                upload.path.unlink(missing_ok=True)
+        return len(taken), told + refused
+
+
+class Sessions:
+    """All browsers' sessions.
+
+    Args:
+        root: folder that holds theirs; names in it do not tell their cookies.
+        limits: of what each takes in.
+        choice: of model and method, until somebody chooses.
+    """
+
+    def __init__(self, root: Path, limits: Limits | None = None, choice: Choice | None = None) -> None:
+        self.root, self.limits, self.choice = root, limits or Limits(), choice or Choice()
+        self._open: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def get(self, token: str) -> Session:
+        """The session of a cookie, made where there is none.
+
+        Raises:
+            DataError: no more browsers are served.
+        """
+        name = hashlib.sha256(token.encode()).hexdigest()[:32]
+        with self._lock:
+            self._forget_idle()
+            if name not in self._open:
+                if len(self._open) >= MOST_SESSIONS:
+                    raise DataError("The app serves as many people as it can; try again later.")
+                self._open[name] = Session(self.root / name, self.limits, self.choice)
+            self._open[name].used = time.monotonic()
+            return self._open[name]
+
+    def forget(self, token: str) -> None:
+        """Removes all that a browser brought."""
+        name = hashlib.sha256(token.encode()).hexdigest()[:32]
+        with self._lock:
+            session = self._open.pop(name, None)
+        if session is not None and session.job is not None:
+            session.job.stop()
+            session.job.wait(10)
+        shutil.rmtree(self.root / name, ignore_errors=True)
+
+    def _forget_idle(self) -> None:
+        now = time.monotonic()
+        for name, session in list(self._open.items()):
+            if now - session.used > _IDLE and not (session.job and session.job.running):
+                del self._open[name]
+                shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+def new_token() -> str:
+    """A cookie that nobody can guess."""
+    return secrets.token_urlsafe(32)
+
+
+def is_token(value: str | None) -> bool:
+    """Whether a cookie may be one of ours."""
+    return value is not None and _TOKEN.fullmatch(value) is not None

@@ -1,0 +1,181 @@
+"""What the page shows of a session, as HTML; everything that a person or a model named is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farshot.app.sessions import Job, Session
+from farshot.explain.figure import panels
+from farshot.explain.html import environment
+from farshot.explain.page import common, described
+from farshot.explain.subject import OWN
+from farshot.workspace.downloads import DOWNLOADS, is_ready
+from farshot.workspace.encoders import Encoders
+from farshot.workspace.intake import Refused
+from farshot.workspace.run import Answer, Run, explain, last_run
+from farshot.workspace.state import Picture
+
+PER_PAGE = 60
+
+
+def board(session: Session) -> str:
+    """All pictures, to be labelled."""
+    workspace, view = session.workspace, session.view
+    counts = workspace.counts
+    pictures = workspace.pictures
+    names = workspace.class_names
+    kept = [picture for picture in pictures if _is_shown(picture, view.shown, names)]
+    order = {id: place for place, id in enumerate(view.suggested)}
+    kept.sort(key=lambda picture: order.get(picture.id, len(order)))  # stable: those to label come first
+    view.page, pages, part = _page(kept, view.page)
+    filters = [{"value": "all", "name": "all", "count": len(pictures)}]
+    filters += [{"value": "none", "name": "no class", "count": len(workspace.unlabelled)}]
+    filters += [{"value": str(i), "name": name, "count": counts[name]} for i, name in enumerate(names)]
+    tiles = [
+        {
+            "id": picture.id,
+            "name": picture.name,
+            "label": picture.label,
+            "index": names.index(picture.label) if picture.label is not None else None,
+            "reason": view.suggested.get(picture.id) if picture.label is None else None,
+        }
+        for picture in part
+    ]
+    return _render(
+        "board.html",
+        total=len(pictures),
+        filters=filters,
+        shown=view.shown,
+        classes=_classes(session),
+        tiles=tiles,
+        page=view.page,
+        pages=pages,
+    )
+
+
+def answers(session: Session, run: Run | None) -> str:
+    """Pictures without a class and what the model says of them, the least sure first."""
+    view = session.view
+    asked = [(picture, run.answer(picture.id)) for picture in session.workspace.unlabelled] if run else []
+    known = [(picture, answer) for picture, answer in asked if answer is not None]
+    order = {id: place for place, id in enumerate(view.suggested)}
+    known.sort(key=lambda pair: (order.get(pair[0].id, len(order)), _margin(pair[1])))
+    view.answers_page, pages, part = _page(known, view.answers_page)
+    names = session.workspace.class_names
+    tiles = [
+        {
+            "id": picture.id,
+            "name": picture.name,
+            "said": _said(answer),
+            "sure": answer.sure,
+            "index": names.index(answer.name) if answer.name in names else None,
+            "reason": view.suggested.get(picture.id),
+        }
+        for picture, answer in part
+    ]
+    return _render(
+        "answers.html",
+        adapted=run is not None,
+        total=len(asked),
+        asking=len(asked) - len(known),
+        tiles=tiles,
+        chosen=view.chosen,
+        page=view.answers_page,
+        pages=pages,
+    )
+
+
+def detail(session: Session, run: Run | None, encoders: Encoders) -> str:
+    """Why the model says what it says of the chosen picture."""
+    chosen = session.view.chosen
+    here = chosen is not None and any(picture.id == chosen for picture in session.workspace.pictures)
+    answer = run.answer(chosen) if run is not None and chosen is not None and here else None
+    if answer is None or chosen is None:
+        return _render("detail.html", shown=None)
+    found = explain(session.workspace, encoders, chosen)
+    picture = session.workspace.picture(chosen)
+    return _render(
+        "detail.html",
+        shown=described(found, panels(found)),
+        name=picture.name,
+        label=picture.label,
+        answer=answer,
+        classes=_classes(session),
+        origin=OWN,
+        moves=bool(found.moved),
+    )
+
+
+def waiting(session: Session) -> str:
+    """In the place of `detail` while something else is computed."""
+    text = "Why it says so can be seen once the work above has ended." if session.view.chosen else ""
+    return note(text)
+
+
+def result(session: Session, run: Run | None) -> str:
+    """What is known of the adapted model."""
+    stale = run is not None and run.stamp != session.workspace.stamp()
+    return _render("result.html", run=run, stale=stale)
+
+
+def take_away(session: Session, run: Run | None) -> str:
+    """Everything that can be downloaded, made or not."""
+    rows = [
+        {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
+        for name, one in DOWNLOADS.items()
+    ]
+    return _render("take.html", adapted=run is not None, rows=rows)
+
+
+def note(text: str, refused: Sequence[Refused] = (), *, fault: bool = False) -> str:
+    """A sentence above the page; nothing where there is nothing to say."""
+    return _render("note.html", text=text, refused=refused, fault=fault) if text or refused else ""
+
+
+def progress(job: Job | None) -> str:
+    """How far a job is."""
+    return _render("progress.html", job=job)
+
+
+def drop_box(hint: str) -> str:
+    """The box that takes pictures."""
+    return _render("drop.html", hint=hint)
+
+
+def current(session: Session) -> Run | None:
+    """What is known of the session's adapted model."""
+    return last_run(session.workspace)
+
+
+def _render(template: str, **words: Any) -> str:
+    return environment("farshot.app").get_template(template).render(**common(), **words)
+
+
+def _classes(session: Session) -> list[Mapping[str, Any]]:
+    return [{"name": name, "count": count} for name, count in session.workspace.counts.items()]
+
+
+def _is_shown(picture: Picture, shown: str, names: Sequence[str]) -> bool:
+    if shown == "none":
+        return picture.label is None
+    if shown.isdigit() and int(shown) < len(names):
+        return picture.label == names[int(shown)]
+    return True
+
+
+def _page(items: list[Any], page: int) -> tuple[int, int, list[Any]]:
+    """The nearest page that there is, how many there are, and what is on it."""
+    pages = max(1, -(-len(items) // PER_PAGE))
+    page = min(max(page, 0), pages - 1)
+    return page, pages, items[page * PER_PAGE : (page + 1) * PER_PAGE]
+
+
+def _margin(answer: Answer) -> float:
+    """How far the most probable class is above the next."""
+    return answer.ranked[0][1] - answer.ranked[1][1]
+
+
+def _said(answer: Answer) -> str:
+    share = f"{100 * answer.probability:.0f} %"
+    return f"not sure: {answer.name} {share}?" if answer.sure is False else f"{answer.name} {share}"

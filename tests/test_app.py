@@ -1,0 +1,570 @@
+"""The app without a browser: who is let in, what comes in and goes out, and what each click does.
+
+tests/test_app_browser.py goes the whole way in a real one.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+from huggingface_hub.errors import CacheNotFound
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from farshot.app import models as app_models
+from farshot.app import sessions as app_sessions
+from farshot.app import view
+from farshot.app.guard import LOOPBACK, Guard, cookie_token
+from farshot.app.pages import LATER, Page, about_method
+from farshot.app.routes import routes
+from farshot.app.server import USER, Options, serving
+from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
+from farshot.errors import DataError, SettingError
+from farshot.methods import available
+from farshot.workspace import Choice
+from farshot.workspace.encoders import Encoders
+from farshot.workspace.limits import Limits
+from tests.hostile import hostile_uploads
+from tests.input_helpers import Farshot
+from tests.pages import Page as Read
+from tests.workspaces import CLASSES, drawn, uploads
+
+HEADER = {"x-farshot": "1"}
+
+# Gradio leaves event loops of its own to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """What Gradio leaves is collected here, not in a test that knows nothing of it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Sessions:
+    return Sessions(tmp_path / "sessions")
+
+
+def browser(sessions: Sessions) -> TestClient:
+    """A browser of its own, behind the guard, without Gradio."""
+    app = Starlette(routes=routes(sessions), middleware=[Middleware(Guard)])
+    return TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=True)
+
+
+def send(client: TestClient, name: str, data: bytes) -> Any:
+    query = {"name": name.encode(errors="replace").decode()}  # a browser sends no halves of characters
+    return client.post("/farshot/upload", params=query, content=data, headers=HEADER)
+
+
+def session_of(sessions: Sessions, client: TestClient) -> Any:
+    return sessions.get(client.cookies[COOKIE])
+
+
+# Who is let in -------------------------------------------------------------------------------------------
+
+
+def test_a_browser_gets_a_cookie_that_pages_cannot_read_and_keeps_it(sessions: Sessions) -> None:
+    client = browser(sessions)
+    first = client.get("/farshot/download/model")
+    cookie = first.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert "set-cookie" not in client.get("/farshot/download/model").headers
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", ""])
+def test_another_hosts_name_is_refused(sessions: Sessions, host: str) -> None:
+    answer = browser(sessions).get("/farshot/download/model", headers={"host": host})
+    assert answer.status_code == 421
+
+
+@pytest.mark.parametrize("host", [*LOOPBACK, "localhost:7860", "[::1]:7860", "LOCALHOST"])
+def test_the_loopbacks_names_are_served(sessions: Sessions, host: str) -> None:
+    assert browser(sessions).get("/farshot/download/model", headers={"host": host}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/upload",
+        "/gradio_api/file=/etc/passwd",
+        "/file=/etc/passwd",
+        "/gradio_api/proxy=http://example.org",
+        "/gradio_api/call/x",
+        "/monitoring",
+        "/farshotx",
+    ],
+)
+def test_what_the_page_does_not_need_is_closed(sessions: Sessions, path: str) -> None:
+    client = browser(sessions)
+    assert client.get(path).status_code == client.post(path).status_code == 404
+
+
+def test_every_answer_forbids_requests_to_others(sessions: Sessions) -> None:
+    for path in ("/farshot/download/model", "/nothing"):
+        headers = browser(sessions).get(path).headers
+        if path != "/nothing":
+            assert "default-src 'self'" in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_page_may_not_tell_more_than_there_is_to_tell(sessions: Sessions) -> None:
+    client = browser(sessions)
+    assert client.post("/gradio_api/queue/join", content=b"x" * 1_000_001).status_code == 413
+    assert client.post("/gradio_api/queue/join", content=iter([b"x"])).status_code == 411
+    assert client.post("/gradio_api/queue/join", content=b"x").status_code == 404  # it passed the guard
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "a" * 43 + "/", "../" * 14 + "a", None])
+def test_only_our_cookies_count(cookie: str | None) -> None:
+    assert cookie_token(None if cookie is None else f"{COOKIE}={cookie}") is None
+    token = new_token()
+    assert cookie_token(f"other=1; {COOKIE}={token}") == token
+
+
+# In and out ----------------------------------------------------------------------------------------------
+
+
+def test_only_the_page_itself_can_send(sessions: Sessions) -> None:
+    assert browser(sessions).post("/farshot/upload", content=b"x").status_code == 403
+
+
+def test_pictures_come_in_and_small_copies_go_out(sessions: Sessions) -> None:
+    client = browser(sessions)
+    pictures = drawn(1)
+    for number, (label, data) in enumerate(pictures):
+        assert send(client, f"{label}/{number}.png", data).status_code == 200
+    session = session_of(sessions, client)
+    assert session.take(None) == (2, [])
+    assert session.workspace.class_names == CLASSES
+    for picture, (_, data) in zip(session.workspace.pictures, pictures, strict=True):
+        answer = client.get(f"/farshot/thumbnail/{picture.id}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+        assert session.workspace.path(picture).read_bytes() == data
+    assert not list(session.incoming.iterdir())
+
+
+def test_nobody_sees_what_another_browser_brought(sessions: Sessions) -> None:
+    ada, eve = browser(sessions), browser(sessions)
+    send(ada, "a.png", drawn(1)[0][1])
+    mine = session_of(sessions, ada)
+    mine.take(None)
+    (picture,) = mine.workspace.pictures
+    downloads = mine.workspace.folder / "downloads"
+    downloads.mkdir()
+    eve.get("/farshot/download/model")
+    assert eve.cookies[COOKIE] != ada.cookies[COOKIE]
+    assert ada.get(f"/farshot/thumbnail/{picture.id}").status_code == 200
+    assert eve.get(f"/farshot/thumbnail/{picture.id}").status_code == 404
+    assert session_of(sessions, eve).workspace.pictures == ()
+    assert ada.cookies[COOKIE] not in str(mine.workspace.folder)
+
+
+@pytest.mark.parametrize("id", ["..%2F..%2Fstate.json", "state.json", "%00", "a" * 5000])
+def test_a_thumbnail_of_nothing_is_nothing(sessions: Sessions, id: str) -> None:
+    assert browser(sessions).get(f"/farshot/thumbnail/{id}").status_code == 404
+
+
+def test_what_is_too_large_is_broken_off_and_told_with_the_next_pictures(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path, Limits(archive_bytes=10_000))
+    client = browser(sessions)
+    assert send(client, "C:\\large\\<b>.zip", b"x" * 10_001).status_code == 413
+    session = session_of(sessions, client)
+    assert not list(session.incoming.iterdir())
+    send(client, "fine.png", drawn(1)[0][1])
+    count, (refused,) = session.take(None)
+    assert count == 1
+    assert refused.name == "<b>.zip"
+    assert "make it smaller" in refused.reason
+    assert session.take(None) == (0, [])
+
+
+def test_not_more_waits_than_can_be_looked_at(tmp_path: Path) -> None:
+    client = browser(Sessions(tmp_path, Limits(archive_bytes=1000)))
+    answers = [send(client, "x", b"x" * 1000).status_code for _ in range(6)]
+    assert answers == [200] * 4 + [413] * 2
+
+
+def test_hostile_uploads_are_refused_each_with_a_sentence_and_the_app_goes_on(
+    sessions: Sessions, tmp_path: Path
+) -> None:
+    (tmp_path / "hostile").mkdir()
+    client = browser(sessions)
+    refused, sent = 0, 0
+    for hostile in hostile_uploads(tmp_path / "hostile"):
+        if not hostile.path.is_file() or hostile.path.is_symlink() or hostile.path.stat().st_size > 10**7:
+            continue  # what a browser cannot send; what is large is tested where it is cheap
+        assert send(client, hostile.name, hostile.path.read_bytes()).status_code == 200
+        count, told = session_of(sessions, client).take(None)
+        assert count == hostile.taken, hostile.kind
+        assert bool(told) == bool(hostile.words), hostile.kind
+        assert all(one.reason.endswith(".") and len(one.reason) < 400 for one in told), hostile.kind
+        html = view.note("", told)
+        assert not re.search(r"<(script|img|svg|iframe)\b", html), hostile.kind
+        sent, refused = sent + 1, refused + bool(told)
+    assert sent >= 100
+    assert refused >= 50
+    assert not (tmp_path / "hostile" / "ran").exists()
+    assert send(client, "fine.png", drawn(1, start=5000)[0][1]).status_code == 200
+    assert session_of(sessions, client).take(None) == (1, [])
+    board = view.board(session_of(sessions, client))
+    Read(board)
+    assert "<script" not in board
+    assert "onerror=alert(1)>" not in board.replace("&gt;", "")
+
+
+# Sessions and jobs ---------------------------------------------------------------------------------------
+
+
+def test_what_is_forgotten_is_gone(sessions: Sessions) -> None:
+    client = browser(sessions)
+    send(client, "a.png", drawn(1)[0][1])
+    session_of(sessions, client).take(None)
+    folder = session_of(sessions, client).workspace.folder
+    sessions.forget(client.cookies[COOKIE])
+    assert not folder.exists()
+    assert session_of(sessions, client).workspace.pictures == ()
+
+
+def test_idle_browsers_are_forgotten_and_too_many_are_refused(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_sessions, "MOST_SESSIONS", 2)
+    first, second, third = new_token(), new_token(), new_token()
+    sessions.get(first).workspace.choose(Choice("mini", "clap"))
+    sessions.get(second).workspace.choose(Choice("mini", "clap"))
+    with pytest.raises(DataError, match="try again later"):
+        sessions.get(third)
+    sessions.get(first).used -= 25 * 3600
+    sessions.get(second)
+    assert sessions.get(third).workspace.pictures == ()
+
+
+def test_a_job_ends_where_it_is_stopped(sessions: Sessions) -> None:
+    session = sessions.get(new_token())
+    going, ended = threading.Event(), []
+
+    def work(report: Callable[[str, int, int], None]) -> None:
+        try:
+            while True:
+                report("working", 1, 2)
+                going.set()
+        except Stopped:
+            ended.append(True)
+            raise
+
+    job = session.start(work)
+    assert going.wait(10)
+    assert (job.phase, job.done, job.total) == ("working", 1, 2)
+    with pytest.raises(DataError, match="One thing after the other"):
+        session.start(work)
+    job.stop()
+    job.wait(10)
+    assert (job.running, job.stopped, ended) == (False, True, [True])
+
+
+def test_what_goes_wrong_in_a_job_is_one_sentence() -> None:
+    def fail(_report: object) -> None:
+        raise DataError("No.")
+
+    def bug(_report: object) -> None:
+        raise KeyError("x")
+
+    for work, words in ((fail, "No."), (bug, "please report it")):
+        job = Job(work)
+        job.wait(10)
+        assert job.error is not None
+        assert words in job.error
+
+
+# What each click does ------------------------------------------------------------------------------------
+
+
+class Person:
+    """Somebody in front of the page: events as a browser would send them."""
+
+    def __init__(self, page: Page, folder: Path) -> None:
+        self.page, self.folder = page, folder
+        self.token = new_token()
+        self.session = page.sessions.get(self.token)
+
+    @property
+    def request(self) -> gr.Request:
+        return gr.Request(headers={"cookie": f"{COOKIE}={self.token}"})
+
+    def act(self, **told: Any) -> list[Any]:
+        event = gr.EventData(None, told)
+        return self.page._act(event, self.request)
+
+    def brings(self, pictures: list[tuple[str, bytes]], name: str, into: str = LATER) -> list[Any]:
+        for upload in uploads(self.folder / name, pictures):
+            self.session.received(upload)
+        return self.page._received(into, self.request)
+
+    def waits(self) -> list[Any]:
+        """Follows the job to its end."""
+        seen = list(self.page._follow(self.request))
+        return seen[-1]
+
+
+@pytest.fixture(scope="module")
+def encoders() -> Encoders:
+    return Encoders("cpu")
+
+
+@pytest.fixture(scope="module")
+def page(encoders: Encoders, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    made = Page(Sessions(tmp_path_factory.mktemp("sessions")), encoders, [app_models.MINI])
+    made.build()
+    return made
+
+
+@pytest.fixture
+def person(page: Page, tmp_path: Path) -> Person:
+    return Person(page, tmp_path)
+
+
+def said(drawn: list[Any]) -> str:
+    return str(drawn[0]["value"])
+
+
+def test_the_whole_way(person: Person) -> None:
+    page, session = person.page, person.session
+    page._name_classes("\n".join(CLASSES), person.request)
+    drawn_now = person.brings(drawn(3), "first")
+    assert "6 new pictures" in said(drawn_now)
+    ids = [picture.id for picture in session.workspace.pictures]
+    person.act(do="label", value="0", ids=ids[:3])
+    drawn_now = person.act(do="label", value="1", ids=ids[3:])
+    assert drawn_now[2].count("fs-tile") == 6
+    page._choose("mini (bundled)", "linear-probe", False, person.request)
+    page._start_adapting(person.request)
+    last = person.waits()
+    assert "of new pictures right" in last[6]
+    # new pictures are asked about at once
+    person.brings(drawn(2, start=3000), "second")
+    last = person.waits()
+    assert last[4].count("fs-tile") == 4
+    chosen = session.workspace.unlabelled[0].id
+    last = person.act(do="show", value="", ids=[chosen])
+    assert "What it really shows" in last[4]
+    assert 'alt="Similarity' in last[4] or "Similarity to" in last[4]
+    # a correction, then once more
+    person.act(do="correct", value="1", ids=[])
+    assert session.workspace.picture(chosen).label == CLASSES[1]
+    last = person.act(do="page", value="0", ids=[])
+    assert "Something has changed since" in last[5]
+    assert last[8]["value"] == "Adapt again with your corrections"
+    page._start_adapting(person.request)
+    last = person.waits()
+    assert "Something has changed since" not in last[6]
+    person.act(do="make", value="predictions", ids=[])
+    last = person.waits()
+    assert "farshot/download/predictions" in last[7]
+    assert "farshot/download/model" not in last[7]
+    page._suggest(person.request)
+    last = person.waits()
+    assert "fs-suggested" in last[4]
+    # a page that is loaded again shows all of it
+    again = page._load(person.request)
+    assert again[10] == "\n".join(CLASSES)
+    assert again[11:14] == ["mini (bundled)", "linear-probe", False]
+    assert "of new pictures right" in again[5]
+    last = person.act(do="forget", value="", ids=[])
+    assert "Everything is forgotten" in said(last)
+    assert "No pictures yet" in last[2]
+
+
+def test_the_board_shows_what_is_asked_for(person: Person) -> None:
+    person.page._name_classes("a\nb", person.request)
+    person.brings(drawn(2), "first", "a")
+    person.brings(drawn(1, start=3000), "second")
+    shown = {
+        value: person.act(do="filter", value=value, ids=[])[2] for value in ("all", "none", "0", "1", "9")
+    }
+    assert {value: html.count('class="fs-tile') for value, html in shown.items()} == {
+        "all": 6,
+        "none": 2,
+        "0": 4,
+        "1": 0,
+        "9": 6,
+    }
+
+
+def test_many_pictures_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "PER_PAGE", 4)
+    person.brings(drawn(5), "first")
+    assert person.act(do="filter", value="all", ids=[])[2].count('class="fs-tile') == 4
+    last = person.act(do="page", value="2", ids=[])[2]
+    assert "page 3 of 3" in last
+    assert last.count('class="fs-tile') == 2
+    assert "page 3 of 3" in person.act(do="page", value="77", ids=[])[2]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"do": "label", "value": "0", "ids": []},
+        {"do": "label", "value": "7", "ids": ["x"]},
+        {"do": "label", "value": "", "ids": ["../../state"]},
+        {"do": "remove", "value": "", "ids": []},
+        {"do": "make", "value": "../../etc/passwd", "ids": []},
+        {"do": "make", "value": "model", "ids": [7]},
+        {"do": "rm -rf", "value": "", "ids": []},
+        {"do": "label", "value": {"a": 1}, "ids": []},
+        {"do": "label", "value": "0", "ids": ["x"] * 6000},
+    ],
+)
+def test_what_a_page_may_send_by_mistake_or_on_purpose_is_one_sentence(person: Person, told: Any) -> None:
+    drawn_now = person.act(**told)
+    text = said(drawn_now)
+    assert 'role="alert"' in text
+    assert text.count("<p>") == 1
+    assert person.session.workspace.pictures == ()
+
+
+def test_adapting_without_labels_says_what_is_missing(person: Person) -> None:
+    assert "at least two classes" in said(person.page._start_adapting(person.request))
+    assert person.session.job is None
+
+
+def test_hostile_names_of_classes_stay_text(person: Person) -> None:
+    names = ["<img src=x onerror=alert(1)>", "${alert(1)}", "{{constructor}}", "\u202egnp.exe"]
+    person.page._name_classes("\n".join(names), person.request)
+    person.brings(drawn(1), "first", names[0])
+    html = person.act(do="filter", value="all", ids=[])[2]
+    assert "<img src=x" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html
+    assert "\u202e" not in html
+
+
+def test_a_browser_without_cookies_is_told(person: Person) -> None:
+    with pytest.raises(gr.Error, match="cookies"):
+        person.page._load(gr.Request(headers={}))
+
+
+def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
+    person.session.workspace.choose(Choice("gone/away", "clap", True))
+    assert person.page._load(person.request)[11:14] == ["mini (bundled)", "atha", True]
+
+
+def test_every_method_has_a_plain_sentence_and_transductive_ones_are_left_out(person: Person) -> None:
+    for name, method in available().items():
+        if method.kind == "transductive":
+            assert name not in person.page.methods
+        elif method.__module__.startswith("farshot."):
+            assert method.plain
+            assert about_method(method).endswith(".")
+            assert method.plain.split()[0].islower()
+
+
+# Models and starting -------------------------------------------------------------------------------------
+
+
+def test_models_are_those_given_those_in_the_cache_and_the_bundled_one(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Path
+) -> None:
+    revision = SimpleNamespace(snapshot_path=checkpoint)
+    other = SimpleNamespace(snapshot_path=checkpoint.parent)
+    repos = [
+        SimpleNamespace(repo_id="a/clip", repo_type="model", revisions=[revision]),
+        SimpleNamespace(repo_id="a/bert", repo_type="model", revisions=[other]),
+        SimpleNamespace(repo_id="a/pictures", repo_type="dataset", revisions=[revision]),
+    ]
+    monkeypatch.setattr(app_models, "scan_cache_dir", lambda: SimpleNamespace(repos=repos))
+    found = app_models.models([str(checkpoint), "b/clip"])
+    assert [one.name for one in found] == [str(checkpoint), "b/clip", "a/clip", "mini"]
+    assert found[0].title == checkpoint.name  # a page does not tell where things lie
+    assert app_models.models(["mini"])[0].name == "mini"
+
+    def nothing() -> None:
+        raise CacheNotFound("no cache", cache_dir="x")
+
+    monkeypatch.setattr(app_models, "scan_cache_dir", nothing)
+    assert [one.name for one in app_models.models()] == ["mini"]
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with serving(Options()) as running:
+        assert running.shared is None
+        assert running.password is None
+        yield running.url.rstrip("/")
+
+
+def test_the_page_is_served_on_the_loopback_and_asks_nobody_else(served: str) -> None:
+    assert served.startswith("http://127.0.0.1:")
+    page = httpx.get(served)
+    assert page.status_code == 200
+    loads = re.findall(r"""(?:src|href)=["']?(https?:[^"' >]+)""", page.text)
+    assert not loads
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+    assert httpx.get(served, headers={"host": "evil.example"}).status_code == 421
+    assert httpx.post(f"{served}/gradio_api/upload", files={"files": b"x"}).status_code == 404
+
+
+def test_pictures_are_removed_when_the_app_ends_unless_they_are_kept(tmp_path: Path) -> None:
+    with serving(Options(keep=tmp_path / "kept")) as running:
+        assert running.folder == tmp_path / "kept"
+        assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "kept").exists()
+
+
+def test_other_computers_need_a_password() -> None:
+    with serving(Options(host="0.0.0.0")) as running:
+        assert running.password is not None
+        url = running.url.replace("0.0.0.0", "127.0.0.1").rstrip("/")
+        for path in ("", "/config", "/farshot/download/model"):
+            assert httpx.get(url + path).status_code == 401
+            assert httpx.get(url + path, auth=(USER, "wrong")).status_code == 401
+        assert httpx.post(f"{url}/farshot/upload", content=b"x", headers=HEADER).status_code == 401
+        assert "Teach CLIP" in httpx.get(url, auth=(USER, running.password)).text
+
+
+def test_a_port_or_host_that_cannot_be_used_is_one_sentence(served: str) -> None:
+    port = int(served.rsplit(":", 1)[1])
+    with (
+        pytest.raises(SettingError, match=f"Port {port} .* name another --port"),
+        serving(Options(port=port)),
+    ):
+        pass
+    with (
+        pytest.raises(SettingError, match="no name of this computer"),
+        serving(Options(host="no.such.invalid")),
+    ):
+        pass
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    farshot: Farshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "farshot.app.server", None)
+    real = __import__
+
+    def missing(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "farshot.app.server":
+            raise ImportError("No module named 'gradio'", name="gradio")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr("builtins.__import__", missing)
+    done = farshot("app", "--no-browser")
+    assert done.code == 2
+    assert "pip install 'farshot[app]'" in done.err
