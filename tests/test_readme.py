@@ -1,5 +1,6 @@
 """The commands and the code of README.md run as they stand, on drawn images and with few steps."""
 
+import gc
 import re
 import shlex
 from pathlib import Path
@@ -46,6 +47,8 @@ def quick(command: str) -> list[str]:
             if not (w == "--set" and (i + 1 == len(words) or "=" not in words[i + 1]))
         ]
         return [*words, "--model", "mini", "--set", "views=none", "--set", "steps=2"]
+    if words[0] == "app":
+        return [*words, "--no-browser"]
     if words[0] == "pick":
         return [*words, "--model", "mini"]
     return [{"20": "2"}.get(word, word.replace("[views=none]", QUICK)) for word in words]
@@ -55,6 +58,7 @@ def test_the_readme_has_commands_of_every_kind():
     kinds = {command.split()[0] for command in COMMANDS}
     assert kinds == {
         "adapt",
+        "app",
         "predict",
         "evaluate",
         "pick",
@@ -79,9 +83,11 @@ class Hub:
         assert {"README.md", "farshot.json"} <= {operation.path_in_repo for operation in operations}
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Gradio leaves event loops to the garbage collector
 def test_the_commands_run_in_the_order_of_the_readme(folder: Path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("farshot.hub.HfApi", Hub)
+    monkeypatch.setattr("farshot.cli_app._until_stopped", gc.collect)  # nobody is there to press Ctrl-C
     for command in COMMANDS:
         run = CliRunner().invoke(app, quick(command))
         assert run.exit_code == 0, f"{command}\n{run.output}\n{run.exception!r}"
