@@ -12,11 +12,12 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/farshot demo --out demo
 
+# a process per core; the tests of a file stay together, since they share what is slow to make
 test: .venv/ready
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow' -n auto --maxprocesses 8 --dist loadfile
 
-test-all: .venv/ready
-	$(BIN)/pytest
+test-all: test
+	$(BIN)/pytest -m slow
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
