@@ -390,6 +390,35 @@ def test_the_whole_way(person: Person) -> None:
     assert "No pictures yet" in last[2]
 
 
+def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(person: Person) -> None:
+    person.page._name_classes("\n".join(CLASSES), person.request)
+    for label in CLASSES:
+        person.brings([one for one in drawn(2) if one[0] == label], label, label)
+    person.page._choose("mini (bundled)", "linear-probe", False, person.request)
+    going, finish = threading.Event(), threading.Event()
+
+    def slow(_report: object) -> None:
+        going.set()
+        assert finish.wait(30)
+
+    person.page._start_adapting(person.request)
+    person.waits()
+    person.session.start(slow)
+    assert going.wait(10)
+    assert "2 new pictures" in said(person.brings(drawn(1, start=3000), "late"))
+    finish.set()
+    assert person.waits()[4].count('class="fs-tile') == 2
+
+
+def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: Person) -> None:
+    first = person.page._name_classes("a\nb", person.request)
+    into = next(one for one in first if isinstance(one, dict) and "choices" in one)
+    assert into["value"] == LATER
+    again = person.act(do="filter", value="all", ids=[])
+    into = next(one for one in again if isinstance(one, dict) and "choices" in one)
+    assert "value" not in into
+
+
 def test_the_board_shows_what_is_asked_for(person: Person) -> None:
     person.page._name_classes("a\nb", person.request)
     person.brings(drawn(2), "first", "a")

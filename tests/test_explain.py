@@ -21,7 +21,7 @@ from farshot.explain import (
     subject,
 )
 from farshot.explain.explanation import default_blocks
-from farshot.explain.figure import _font, fit
+from farshot.explain.figure import font, fit
 from farshot.explain.lens import Ask, look
 from farshot.explain.page import About, figure_name, write_explanations
 from farshot.explain.style import letter
@@ -246,10 +246,10 @@ def test_small_things_of_figures() -> None:
     assert [letter(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
     assert figure_name(7, "/a/Ünïcode / näme!.jpg") == "007-name.png"
     assert figure_name(7, "日本.jpg") == "007.png"
-    assert fit("abc\u202e\n", _font(14), 1000) == "abc"
-    cut = fit("W" * 500, _font(14), 100)
+    assert fit("abc\u202e\n", font(14), 1000) == "abc"
+    cut = fit("W" * 500, font(14), 100)
     assert cut.endswith("…")
-    assert _font(14).getlength(cut) <= 100
+    assert font(14).getlength(cut) <= 100
 
 
 # The command ------------------------------------------------------------------------------------------

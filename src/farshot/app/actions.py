@@ -60,8 +60,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
 def take(session: Session, encoders: Encoders, label: str | None) -> tuple[str, list[Any]]:
     """Takes in what was sent; a model, if there is one, is asked about new pictures at once."""
     count, refused = session.take(label)
-    if count and last_run(session.workspace) is not None:
-        start_predicting(session, encoders)
+    if not session.busy:  # else they are asked about once that has ended
+        ask(session, encoders)
     return (f"{count} new picture{'s' if count != 1 else ''}." if count or not refused else ""), refused
 
 
@@ -85,9 +85,13 @@ def start_adapting(session: Session, encoders: Encoders) -> Job:
     return session.start(lambda report: adapt(session.workspace, encoders, report))
 
 
-def start_predicting(session: Session, encoders: Encoders) -> Job:
-    """Asks the model about new pictures."""
-    return session.start(lambda report: predict(session.workspace, encoders, report))
+def ask(session: Session, encoders: Encoders) -> bool:
+    """Asks the model, if there is one, about pictures that it was not asked about; whether there are some."""
+    run = last_run(session.workspace)
+    if run is None or all(picture.id in run.predictions for picture in session.workspace.unlabelled):
+        return False
+    session.start(lambda report: predict(session.workspace, encoders, report))
+    return True
 
 
 def start_suggesting(session: Session, encoders: Encoders) -> Job:

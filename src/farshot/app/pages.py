@@ -173,7 +173,7 @@ class Page:
         on(self.drop.received, self._received, self.into, [self.classes, self.drop])
         on(self.drop_new.received, self._received_new, None, [self.classes, self.drop_new])
         for board in (self.board, self.answers, self.detail, self.take):
-            on(board.act, self._act, in_turn=True)
+            on(board.act, self._act, None, [self.classes], in_turn=True)
         on(self.name_them.click, self._name_classes, self.classes, [self.classes])
         on(self.adapt.click, self._start_adapting)
         on(self.again.click, self._start_adapting)
@@ -213,9 +213,9 @@ class Page:
         told = event._data if isinstance(event._data, dict) else {}
         if told.get("do") == "forget":
             self.sessions.forget(_token(request))
-            session = self._session(request)
-            return self._draw(session, "Everything is forgotten.")
-        return self._done(session, lambda: actions.act(session, self.encoders, told))
+            return [*self._draw(self._session(request), "Everything is forgotten."), ""]
+        drawn = self._done(session, lambda: actions.act(session, self.encoders, told))
+        return [*drawn, gr.skip()]
 
     def _name_classes(self, text: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
@@ -258,7 +258,10 @@ class Page:
             job.wait(_TICK)
         job.told = True
         text = job.error or ("Stopped." if job.stopped else "")
+        more = not text and not session.busy and actions.ask(session, self.encoders)
         yield [_shown(""), *self._draw(session, text, fault=job.error is not None)]
+        if more:  # pictures that came while the model was being made
+            yield from self._follow(request)
 
     def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
         """Does something and draws what is then; what cannot be done is one sentence."""
@@ -274,8 +277,10 @@ class Page:
     ) -> list[Any]:
         """All that may have changed, in the order of `drawn`."""
         run = view.current(session)
-        names = list(session.workspace.class_names)
-        running = session.job is not None and session.job.running
+        names, running = session.workspace.class_names, session.busy
+        # what was chosen may be gone
+        into = {} if names == session.view.offered else {"value": LATER}
+        session.view.offered = names
         stale = run is not None and run.stamp != session.workspace.stamp()
         again = "Adapt again with your corrections" if stale else "Adapt again"
         # while something is computed, pictures are not explained: the page must not wait for it
@@ -290,7 +295,7 @@ class Page:
             why,
             view.result(session, run),
             view.take_away(session, run),
-            gr.update(choices=[LATER, *names]),
+            gr.update(choices=[LATER, *names], **into),
             gr.update(value=again, interactive=not running and run is not None),
             gr.update(interactive=not running),
         ]

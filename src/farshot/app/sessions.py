@@ -85,6 +85,7 @@ class View:
         page, answers_page: of the two boards, from 0.
         chosen: the picture whose answer is looked at.
         suggested: picture -> why it should be labelled next.
+        offered: the classes that new pictures can be given.
     """
 
     shown: str = "all"
@@ -92,6 +93,7 @@ class View:
     answers_page: int = 0
     chosen: str | None = None
     suggested: dict[str, str] = field(default_factory=dict)
+    offered: tuple[str, ...] = ()
 
 
 class Session:
@@ -122,7 +124,7 @@ class Session:
             DataError: another is running.
         """
         with self._lock:
-            if self.job is not None and self.job.running:
+            if self.busy:
                 raise DataError("One thing after the other: wait for what is running, or stop it.")
             self.job = Job(work)
             return self.job
@@ -131,6 +133,11 @@ class Session:
         """A place for bytes that come in."""
         self.incoming.mkdir(exist_ok=True)
         return self.incoming / secrets.token_hex(16)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running."""
+        return self.job is not None and self.job.running
 
     @property
     def bytes_waiting(self) -> int:
@@ -204,7 +211,7 @@ class Sessions:
     def _forget_idle(self) -> None:
         now = time.monotonic()
         for name, session in list(self._open.items()):
-            if now - session.used > _IDLE and not (session.job and session.job.running):
+            if now - session.used > _IDLE and not session.busy:
                 del self._open[name]
                 shutil.rmtree(self.root / name, ignore_errors=True)
 
