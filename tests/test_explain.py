@@ -21,7 +21,7 @@ from farshot.explain import (
     subject,
 )
 from farshot.explain.explanation import default_blocks
-from farshot.explain.figure import font, fit
+from farshot.explain.figure import fit, font
 from farshot.explain.lens import Ask, look
 from farshot.explain.page import About, figure_name, write_explanations
 from farshot.explain.style import letter
