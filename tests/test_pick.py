@@ -298,6 +298,7 @@ def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_pat
     assert farshot(*adapt, "--out", tmp_path / "adapted").code == 0
     again = ("pick", leaves / "images", "--model", tmp_path / "adapted", "--device", "cpu", "--shots", 1)
     assert farshot(*again, "--out", tmp_path / "second").code == 0
+    assert "leave out" in refusal(farshot(*again, "--template", "a {}.", "--out", tmp_path / "third"))
     second = table_of(tmp_path / "second")
     assert len(second) == 2
     assert not {row["path"] for row in rows} & {row["path"] for row in second}

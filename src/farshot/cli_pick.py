@@ -46,8 +46,9 @@ def pick(
         ),
     ] = None,
     template: Annotated[
-        str, typer.Option(help="The prompt; {} is where the class name goes.")
-    ] = "a photo of a {}.",
+        str | None,
+        typer.Option(help="The prompt, by default 'a photo of a {}.'; {} is where the class name goes."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of random draws.")] = 0,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -62,8 +63,10 @@ def pick(
     if (shots is None) == (count is None):
         raise SettingError("Say how many: --shots K for K images of each class, or --count N for N in all.")
     adapted = is_on_hub(model) or is_saved(Path(model).expanduser())
-    if adapted and (class_names or ways):
-        raise SettingError(f"{model} knows its classes: leave out --class-names and --ways.")
+    if adapted and (class_names or ways or template is not None):
+        raise SettingError(
+            f"{model} knows its classes and its prompt: leave out --class-names, --ways and --template."
+        )
     if base is not None and not adapted:
         raise SettingError(f"--base is for an adapted model, and {model} is none: give the base as --model.")
     check_machine(device, "float32")
@@ -123,12 +126,13 @@ def _first(
     names: tuple[str, ...] | None,
     ways: int | None,
     rule: str | None,
-    template: str,
+    template: str | None,
     seed: int,
     device: str,
 ) -> Choice:
     from farshot.model.checkpoint import load_encoder
     from farshot.pick import pick_first
+    from farshot.task import DEFAULT_TEMPLATE
 
     with console.progress("loading the model"):
         encoder = load_encoder(model, device=device)
@@ -140,7 +144,7 @@ def _first(
             class_names=names,
             ways=None if names else ways,
             rule=rule,
-            template=template,
+            template=template or DEFAULT_TEMPLATE,
             seed=seed,
             progress=progress,
         )
