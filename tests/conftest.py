@@ -1,7 +1,9 @@
 """Shapes and types of every function of farshot are checked while tests run; fixtures that tests share."""
 
+import gc
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +67,16 @@ def real_images() -> Path:
 def farshot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Farshot:
     """Runs command lines as the `farshot` program would."""
     return command_line(capfd, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def gradio_leftovers() -> Iterator[None]:
+    """Gradio leaves event loops to the garbage collector: they go here, not in a test that knows nothing of
+    them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

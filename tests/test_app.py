@@ -1,20 +1,17 @@
-"""The app without a browser: who is let in, what comes in and goes out, and what each click does.
+"""The app without a browser: who is let in, what comes in and goes out.
 
 tests/test_app_browser.py goes the whole way in a real one.
 """
 
 from __future__ import annotations
 
-import gc
 import re
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import httpx
 import pytest
 from huggingface_hub.errors import CacheNotFound
@@ -26,33 +23,23 @@ from farshot.app import models as app_models
 from farshot.app import sessions as app_sessions
 from farshot.app import view
 from farshot.app.guard import LOOPBACK, Guard, cookie_token
-from farshot.app.pages import LATER, Page, about_method
 from farshot.app.routes import routes
 from farshot.app.server import USER, Options, serving
 from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
 from farshot.errors import DataError, SettingError
-from farshot.methods import available
 from farshot.workspace import Choice
-from farshot.workspace.encoders import Encoders
 from farshot.workspace.limits import Limits
 from tests.hostile import hostile_uploads
 from tests.input_helpers import Farshot
 from tests.pages import Page as Read
-from tests.workspaces import CLASSES, drawn, uploads
+from tests.workspaces import CLASSES, drawn
 
 HEADER = {"x-farshot": "1"}
 
-# Gradio leaves event loops of its own to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def collected() -> Iterator[None]:
-    """What Gradio leaves is collected here, not in a test that knows nothing of it."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what Gradio leaves behind
+    pytest.mark.usefixtures("gradio_leftovers"),
+]
 
 
 @pytest.fixture
@@ -290,217 +277,6 @@ def test_what_goes_wrong_in_a_job_is_one_sentence() -> None:
         job.wait(10)
         assert job.error is not None
         assert words in job.error
-
-
-# What each click does ------------------------------------------------------------------------------------
-
-
-class Person:
-    """Somebody in front of the page: events as a browser would send them."""
-
-    def __init__(self, page: Page, folder: Path) -> None:
-        self.page, self.folder = page, folder
-        self.token = new_token()
-        self.session = page.sessions.get(self.token)
-
-    @property
-    def request(self) -> gr.Request:
-        return gr.Request(headers={"cookie": f"{COOKIE}={self.token}"})
-
-    def act(self, **told: Any) -> list[Any]:
-        event = gr.EventData(None, told)
-        return self.page._act(event, self.request)
-
-    def brings(self, pictures: list[tuple[str, bytes]], name: str, into: str = LATER) -> list[Any]:
-        for upload in uploads(self.folder / name, pictures):
-            self.session.received(upload)
-        return self.page._received(into, self.request)
-
-    def waits(self) -> list[Any]:
-        """Follows the job to its end."""
-        seen = list(self.page._follow(self.request))
-        return seen[-1]
-
-
-@pytest.fixture(scope="module")
-def encoders() -> Encoders:
-    return Encoders("cpu")
-
-
-@pytest.fixture(scope="module")
-def page(encoders: Encoders, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    made = Page(Sessions(tmp_path_factory.mktemp("sessions")), encoders, [app_models.MINI])
-    made.build()
-    return made
-
-
-@pytest.fixture
-def person(page: Page, tmp_path: Path) -> Person:
-    return Person(page, tmp_path)
-
-
-def said(drawn: list[Any]) -> str:
-    return str(drawn[0]["value"])
-
-
-def test_the_whole_way(person: Person) -> None:
-    page, session = person.page, person.session
-    page._name_classes("\n".join(CLASSES), person.request)
-    drawn_now = person.brings(drawn(3), "first")
-    assert "6 new pictures" in said(drawn_now)
-    ids = [picture.id for picture in session.workspace.pictures]
-    person.act(do="label", value="0", ids=ids[:3])
-    drawn_now = person.act(do="label", value="1", ids=ids[3:])
-    assert drawn_now[2].count("fs-tile") == 6
-    page._choose("mini (bundled)", "linear-probe", False, person.request)
-    page._start_adapting(person.request)
-    last = person.waits()
-    assert "of new pictures right" in last[6]
-    # new pictures are asked about at once
-    person.brings(drawn(2, start=3000), "second")
-    last = person.waits()
-    assert last[4].count("fs-tile") == 4
-    chosen = session.workspace.unlabelled[0].id
-    last = person.act(do="show", value="", ids=[chosen])
-    assert "What it really shows" in last[4]
-    assert 'alt="Similarity' in last[4] or "Similarity to" in last[4]
-    # a correction, then once more
-    person.act(do="correct", value="1", ids=[])
-    assert session.workspace.picture(chosen).label == CLASSES[1]
-    last = person.act(do="page", value="0", ids=[])
-    assert "Something has changed since" in last[5]
-    assert last[8]["value"] == "Adapt again with your corrections"
-    page._start_adapting(person.request)
-    last = person.waits()
-    assert "Something has changed since" not in last[6]
-    person.act(do="make", value="predictions", ids=[])
-    last = person.waits()
-    assert "farshot/download/predictions" in last[7]
-    assert "farshot/download/model" not in last[7]
-    page._suggest(person.request)
-    last = person.waits()
-    assert "fs-suggested" in last[4]
-    # a page that is loaded again shows all of it
-    again = page._load(person.request)
-    assert again[10] == "\n".join(CLASSES)
-    assert again[11:14] == ["mini (bundled)", "linear-probe", False]
-    assert "of new pictures right" in again[5]
-    last = person.act(do="forget", value="", ids=[])
-    assert "Everything is forgotten" in said(last)
-    assert "No pictures yet" in last[2]
-
-
-def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(person: Person) -> None:
-    person.page._name_classes("\n".join(CLASSES), person.request)
-    for label in CLASSES:
-        person.brings([one for one in drawn(2) if one[0] == label], label, label)
-    person.page._choose("mini (bundled)", "linear-probe", False, person.request)
-    going, finish = threading.Event(), threading.Event()
-
-    def slow(_report: object) -> None:
-        going.set()
-        assert finish.wait(30)
-
-    person.page._start_adapting(person.request)
-    person.waits()
-    person.session.start(slow)
-    assert going.wait(10)
-    assert "2 new pictures" in said(person.brings(drawn(1, start=3000), "late"))
-    finish.set()
-    assert person.waits()[4].count('class="fs-tile') == 2
-
-
-def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: Person) -> None:
-    first = person.page._name_classes("a\nb", person.request)
-    into = next(one for one in first if isinstance(one, dict) and "choices" in one)
-    assert into["value"] == LATER
-    again = person.act(do="filter", value="all", ids=[])
-    into = next(one for one in again if isinstance(one, dict) and "choices" in one)
-    assert "value" not in into
-
-
-def test_the_board_shows_what_is_asked_for(person: Person) -> None:
-    person.page._name_classes("a\nb", person.request)
-    person.brings(drawn(2), "first", "a")
-    person.brings(drawn(1, start=3000), "second")
-    shown = {
-        value: person.act(do="filter", value=value, ids=[])[2] for value in ("all", "none", "0", "1", "9")
-    }
-    assert {value: html.count('class="fs-tile') for value, html in shown.items()} == {
-        "all": 6,
-        "none": 2,
-        "0": 4,
-        "1": 0,
-        "9": 6,
-    }
-
-
-def test_many_pictures_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view, "PER_PAGE", 4)
-    person.brings(drawn(5), "first")
-    assert person.act(do="filter", value="all", ids=[])[2].count('class="fs-tile') == 4
-    last = person.act(do="page", value="2", ids=[])[2]
-    assert "page 3 of 3" in last
-    assert last.count('class="fs-tile') == 2
-    assert "page 3 of 3" in person.act(do="page", value="77", ids=[])[2]
-
-
-@pytest.mark.parametrize(
-    "told",
-    [
-        {},
-        {"do": "label", "value": "0", "ids": []},
-        {"do": "label", "value": "7", "ids": ["x"]},
-        {"do": "label", "value": "", "ids": ["../../state"]},
-        {"do": "remove", "value": "", "ids": []},
-        {"do": "make", "value": "../../etc/passwd", "ids": []},
-        {"do": "make", "value": "model", "ids": [7]},
-        {"do": "rm -rf", "value": "", "ids": []},
-        {"do": "label", "value": {"a": 1}, "ids": []},
-        {"do": "label", "value": "0", "ids": ["x"] * 6000},
-    ],
-)
-def test_what_a_page_may_send_by_mistake_or_on_purpose_is_one_sentence(person: Person, told: Any) -> None:
-    drawn_now = person.act(**told)
-    text = said(drawn_now)
-    assert 'role="alert"' in text
-    assert text.count("<p>") == 1
-    assert person.session.workspace.pictures == ()
-
-
-def test_adapting_without_labels_says_what_is_missing(person: Person) -> None:
-    assert "at least two classes" in said(person.page._start_adapting(person.request))
-    assert person.session.job is None
-
-
-def test_hostile_names_of_classes_stay_text(person: Person) -> None:
-    names = ["<img src=x onerror=alert(1)>", "${alert(1)}", "{{constructor}}", "\u202egnp.exe"]
-    person.page._name_classes("\n".join(names), person.request)
-    person.brings(drawn(1), "first", names[0])
-    html = person.act(do="filter", value="all", ids=[])[2]
-    assert "<img src=x" not in html
-    assert "&lt;img src=x onerror=alert(1)&gt;" in html
-    assert "\u202e" not in html
-
-
-def test_a_browser_without_cookies_is_told(person: Person) -> None:
-    with pytest.raises(gr.Error, match="cookies"):
-        person.page._load(gr.Request(headers={}))
-
-
-def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
-    person.session.workspace.choose(Choice("gone/away", "clap", True))
-    assert person.page._load(person.request)[11:14] == ["mini (bundled)", "atha", True]
-
-
-def test_every_method_has_a_plain_sentence_and_transductive_ones_are_left_out(person: Person) -> None:
-    for name, method in available().items():
-        if method.kind == "transductive":
-            assert name not in person.page.methods
-        elif method.__module__.startswith("farshot."):
-            assert method.plain
-            assert about_method(method).endswith(".")
-            assert method.plain.split()[0].islower()
 
 
 # Models and starting -------------------------------------------------------------------------------------

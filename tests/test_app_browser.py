@@ -5,6 +5,7 @@ FARSHOT_SCREENSHOTS=docs writes the pictures of docs/app.md on the way.
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
@@ -202,6 +203,37 @@ def test_a_job_can_be_stopped_and_a_reload_finds_it_running(real_images: Path) -
         page.click("#stop")
         idle(page, 60)
         assert "Stopped" in page.inner_text("#note")
+        assert not watch.faults
+
+
+def test_pictures_and_zips_can_be_dropped(real_images: Path, tmp_path: Path) -> None:
+    chosen = {name: sorted((real_images / "clothing" / name).iterdir())[:2] for name in CLASSES}
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name, paths in chosen.items():
+            for path in paths:
+                archive.write(path, f"photos/{name}/{path.name}")
+        archive.writestr("photos/hat/notes.txt", "not a picture")
+    loose = sorted((real_images / "clothing" / "dress").iterdir())[0]
+    with running_app() as address, browsing.browser() as browser:
+        page, watch = open_page(browser, address, DESKTOP)
+        files = [
+            [path.name, base64.b64encode(path.read_bytes()).decode()]
+            for path in (loose, tmp_path / "photos.zip")
+        ]
+        dropped = page.evaluate_handle(
+            """files => {
+                const data = new DataTransfer();
+                for (const [name, text] of files)
+                    data.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], name));
+                return data;
+            }""",
+            files,
+        )
+        page.dispatch_event("#drop .fs-drop", "drop", {"dataTransfer": dropped})
+        page.wait_for_function("document.querySelectorAll('#board .fs-tile').length === 5", timeout=60_000)
+        assert sorted(page.input_value("#classes textarea").splitlines()) == ["hat", "shoes"]
+        assert page.locator("#board .fs-none").count() == 1
+        assert "notes.txt" in page.inner_text("#note")
         assert not watch.faults
 
 

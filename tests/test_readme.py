@@ -1,6 +1,5 @@
 """The commands and the code of README.md run as they stand, on drawn images and with few steps."""
 
-import gc
 import re
 import shlex
 from pathlib import Path
@@ -83,11 +82,12 @@ class Hub:
         assert {"README.md", "farshot.json"} <= {operation.path_in_repo for operation in operations}
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Gradio leaves event loops to the garbage collector
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of what Gradio leaves behind
+@pytest.mark.usefixtures("gradio_leftovers")
 def test_the_commands_run_in_the_order_of_the_readme(folder: Path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("farshot.hub.HfApi", Hub)
-    monkeypatch.setattr("farshot.cli_app._until_stopped", gc.collect)  # nobody is there to press Ctrl-C
+    monkeypatch.setattr("farshot.cli_app._until_stopped", lambda: None)  # nobody is there to press Ctrl-C
     for command in COMMANDS:
         run = CliRunner().invoke(app, quick(command))
         assert run.exit_code == 0, f"{command}\n{run.output}\n{run.exception!r}"

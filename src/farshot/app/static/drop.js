@@ -56,9 +56,11 @@ element.addEventListener('dragleave', () => element.classList.remove('fs-over'))
 element.addEventListener('drop', async (event) => {
   event.preventDefault();
   element.classList.remove('fs-over');
+  // both are gone once this function has waited
+  const loose = [...event.dataTransfer.files].map((file) => ({ file, path: file.name }));
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
   const found = [];
   for (const entry of entries) found.push(...(await inside(entry, '')));
-  send(found);
+  send(entries.length > 0 ? found : loose);
 });
 watch('taken', () => { element.querySelector('.fs-sending').textContent = ''; });
