@@ -73,7 +73,6 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
     pictures = {name: sorted((real_images / "clothing" / name).iterdir()) for name in CLASSES}
     with running_app("--keep", str(kept)) as address, browsing.browser() as browser:
         page, watch = open_page(browser, address, DESKTOP)
-        screenshot(page, "empty")
 
         # two classes, pictures, labels with the keyboard
         page.fill("#classes textarea", f"{CLASSES[0]}\n{CLASSES[1]}: a pair of shoes")
