@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 from tests.browsing import DESKTOP, browser, idle, open_page, running_app, tab
 
 SHOTS, ASKED = 5, 3
-METHODS = ("linear-probe", "prompt-lora", "atha")
+METHODS = ("linear-probe", "atha")
 
 
 def start(window: Browser) -> float:
@@ -70,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs=2)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
     given = parser.parse_args()
     with browser() as window:
         starts = [start(window) for _ in range(given.runs)]
@@ -80,7 +81,7 @@ def main() -> None:
         with running_app() as address:
             page, _ = open_page(window, address, DESKTOP)
             prepare(page, given.folders)
-            for method in METHODS:
+            for method in given.methods:
                 times = []
                 for _ in range(given.runs):
                     adapt(page, "zero-shot")  # so that the same method is adapted anew
