@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,26 +41,23 @@ def app(
     device: Device = "auto",
 ) -> None:
     """Label, adapt, look and take away in a browser, without writing code."""
-    with console.progress("starting"):
-        try:
-            from farshot.app.server import Options, serving
-        except ImportError as error:
-            if not (error.name or "").startswith(("gradio", "starlette")):
-                raise
-            raise DataError(
-                f"The app needs an extra ({error.name} is missing): pip install 'farshot[app]'."
-            ) from error
-        from farshot.model.checkpoint import check_machine
+    with ExitStack() as running:
+        with console.progress("starting"):
+            try:
+                from farshot.app.server import Options, serving
+            except ImportError as error:
+                if not (error.name or "").startswith(("gradio", "starlette")):
+                    raise
+                raise DataError(
+                    f"The app needs an extra ({error.name} is missing): pip install 'farshot[app]'."
+                ) from error
+            from farshot.model.checkpoint import check_machine
 
-        check_machine(device, precision)
-        options = Options(tuple(model or ()), keep, host, port, share, device, precision, browser)
-        running = serving(options)
-        served = running.__enter__()
-    try:
+            check_machine(device, precision)
+            options = Options(tuple(model or ()), keep, host, port, share, device, precision, browser)
+            served = running.enter_context(serving(options))
         _tell(served, keep, share, options.loopback)
         _until_stopped()
-    finally:
-        running.__exit__(None, None, None)
 
 
 def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> None:

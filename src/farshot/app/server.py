@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,13 +129,6 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
             yield Served(url, shared or None, password, folder)
         finally:
             blocks.close(verbose=False)
-
-
-def serve(options: Options, tell: Callable[[Served], None], wait: Callable[[], None]) -> None:
-    """Serves until `wait` returns."""
-    with serving(options) as served:
-        tell(served)
-        wait()
 
 
 def _theme() -> gr.themes.Base:
