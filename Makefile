@@ -1,7 +1,7 @@
 # Two commands: `make demo` adapts a small CLIP to bundled images; `make test` runs the tests. Both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-# what is imported is compiled once, and what is not, never: a third of the time of the first run
+# what is imported is compiled once and kept, what is not never: installing takes half as long
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all check format docs tutorial bench clean
