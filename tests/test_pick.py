@@ -276,8 +276,8 @@ def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_pat
     assert told.code == 0, told.err
     assert told.out.splitlines() == [
         f"Chose 4 of {len(list((leaves / 'images').iterdir()))} images: {first / 'sheet.png'}",
-        f"Fill in the column label of {first / 'picked.csv'}, then: farshot adapt {first / 'picked.csv'} "
-        "--out adapted/",
+        f"Fill in the column label of {first / 'picked.csv'}, then: "
+        f"farshot adapt '{first / 'picked.csv'}' --model mini --out adapted/",
     ]
     assert everything_in(first) == set(FILES)
     rows = table_of(first)
@@ -297,7 +297,10 @@ def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_pat
     adapt = ("adapt", first / "picked.csv", "--model", "mini", "--method", "prototypes", "--device", "cpu")
     assert farshot(*adapt, "--out", tmp_path / "adapted").code == 0
     again = ("pick", leaves / "images", "--model", tmp_path / "adapted", "--device", "cpu", "--shots", 1)
-    assert farshot(*again, "--out", tmp_path / "second").code == 0
+    told = farshot(*again, "--out", tmp_path / "second")
+    assert told.out.endswith(
+        f"farshot adapt {tmp_path / 'second' / 'picked.csv'} --model mini --out adapted/\n"
+    )
     assert "leave out" in refusal(farshot(*again, "--template", "a {}.", "--out", tmp_path / "third"))
     second = table_of(tmp_path / "second")
     assert len(second) == 2
@@ -359,10 +362,11 @@ def test_odd_names_and_shapes_stand_on_the_sheet(mini: DualEncoder, tmp_path: Pa
     for number, name in enumerate(("<b>&", "x" * 200, "ä\u202e")):
         picture(number, 5 + 300 * number, 90).save(tmp_path / "in" / f"{name}.png")
     table = unlabelled([tmp_path / "in"])
-    choice = pick_first(mini, table, 1, class_names=("<i>one</i>", "two"))
+    choice = pick_first(mini, table, 1, class_names=("<i>one</i>", "two"), template="an {}")
     write_choice(tmp_path / "out", choice, table)
     page = (tmp_path / "out" / "index.html").read_text()
     assert "<b>&" not in page
+    assert "farshot adapt out/picked.csv --model mini --template &#39;an {}&#39; --out adapted/" in page
     assert "&lt;i&gt;one&lt;/i&gt;" in page
     drawn = cards(choice, table)
     with Image.open(tmp_path / "out" / "sheet.png") as written:

@@ -57,7 +57,7 @@ def pick(
     from farshot.data.readers import unlabelled
     from farshot.hub import is_on_hub
     from farshot.model.checkpoint import check_machine
-    from farshot.pick.sheet import TABLE, check_place, write_choice
+    from farshot.pick.sheet import TABLE, adapt_command, check_place, write_choice
     from farshot.saved import is_saved
 
     if (shots is None) == (count is None):
@@ -85,7 +85,7 @@ def pick(
         write_choice(out, choice, table)
     console.out.print(f"Chose {len(choice)} of {choice.looked_at} images: {out / 'sheet.png'}", markup=False)
     console.out.print(
-        f"Fill in the column label of {out / TABLE}, then: farshot adapt {out / TABLE} --out adapted/",
+        f"Fill in the column label of {out / TABLE}, then: {adapt_command(out / TABLE, choice)}",
         markup=False,
     )
 

@@ -54,6 +54,7 @@ class Choice:
             it than like any other chosen or labelled image.
         rule: by name.
         looked_at: number of images it was chosen from; exact copies count once.
+        model, template: the base model that looked at them, and the prompt; what is labelled is for these.
     """
 
     rows: Int[NDArray[np.int64], " n"]
@@ -62,6 +63,8 @@ class Choice:
     alike: tuple[tuple[int, ...], ...]
     rule: str
     looked_at: int
+    model: str
+    template: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,7 +124,7 @@ def pick_first(
             f"{reason}; too few were guessed for each class" for reason in reasons[balancing:]
         ]
     guesses = [None if guess is None or names is None else names[guess[i]] for i in found]
-    return _choice(rows, found, guesses, reasons, stands, rule)
+    return _choice(rows, found, guesses, reasons, stands, rule, model=encoder.source, template=template)
 
 
 def pick_next(
@@ -169,7 +172,8 @@ def pick_next(
         for i, others in zip(found, stands, strict=True)
     ]
     guesses = [names[probabilities[i].argmax()] for i in found]
-    return _choice(rows, found, guesses, reasons, stands, rule)
+    model, template = classifier.encoder_.source, classifier.template
+    return _choice(rows, found, guesses, reasons, stands, rule, model=model, template=template)
 
 
 def rule_named(rules: dict[str, Rule], name: str) -> Rule:
@@ -300,7 +304,12 @@ def _choice(
     reasons: Sequence[str],
     stands: Sequence[NDArray[np.int64]],
     rule: str,
+    *,
+    model: str,
+    template: str,
 ) -> Choice:
     """From places among the images looked at to rows of the table."""
     alike = tuple(tuple(rows[others].tolist()) for others in stands)
-    return Choice(rows[found], tuple(guesses), tuple(reasons), alike, rule, len(rows))
+    return Choice(
+        rows[found], tuple(guesses), tuple(reasons), alike, rule, len(rows), model=model, template=template
+    )

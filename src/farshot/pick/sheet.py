@@ -10,6 +10,7 @@ The folder is written whole or not at all.
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from farshot.explain.page import common
 from farshot.explain.style import rgb
 from farshot.images.reading import ImageSource, read_image
 from farshot.pick.choice import Choice
+from farshot.task import DEFAULT_TEMPLATE
 from farshot.whole import check_folder, reason, whole_folder
 
 TABLE = "picked.csv"
@@ -73,7 +75,8 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
     check_place(folder)
     paths = [_written_path(table.images[int(row)]) for row in choice.rows]
     drawn = cards(choice, table)
-    words = {"title": headline(choice), "cards": drawn, "explained": explained(choice), "folder": folder.name}
+    words = {"title": headline(choice), "cards": drawn, "explained": explained(choice)}
+    words["command"] = adapt_command(Path(folder.name) / TABLE, choice)
     page = environment("farshot.pick").get_template("pick.html").render(**words, **common())
     with whole_folder(folder) as staging:
         sheet(choice, drawn).save(staging / "sheet.png")
@@ -91,6 +94,14 @@ def check_place(folder: Path) -> None:
     check_folder(folder, "a choice of images", lambda place: FILES if (place / TABLE).is_file() else None)
     if (folder / TABLE).is_file() and not _is_untouched(folder / TABLE):
         raise DataError(f"{folder / TABLE} was filled in, and would be lost; choose another --out.")
+
+
+def adapt_command(table: Path, choice: Choice) -> str:
+    """The `farshot adapt` line for the filled-in table, with the model that looked at the images."""
+    words = ["farshot", "adapt", str(table), "--model", choice.model]
+    if choice.template != DEFAULT_TEMPLATE:
+        words += ["--template", choice.template]
+    return shlex.join([*words, "--out", "adapted/"])
 
 
 def cards(choice: Choice, table: ImageTable) -> list[Card]:
