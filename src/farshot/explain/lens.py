@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -136,50 +137,40 @@ class _Notes:
         """Reads the tokens before the method's own parts touch them."""
         last = self.subject.encoder.vision_depth - 1
         blocks = {*self.ask.choices, *self.ask.tokens, last}
-        return {f"vision.{block}.input": self._read_tokens(block) for block in blocks}
+        return {f"vision.{block}.input": partial(self._read_tokens, block) for block in blocks}
 
     def after(self) -> dict[str, Hook]:
         """Reads queries and keys after the method's own parts changed them."""
         hooks: dict[str, Hook] = {}
         for block in self.ask.attention:
-            hooks[f"vision.{block}.q"] = self._read_query()
-            hooks[f"vision.{block}.k"] = self._read_key(block)
+            hooks[f"vision.{block}.q"] = self._read_query
+            hooks[f"vision.{block}.k"] = partial(self._read_key, block)
         return hooks
 
-    def _read_tokens(self, block: int) -> Hook:
-        def read(tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-            patches = tokens[:, :, 1 : 1 + self.subject.encoder.patches]
-            alignment = self.subject.alignment
-            if block in self.ask.choices and alignment is not None and block in alignment.blocks:
-                found = alignment.choose(patches, alignment.anchors(this), block, this)
-                self.choices[block] = Choice(*(value[0].cpu() for value in found))
-            if block in self.ask.tokens:
-                self.tokens[block] = patches[0].float().cpu()
-            if block == self.subject.encoder.vision_depth - 1:
-                self.similarity = read_out(self.subject, patches[0])
-            return tokens
+    def _read_tokens(self, block: int, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
+        patches = tokens[:, :, 1 : 1 + self.subject.encoder.patches]
+        alignment = self.subject.alignment
+        if block in self.ask.choices and alignment is not None and block in alignment.blocks:
+            found = alignment.choose(patches, alignment.anchors(this), block, this)
+            self.choices[block] = Choice(*(value[0].cpu() for value in found))
+        if block in self.ask.tokens:
+            self.tokens[block] = patches[0].float().cpu()
+        if block == self.subject.encoder.vision_depth - 1:
+            self.similarity = read_out(self.subject, patches[0])
+        return tokens
 
-        return read
+    def _read_query(self, value: Tensor, _input: Tensor, this: Pass) -> Tensor:
+        self._asking = value[0, :, 0]  # the class token's query, (B, D)
+        return value
 
-    def _read_query(self) -> Hook:
-        def read(value: Tensor, _input: Tensor, this: Pass) -> Tensor:
-            self._asking = value[0, :, 0]  # the class token's query, (B, D)
-            return value
-
-        return read
-
-    def _read_key(self, block: int) -> Hook:
+    def _read_key(self, block: int, value: Tensor, _input: Tensor, this: Pass) -> Tensor:
+        assert self._asking is not None
         layer = self.subject.encoder.clip.vision_model.encoder.layers[block].self_attn
-
-        def read(value: Tensor, _input: Tensor, this: Pass) -> Tensor:
-            assert self._asking is not None
-            q = self._asking.float().unflatten(-1, (layer.num_heads, -1))  # (B, heads, d)
-            k = value[0].float().unflatten(-1, (layer.num_heads, -1))  # (B, 1 + L, heads, d)
-            scores = torch.einsum("bhd,blhd->bhl", q, k) * layer.scale
-            self.attention[block] = scores.softmax(-1)[..., : 1 + self.subject.encoder.patches].cpu()
-            return value
-
-        return read
+        q = self._asking.float().unflatten(-1, (layer.num_heads, -1))  # (B, heads, d)
+        k = value[0].float().unflatten(-1, (layer.num_heads, -1))  # (B, 1 + L, heads, d)
+        scores = torch.einsum("bhd,blhd->bhl", q, k) * layer.scale
+        self.attention[block] = scores.softmax(-1)[..., : 1 + self.subject.encoder.patches].cpu()
+        return value
 
 
 def read_out(subject: Subject, patches: Float[Tensor, "B L D"]) -> Float[Tensor, "B L N"]:

@@ -7,7 +7,8 @@ Shapes: T tasks, B images, L patches (class token excluded), N classes, D visual
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -205,18 +206,15 @@ class HeadTailAlignment(nn.Module):
 
     def places(self) -> dict[str, Hook]:
         """One hook before each chosen vision block."""
-        return {f"vision.{block}.input": self._hook(block) for block in self.blocks}
+        return {f"vision.{block}.input": partial(self._align, block) for block in self.blocks}
 
-    def _hook(self, block: int) -> Callable[[Tensor, Tensor, Pass], Tensor]:
-        def align(tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-            anchors = self.anchors(this)  # (T, N, D)
-            # neither the class token nor prompt tokens behind the patches take part
-            kept, patches, prompts = tokens.tensor_split((1, 1 + self.encoder.patches), dim=2)
-            choice = self.choose(patches, anchors, block, this)
-            moved = move_tokens(patches, anchors, self.pull[:, block], self.push[:, block], choice)
-            return torch.cat([kept, moved, prompts], dim=2)
-
-        return align
+    def _align(self, block: int, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
+        anchors = self.anchors(this)  # (T, N, D)
+        # neither the class token nor prompt tokens behind the patches take part
+        kept, patches, prompts = tokens.tensor_split((1, 1 + self.encoder.patches), dim=2)
+        choice = self.choose(patches, anchors, block, this)
+        moved = move_tokens(patches, anchors, self.pull[:, block], self.push[:, block], choice)
+        return torch.cat([kept, moved, prompts], dim=2)
 
     def choose(
         self, patches: Float[Tensor, "T B L D"], anchors: Float[Tensor, "T N D"], block: int, this: Pass

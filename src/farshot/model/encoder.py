@@ -325,15 +325,16 @@ class DualEncoder:
         needs."""
         place = f"{tower}.{index}"
         tokens = self._at(f"{place}.input", tokens, tokens, this)
-        attention, mlp, heads = block.self_attn, block.mlp, block.self_attn.num_heads
+        attention, mlp = block.self_attn, block.mlp
         normed = self._through(f"{place}.norm1", block.layer_norm1, tokens, this)
         asking = normed[:, :, :1] if first_only else normed
-
-        def project(name: str, value: Tensor) -> Tensor:
-            out = self._through(f"{place}.{name}", getattr(attention, f"{name}_proj"), value, this)
-            return out.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2)  # (T B, heads, L, D / heads)
-
-        q, k, v = project("q", asking), project("k", normed), project("v", normed)
+        q, k, v = (
+            self._through(f"{place}.{name}", getattr(attention, f"{name}_proj"), value, this)
+            .flatten(0, 1)
+            .unflatten(-1, (attention.num_heads, -1))
+            .transpose(1, 2)  # (T B, heads, L, D / heads)
+            for name, value in (("q", asking), ("k", normed), ("v", normed))
+        )
         mixed = attend(q, k, v, attention.scale, causal)
         mixed = mixed.transpose(1, 2).flatten(-2).unflatten(0, tokens.shape[:2])
         tokens = tokens[:, :, :1] if first_only else tokens

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -81,20 +82,15 @@ class LoRA(nn.Module):
 
     def places(self) -> dict[str, Hook]:
         """One hook per adapted projection."""
-        return {name.replace("_", "."): self._hook(name) for name in self.down}
+        return {name.replace("_", "."): partial(self._add_product, name) for name in self.down}
 
-    def _hook(self, name: str) -> Hook:
+    def _add_product(self, name: str, out: Tensor, inputs: Tensor, this: Pass) -> Tensor:
         block, _, projection = name.rpartition("_")
-        lane = PROJECTIONS.index(projection)
-
-        def add(out: Tensor, inputs: Tensor, this: Pass) -> Tensor:
-            x = self._dropout(inputs, block, lane, this)
-            scale = self.scale if x is inputs else self.scale / (1 - self.dropped / 2**_BITS)
-            down, up = self.down[name].to(x.dtype), self.up[name].to(x.dtype)
-            thin = scale * torch.bmm(x.flatten(1, 2), down.mT)  # (T, B L, r)
-            return torch.baddbmm(out.flatten(1, 2), thin, up.mT).view_as(out)
-
-        return add
+        x = self._dropout(inputs, block, PROJECTIONS.index(projection), this)
+        scale = self.scale if x is inputs else self.scale / (1 - self.dropped / 2**_BITS)
+        down, up = self.down[name].to(x.dtype), self.up[name].to(x.dtype)
+        thin = scale * torch.bmm(x.flatten(1, 2), down.mT)  # (T, B L, r)
+        return torch.baddbmm(out.flatten(1, 2), thin, up.mT).view_as(out)
 
     @torch.no_grad()
     def write_into(self, encoder: DualEncoder) -> None:

@@ -5,6 +5,8 @@ Shapes: L patches, N classes, E joint width.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -43,16 +45,12 @@ class _Probe:
         self.sums = torch.zeros(encoder.vision_depth, encoder.patches, device=encoder.device)
 
     def places(self) -> dict[str, Hook]:
-        return {f"vision.{block}.input": self._add(block) for block in range(len(self.sums))}
+        return {f"vision.{block}.input": partial(self._add, block) for block in range(len(self.sums))}
 
-    def _add(self, block: int) -> Hook:
-        def add(tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-            self.sums[block] += sorted_similarity(patch_class_similarity(tokens[:, :, 1:], self.anchors))[
-                0
-            ].sum(0)
-            return tokens
-
-        return add
+    def _add(self, block: int, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
+        curves = sorted_similarity(patch_class_similarity(tokens[:, :, 1:], self.anchors))
+        self.sums[block] += curves[0].sum(0)
+        return tokens
 
 
 def curve_ratios(curve: Float[Tensor, "*any L"]) -> tuple[Float[Tensor, "*any"], Float[Tensor, "*any"]]:

@@ -7,6 +7,7 @@ Sources: Ben Zaken et al., BitFit (2022); Wortsman et al., Robust fine-tuning of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -85,27 +86,23 @@ class OwnWeights(nn.Module):
         return any(_key(f"{place}.{kind}") in self.own for kind in ("weight", "bias"))
 
     def _hook(self, place: str, module: nn.Linear | nn.LayerNorm) -> Hook:
-        return self._norm(place, module) if isinstance(module, nn.LayerNorm) else self._linear(place, module)
+        if isinstance(module, nn.LayerNorm):
+            return partial(self._norm, place, module)
+        return partial(self._linear, place, module) if self.matrices else partial(self._shifted, place)
 
-    def _norm(self, place: str, module: nn.LayerNorm) -> Hook:
-        def norm(value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
-            plain = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
-            return value + plain * self._learned(place, "weight", value) + self._learned(place, "bias", value)
+    def _norm(self, place: str, module: nn.LayerNorm, value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
+        plain = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
+        return value + plain * self._learned(place, "weight", value) + self._learned(place, "bias", value)
 
-        return norm
+    def _shifted(self, place: str, value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
+        return value + self._learned(place, "bias", value)
 
-    def _linear(self, place: str, module: nn.Linear) -> Hook:
-        def shifted(value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
-            return value + self._learned(place, "bias", value)
-
-        def whole(value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
-            weight = self.own[_key(f"{place}.weight")].to(inputs.dtype)
-            out = torch.bmm(inputs.flatten(1, -2), weight.mT).view_as(value)
-            if module.bias is None:
-                return out
-            return out + module.bias + self._learned(place, "bias", value)
-
-        return whole if self.matrices else shifted
+    def _linear(self, place: str, module: nn.Linear, value: Tensor, inputs: Tensor, this: Pass) -> Tensor:
+        weight = self.own[_key(f"{place}.weight")].to(inputs.dtype)
+        out = torch.bmm(inputs.flatten(1, -2), weight.mT).view_as(value)
+        if module.bias is None:
+            return out
+        return out + module.bias + self._learned(place, "bias", value)
 
     def _learned(self, place: str, kind: str, like: Tensor) -> Tensor:
         """What a norm or bias has moved by, ready to meet (T, ..., D).
