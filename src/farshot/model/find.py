@@ -1,0 +1,250 @@
+"""From a name to an Encoder: a folder, a file, a hub name, or the name of a bundled model.
+
+    openai/clip-vit-base-patch16             on the hub; "hf-hub:" may stand in front
+    chendelong/RemoteCLIP:RemoteCLIP-ViT-B-32.pt@gelu=exact     a file of a hub repository, and an option
+    checkpoints/bioclip                      a folder
+    checkpoints/remote.pt@gelu=exact         a file
+    mini                                     the bundled model of the mini world
+
+A local path never touches the network; a hub name that is in the local cache works without it too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from farshot import hub
+from farshot.errors import ModelError, SettingError
+from farshot.model import formats
+from farshot.model.encoder import Encoder
+from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line
+
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+SUPPORTED = (
+    "CLIP, MetaCLIP 2, SigLIP and SigLIP 2 of transformers; open_clip's native pairs, BiomedCLIP, SigLIP, PE-Core, "
+    "EVA-02 and MobileCLIP-B; bare state dicts in open_clip's layout; DINOv2 and DINOv3 (images alone)"
+)
+_SMALL = ("*.json", "*.txt", "*.model")
+_HUB = "hf-hub:"
+_WEIGHTS = (".safetensors", *TORCH_FILES)
+
+BUNDLED: dict[str, Path] = {}
+"""Models that come with the package or a plugin, by name; `register_bundled` adds to it."""
+
+
+class Format(Protocol):
+    """A module of farshot.model.formats that reads one kind of checkpoint."""
+
+    @staticmethod
+    def recognises(source: Source) -> bool:
+        """Whether it can read this."""
+        ...
+
+    @staticmethod
+    def read(source: Source) -> Checkpoint:
+        """Reads it."""
+        ...
+
+
+def register_bundled(name: str, folder: Path) -> None:
+    """Makes a folder known by a short name.
+
+    Raises:
+        SettingError: the name is taken by another folder.
+    """
+    if BUNDLED.setdefault(name, folder) != folder:
+        raise SettingError(f"The model name {name!r} is taken by {BUNDLED[name]}.")
+
+
+def load_encoder(
+    model: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+    gelu: str | None = None,
+    size: int | None = None,
+) -> Encoder:
+    """Loads an encoder of any supported format.
+
+    Args:
+        model: a hub name, folder or file, as above.
+        device: where the weights go; "auto" takes a GPU where there is one.
+        precision: "float32" or "bf16", of the frozen weights and activations.
+        gelu: "quick" or "exact", for a bare state dict, which does not say; the same as `@gelu=...`.
+        size: side of an image in pixels, where it is not the checkpoint's; positions are resized.
+
+    Raises:
+        ModelError: with one sentence that says what is wrong with the checkpoint and the way out.
+    """
+    place = check_machine(device, precision)
+    source = locate(str(model), {} if gelu is None else {"gelu": gelu})
+    try:
+        encoder = _reader(source).read(source).build(source.name)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ModelError(
+            f"The configuration or weights of {model} are damaged ({first_line(error)}); fetch the checkpoint "
+            "again."
+        ) from error
+    if size is not None and size != encoder.size:
+        encoder = encoder.at_size(size)
+    return encoder.to(place, PRECISIONS[precision])
+
+
+def check_source(model: str | Path) -> None:
+    """Refuses a name that is no model at all, without reading weights or asking the network.
+
+    Raises:
+        ModelError: no such folder, file or possible hub name.
+    """
+    name, _ = _split_options(str(model))
+    if name in BUNDLED or Path(name).expanduser().exists():
+        return
+    _hub_parts(name)
+
+
+def check_machine(device: str | torch.device, precision: str) -> torch.device:
+    """The device meant, if it is there and the precision is known.
+
+    Raises:
+        SettingError: names the choices.
+    """
+    if precision not in PRECISIONS:
+        raise SettingError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    return check_device(device)
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device meant, if it is there.
+
+    Raises:
+        SettingError: says why it is not.
+    """
+    try:
+        place = pick_device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingError(f"There is no device {str(device)!r} ({first_line(error)}); use auto or cpu.") from error
+    return place
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The device meant; "auto" is a GPU where there is one, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def locate(model: str, options: dict[str, str] | None = None) -> Source:
+    """Where a model lies; of a hub repository only small files are fetched yet.
+
+    Raises:
+        ModelError: nowhere.
+    """
+    name, given = _split_options(model)
+    chosen = {**given, **(options or {})}
+    if name in BUNDLED:
+        return Source(model, BUNDLED[name], options=chosen)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Source(model, path, options=chosen, fetch=_fetch_small)
+    if path.is_file():
+        if path.suffix not in _WEIGHTS:
+            raise ModelError(f"{model} is a file of another kind; weights end with {', '.join(_WEIGHTS)}.")
+        return Source(model, path.parent, path, chosen, fetch=_fetch_small)
+    repo, file = _hub_parts(name)
+    folder = _fetch_small(repo)
+    if file:
+        inside = hub.download(repo, [file], **_messages(repo)) / file
+        if not inside.is_file():
+            raise ModelError(f"{repo} has no file {file}; check the spelling.")
+        return Source(model, inside.parent, inside, chosen, fetch=_fetch_small)
+    return Source(model, folder, options=chosen, fetch=_fetch_small, find_weights=_finder(repo, folder))
+
+
+def _split_options(model: str) -> tuple[str, dict[str, str]]:
+    name, *rest = model.split("@")
+    if not rest or Path(model).expanduser().exists():
+        return model, {}
+    options = dict(part.partition("=")[::2] for part in rest)
+    unknown = [key for key in options if key != "gelu"]
+    if unknown:
+        raise ModelError(f"{model} has an unknown option {unknown[0]!r}; the only one is @gelu=quick or @gelu=exact.")
+    return name, options
+
+
+def _hub_parts(name: str) -> tuple[str, str]:
+    """Repository and file of OWNER/NAME or OWNER/NAME:path."""
+    repo, _, file = name.removeprefix(_HUB).partition(":")
+    if repo.count("/") != 1 or not all(repo.split("/")) or repo.startswith((".", "~")):
+        raise ModelError(
+            f"There is no folder or file {name}; give a checkpoint's folder or file, a hub name such as "
+            f"openai/clip-vit-base-patch16, or {', '.join(sorted(BUNDLED)) or 'a bundled model'}."
+        )
+    return repo, file
+
+
+def _messages(repo: str) -> dict[str, str]:
+    return {
+        "absent": f"The hub has no model {repo}, and there is no folder of that name; check the spelling.",
+        "unreachable": f"{repo} is not in the local cache and the hub cannot be reached; connect once to "
+        "download it, or give the folder of a checkpoint, or use --model mini.",
+    }
+
+
+def _fetch_small(repo: str) -> Path:
+    return hub.download(repo, _SMALL, **_messages(repo))
+
+
+def _finder(repo: str, folder: Path) -> Callable[[Sequence[str]], Path | None]:
+    """The first of several files that a repository has: cached ones first, so that no network is needed."""
+
+    def find(names: Sequence[str]) -> Path | None:
+        cached = next((folder / name for name in names if _complete(folder / name)), None)
+        if cached is not None:
+            return cached
+        for name in names:
+            patterns = [name]
+            if name.endswith(".index.json"):
+                patterns.append(name.removesuffix(".safetensors.index.json") + "-*-of-*.safetensors")
+            place = hub.download(repo, patterns, **_messages(repo)) / name
+            if _complete(place):
+                return place
+        return None
+
+    return find
+
+
+def _complete(path: Path) -> bool:
+    """Whether a file, or an index and all that it names, is there."""
+    if not path.is_file():
+        return False
+    if path.name.endswith(".index.json"):
+        prefix = path.name.removesuffix(".safetensors.index.json")
+        return any(path.parent.glob(f"{prefix}-*-of-*.safetensors"))
+    return True
+
+
+def _reader(source: Source) -> Format:
+    names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
+    for name in names:
+        module = importlib.import_module(f"{formats.__name__}.{name}")
+        if hasattr(module, "recognises") and module.recognises(source):
+            return module  # type: ignore[return-value]
+    kind = source.json("config.json").get("model_type") or source.json("open_clip_config.json").get("model_cfg")
+    if source.file is None and not kind:
+        raise ModelError(
+            f"{source.name} has neither config.json nor open_clip_config.json, so it is no checkpoint that farshot "
+            f"knows; supported are {SUPPORTED}."
+        )
+    raise ModelError(
+        f"{source.name} is a checkpoint of type {kind or 'unknown'!r}, which farshot cannot read; supported are "
+        f"{SUPPORTED}."
+    )
