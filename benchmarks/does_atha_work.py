@@ -28,10 +28,11 @@ from farshot.data.table import ImageTable
 from farshot.explain import Domain, domain_cka, learned_strengths, subject, token_agreement
 from farshot.explain.cka import embed
 from farshot.methods import Adapted, create
-from farshot.model.alignment import choose_tokens, patch_class_similarity
-from farshot.model.anchors import transposed_anchors
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.parts.alignment import choose_tokens, patch_class_similarity
+from farshot.parts.anchors import transposed_anchors
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Hook, Pass
 from farshot.stats import Interval, PairedDifference, mean_interval, paired_difference, proportion_interval
 from farshot.task import Task
 from farshot.world import class_names, generate
@@ -56,7 +57,7 @@ _PROVISIONAL = " **Provisional**: so few tasks show only large effects."
 class World:
     """A model, photographs of its own domain, and pools far from it."""
 
-    encoder: DualEncoder
+    encoder: Encoder
     photos: Domain
     pools: list[Pool]
 
@@ -84,7 +85,7 @@ class Erase:
         texts: of the classes, (1, N, E).
     """
 
-    def __init__(self, encoder: DualEncoder, texts: Tensor, which: str, share: float, block: int) -> None:
+    def __init__(self, encoder: Encoder, texts: Tensor, which: str, share: float, block: int) -> None:
         self.anchors = transposed_anchors(texts, encoder.projection)
         self.which, self.share, self.block = which, share, block
         self.generator = torch.Generator().manual_seed(0)
@@ -107,7 +108,7 @@ class Erase:
 
 @torch.no_grad()
 def erased_accuracy(
-    encoder: DualEncoder, pool: Pool, share: float, block: int, images: int
+    encoder: Encoder, pool: Pool, share: float, block: int, images: int
 ) -> dict[str, NDArray[np.bool_]]:
     """Whether zero-shot over all classes of a pool is right, image by image: with all patches, and with a
     share of them erased."""
@@ -115,7 +116,7 @@ def erased_accuracy(
     assert table.labels is not None
     rows = np.linspace(0, len(table) - 1, min(images, len(table))).astype(int)
     prompts = [f"a photo of a {name}." for name in table.names]
-    texts = encoder.encode_texts(encoder.prompts([prompts])).final
+    texts = encoder.forward_texts(encoder.prompts([prompts])).final
     out = {}
     for which in ("none", "tail", "random", "head"):
         parts = [] if which == "none" else [Erase(encoder, texts, which, share, block)]
@@ -124,14 +125,14 @@ def erased_accuracy(
             part = rows[start : start + _BATCH]
             pixels = torch.from_numpy(np.asarray(table.pixels(part, "squash", encoder.size)))
             with encoder.attached(parts):
-                seen = encoder.encode_images(pixels[None])
+                seen = encoder.forward_images(pixels[None])
             guess = torch.nn.functional.cosine_similarity(seen[0][:, None], texts[0][None], dim=-1).argmax(1)
             right.append(guess.cpu().numpy() == table.labels[part])
         out[which] = np.concatenate(right)
     return out
 
 
-def measure(encoder: DualEncoder, pool: Pool, given: argparse.Namespace, photos: Domain) -> Found:
+def measure(encoder: Encoder, pool: Pool, given: argparse.Namespace, photos: Domain) -> Found:
     """All states on the same tasks of one pool."""
     found = Found()
     tasks = [sample_task(pool, shots=given.shots, seed=given.seed, index=i) for i in range(given.tasks)]
@@ -147,9 +148,7 @@ def measure(encoder: DualEncoder, pool: Pool, given: argparse.Namespace, photos:
     return found
 
 
-def _note(
-    found: Found, state: str, encoder: DualEncoder, task: Task, adapted: Adapted, photos: Domain
-) -> None:
+def _note(found: Found, state: str, encoder: Encoder, task: Task, adapted: Adapted, photos: Domain) -> None:
     right = adapted.logits(task.table, task.query).argmax(1) == query_labels(task)
     found.accuracy.setdefault(state, []).append(float(right.mean()))
     model = subject(adapted, encoder)
@@ -321,7 +320,7 @@ def source_images(pool: str | None, count: int) -> Domain:
     return Domain("photo", ImageTable(tuple(drawn.pixels), drawn.labels, names, names), names)
 
 
-def known_truth(encoder: DualEncoder, pool: Pool, images: int) -> list[Interval]:
+def known_truth(encoder: Encoder, pool: Pool, images: int) -> list[Interval]:
     """Agreement of the unadapted model's would-be tokens with the truth of a mini world, mean over blocks;
     intervals are over groups of images."""
     task = sample_task(pool, ways=len(pool.sizes), shots=1, queries=1)

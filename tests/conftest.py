@@ -23,29 +23,30 @@ import torch  # noqa: E402
 
 from farshot import FewShotClassifier  # noqa: E402
 from farshot.data.table import ImageTable  # noqa: E402
-from farshot.model.checkpoint import load_encoder  # noqa: E402
-from farshot.model.encoder import DualEncoder  # noqa: E402
+from farshot.model.find import load_encoder  # noqa: E402
+from farshot.model.encoder import Encoder  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
 from tests.explain_helpers import SHORT, WORLD, adapted, images_of  # noqa: E402
 from tests.input_helpers import Farshot, command_line  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def mini_encoder() -> DualEncoder:
+def mini_encoder() -> Encoder:
     """The bundled mini CLIP."""
     return load_encoder("mini")
 
 
 @pytest.fixture
-def mini(mini_encoder: DualEncoder) -> Iterator[DualEncoder]:
-    """The mini CLIP; a test must leave it as it found it: nothing attached, its weights the same to the bit,
-    frozen and without gradients."""
-    before = {name: value.clone() for name, value in mini_encoder.clip.state_dict().items()}
+def mini(mini_encoder: Encoder) -> Iterator[Encoder]:
+    """The mini CLIP; a test must leave it as it found it: its weights the same to the bit and without
+    gradients."""
+    towers = (mini_encoder.vision, mini_encoder.text)
+    before = [{name: value.clone() for name, value in tower.tensors.items()} for tower in towers]
     yield mini_encoder
-    assert not any(mini_encoder._hooks.values())
-    assert not mini_encoder.clip.training
-    assert all(torch.equal(value, before[name]) for name, value in mini_encoder.clip.state_dict().items())
-    assert not any(p.requires_grad or p.grad is not None for p in mini_encoder.clip.parameters())
+    for tower, kept in zip(towers, before, strict=True):
+        assert tower.tensors.keys() == kept.keys()
+        assert all(torch.equal(value, kept[name]) for name, value in tower.tensors.items())
+        assert not any(value.requires_grad or value.grad is not None for value in tower.tensors.values())
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from farshot import FewShotClassifier, load
 from farshot.cli import app
 from farshot.errors import SettingError
 from farshot.methods import available, base, create
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from tests.toy import toy_task, world_table
 
 PAGE = (Path(__file__).parents[1] / "docs/add-a-method.md").read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def test_the_code_is_under_40_lines():
     assert len(block("python").splitlines()) < 40
 
 
-def test_an_installed_package_is_found_by_its_entry_point(package: str, mini: DualEncoder):
+def test_an_installed_package_is_found_by_its_entry_point(package: str, mini: Encoder):
     assert "text-means" in available("text-*")
     told = CliRunner().invoke(app, ["methods", "text-means"])
     assert told.exit_code == 0 and "share=0.5" in told.output and " 0 trained parameters" in told.output
@@ -59,7 +59,7 @@ def test_an_installed_package_is_found_by_its_entry_point(package: str, mini: Du
         create("text-means", {"share": 2})
 
 
-def test_running_the_code_is_enough(package: str, mini: DualEncoder):
+def test_running_the_code_is_enough(package: str, mini: Encoder):
     module = import_module(package)
     task = toy_task(TABLE, shots=2)
     texts, means = (

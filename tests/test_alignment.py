@@ -10,15 +10,16 @@ from hypothesis import assume, given, settings
 from torch.autograd import gradcheck
 
 from farshot.errors import SettingError
-from farshot.model.alignment import (
+from farshot.parts.alignment import (
     HeadTailAlignment,
     align_tokens,
     choose_tokens,
     patch_class_similarity,
     token_count,
 )
-from farshot.model.anchors import inverted_anchors, transposed_anchors
-from farshot.model.encoder import DualEncoder, Pass, TextFeatures
+from farshot.parts.anchors import inverted_anchors, transposed_anchors
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass, TextFeatures
 
 MARGIN = 1e-5  # similarities closer than this may sort either way in float32
 
@@ -200,7 +201,7 @@ def test_shares_that_overlap_are_refused(head, tail):
         choose_tokens(torch.zeros(1, 5, 3), head, tail)
 
 
-def test_paper_anchors_are_layer_norm_times_the_transposed_projection(mini: DualEncoder):
+def test_paper_anchors_are_layer_norm_times_the_transposed_projection(mini: Encoder):
     texts = torch.randn(2, 3, 128, generator=torch.Generator().manual_seed(2))
     t = texts.double()
     normed = (t - t.mean(-1, keepdim=True)) / (t.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
@@ -208,7 +209,7 @@ def test_paper_anchors_are_layer_norm_times_the_transposed_projection(mini: Dual
     torch.testing.assert_close(found, (normed @ mini.projection.double().T).float(), rtol=1e-4, atol=1e-4)
 
 
-def test_released_anchors_undo_projection_and_norm(mini: DualEncoder):
+def test_released_anchors_undo_projection_and_norm(mini: Encoder):
     texts = torch.randn(1, 3, 128, generator=torch.Generator().manual_seed(3))
     weight, bias = torch.rand(128) + 0.5, torch.randn(128)
     found = inverted_anchors(texts, mini.inverse_projection, weight, bias)
@@ -216,7 +217,7 @@ def test_released_anchors_undo_projection_and_norm(mini: DualEncoder):
     torch.testing.assert_close((found * weight + bias) @ mini.projection, texts, rtol=1e-3, atol=1e-3)
 
 
-def test_the_class_token_never_moves(mini: DualEncoder):
+def test_the_class_token_never_moves(mini: Encoder):
     part = HeadTailAlignment(
         mini, [7], anchors="paper", pull=[0.8] * 12, push=[0.3] * 12, head_ratio=0.5, tail_ratio=0.5
     )
@@ -230,7 +231,7 @@ def test_the_class_token_never_moves(mini: DualEncoder):
     assert (moved[:, :, 1:] != tokens[:, :, 1:]).any(-1).all()
 
 
-def test_random_tokens_depend_on_task_image_and_block_only(mini: DualEncoder):
+def test_random_tokens_depend_on_task_image_and_block_only(mini: Encoder):
     def head(task: int, image: int, block: int) -> torch.Tensor:
         part = HeadTailAlignment(
             mini,

@@ -25,8 +25,8 @@ from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.errors import FarshotError, SettingError
 from farshot.methods import create
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
 
 METHODS = ("zero-shot", "prompt-lora[steps=3,views=none]", "atha[steps=3,views=none]")
@@ -38,7 +38,7 @@ class Place:
     """A checkpoint, a folder of images and an encoder."""
 
     folder: Path
-    encoder: DualEncoder
+    encoder: Encoder
 
     def grid(self, methods=METHODS, shots=(1, 2), tasks=5, **more) -> Grid:
         pool = cached(open_pool(f"p={self.folder / 'p'}"), self.folder / "cache")
@@ -197,8 +197,10 @@ def test_no_image_is_decoded_twice_in_any_run(place: Place, tmp_path: Path, monk
 def test_features_are_computed_once_per_image(place: Place, tmp_path: Path, monkeypatch) -> None:
     encoder = load_encoder(place.folder / "m")
     encoded = []
-    original = encoder.encode_images
-    monkeypatch.setattr(encoder, "encode_images", lambda x, *a: encoded.append(x.shape[1]) or original(x, *a))
+    original = encoder.forward_images
+    monkeypatch.setattr(
+        encoder, "forward_images", lambda x, *a: encoded.append(x.shape[1]) or original(x, *a)
+    )
     with Store(tmp_path / "r.db") as store:
         run_grid(place.grid(methods=["zero-shot", "zero-shot[scale=5]"], tasks=8), encoder, store)
     assert sum(encoded) <= 40  # the pool has 40 images; 16 tasks twice have 480 queries

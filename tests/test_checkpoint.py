@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from farshot.errors import ModelError, SettingError
-from farshot.model.checkpoint import MINI, load_encoder
+from farshot.model.find import MINI, load_encoder
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import subprocess_environment
 

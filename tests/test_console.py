@@ -15,7 +15,7 @@ import pytest
 
 from farshot import console
 from farshot.cli import app
-from farshot.model.text import PromptCutWarning
+from farshot.model.tokenizer import PromptCutWarning
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import (
     PROGRAM,
@@ -55,7 +55,7 @@ def interrupt(*_arguments, **_options) -> None:
     [
         "farshot.data.table.ImageTable._fault",  # reading images
         "farshot.classifier.load_encoder",
-        "farshot.support.SupportImages.at",  # training
+        "farshot.training.batches.SupportImages.at",  # training
         "farshot.saved.json.dumps",  # between the files of the folder
         "farshot.saved._to_peft",
     ],
@@ -90,7 +90,7 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
 
 def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path) -> None:
     program = (
-        "import farshot.support as support\nreal = support.SupportImages.at\n"
+        "import farshot.training.batches as support\nreal = support.SupportImages.at\n"
         "def at(self, step):\n    if step == 3: print('training', flush=True)\n    return real(self, step)\n"
         "support.SupportImages.at = at\nfrom farshot.cli import main\nmain()"
     )

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from farshot.data.table import ImageTable
 from farshot.errors import FarshotError
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder, Pass
-from farshot.model.lora import LoRA
-from farshot.model.text import PromptCutWarning
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass
+from farshot.parts.lora import LoRA
+from farshot.model.tokenizer import PromptCutWarning
 
 PROMPTS = [["a photo of a mole.", "a photo of a very long and winding road through the old forest."]]
 
@@ -24,7 +25,7 @@ def pixels(size: int, count: int = 3) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def random_clip(checkpoint: Path) -> DualEncoder:
+def random_clip(checkpoint: Path) -> Encoder:
     return load_encoder(checkpoint)
 
 
@@ -36,24 +37,24 @@ def test_the_towers_compute_what_transformers_does(which, request):
     mean, std = (torch.tensor(x)[:, None, None] for x in (encoder.mean, encoder.std))
     planes = (images[0].permute(0, 3, 1, 2) / 255 - mean) / std
     theirs = clip.visual_projection(clip.vision_model(planes).pooler_output)
-    torch.testing.assert_close(encoder.encode_images(images)[0], theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(encoder.forward_images(images)[0], theirs, rtol=1e-4, atol=1e-4)
 
     prompts = encoder.prompts(PROMPTS)
-    tokens = encoder.tokeniser.tokenizer(PROMPTS[0], padding="max_length", max_length=77, return_tensors="pt")
+    tokens = encoder.tokenizer.tokenizer(PROMPTS[0], padding="max_length", max_length=77, return_tensors="pt")
     their_texts = clip.text_projection(clip.text_model(**tokens).pooler_output)
-    torch.testing.assert_close(encoder.encode_texts(prompts).final[0], their_texts, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(encoder.forward_texts(prompts).final[0], their_texts, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_text_runs_at_the_length_of_the_longest_prompt(random_clip: DualEncoder):
+def test_text_runs_at_the_length_of_the_longest_prompt(random_clip: Encoder):
     short = random_clip.prompts([["a dog", "a cat"]])
     assert short.ids.shape[-1] == 4  # start, two words, end
     both = random_clip.prompts([["a mole", "a photo of a very long prompt indeed"]])
-    one = random_clip.encode_texts(random_clip.prompts([["a mole"]])).final
-    torch.testing.assert_close(random_clip.encode_texts(both).final[:, :1], one, rtol=1e-4, atol=1e-5)
+    one = random_clip.forward_texts(random_clip.prompts([["a mole"]])).final
+    torch.testing.assert_close(random_clip.forward_texts(both).final[:, :1], one, rtol=1e-4, atol=1e-5)
 
 
-def test_a_prompt_too_long_is_cut_with_a_warning(random_clip: DualEncoder):
+def test_a_prompt_too_long_is_cut_with_a_warning(random_clip: Encoder):
     with pytest.warns(PromptCutWarning, match="reads 77"):
         prompts = random_clip.prompts([["word " * 100]])
     assert prompts.ids.shape[-1] == 77
@@ -61,61 +62,61 @@ def test_a_prompt_too_long_is_cut_with_a_warning(random_clip: DualEncoder):
 
 
 @torch.no_grad()
-def test_parts_leave_no_trace(mini: DualEncoder):
+def test_parts_leave_no_trace(mini: Encoder):
     images, prompts = pixels(64), mini.prompts(PROMPTS)
-    before = mini.encode_images(images), mini.encode_texts(prompts).final
+    before = mini.forward_images(images), mini.forward_texts(prompts).final
     lora = LoRA(mini, [1], rank=2, alpha=8)
     for up in lora.up.values():
         up.normal_()
     with mini.attached([lora]):
-        assert not torch.equal(mini.encode_images(images), before[0])
-        assert not torch.equal(mini.encode_texts(prompts).final, before[1])
-    assert torch.equal(mini.encode_images(images), before[0])
-    assert torch.equal(mini.encode_texts(prompts).final, before[1])
+        assert not torch.equal(mini.forward_images(images), before[0])
+        assert not torch.equal(mini.forward_texts(prompts).final, before[1])
+    assert torch.equal(mini.forward_images(images), before[0])
+    assert torch.equal(mini.forward_texts(prompts).final, before[1])
 
 
-def test_parts_leave_also_when_something_goes_wrong(mini: DualEncoder):
+def test_parts_leave_also_when_something_goes_wrong(mini: Encoder):
     with pytest.raises(KeyboardInterrupt), mini.attached([LoRA(mini, [1], rank=2, alpha=8)]):
         raise KeyboardInterrupt
     assert not any(mini._hooks.values())
 
 
-def test_an_image_is_encoded_once(mini_encoder: DualEncoder, monkeypatch):
+def test_an_image_is_encoded_once(mini_encoder: Encoder, monkeypatch):
     encoder = load_encoder("mini")
     images = pixels(64, 4)[0].numpy()
     table = ImageTable(tuple(images), None, (), ())
     first = encoder.features(table, [0, 1, 2])
     torch.testing.assert_close(first.norm(dim=-1), torch.ones(3))
     seen = []
-    real = encoder.encode_images
-    monkeypatch.setattr(encoder, "encode_images", lambda x, *more: seen.append(x.shape[1]) or real(x, *more))
+    real = encoder.forward_images
+    monkeypatch.setattr(encoder, "forward_images", lambda x, *more: seen.append(x.shape[1]) or real(x, *more))
     again = encoder.features(table, [2, 3, 0])
     assert seen == [1]
     assert torch.equal(again[[2, 0]], first[[0, 2]])
 
 
 @torch.no_grad()
-def test_bf16_is_near_float32(mini: DualEncoder):
+def test_bf16_is_near_float32(mini: Encoder):
     half = load_encoder("mini", precision="bf16")
     images, prompts = pixels(64), mini.prompts(PROMPTS)
-    found = half.encode_images(images), half.encode_texts(prompts).final
-    expected = mini.encode_images(images), mini.encode_texts(prompts).final
+    found = half.forward_images(images), half.forward_texts(prompts).final
+    expected = mini.forward_images(images), mini.forward_texts(prompts).final
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == torch.float32
         assert F.cosine_similarity(a, b, dim=-1).min() > 0.99
 
 
 @torch.no_grad()
-def test_the_tap_is_what_the_text_tower_says_without_its_last_block(mini: DualEncoder):
+def test_the_tap_is_what_the_text_tower_says_without_its_last_block(mini: Encoder):
     prompts = mini.prompts(PROMPTS)
     shorter = copy.deepcopy(mini.clip)
     del shorter.text_model.encoder.layers[-1]
     expected = shorter.text_projection(shorter.text_model(input_ids=prompts.ids[0]).pooler_output)
-    torch.testing.assert_close(mini.encode_texts(prompts).tap[0], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mini.forward_texts(prompts).tap[0], expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_parts_act_in_the_order_given_and_may_be_nested(mini: DualEncoder):
+def test_parts_act_in_the_order_given_and_may_be_nested(mini: Encoder):
     class Times:
         def __init__(self, factor: float, offset: float) -> None:
             self.factor, self.offset = factor, offset
@@ -127,13 +128,13 @@ def test_parts_act_in_the_order_given_and_may_be_nested(mini: DualEncoder):
 
     def seen(*parts: Times) -> torch.Tensor:
         with mini.attached(parts):
-            return mini.encode_images(images)
+            return mini.forward_images(images)
 
     assert torch.equal(seen(double, raised), seen(Times(2.0, 1.0)))
     assert torch.equal(seen(raised, double), seen(Times(2.0, 2.0)))
     with mini.attached([double]):
         inner = seen(raised)
-        outer = mini.encode_images(images)
+        outer = mini.forward_images(images)
     assert torch.equal(inner, seen(double, raised))
     assert torch.equal(outer, seen(double))
 
@@ -144,8 +145,8 @@ def test_an_unknown_precision_is_refused():
 
 
 @torch.no_grad()
-def test_several_tasks_share_the_frozen_weights(mini: DualEncoder):
+def test_several_tasks_share_the_frozen_weights(mini: Encoder):
     images = pixels(64, 6)
-    together = mini.encode_images(images.view(2, 3, 64, 64, 3), Pass())
-    alone = mini.encode_images(images)
+    together = mini.forward_images(images.view(2, 3, 64, 64, 3), Pass())
+    alone = mini.forward_images(images)
     torch.testing.assert_close(together.flatten(0, 1), alone[0], rtol=1e-5, atol=1e-5)

@@ -27,7 +27,7 @@ from farshot.explain.page import About, figure_name, write_explanations
 from farshot.explain.style import letter
 from farshot.images.preprocess import normalise
 from farshot.methods.base import Adapted
-from farshot.model.encoder import Pass
+from farshot.model.tower import Pass
 from farshot.world import generate, write_folder
 from tests.explain_helpers import SHORT, WORLD, adapted, images_of, seen
 from tests.input_helpers import Farshot
@@ -107,7 +107,7 @@ def test_shown_tokens_are_those_that_the_operator_moved(atha: FewShotClassifier,
     parts = [part for part in model.parts.values() if part is not alignment]
     with torch.no_grad(), model.encoder.attached([*parts, Spy(), alignment, Spy()]):  # type: ignore[list-item]
         pixels = torch.from_numpy(explanation.pixels.copy())[None, None]
-        model.encoder.encode_images(pixels, Pass(texts=model.texts))
+        model.encoder.forward_images(pixels, Pass(texts=model.texts))
     change = (notes[1] - notes[0]).norm(dim=-1).numpy()
     np.testing.assert_array_equal(change > 0, moved.head | moved.tail)
     assert moved.head.sum() == moved.tail.sum() == 6

@@ -17,7 +17,7 @@ from farshot.methods import available, create
 from farshot.methods.base import Method
 from farshot.methods.frozen import CLIP_TEMPLATES, class_texts
 from farshot.methods.size import trained_parameters
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from tests.features import FROZEN, E, N, drawn, frozen, state_of
 from tests.toy import toy_task, world_table
 
@@ -39,7 +39,7 @@ def test_tasks_fitted_together_are_fitted_as_if_alone(name):
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_what_is_trained_is_counted(name, mini: DualEncoder):
+def test_what_is_trained_is_counted(name, mini: Encoder):
     method = frozen(name)
     state = state_of(method, drawn())
     shapes = method.learned(N, 3 * N, E)
@@ -69,7 +69,7 @@ def test_parameters_of_the_reference_model():
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_restored_scores_are_the_same_to_the_bit(name, mini: DualEncoder):
+def test_restored_scores_are_the_same_to_the_bit(name, mini: Encoder):
     task = toy_task(TABLE)
     made = frozen(name).adapt(mini, [task])[0]
     again = frozen(name).restore(mini, task, made.tensors())
@@ -77,7 +77,7 @@ def test_restored_scores_are_the_same_to_the_bit(name, mini: DualEncoder):
     assert again.trained == made.trained
 
 
-def test_tasks_of_several_sizes_in_one_call(mini: DualEncoder):
+def test_tasks_of_several_sizes_in_one_call(mini: Encoder):
     tasks = [toy_task(TABLE, shots=s, key=s) for s in (1, 3, 1)]
     method = frozen("clap")
     for one, task in zip(method.adapt(mini, tasks), tasks, strict=True):
@@ -85,14 +85,14 @@ def test_tasks_of_several_sizes_in_one_call(mini: DualEncoder):
         np.testing.assert_allclose(one.logits(TABLE, task.query), alone.logits(TABLE, task.query), atol=1e-3)
 
 
-def test_an_image_is_encoded_once_for_all_methods(mini_encoder: DualEncoder, monkeypatch):
-    encoder = DualEncoder(
-        mini_encoder.clip, mini_encoder.tokeniser, source="mini", mean=mini_encoder.mean, std=mini_encoder.std
+def test_an_image_is_encoded_once_for_all_methods(mini_encoder: Encoder, monkeypatch):
+    encoder = Encoder(
+        mini_encoder.clip, mini_encoder.tokenizer, source="mini", mean=mini_encoder.mean, std=mini_encoder.std
     )
     seen = []
-    encode = encoder.encode_images
+    encode = encoder.forward_images
     monkeypatch.setattr(
-        encoder, "encode_images", lambda pixels: seen.append(pixels.shape[1]) or encode(pixels)
+        encoder, "forward_images", lambda pixels: seen.append(pixels.shape[1]) or encode(pixels)
     )
     for seed in (1, 2):
         task = toy_task(TABLE, seed=seed)
@@ -102,7 +102,7 @@ def test_an_image_is_encoded_once_for_all_methods(mini_encoder: DualEncoder, mon
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_without_rows_there_are_no_scores(name, mini: DualEncoder):
+def test_without_rows_there_are_no_scores(name, mini: Encoder):
     made = frozen(name).adapt(mini, [toy_task(TABLE)])[0]
     assert made.logits(TABLE, []).shape == (0, 2)
 
@@ -128,7 +128,7 @@ def test_settings_out_of_range_are_refused(name, settings, words):
         create(name, settings)
 
 
-def test_the_benchmark_takes_many_tasks_at_once(mini: DualEncoder):
+def test_the_benchmark_takes_many_tasks_at_once(mini: Encoder):
     shape = Shape(5, 1, 15)
     assert (
         choose_load(create("clap"), mini, shape).tasks == choose_load(create("transclip"), mini, shape).tasks
@@ -138,11 +138,11 @@ def test_the_benchmark_takes_many_tasks_at_once(mini: DualEncoder):
 # Prompts -------------------------------------------------------------------------------------------------
 
 
-def unit_texts(encoder: DualEncoder, prompts: list[str]) -> torch.Tensor:
-    return F.normalize(encoder.encode_texts(encoder.prompts([prompts])).final[0], dim=-1)
+def unit_texts(encoder: Encoder, prompts: list[str]) -> torch.Tensor:
+    return F.normalize(encoder.forward_texts(encoder.prompts([prompts])).final[0], dim=-1)
 
 
-def test_several_templates_make_an_ensemble(mini: DualEncoder):
+def test_several_templates_make_an_ensemble(mini: Encoder):
     spec = "zero-shot[templates=a photo of a {}.|a drawing of the {}.]"
     method, task = parse_method(spec), toy_task(TABLE)
     assert label(method) == spec
@@ -153,13 +153,13 @@ def test_several_templates_make_an_ensemble(mini: DualEncoder):
     np.testing.assert_allclose(method.adapt(mini, [task])[0].logits(TABLE, rows), expected, atol=1e-4)
 
 
-def test_the_tasks_own_template_as_a_list_of_one_is_the_default(mini: DualEncoder):
+def test_the_tasks_own_template_as_a_list_of_one_is_the_default(mini: Encoder):
     task = toy_task(TABLE)
     own, named = frozen("zero-shot"), frozen("zero-shot", templates=task.template)
     assert np.array_equal(*(m.adapt(mini, [task])[0].logits(TABLE, task.query) for m in (own, named)))
 
 
-def test_descriptions_stand_in_every_template(mini: DualEncoder):
+def test_descriptions_stand_in_every_template(mini: Encoder):
     task = dataclasses.replace(toy_task(TABLE), descriptions={"orchard": "rows of trees"})
     found = class_texts(mini, [task], CLIP_TEMPLATES)
     prompts = [[t.replace("{}", words) for t in CLIP_TEMPLATES] for words in ("highway", "rows of trees")]
@@ -174,14 +174,14 @@ def test_descriptions_stand_in_every_template(mini: DualEncoder):
 
 @pytest.mark.parametrize("name", FROZEN)
 @pytest.mark.parametrize("shots", [1, 5])
-def test_an_easy_task_is_read_above_chance(name, shots, mini: DualEncoder):
+def test_an_easy_task_is_read_above_chance(name, shots, mini: Encoder):
     method: Method = frozen(name)
     task = toy_task(TABLE, shots=shots)
     right = method.adapt(mini, [task])[0].logits(TABLE, task.query).argmax(1) == query_labels(task)
     assert right.mean() > 0.65  # of two classes
 
 
-def test_only_transclip_sees_other_queries(mini: DualEncoder):
+def test_only_transclip_sees_other_queries(mini: Encoder):
     task = toy_task(TABLE)
     for name in FROZEN:
         made = frozen(name).adapt(mini, [task])[0]

@@ -8,15 +8,15 @@ import torch
 from torch.nn import functional as F
 
 from farshot.errors import SettingError
-from farshot.finetune import finetune
+from farshot.training.loop import finetune
 from farshot.methods import create
 from farshot.methods.mind import MIND
-from farshot.model.alignment import choose_tokens
-from farshot.model.encoder import DualEncoder
-from farshot.model.prompt import PromptContext, VisualPrompts
-from farshot.model.ratios import curve_ratios, support_ratios
-from farshot.recipe import SGD, Group, Recipe, cosine, recipe_schedule
-from farshot.support import StepImages, SupportImages
+from farshot.parts.alignment import choose_tokens
+from farshot.model.encoder import Encoder
+from farshot.parts.prompt import PromptContext, VisualPrompts
+from farshot.parts.ratios import curve_ratios, support_ratios
+from farshot.training.recipe import SGD, Group, Recipe, cosine, recipe_schedule
+from farshot.training.batches import StepImages, SupportImages
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))
@@ -98,7 +98,7 @@ def test_random_images_are_among_the_viewed_and_change_with_the_step():
 
 
 @pytest.mark.parametrize("views", ["none", "five"])
-def test_mind_in_micro_batches_is_mind_at_once(mini: DualEncoder, views):
+def test_mind_in_micro_batches_is_mind_at_once(mini: Encoder, views):
     method = create("mind", {"views": views, "steps": 3 if views == "none" else 2, "lr": 2e-3})
     whole, parts = (method.adapt(mini, TASKS, micro_batch=size) for size in (None, 5))
     for one, other in zip(whole, parts, strict=True):
@@ -122,11 +122,11 @@ def test_plain_images_stand_behind_the_views_without_weight():
 # Prompts ---------------------------------------------------------------------------------------------
 
 
-def test_images_that_nothing_touches_pass_once_and_train_the_same(mini: DualEncoder, monkeypatch):
+def test_images_that_nothing_touches_pass_once_and_train_the_same(mini: Encoder, monkeypatch):
     """Against the same run with prompts in the vision tower that are so few that there are none."""
     recipe, counted = Recipe(steps=3, scale=20.0, views="none"), []
-    encode = DualEncoder.encode_images
-    monkeypatch.setattr(DualEncoder, "encode_images", lambda *a, **k: counted.append(1) or encode(*a, **k))
+    encode = Encoder.forward_images
+    monkeypatch.setattr(Encoder, "forward_images", lambda *a, **k: counted.append(1) or encode(*a, **k))
     losses = []
     for extra in ([], [VisualPrompts(mini, [1, 2], count=0, depth=1)]):
         context = PromptContext(mini, [task.template for task in TASKS])
@@ -138,7 +138,7 @@ def test_images_that_nothing_touches_pass_once_and_train_the_same(mini: DualEnco
     assert "".join(map(str, counted)) == "1|111|"
 
 
-def test_coop_writes_its_prompt_in_as_many_words_as_it_learns(mini: DualEncoder):
+def test_coop_writes_its_prompt_in_as_many_words_as_it_learns(mini: Encoder):
     for context, length in ((16, 16), (4, 4), (0, 4)):
         adapted = create("coop", QUICK | {"context": context}).adapt(mini, TASKS[:1])[0]
         assert adapted.parts["context"].values.shape[1] == length
@@ -173,7 +173,7 @@ def test_epochs_become_steps_of_the_task_at_hand():
 # ATHA beyond its paper -------------------------------------------------------------------------------
 
 
-def test_strengths_that_keep_their_sign_stop_at_zero(mini: DualEncoder):
+def test_strengths_that_keep_their_sign_stop_at_zero(mini: Encoder):
     settings = {"views": "none", "steps": 6, "strength_lr": 0.05}
     free = create("atha", settings).adapt(mini, TASKS[:1])[0].parts["alignment"]
     held = create("atha", settings | {"signed": False}).adapt(mini, TASKS[:1])[0].parts["alignment"]
@@ -193,7 +193,7 @@ def test_shares_end_where_the_curve_bends():
     assert (choose_tokens(similarity, shares, shares).head.sum(-1) == 7).all()
 
 
-def test_measured_ratios_are_those_of_each_task_alone(mini: DualEncoder):
+def test_measured_ratios_are_those_of_each_task_alone(mini: Encoder):
     method = create("atha", QUICK | {"ratios": "curve"})
     together = method.adapt(mini, TASKS)
     for task, adapted in zip(TASKS, together, strict=True):
@@ -203,14 +203,14 @@ def test_measured_ratios_are_those_of_each_task_alone(mini: DualEncoder):
     assert not torch.equal(together[0].parts["alignment"].ratios, together[1].parts["alignment"].ratios)
 
 
-def test_anchors_of_descriptions_stay_while_images_meet_plain_names(mini: DualEncoder):
+def test_anchors_of_descriptions_stay_while_images_meet_plain_names(mini: Encoder):
     described = [
         replace(task, descriptions={"canker": "leaf with round spots", "rust": "leaf"}) for task in TASKS
     ]
     method = create("atha", QUICK | {"anchor_texts": "descriptions"})
     adapted = method.adapt(mini, described[:1])[0]
     alignment = adapted.parts["alignment"]
-    texts = mini.encode_texts(mini.prompts([described[0].prompts]))
+    texts = mini.forward_texts(mini.prompts([described[0].prompts]))
     torch.testing.assert_close(alignment.texts[:, 0], texts.final)
     torch.testing.assert_close(alignment.texts[:, 1], texts.tap)
     none = create("atha", QUICK | {"pull": 0.0, "push": 0.0, "fixed": True, "anchor_texts": "descriptions"})
@@ -223,7 +223,7 @@ def test_anchors_of_descriptions_stay_while_images_meet_plain_names(mini: DualEn
 
 
 @pytest.mark.parametrize("base", ["clip-lora", "coop", "maple", "vpt", "bitfit", "full"])
-def test_alignment_without_strength_leaves_the_method_it_joins(mini: DualEncoder, base):
+def test_alignment_without_strength_leaves_the_method_it_joins(mini: Encoder, base):
     quiet = create("atha", QUICK | {"base": base, "pull": 0.0, "push": 0.0, "fixed": True})
     a, b = quiet.adapt(mini, TASKS[:1])[0], create(base, QUICK).adapt(mini, TASKS[:1])[0]
     np.testing.assert_allclose(a.losses, b.losses, atol=1e-4)

@@ -8,14 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from farshot.errors import FarshotError
-from farshot.finetune import finetune
+from farshot.training.loop import finetune
 from farshot.methods import create
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA
-from farshot.model.prompt import PromptContext
-from farshot.recipe import SGD, AdamW, Group, Recipe, schedule
-from farshot.support import SupportImages
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
+from farshot.parts.lora import LoRA
+from farshot.parts.prompt import PromptContext
+from farshot.training.recipe import SGD, AdamW, Group, Recipe, schedule
+from farshot.training.batches import SupportImages
 from tests.toy import toy_task, world_table
 
 TABLE = world_table(count=60)
@@ -32,7 +32,7 @@ def state(adapted) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_tasks_together_equal_the_same_tasks_alone(mini: DualEncoder, name):
+def test_tasks_together_equal_the_same_tasks_alone(mini: Encoder, name):
     """Labels equal in 99.9 % of queries and probabilities within 1e-3 in 99 %; losses within 1e-4."""
     method = create(name, SPECS[name])
     together = method.adapt(mini, TASKS)
@@ -45,7 +45,7 @@ def test_tasks_together_equal_the_same_tasks_alone(mini: DualEncoder, name):
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_micro_batches_equal_the_full_batch(mini: DualEncoder, name):
+def test_micro_batches_equal_the_full_batch(mini: Encoder, name):
     """Losses within 1e-4; logits, of scale 2 or 100, within 2e-3; in float32."""
     method = create(name, SPECS[name])
     whole = method.adapt(mini, TASKS[:2])
@@ -55,14 +55,14 @@ def test_micro_batches_equal_the_full_batch(mini: DualEncoder, name):
         np.testing.assert_allclose(a.logits(TABLE, [0, 1, 2]), b.logits(TABLE, [0, 1, 2]), atol=2e-3)
 
 
-def test_a_micro_batch_of_one_image_is_enough_for_several_tasks(mini: DualEncoder):
+def test_a_micro_batch_of_one_image_is_enough_for_several_tasks(mini: Encoder):
     method = create("prompt-lora", {"views": "none", "steps": 2})
     whole, parts = method.adapt(mini, TASKS[:2]), method.adapt(mini, TASKS[:2], micro_batch=1)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a.losses, b.losses, atol=1e-4)
 
 
-def test_tasks_of_unequal_size_are_padded_without_effect(mini: DualEncoder):
+def test_tasks_of_unequal_size_are_padded_without_effect(mini: Encoder):
     big, small = TASKS[0], toy_task(TABLE, shots=1, seed=5, key=7)
     uneven = type(big)(
         TABLE, big.class_names, big.support[:3], big.labels[:3], big.query, key=9
@@ -74,7 +74,7 @@ def test_tasks_of_unequal_size_are_padded_without_effect(mini: DualEncoder):
         np.testing.assert_allclose(one.losses, alone.losses, atol=1e-4)
 
 
-def test_the_loss_of_every_step_and_task_is_returned_and_falls(mini: DualEncoder):
+def test_the_loss_of_every_step_and_task_is_returned_and_falls(mini: Encoder):
     parts = [LoRA(mini, [1, 2, 3], rank=4, alpha=8)]
     group = Group(list(parts[0].parameters()), AdamW(lr=2e-3, weight_decay=0.0))
     losses = finetune(mini, TASKS, parts, [group], Recipe(steps=6, scale=4.0, views="none"))
@@ -82,14 +82,14 @@ def test_the_loss_of_every_step_and_task_is_returned_and_falls(mini: DualEncoder
     assert (losses[-1] < losses[0]).all()
 
 
-def test_the_first_loss_is_that_of_the_base_model(mini: DualEncoder):
+def test_the_first_loss_is_that_of_the_base_model(mini: Encoder):
     """LoRA starts as nothing, so step 1 has the cross-entropy of zero-shot logits of scale s."""
     lora = LoRA(mini, [1, 2, 3], rank=4, alpha=8)
     group = Group(list(lora.parameters()), AdamW(lr=2e-3))
     losses = finetune(mini, TASKS, [lora], [group], Recipe(steps=1, scale=4.0, views="none"))
     for t, task in enumerate(TASKS):
         with torch.no_grad():
-            texts = F.normalize(mini.encode_texts(mini.prompts([task.prompts])).final[0], dim=-1)
+            texts = F.normalize(mini.forward_texts(mini.prompts([task.prompts])).final[0], dim=-1)
             logits = 4 * mini.features(TABLE, task.support, "centre") @ texts.T
         expected = F.cross_entropy(logits, torch.from_numpy(task.labels))
         np.testing.assert_allclose(losses[0, t], expected, atol=1e-5)
@@ -124,7 +124,7 @@ def test_a_step_takes_the_same_number_of_every_class_where_a_class_is_too_large(
     assert few.labels.shape == (1, 3)
 
 
-def test_parts_can_be_given_their_initial_values(mini: DualEncoder):
+def test_parts_can_be_given_their_initial_values(mini: Encoder):
     def first_losses(start: float) -> np.ndarray:
         lora, context = LoRA(mini, [1], rank=2, alpha=2), PromptContext(mini, ["a photo of a {}."])
         with torch.no_grad():
@@ -139,20 +139,20 @@ def test_parts_can_be_given_their_initial_values(mini: DualEncoder):
     assert first_losses(0.0) != first_losses(0.05)
 
 
-def test_bf16_gives_nearly_the_same_losses(mini: DualEncoder):
+def test_bf16_gives_nearly_the_same_losses(mini: Encoder):
     method = create("atha", {"views": "none", "steps": 3})
     half = load_encoder("mini", precision="bf16")
     (a,), (b,) = method.adapt(mini, TASKS[:1]), method.adapt(half, TASKS[:1])
     np.testing.assert_allclose(a.losses, b.losses, atol=0.03)
 
 
-def test_ctrl_c_leaves_the_encoder_as_it_was(mini: DualEncoder):
+def test_ctrl_c_leaves_the_encoder_as_it_was(mini: Encoder):
     """Between two steps, as a progress bar is told; and in the middle of a block."""
     images, prompts = torch.from_numpy(TABLE.pixels([0, 1], "squash", 64))[None], mini.prompts([["a mole"]])
 
     def outputs() -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            return mini.encode_images(images), mini.encode_texts(prompts).final
+            return mini.forward_images(images), mini.forward_texts(prompts).final
 
     def stop(done: int, _total: int) -> None:
         if done == 2:
@@ -176,7 +176,7 @@ def test_ctrl_c_leaves_the_encoder_as_it_was(mini: DualEncoder):
     assert all(map(torch.equal, outputs(), before))
 
 
-def test_progress_is_told_after_every_step_of_all_batches(mini: DualEncoder):
+def test_progress_is_told_after_every_step_of_all_batches(mini: Encoder):
     seen: list[tuple[int, int]] = []
     tasks = [TASKS[0], toy_task(TABLE, shots=1, key=4)]  # of unequal shots: two batches
     create("prompt-lora", {"views": "none", "steps": 2}).adapt(
@@ -185,7 +185,7 @@ def test_progress_is_told_after_every_step_of_all_batches(mini: DualEncoder):
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_a_loss_that_is_not_a_number_is_one_sentence(mini: DualEncoder):
+def test_a_loss_that_is_not_a_number_is_one_sentence(mini: Encoder):
     method = create("prompt-lora", {"views": "none", "steps": 30, "lora_lr": 1e30, "lora_dropout": 0.0})
     with pytest.raises(FarshotError, match="not finite at step"):
         method.adapt(mini, TASKS[:1])

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from farshot.finetune import class_logits, finetune
+from farshot.training.loop import class_logits, finetune
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
-from farshot.model.alignment import HeadTailAlignment
-from farshot.model.encoder import DualEncoder, Pass
-from farshot.model.lora import LoRA
-from farshot.model.prompt import PromptContext
-from farshot.model.text import Prompts, Tokeniser
-from farshot.recipe import SGD, AdamW, Group, Recipe
-from farshot.support import StepImages
+from farshot.parts.alignment import HeadTailAlignment
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass
+from farshot.parts.lora import LoRA
+from farshot.parts.prompt import PromptContext
+from farshot.model.tokenizer import Prompts, Tokeniser
+from farshot.training.recipe import SGD, AdamW, Group, Recipe
+from farshot.training.batches import StepImages
 from farshot.task import Task
 from tests import golden
 from tests.helpers import empty_table
@@ -55,7 +56,7 @@ class FixedImages:
 @pytest.mark.parametrize(("tasks", "micro_batch"), [(1, None), (2, 8)])
 def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | None) -> None:
     expected = np.load(Path(__file__).parent / "fixtures" / "released_r03_02.npz")
-    encoder = DualEncoder(
+    encoder = Encoder(
         golden.clip(), GoldenTokeniser(expected["ids"]), source="golden", mean=CLIP_MEAN, std=CLIP_STD
     )
     support, query = golden.images()
@@ -87,8 +88,8 @@ def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | 
 
     def logits(pixels: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), encoder.attached(parts):
-            texts = encoder.encode_texts(encoder.prompts([task.prompts] * tasks))
-            images = encoder.encode_images(pixels.expand(tasks, -1, -1, -1, -1), Pass(texts=texts))
+            texts = encoder.forward_texts(encoder.prompts([task.prompts] * tasks))
+            images = encoder.forward_images(pixels.expand(tasks, -1, -1, -1, -1), Pass(texts=texts))
             return class_logits(images, texts.final, 2.0)
 
     for t in range(tasks):

@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from farshot.images.preprocess import normalise
-from farshot.model.encoder import DualEncoder, Pass
-from farshot.model.lora import PROJECTIONS, LoRA
-from farshot.model.part import one_task
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass
+from farshot.parts.lora import PROJECTIONS, LoRA
+from farshot.parts.part import one_task
 from tests.toy import world_table
 
 TABLE = world_table(count=30)
@@ -22,7 +23,7 @@ def pixels(rows: list[int]) -> torch.Tensor:
     return torch.from_numpy(TABLE.pixels(rows, "squash", 64))
 
 
-def grown(encoder: DualEncoder, keys: list[int], std: float = 0.02, **settings) -> LoRA:
+def grown(encoder: Encoder, keys: list[int], std: float = 0.02, **settings) -> LoRA:
     """A LoRA far from its start; the values of a task follow its key."""
     lora = LoRA(encoder, keys, **({"rank": 4, "alpha": 8} | settings))
     with torch.no_grad():
@@ -34,13 +35,13 @@ def grown(encoder: DualEncoder, keys: list[int], std: float = 0.02, **settings) 
 
 
 @torch.no_grad()
-def test_it_is_the_base_model_with_a_product_added_to_the_weights(mini: DualEncoder):
+def test_it_is_the_base_model_with_a_product_added_to_the_weights(mini: Encoder):
     """Merged into a copy of the model, W + alpha / sqrt(rank) * B A, and run by transformers alone."""
     lora = grown(mini, [1, 2])
     images, prompts = pixels([0, 1, 2]), mini.prompts(PROMPTS * 2)
     with mini.attached([lora]):
-        seen = mini.encode_images(images.expand(2, -1, -1, -1, -1))
-        told = mini.encode_texts(prompts).final
+        seen = mini.forward_images(images.expand(2, -1, -1, -1, -1))
+        told = mini.forward_texts(prompts).final
     for t in range(2):
         merged = copy.deepcopy(mini.clip)
         for name in lora.down:
@@ -57,19 +58,19 @@ def test_it_is_the_base_model_with_a_product_added_to_the_weights(mini: DualEnco
 
 
 @torch.no_grad()
-def test_it_starts_as_the_base_model(mini: DualEncoder):
+def test_it_starts_as_the_base_model(mini: Encoder):
     lora = LoRA(mini, [3], rank=16, alpha=8, dropout=0.25)
     images, prompts = pixels([0, 1])[None], mini.prompts(PROMPTS)
     training = Pass(step=0, samples=torch.arange(2)[None])
-    before = mini.encode_images(images), mini.encode_texts(prompts).final
+    before = mini.forward_images(images), mini.forward_texts(prompts).final
     with mini.attached([lora]):
-        assert torch.equal(mini.encode_images(images, training), before[0])
+        assert torch.equal(mini.forward_images(images, training), before[0])
         assert torch.equal(
-            mini.encode_texts(prompts, Pass(step=0, samples=torch.arange(2)[None])).final, before[1]
+            mini.forward_texts(prompts, Pass(step=0, samples=torch.arange(2)[None])).final, before[1]
         )
 
 
-def test_initial_values_follow_the_task_alone_and_are_kaiming_uniform(mini: DualEncoder):
+def test_initial_values_follow_the_task_alone_and_are_kaiming_uniform(mini: Encoder):
     pair, single = LoRA(mini, [4, 9], rank=16, alpha=8), LoRA(mini, [9], rank=16, alpha=8)
     for name, down in pair.down.items():
         assert torch.equal(down[1], single.down[name][0])
@@ -80,7 +81,7 @@ def test_initial_values_follow_the_task_alone_and_are_kaiming_uniform(mini: Dual
     assert all(not up.any() for up in pair.up.values())
 
 
-def test_it_acts_where_it_is_asked_to(mini: DualEncoder):
+def test_it_acts_where_it_is_asked_to(mini: Encoder):
     everywhere = LoRA(mini, [1], rank=2, alpha=2)
     assert len(everywhere.places()) == 3 * (mini.vision_depth + mini.text_depth)
     some = LoRA(
@@ -91,23 +92,23 @@ def test_it_acts_where_it_is_asked_to(mini: DualEncoder):
 
 @torch.no_grad()
 @pytest.mark.parametrize("tower", ["vision", "text"])
-def test_of_one_tower_the_other_is_left_alone(mini: DualEncoder, tower):
+def test_of_one_tower_the_other_is_left_alone(mini: Encoder, tower):
     images, prompts = pixels([0])[None], mini.prompts(PROMPTS)
-    before = mini.encode_images(images), mini.encode_texts(prompts).final
+    before = mini.forward_images(images), mini.forward_texts(prompts).final
     with mini.attached([grown(mini, [1], towers=(tower,))]):
-        after = mini.encode_images(images), mini.encode_texts(prompts).final
+        after = mini.forward_images(images), mini.forward_texts(prompts).final
     same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert same == [tower == "text", tower == "vision"]
 
 
 @torch.no_grad()
-def test_one_task_is_cut_out_without_the_others(mini: DualEncoder):
+def test_one_task_is_cut_out_without_the_others(mini: Encoder):
     lora = grown(mini, [5, 6, 7])
     images = pixels([0, 1])
     with mini.attached([lora]):
-        together = mini.encode_images(images.expand(3, -1, -1, -1, -1))[2]
+        together = mini.forward_images(images.expand(3, -1, -1, -1, -1))[2]
     with mini.attached([one_task(lora, 2)]):
-        torch.testing.assert_close(mini.encode_images(images[None])[0], together, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mini.forward_images(images[None])[0], together, rtol=1e-4, atol=1e-4)
     assert lora.down["vision_0_q"].shape[0] == 3
 
 
@@ -115,32 +116,32 @@ def test_one_task_is_cut_out_without_the_others(mini: DualEncoder):
 
 
 @torch.no_grad()
-def dropped(encoder: DualEncoder, keys: list[int], rows: list[int], step: int | None) -> torch.Tensor:
+def dropped(encoder: Encoder, keys: list[int], rows: list[int], step: int | None) -> torch.Tensor:
     """Images under a LoRA with dropout, (T, rows, E)."""
     this = Pass(step=step, samples=torch.tensor([rows] * len(keys)))
     with encoder.attached([grown(encoder, keys, dropout=0.25)]):
-        return encoder.encode_images(pixels(rows).expand(len(keys), -1, -1, -1, -1), this)
+        return encoder.forward_images(pixels(rows).expand(len(keys), -1, -1, -1, -1), this)
 
 
-def test_dropout_follows_task_step_and_sample_whatever_their_companions(mini: DualEncoder):
+def test_dropout_follows_task_step_and_sample_whatever_their_companions(mini: Encoder):
     alone = dropped(mini, [5], [1], 0)[0, 0]
     torch.testing.assert_close(dropped(mini, [4, 5], [0, 1, 2], 0)[1, 1], alone, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(dropped(mini, [5], [1], 1)[0, 0], alone, atol=1e-3)
     assert not torch.allclose(dropped(mini, [6], [1], 0)[0, 0], alone, atol=1e-3)
 
 
-def test_nothing_is_dropped_at_prediction(mini: DualEncoder):
+def test_nothing_is_dropped_at_prediction(mini: Encoder):
     with torch.no_grad(), mini.attached([grown(mini, [5])]):
-        expected = mini.encode_images(pixels([1])[None])
+        expected = mini.forward_images(pixels([1])[None])
     assert torch.equal(dropped(mini, [5], [1], None), expected)
 
 
 @torch.no_grad()
-def test_dropout_of_a_prompt_does_not_depend_on_longer_companions(mini: DualEncoder):
+def test_dropout_of_a_prompt_does_not_depend_on_longer_companions(mini: Encoder):
     def text(prompts: list[str], classes: list[int]) -> torch.Tensor:
         this = Pass(step=2, samples=torch.tensor([classes]))
         with mini.attached([grown(mini, [5], dropout=0.25)]):
-            return mini.encode_texts(mini.prompts([prompts]), this).final[0, -1]
+            return mini.forward_texts(mini.prompts([prompts]), this).final[0, -1]
 
     alone = text(["a mole"], [1])
     beside = text(["a photo of a very long and winding road", "a mole"], [0, 1])
@@ -148,7 +149,7 @@ def test_dropout_of_a_prompt_does_not_depend_on_longer_companions(mini: DualEnco
 
 
 @torch.no_grad()
-def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(mini: DualEncoder):
+def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(mini: Encoder):
     lora = LoRA(mini, [1], rank=2, alpha=2, dropout=0.25)
     this = Pass(step=0, samples=torch.arange(4)[None])
     masks = [lora._dropout(torch.ones(1, 4, 65, 128), "vision_0", lane, this) for lane in range(3)]
@@ -167,13 +168,13 @@ def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(mini: DualEncoder
     assert abs(float(kept.mean() / all_of_it.mean()) - 1) < 0.01
 
 
-def test_dropout_in_training_needs_to_know_its_samples(mini: DualEncoder):
+def test_dropout_in_training_needs_to_know_its_samples(mini: Encoder):
     lora = LoRA(mini, [1], rank=2, alpha=2, dropout=0.5)
     with pytest.raises(ValueError, match="keyed by sample"), mini.attached([lora]):
-        mini.encode_images(pixels([0])[None], Pass(step=0))
+        mini.forward_images(pixels([0])[None], Pass(step=0))
 
 
-def test_gradients_agree_with_a_merged_layer(mini: DualEncoder):
+def test_gradients_agree_with_a_merged_layer(mini: Encoder):
     """Of one projection in float64: d loss / d A and d B against autograd through W + scale * B A."""
     lora = LoRA(
         mini, [1], rank=3, alpha=2, towers=("vision",), projections=("q",), blocks={"vision": [0]}
@@ -194,6 +195,6 @@ def test_gradients_agree_with_a_merged_layer(mini: DualEncoder):
     np.testing.assert_allclose(up.grad[0], b.grad, rtol=1e-9)
 
 
-def test_the_names_of_the_projections_are_clips(mini: DualEncoder):
+def test_the_names_of_the_projections_are_clips(mini: Encoder):
     attention = mini.clip.vision_model.encoder.layers[0].self_attn
     assert all(hasattr(attention, f"{projection}_proj") for projection in PROJECTIONS)

@@ -28,8 +28,8 @@ from farshot.bench.worker import Chunk, Setup, Worker, setup_for
 from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.errors import FarshotError, SettingError
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
 
 METHODS = ("zero-shot", "prompt-lora[steps=5,views=none]")
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(folder: Path) -> DualEncoder:
+def encoder(folder: Path) -> Encoder:
     return load_encoder(folder / "m")
 
 
@@ -68,7 +68,7 @@ def rows_in(store: Path) -> int:
         return 0
 
 
-def fill(path: Path, grid: Grid, encoder: DualEncoder, executor=None) -> Path:
+def fill(path: Path, grid: Grid, encoder: Encoder, executor=None) -> Path:
     with Store(path) as store:
         run_grid(grid, encoder, store, executor=executor, tasks_per_batch=2)
         assert store.query("SELECT * FROM claims") == []
@@ -94,7 +94,7 @@ class Unlucky(Here):
         return super().wait(seconds)
 
 
-def test_a_lost_chunk_is_computed_by_another_worker(folder: Path, encoder: DualEncoder, tmp_path: Path):
+def test_a_lost_chunk_is_computed_by_another_worker(folder: Path, encoder: Encoder, tmp_path: Path):
     grid = grid_of(folder)
     seen: set[Chunk] = set()
 
@@ -109,7 +109,7 @@ def test_a_lost_chunk_is_computed_by_another_worker(folder: Path, encoder: DualE
     assert same(lossy, fill(tmp_path / "whole.db", grid, encoder))
 
 
-def test_tasks_that_kill_every_worker_are_named(folder: Path, encoder: DualEncoder, tmp_path: Path):
+def test_tasks_that_kill_every_worker_are_named(folder: Path, encoder: Encoder, tmp_path: Path):
     grid = grid_of(folder, methods=["zero-shot"])
     executor = Unlucky(Worker(grid, encoder, tasks_per_batch=2), lambda chunk: 2 in chunk.indices)
     with pytest.raises(
@@ -119,9 +119,7 @@ def test_tasks_that_kill_every_worker_are_named(folder: Path, encoder: DualEncod
     assert executor.lost == 3
 
 
-def test_a_lost_chunk_is_cut_to_what_its_next_worker_can_take(
-    folder: Path, encoder: DualEncoder, tmp_path: Path
-):
+def test_a_lost_chunk_is_cut_to_what_its_next_worker_can_take(folder: Path, encoder: Encoder, tmp_path: Path):
     grid = grid_of(folder, methods=["zero-shot"])
     executor = Unlucky(Worker(grid, encoder, tasks_per_batch=4), lambda chunk: len(chunk.indices) == 4)
     small = (Load(3),)
@@ -131,7 +129,7 @@ def test_a_lost_chunk_is_cut_to_what_its_next_worker_can_take(
 
 
 def test_several_processes_store_what_one_does_though_one_of_them_is_killed(
-    folder: Path, encoder: DualEncoder, tmp_path: Path
+    folder: Path, encoder: Encoder, tmp_path: Path
 ):
     grid = grid_of(folder, tasks=8)
 
@@ -154,7 +152,7 @@ def test_several_processes_store_what_one_does_though_one_of_them_is_killed(
     assert same(several, fill(tmp_path / "one.db", grid, encoder))
 
 
-def test_a_worker_with_another_model_is_refused(folder: Path, encoder: DualEncoder):
+def test_a_worker_with_another_model_is_refused(folder: Path, encoder: Encoder):
     setup = setup_for(grid_of(folder), encoder)
     other = type(setup)(**{**vars(setup), "fingerprint": "0" * 32})
     with pytest.raises(FarshotError, match="is not the driver's; copy the same"):
@@ -163,7 +161,7 @@ def test_a_worker_with_another_model_is_refused(folder: Path, encoder: DualEncod
         type(setup)(**{**vars(setup), "version": "0.0"}).worker("cpu")
 
 
-def test_what_a_worker_refuses_reaches_the_driver(folder: Path, encoder: DualEncoder, tmp_path: Path):
+def test_what_a_worker_refuses_reaches_the_driver(folder: Path, encoder: Encoder, tmp_path: Path):
     grid = grid_of(folder, methods=["prompt-lora[steps=3,views=none,lora_lr=1e30]"])
     with (
         Processes(setup_for(grid, encoder), ["cpu", "cpu"]) as processes,
@@ -181,7 +179,7 @@ class Ended(BaseProcess):
         """At once."""
 
 
-def test_a_worker_that_breaks_says_of_what_before_it_ends(folder: Path, encoder: DualEncoder, monkeypatch):
+def test_a_worker_that_breaks_says_of_what_before_it_ends(folder: Path, encoder: Encoder, monkeypatch):
     """Also where the error is one that a closed pipe could raise."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     setup = setup_for(grid_of(folder), encoder)
@@ -225,7 +223,7 @@ class Heard:
         self.cells.append(len(accuracy))
 
 
-def test_no_more_is_under_way_than_workers_can_hold(folder: Path, encoder: DualEncoder, tmp_path: Path):
+def test_no_more_is_under_way_than_workers_can_hold(folder: Path, encoder: Encoder, tmp_path: Path):
     """However slow they are, a worker has one chunk, and nothing else is claimed."""
 
     class Slow(Here):
@@ -291,7 +289,7 @@ def test_options_that_cannot_be_meant_are_refused(options: dict[str, object], sa
         Machines(**options).devices  # type: ignore[arg-type]  # noqa: B018
 
 
-def test_without_ray_one_sentence_says_what_to_install(folder: Path, encoder: DualEncoder, monkeypatch):
+def test_without_ray_one_sentence_says_what_to_install(folder: Path, encoder: Encoder, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(SettingError, match=r'pip install "farshot\[ray\]"'),
@@ -401,7 +399,7 @@ def test_the_driver_of_several_processes_dies(folder: Path, tmp_path: Path, undi
 
 
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1:1"])
-def test_no_cluster_at_the_address_is_one_sentence(folder: Path, encoder: DualEncoder, address: str):
+def test_no_cluster_at_the_address_is_one_sentence(folder: Path, encoder: Encoder, address: str):
     with (
         pytest.raises(SettingError, match=rf"^No Ray cluster answers at '{address}'.*ray start --head"),
         Machines(executor="ray", address=address).open(grid_of(folder), encoder, None, None),

@@ -15,7 +15,7 @@ from farshot.bench.tasks import query_labels
 from farshot.errors import SettingError
 from farshot.methods import available, create
 from farshot.methods.base import Method
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))
@@ -39,7 +39,7 @@ def probabilities(adapted, task) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_adapts_beats_chance_and_is_deterministic(mini: DualEncoder, name):
+def test_a_method_adapts_beats_chance_and_is_deterministic(mini: Encoder, name):
     """And leaves the encoder as it found it, which the fixture sees to in every test that has it."""
     method = quick(name)
     first, again = method.adapt(mini, TASKS[:1])[0], method.adapt(mini, TASKS[:1])[0]
@@ -52,7 +52,7 @@ def test_a_method_adapts_beats_chance_and_is_deterministic(mini: DualEncoder, na
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_task_does_not_depend_on_its_companions(mini: DualEncoder, name):
+def test_a_task_does_not_depend_on_its_companions(mini: Encoder, name):
     method = quick(name)
     together = method.adapt(mini, TASKS)
     assert len(together) == 2
@@ -162,7 +162,7 @@ def test_strings_from_the_command_line_mean_the_same_as_values():
     assert from_strings == create("atha", {"rho": 0.2, "fixed": True, "block": None, "steps": 7})
 
 
-def test_every_ablation_of_atha_is_a_model_of_its_own(mini: DualEncoder):
+def test_every_ablation_of_atha_is_a_model_of_its_own(mini: Encoder):
     settings = {"views": "none", "steps": 2, "push": 0.3}
     changes = [{}, {"variant": "released"}, {"block": 3}, {"fixed": True, "strength_lr": 0.0}] + [
         {"align": kind} for kind in ("push", "pull", "uniform", "random")
@@ -176,7 +176,7 @@ def test_every_ablation_of_atha_is_a_model_of_its_own(mini: DualEncoder):
             assert not np.array_equal(one, other)
 
 
-def test_atha_without_strength_is_prompt_lora(mini: DualEncoder):
+def test_atha_without_strength_is_prompt_lora(mini: Encoder):
     quiet = create("atha", {"views": "none", "steps": 3, "pull": 0.0, "push": 0.0, "fixed": True})
     base = create("prompt-lora", {"views": "none", "steps": 3})
     a, b = quiet.adapt(mini, TASKS[:1])[0], base.adapt(mini, TASKS[:1])[0]

@@ -17,7 +17,7 @@ from farshot.data.names import read_names
 from farshot.data.readers import unlabelled
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from farshot.pick import pick_first, pick_next
 from farshot.pick.balance import balanced
 from farshot.pick.rules import FIRST, NEXT, Candidates, cover, distinct, margins, spread, typical, uncertain
@@ -151,7 +151,7 @@ def test_as_many_of_each_guess_and_the_rest_filled_up() -> None:
     assert guess[rows[:3]].tolist() == [0, 1, 2]  # the first of every class first
 
 
-def test_first_choice_is_balanced_by_the_guess(mini: DualEncoder) -> None:
+def test_first_choice_is_balanced_by_the_guess(mini: Encoder) -> None:
     table = world_table(count=60, classes=CLASSES)
     choice = pick_first(mini, table, 2, class_names=CLASSES)
     assert choice.guesses == ("highway", "orchard", "river") * 2
@@ -164,7 +164,7 @@ def test_first_choice_is_balanced_by_the_guess(mini: DualEncoder) -> None:
 
 
 @pytest.mark.parametrize("rule", FIRST)
-def test_a_choice_does_not_hang_on_the_order_of_files_or_on_copies(mini: DualEncoder, rule: str) -> None:
+def test_a_choice_does_not_hang_on_the_order_of_files_or_on_copies(mini: Encoder, rule: str) -> None:
     table = world_table(count=50)
     order = np.random.default_rng(1).permutation(len(table))
     again = table.subset(np.concatenate([order, order[:5]]))
@@ -174,7 +174,7 @@ def test_a_choice_does_not_hang_on_the_order_of_files_or_on_copies(mini: DualEnc
 
 
 @pytest.mark.parametrize("rule", sorted(set(FIRST) - {"random"}))
-def test_brighter_copies_are_not_chosen_beside_their_originals(mini: DualEncoder, rule: str) -> None:
+def test_brighter_copies_are_not_chosen_beside_their_originals(mini: Encoder, rule: str) -> None:
     table = world_table(count=30)
     copies = tuple(
         np.clip(np.asarray(image).astype(int) + 1, 0, 255).astype(np.uint8) for image in table.images
@@ -217,7 +217,7 @@ def test_next_choice_says_what_it_wavers_between(fitted) -> None:
 # Refusals ------------------------------------------------------------------------------------------------
 
 
-def test_numbers_that_make_no_sense_are_refused(mini: DualEncoder, fitted) -> None:
+def test_numbers_that_make_no_sense_are_refused(mini: Encoder, fitted) -> None:
     table = world_table(count=20)
     for options, words in [
         ({}, "How many classes are there"),
@@ -357,7 +357,7 @@ def test_what_stops_the_writing_leaves_nothing(
     assert everything_in(tmp_path) == set()
 
 
-def test_odd_names_and_shapes_stand_on_the_sheet(mini: DualEncoder, tmp_path: Path) -> None:
+def test_odd_names_and_shapes_stand_on_the_sheet(mini: Encoder, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number, name in enumerate(("<b>&", "x" * 200, "ä\u202e")):
         picture(number, 5 + 300 * number, 90).save(tmp_path / "in" / f"{name}.png")

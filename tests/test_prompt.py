@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from farshot.errors import DataError, SettingError
-from farshot.finetune import finetune
+from farshot.training.loop import finetune
 from farshot.methods import create
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder, Pass
-from farshot.model.prompt import PromptContext
-from farshot.recipe import SGD, Group, Recipe
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass
+from farshot.parts.prompt import PromptContext
+from farshot.training.recipe import SGD, Group, Recipe
 from farshot.task import Task
 from tests.toy import toy_task, world_table
 
@@ -25,15 +26,15 @@ def prompts(names: list[str], template: str = TEMPLATE) -> list[str]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("template", [TEMPLATE, "an aerial picture of {}, seen from far above", "one {}"])
-def test_it_starts_as_the_words_it_takes_the_place_of(mini: DualEncoder, template):
+def test_it_starts_as_the_words_it_takes_the_place_of(mini: Encoder, template):
     ids = mini.prompts([prompts(["mole", "scar on a leg"], template)])
-    before = mini.encode_texts(ids).final
+    before = mini.forward_texts(ids).final
     with mini.attached([PromptContext(mini, [template])]):
-        torch.testing.assert_close(mini.encode_texts(ids).final, before, rtol=0, atol=1e-6)
+        torch.testing.assert_close(mini.forward_texts(ids).final, before, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
-def test_it_stands_after_the_start_token_and_leaves_all_else(mini: DualEncoder):
+def test_it_stands_after_the_start_token_and_leaves_all_else(mini: Encoder):
     part = PromptContext(mini, [TEMPLATE, TEMPLATE])
     assert part.values.shape == (2, 4, mini.width("text"))
     part.values[0] = 1.0
@@ -45,17 +46,17 @@ def test_it_stands_after_the_start_token_and_leaves_all_else(mini: DualEncoder):
 
 
 @torch.no_grad()
-def test_every_task_has_its_own(mini: DualEncoder):
+def test_every_task_has_its_own(mini: Encoder):
     templates = [TEMPLATE, "photo of a a {}."]
     ids = mini.prompts([prompts(["mole", "scar"])] * 2)
     with mini.attached([PromptContext(mini, templates)]):
-        texts = mini.encode_texts(ids).final
-    plain = mini.encode_texts(mini.prompts([prompts(["mole", "scar"], each) for each in templates])).final
+        texts = mini.forward_texts(ids).final
+    plain = mini.forward_texts(mini.prompts([prompts(["mole", "scar"], each) for each in templates])).final
     torch.testing.assert_close(texts, plain, rtol=0, atol=1e-5)
     assert not torch.allclose(plain[0], plain[1], atol=1e-2)
 
 
-def test_it_is_shared_by_the_classes_and_is_all_that_learns(mini: DualEncoder):
+def test_it_is_shared_by_the_classes_and_is_all_that_learns(mini: Encoder):
     task = toy_task(TABLE)
     part = PromptContext(mini, [task.template])
     before = part.values.detach().clone()
@@ -66,12 +67,12 @@ def test_it_is_shared_by_the_classes_and_is_all_that_learns(mini: DualEncoder):
     assert not any(weight.requires_grad or weight.grad is not None for weight in mini.clip.parameters())
 
 
-def test_words_to_start_from_are_needed(mini: DualEncoder):
+def test_words_to_start_from_are_needed(mini: Encoder):
     with pytest.raises(SettingError, match=r"'\{\} in a photo' needs at least one"):
         PromptContext(mini, [TEMPLATE, "{} in a photo"])
 
 
-def test_contexts_of_several_lengths_are_adapted_one_after_the_other(mini: DualEncoder):
+def test_contexts_of_several_lengths_are_adapted_one_after_the_other(mini: Encoder):
     with pytest.raises(SettingError, match=r"of one length, but .* are 1 to 4 tokens"):
         PromptContext(mini, [TEMPLATE, "photo {}."])
     tasks = [toy_task(TABLE), replace(toy_task(TABLE), template="photo {}.")]
@@ -85,7 +86,7 @@ def test_it_takes_the_precision_of_the_model():
     part = PromptContext(half, [TEMPLATE])
     assert part.values.dtype == torch.float32  # learns in float32
     with half.attached([part]):
-        assert half.encode_texts(half.prompts([prompts(["mole"])])).final.isfinite().all()
+        assert half.forward_texts(half.prompts([prompts(["mole"])])).final.isfinite().all()
 
 
 # The words around it --------------------------------------------------------------------------------
@@ -104,11 +105,11 @@ def test_a_template_names_the_class_exactly_once(template):
         Task(TABLE, TABLE.names, rows, TABLE.labels[rows], template=template)
 
 
-def test_prompts_are_as_long_as_the_longest_and_end_with_the_end_token(mini: DualEncoder):
+def test_prompts_are_as_long_as_the_longest_and_end_with_the_end_token(mini: Encoder):
     ids = mini.prompts([["a dog", "a cat"], ["a mole", "a photo of a mole on a leg"]])
-    end = mini.tokeniser.tokenizer.eos_token_id
+    end = mini.tokenizer.tokenizer.eos_token_id
     lengths = [
-        [len(mini.tokeniser.tokenizer(p)["input_ids"]) for p in task]
+        [len(mini.tokenizer.tokenizer(p)["input_ids"]) for p in task]
         for task in (["a dog", "a cat"], ["a mole", "a photo of a mole on a leg"])
     ]
     assert (ids.ends + 1).tolist() == lengths

@@ -112,9 +112,9 @@ def test_peft_loads_the_lora_and_gives_the_same_features(method, settings, check
     encoder, part = made.encoder_, made.adapted_.lora
     prompts = encoder.prompts([["a photo of a highway.", "a photo of an orchard."]])
     with torch.no_grad():
-        plain = encoder.encode_images(pixels)[0], encoder.encode_texts(prompts).final[0]
+        plain = encoder.forward_images(pixels)[0], encoder.forward_texts(prompts).final[0]
         with encoder.attached([part]):
-            ours = encoder.encode_images(pixels)[0], encoder.encode_texts(prompts).final[0]
+            ours = encoder.forward_images(pixels)[0], encoder.forward_texts(prompts).final[0]
         clip = theirs.base_model.model
         seen = clip.vision_model(normalise(pixels[0], encoder.mean, encoder.std)).pooler_output
         told = clip.text_model(input_ids=prompts.ids[0]).pooler_output

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from farshot.errors import FarshotError, SettingError
-from farshot.finetune import finetune
+from farshot.training.loop import finetune
 from farshot.methods import create
 from farshot.methods.base import Method
-from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA
-from farshot.model.prompt import VisualPrompts
-from farshot.recipe import AdamW, Group, Recipe
-from farshot.support import SupportImages
+from farshot.model.encoder import Encoder
+from farshot.parts.lora import LoRA
+from farshot.parts.prompt import VisualPrompts
+from farshot.training.recipe import AdamW, Group, Recipe
+from farshot.training.batches import SupportImages
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))
@@ -37,14 +37,14 @@ def uncached(monkeypatch: pytest.MonkeyPatch, method: Method) -> None:
 def test_blocks_before_the_first_are_computed_once_and_change_nothing(mini, monkeypatch, name, views):
     settings = {"views": views, "steps": 6 if views == "turn" else 3, "first_block": 8}
     method = create(name, settings | ({"batch": 3} if name == "clip-lora" else {}))
-    passed, block = dict.fromkeys(("ahead", "plain"), 0), DualEncoder._block
+    passed, block = dict.fromkeys(("ahead", "plain"), 0), Encoder._block
     now = "ahead"
 
     def counting(self, tower, index, module, tokens, *rest, **options):
         passed[now] += tokens.shape[:2].numel() if (tower, index) == ("vision", 0) else 0
         return block(self, tower, index, module, tokens, *rest, **options)
 
-    monkeypatch.setattr(DualEncoder, "_block", counting)
+    monkeypatch.setattr(Encoder, "_block", counting)
     ahead = method.adapt(mini, TASKS)
     now = "plain"
     uncached(monkeypatch, method)

@@ -9,13 +9,13 @@ from benchmarks.speed.plain_loop import PlainLoop
 from benchmarks.speed.products import Notes
 
 from farshot.methods import create
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 
 SETTINGS = {"variant": "released", "views": "none", "steps": 4, "lora_dropout": 0.0}
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT and transformers
-def test_the_obvious_loop_learns_what_ours_learns(mini: DualEncoder):
+def test_the_obvious_loop_learns_what_ours_learns(mini: Encoder):
     """From equal initial values, without dropout, which the two draw differently; within 1e-5 in float32."""
     (task,) = random_tasks(mini, 1, 1)
     loop, method = PlainLoop(mini, task, dropout=0.0), create("atha", SETTINGS)

@@ -8,12 +8,13 @@ from torch import nn
 
 from farshot.errors import SettingError
 from farshot.images.preprocess import normalise
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder, Pass
-from farshot.model.part import one_task
-from farshot.model.prompt import LinkedPrompts, PromptContext, VisualPrompts
-from farshot.model.reweighting import TokenReweighting, claim_factors
-from farshot.model.weights import OwnWeights
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass
+from farshot.parts.part import one_task
+from farshot.parts.prompt import LinkedPrompts, PromptContext, VisualPrompts
+from farshot.parts.reweighting import TokenReweighting, claim_factors
+from farshot.parts.weights import OwnWeights
 from tests.toy import world_table
 
 TABLE = world_table(count=30)
@@ -26,7 +27,7 @@ def pixels(rows: list[int], tasks: int = 2) -> torch.Tensor:
     return torch.from_numpy(TABLE.pixels(rows, "squash", 64)).expand(tasks, -1, -1, -1, -1)
 
 
-def planes(mini: DualEncoder, images: torch.Tensor) -> torch.Tensor:
+def planes(mini: Encoder, images: torch.Tensor) -> torch.Tensor:
     return normalise(images[0], mini.mean, mini.std)
 
 
@@ -49,7 +50,7 @@ def run(blocks, tokens: torch.Tensor, replaced: dict[int, torch.Tensor], at: int
     return tokens
 
 
-def seen_by_hand(mini: DualEncoder, images: torch.Tensor, prompts: list[torch.Tensor]) -> torch.Tensor:
+def seen_by_hand(mini: Encoder, images: torch.Tensor, prompts: list[torch.Tensor]) -> torch.Tensor:
     """Image embeddings with prompts behind the patches, the first before the first norm."""
     tower = mini.clip.vision_model
     tokens = tower.embeddings(planes(mini, images))
@@ -60,26 +61,26 @@ def seen_by_hand(mini: DualEncoder, images: torch.Tensor, prompts: list[torch.Te
 
 
 @torch.no_grad()
-def test_visual_prompts_stand_behind_the_patches_and_change_from_block_to_block(mini: DualEncoder):
+def test_visual_prompts_stand_behind_the_patches_and_change_from_block_to_block(mini: Encoder):
     part, images = moved(VisualPrompts(mini, KEYS, count=3, depth=5)), pixels([0, 1])
     with mini.attached([part]):
-        seen = mini.encode_images(images)
+        seen = mini.forward_images(images)
     for t in range(2):
         torch.testing.assert_close(seen[t], seen_by_hand(mini, images, list(part.values[t])), **CLOSE)
     assert not torch.allclose(seen[0], seen[1], atol=1e-2)
     with mini.attached([one_task(part, 1)]):
-        torch.testing.assert_close(mini.encode_images(images[1:]), seen[1:], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mini.forward_images(images[1:]), seen[1:], rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_linked_prompts_are_the_texts_tokens_and_their_linear_image(mini: DualEncoder):
+def test_linked_prompts_are_the_texts_tokens_and_their_linear_image(mini: Encoder):
     context = PromptContext(mini, ["a photo of a {}."] * 2, length=2)
     part = moved(LinkedPrompts(mini, context, KEYS, depth=9))
     depth = mini.text_depth  # the shallower tower's
     assert part.deeper.shape[1] == depth - 1
     images, prompts = pixels([0, 1]), mini.prompts(PROMPTS * 2)
     with mini.attached([part]):
-        seen, told = mini.encode_images(images), mini.encode_texts(prompts).final
+        seen, told = mini.forward_images(images), mini.forward_texts(prompts).final
     tower = mini.clip.text_model
     for t in range(2):
         words = [context.values[t], *part.deeper[t]]
@@ -95,7 +96,7 @@ def test_linked_prompts_are_the_texts_tokens_and_their_linear_image(mini: DualEn
         torch.testing.assert_close(told[t], mini.clip.text_projection(ends), **CLOSE)
 
 
-def test_a_context_that_starts_at_random_follows_its_task(mini: DualEncoder):
+def test_a_context_that_starts_at_random_follows_its_task(mini: Encoder):
     templates = ["a a a a {}.", "a a a a {}."]
     first, again = (PromptContext(mini, templates, keys=KEYS).values for _ in range(2))
     assert torch.equal(first, again)
@@ -104,21 +105,21 @@ def test_a_context_that_starts_at_random_follows_its_task(mini: DualEncoder):
     assert 0.015 < first.std() < 0.025
 
 
-def test_a_context_longer_than_the_words_before_the_class_is_refused(mini: DualEncoder):
+def test_a_context_longer_than_the_words_before_the_class_is_refused(mini: Encoder):
     with pytest.raises(SettingError, match="needs 3 words"):
         PromptContext(mini, ["a {}."], length=3)
 
 
 @pytest.mark.parametrize(("towers", "matrices"), [(("vision", "text"), False), (("vision",), True)])
 @torch.no_grad()
-def test_own_weights_are_the_model_with_these_weights(mini: DualEncoder, towers, matrices):
+def test_own_weights_are_the_model_with_these_weights(mini: Encoder, towers, matrices):
     part = moved(OwnWeights(mini, 2, towers, matrices=matrices), std=0.02)
     images, prompts = pixels([0, 1, 2]), mini.prompts(PROMPTS * 2)
     with mini.attached([part]):
-        seen, told = mini.encode_images(images), mini.encode_texts(prompts)
+        seen, told = mini.forward_images(images), mini.forward_texts(prompts)
     for t in range(2):
         clip = copy.deepcopy(mini.clip)
-        twin = DualEncoder(clip, mini.tokeniser, source="copy", mean=mini.mean, std=mini.std)
+        twin = Encoder(clip, mini.tokenizer, source="copy", mean=mini.mean, std=mini.std)
         changed = 0
         for tower in towers:
             for place, module in twin.modules(tower).items():
@@ -139,18 +140,18 @@ def test_own_weights_are_the_model_with_these_weights(mini: DualEncoder, towers,
             }
             assert changed == len(list(clip.vision_model.parameters())) + 1  # and the projection
         assert changed == len(list(part.parameters()))
-        torch.testing.assert_close(seen[t], twin.encode_images(images[:1])[0], **CLOSE)
-        torch.testing.assert_close(told.final[t], twin.encode_texts(mini.prompts(PROMPTS)).final[0], **CLOSE)
+        torch.testing.assert_close(seen[t], twin.forward_images(images[:1])[0], **CLOSE)
+        torch.testing.assert_close(told.final[t], twin.forward_texts(mini.prompts(PROMPTS)).final[0], **CLOSE)
     assert not torch.allclose(seen[0], seen[1], atol=1e-2)
 
 
 @torch.no_grad()
-def test_own_weights_start_as_the_model_and_average_back_to_it(mini: DualEncoder):
+def test_own_weights_start_as_the_model_and_average_back_to_it(mini: Encoder):
     images = pixels([0, 1], tasks=1)
-    before = mini.encode_images(images)
+    before = mini.forward_images(images)
     part = OwnWeights(mini, 1, ["vision"], matrices=True)
     with mini.attached([part]):
-        torch.testing.assert_close(mini.encode_images(images), before, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mini.forward_images(images), before, rtol=1e-4, atol=1e-4)
     start = {name: value.clone() for name, value in part.own.items()}
     trained = {name: value.clone() for name, value in moved(part).own.items()}
     part.average(0.25)
@@ -167,10 +168,10 @@ def test_a_small_step_is_not_lost_in_half_precision() -> None:
     part = OwnWeights(half, 1, ["vision"])
     images = pixels([0], tasks=1)
     with half.attached([part]):
-        before = half.encode_images(images)
+        before = half.forward_images(images)
     part.own["vision_5_fc1_bias"] += 0.01
     with half.attached([part]):
-        assert not torch.equal(half.encode_images(images), before)
+        assert not torch.equal(half.forward_images(images), before)
 
 
 def test_claims_of_five_classes_double_one_and_blank_all():
@@ -191,11 +192,11 @@ def test_claims_of_five_classes_double_one_and_blank_all():
 
 
 @torch.no_grad()
-def test_reweighting_multiplies_patches_read_out_like_the_class_token(mini: DualEncoder):
-    texts, images = mini.encode_texts(mini.prompts(PROMPTS)), pixels([0, 1, 2], tasks=1)
+def test_reweighting_multiplies_patches_read_out_like_the_class_token(mini: Encoder):
+    texts, images = mini.forward_texts(mini.prompts(PROMPTS)), pixels([0, 1, 2], tasks=1)
     part, tower = TokenReweighting(mini, [4], 0.3), mini.clip.vision_model
     with mini.attached([part]):
-        seen = mini.encode_images(images, Pass(texts=texts))[0]
+        seen = mini.forward_images(images, Pass(texts=texts))[0]
     tokens = tower.pre_layrnorm(tower.embeddings(planes(mini, images)))
     tokens = run(tower.encoder.layers[:4], tokens, {}, 0)
     out = mini.clip.visual_projection(tower.post_layernorm(tokens[:, 1:]))

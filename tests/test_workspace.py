@@ -15,7 +15,7 @@ from PIL import Image
 
 from farshot import load
 from farshot.errors import DataError
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from farshot.workspace import Choice, ClassWords, Workspace
 from farshot.workspace.downloads import DOWNLOADS, is_ready, prepare
 from farshot.workspace.encoders import Encoders
@@ -281,7 +281,7 @@ def test_suggestions_are_unlabelled_pictures_with_a_reason(
 
 
 def test_models_are_loaded_once_and_only_so_many_kept(
-    monkeypatch: pytest.MonkeyPatch, mini_encoder: DualEncoder
+    monkeypatch: pytest.MonkeyPatch, mini_encoder: Encoder
 ) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(

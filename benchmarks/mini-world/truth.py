@@ -17,7 +17,7 @@ from farshot.data.pools import MINI, open_pool
 from farshot.explain.subject import subject
 from farshot.explain.truth import token_agreement
 from farshot.methods import create
-from farshot.model.checkpoint import load_encoder
+from farshot.model.find import load_encoder
 from farshot.stats import mean_interval
 
 RECIPE = {"views": "none", "steps": 50}

@@ -29,8 +29,8 @@ from farshot.bench.runner import run_grid
 from farshot.bench.store import Store
 from farshot.bench.worker import Chunk, Setup, Worker, setup_for
 from farshot.data.pools import open_pool
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder
+from farshot.model.find import load_encoder
+from farshot.model.encoder import Encoder
 
 CHUNKS = (1, 8, 64)  # tasks
 ROWS = 512
@@ -79,7 +79,7 @@ def _result(index: int) -> Result:
     )
 
 
-def filled(grid: Grid, encoder: DualEncoder, executor: Executor) -> tuple[float, int]:
+def filled(grid: Grid, encoder: Encoder, executor: Executor) -> tuple[float, int]:
     """Seconds to fill a new store, and the bytes of its file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "r.db"
@@ -90,7 +90,7 @@ def filled(grid: Grid, encoder: DualEncoder, executor: Executor) -> tuple[float,
         return seconds, path.stat().st_size
 
 
-def driver(encoder: DualEncoder) -> dict[str, object]:
+def driver(encoder: Encoder) -> dict[str, object]:
     """Seconds of the driver per chunk, by its tasks, and bytes per task."""
     pool = open_pool("mini-crops")
     seconds: dict[int, float] = {}
@@ -109,7 +109,7 @@ def driver(encoder: DualEncoder) -> dict[str, object]:
     }
 
 
-def overhead(encoder: DualEncoder) -> dict[str, object]:
+def overhead(encoder: Encoder) -> dict[str, object]:
     """Start of a worker in seconds, and seconds of a chunk of one task beyond those in this process."""
     pool = open_pool("mini-crops")
     warm = Grid([pool], [1], [parse_method("zero-shot")], 200)

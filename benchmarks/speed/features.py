@@ -20,7 +20,7 @@ from farshot.bench.store import Store
 from farshot.data.pools import open_pool
 from farshot.methods import available
 from farshot.methods.frozen import FrozenMethod
-from farshot.model.checkpoint import load_encoder
+from farshot.model.find import load_encoder
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from transformers import CLIPConfig, CLIPModel
 
 from farshot.data.table import ImageTable
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
-from farshot.model.encoder import DualEncoder
-from farshot.model.text import Tokeniser
+from farshot.model.encoder import Encoder
+from farshot.model.tokenizer import Tokeniser
 from farshot.task import Task
 from farshot.world.tokens import build_tokenizer
 
@@ -34,17 +34,15 @@ CONFIGS = {
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-def random_clip(name: str, device: str = "cpu", precision: str = "float32") -> DualEncoder:
+def random_clip(name: str, device: str = "cpu", precision: str = "float32") -> Encoder:
     """One of CONFIGS; only shapes are the real ones."""
     torch.manual_seed(0)
     clip = CLIPModel(CLIPConfig(**CONFIGS[name])).to(device, PRECISIONS[precision])
-    tokeniser = Tokeniser(build_tokenizer(), 77)
-    return DualEncoder(clip, tokeniser, source=name, mean=CLIP_MEAN, std=CLIP_STD)
+    tokenizer = Tokeniser(build_tokenizer(), 77)
+    return Encoder(clip, tokenizer, source=name, mean=CLIP_MEAN, std=CLIP_STD)
 
 
-def random_tasks(
-    encoder: DualEncoder, tasks: int, shots: int, classes: int = 5, queries: int = 0
-) -> list[Task]:
+def random_tasks(encoder: Encoder, tasks: int, shots: int, classes: int = 5, queries: int = 0) -> list[Task]:
     """Tasks of noise; their prompts are eight tokens long, as those of most class names."""
     draws = np.random.default_rng(0)
     per_class = shots + queries

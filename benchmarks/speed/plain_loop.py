@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farshot.images.preprocess import normalise
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from farshot.task import Task
 
 CONTEXT = slice(1, 5)  # "a photo of a", after the start token
@@ -33,7 +33,7 @@ class PlainLoop(nn.Module):
         dropout: of the LoRA input.
     """
 
-    def __init__(self, encoder: DualEncoder, task: Task, dropout: float = 0.25) -> None:
+    def __init__(self, encoder: Encoder, task: Task, dropout: float = 0.25) -> None:
         super().__init__()
         lora = LoraConfig(
             r=16,

@@ -15,7 +15,7 @@ from benchmarks.speed.options import add_cases, add_recipe, described
 from benchmarks.speed.products import Notes, Product, time_alone
 
 from farshot.methods import Method, create
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from farshot.task import Task
 
 _WARM = 1  # steps that are not counted
@@ -46,7 +46,7 @@ class Stopwatch:
 
 
 def time_steps(
-    method: Method, encoder: DualEncoder, tasks: list[Task], micro_batch: int | None = None
+    method: Method, encoder: Encoder, tasks: list[Task], micro_batch: int | None = None
 ) -> tuple[float, list[Product]]:
     """Median seconds of a step, and its products."""
     watch = Stopwatch()

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -25,15 +24,15 @@ from farshot.data.given import image_table, labelled_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
 from farshot.evaluation import Evaluation, evaluate
-from farshot.finetune import Progress
 from farshot.held_out import HeldOut, hold_out
-from farshot.methods import Adapted, create
+from farshot.methods import Adapted, create, current_settings
 from farshot.methods.base import softmax
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 from farshot.randomness import key
 from farshot.saved import read_folder, write_folder
 from farshot.task import DEFAULT_TEMPLATE, Task
+from farshot.training.loop import Progress
 
 Images = Sequence[Any] | NDArray[Any] | ImageTable
 """Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
@@ -166,13 +165,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         )
         return task, classes
 
-    def _encoder(self) -> DualEncoder:
+    def _encoder(self) -> Encoder:
         """The base model, loaded once as long as model, device and precision stay the same."""
         if getattr(self, "_loaded", None) != self._wanted():
             self.use_encoder(load_encoder(self.model, device=self.device, precision=self.precision))
         return self._base
 
-    def use_encoder(self, encoder: DualEncoder) -> FewShotClassifier:
+    def use_encoder(self, encoder: Encoder) -> FewShotClassifier:
         """Takes a base model that is loaded already: for programs that adapt the same one again and again."""
         self._base, self._loaded = encoder, self._wanted()
         return self
@@ -247,7 +246,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Writes the adapted model to a folder, whole or not at all."""
         check_is_fitted(self)
-        write_folder(Path(folder), self.about(), self.adapted_.tensors(), self.adapted_.lora)
+        peft = self.encoder_.origin.layout != ""
+        lora = self.adapted_.lora if peft else None
+        write_folder(Path(folder), self.about(), self.adapted_.tensors(), lora)
 
     def about(self) -> dict[str, Any]:
         """What farshot.json says of the adapted model."""
@@ -262,14 +263,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             "class_names": list(self.adapted_.class_names),
             "descriptions": dict(self.descriptions or {}),
             "template": self.template,
-            "base_model": str(path.resolve()) if path.is_dir() else str(self.model),
+            "base_model": str(path.resolve()) if path.exists() else str(self.model),
+            "base_format": encoder.origin.format,
             "base_fingerprint": encoder.fingerprint,
             "precision": self.precision,
             "preprocessing": {
                 "reading": self.adapted_.reading,
                 "size": encoder.size,
-                "mean": list(encoder.mean),
-                "std": list(encoder.std),
+                "mean": list(encoder.preprocessing.mean),
+                "std": list(encoder.preprocessing.std),
             },
             "calibrate": self.calibrate,
             "temperature": self.temperature_,
@@ -281,7 +283,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "transformers": transformers.__version__,
             },
         }
 
@@ -291,7 +292,8 @@ def load(
     *,
     model: str | Path | None = None,
     device: str = "auto",
-    encoder: DualEncoder | None = None,
+    encoder: Encoder | None = None,
+    precision: str | None = None,
 ) -> FewShotClassifier:
     """An adapted model as `save` wrote it.
 
@@ -299,6 +301,7 @@ def load(
         folder: where it lies, or "hf:OWNER/NAME" for one on the hub.
         model: where the base model lies, if no longer where it was.
         encoder: the base model, where it is loaded already.
+        precision: "float32" or "bf16"; by default as it was adapted.
 
     Raises:
         ModelError: no such folder, damaged, or a base model of other content than the one it was adapted
@@ -306,20 +309,23 @@ def load(
     """
     about, tensors = read_folder(Path(folder))
     base = str(model or about["base_model"])
+    precision = precision or about["precision"]
     try:
-        encoder = encoder or load_encoder(base, device=device, precision=about["precision"])
+        encoder = encoder or load_encoder(base, device=device, precision=precision)
     except ModelError as error:
         if model is not None:
             raise
         raise ModelError(
             f"The base model of {folder} cannot be loaded; name its place with --model. {error}"
         ) from error
-    if encoder.fingerprint != about["base_fingerprint"]:
+    known = encoder.fingerprint if about["format"] > 1 else encoder.fingerprint_of_version_1()
+    if known != about["base_fingerprint"]:
         raise ModelError(
             f"{folder} was adapted from {about['base_model']}, but the weights in {base} are others; name "
             "its base with --model."
         )
-    method = create(about["method"], about["settings"])
+    settings = current_settings(about["method"], about["settings"])
+    method = create(about["method"], settings)
     if method.revision != about["revision"]:
         raise ModelError(
             f"{folder} was made by revision {about['revision']} of {about['method']}, this farshot has "
@@ -329,12 +335,12 @@ def load(
     classifier = FewShotClassifier(
         base,
         about["method"],
-        settings=about["settings"],
+        settings=settings,
         class_names=about["class_names"],
         descriptions=about["descriptions"],
         template=about["template"],
         calibrate=bool(about.get("calibrate", False)),
-        precision=about["precision"],
+        precision=precision,
         device=device,
         seed=about["seed"],
     )

@@ -78,7 +78,7 @@ def adapt(
     from farshot.data.names import read_descriptions
     from farshot.data.readers import read_table
     from farshot.methods import create
-    from farshot.model.checkpoint import check_machine
+    from farshot.model.find import check_machine
     from farshot.saved import check_place
 
     chosen = _read_settings(settings or [])

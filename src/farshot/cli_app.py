@@ -51,7 +51,7 @@ def app(
                 raise DataError(
                     f"The app needs an extra ({error.name} is missing): pip install 'farshot[app]'."
                 ) from error
-            from farshot.model.checkpoint import check_machine
+            from farshot.model.find import check_machine
 
             check_machine(device, precision)
             options = Options(tuple(model or ()), keep, host, port, share, device, precision, browser)

@@ -121,7 +121,7 @@ def bench(
     from farshot.data.cache import cached
     from farshot.data.names import read_descriptions
     from farshot.data.pools import open_pool
-    from farshot.model.checkpoint import load_encoder
+    from farshot.model.find import load_encoder
 
     chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)
     wanted = [parse_method(spec) for spec in methods]

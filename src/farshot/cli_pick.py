@@ -56,7 +56,7 @@ def pick(
     """Say which images to label first; and which next, once a model is adapted."""
     from farshot.data.readers import unlabelled
     from farshot.hub import is_on_hub
-    from farshot.model.checkpoint import check_machine
+    from farshot.model.find import check_machine
     from farshot.pick.sheet import TABLE, adapt_command, check_place, write_choice
     from farshot.saved import is_saved
 
@@ -130,7 +130,7 @@ def _first(
     seed: int,
     device: str,
 ) -> Choice:
-    from farshot.model.checkpoint import load_encoder
+    from farshot.model.find import load_encoder
     from farshot.pick import pick_first
     from farshot.task import DEFAULT_TEMPLATE
 

@@ -30,7 +30,7 @@ from farshot.data.table import ImageTable, path_of
 from farshot.errors import DataError
 from farshot.explain import explain_images, subject
 from farshot.explain.page import About, check_place, write_explanations
-from farshot.model.checkpoint import load_encoder
+from farshot.model.find import load_encoder
 from farshot.stats import PairedDifference
 from farshot.world import write_folder
 

@@ -16,12 +16,12 @@ from scipy.optimize import minimize_scalar
 
 from farshot.errors import DataError
 from farshot.evaluation import Evaluation, evaluate
-from farshot.finetune import Progress
 from farshot.methods.base import Method, softmax
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from farshot.randomness import key, numpy_generator
 from farshot.stats import Certainty, certain_from, negative_log_likelihood
 from farshot.task import Task
+from farshot.training.loop import Progress
 
 MOST_FOLDS = 5
 
@@ -66,7 +66,7 @@ class HeldOut:
 
 def hold_out(
     method: Method,
-    encoder: DualEncoder,
+    encoder: Encoder,
     task: Task,
     classes: tuple[Hashable, ...],
     *,

@@ -1,6 +1,6 @@
 """An adapted model on disk.
 
-    adapter_config.json, adapter_model.safetensors   the LoRA in PEFT's format, where there is one
+    adapter_config.json, adapter_model.safetensors   the LoRA in PEFT's format, where PEFT can use it
     parts.safetensors                                everything else: context, strengths, class texts
     farshot.json                                     method, settings, classes, base model and its hash
 
@@ -21,10 +21,10 @@ from torch import Tensor
 
 from farshot.errors import ModelError
 from farshot.hub import fetch, is_on_hub
-from farshot.model.lora import LoRA, module_name
+from farshot.parts.lora import LoRA
 from farshot.whole import check_folder, reason, whole_folder
 
-FORMAT = 1
+FORMAT = 2
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "format": int,
     "farshot_version": str,
@@ -55,6 +55,9 @@ def write_folder(
 ) -> None:
     """Writes an adapted model.
 
+    Args:
+        lora: its LoRA, where PEFT can load that onto the base model; None keeps it with all other tensors.
+
     Raises:
         DataError: the place is taken by something else, or cannot be written; nothing is left behind.
     """
@@ -63,7 +66,8 @@ def write_folder(
     with whole_folder(folder) as staging:
         if lora is not None:
             write_adapter(staging, str(about["base_model"]), tensors, lora)
-        others = {name: tensor for name, tensor in tensors.items() if not name.startswith("lora.")}
+        apart = () if lora is None else ("lora.",)
+        others = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(apart))}
         save_file(others, staging / "parts.safetensors")
         text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
         (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
@@ -98,9 +102,22 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = load_file(folder / "parts.safetensors")
         if (folder / "adapter_model.safetensors").is_file():
             tensors |= _from_peft(load_file(folder / "adapter_model.safetensors"))
+        if about["format"] == 1:
+            tensors = _renamed(tensors)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder} is damaged ({reason(error)}); copy it again or adapt anew.") from error
     return about, tensors
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of format 1 by today's names."""
+    return {name.replace("_post_norm_", "_final_norm_"): value for name, value in tensors.items()}
+
+
+def module_name(name: str) -> str:
+    """Our "vision_3_q" is transformers' module of that projection."""
+    tower, block, projection = name.split("_")
+    return f"{tower}_model.encoder.layers.{block}.self_attn.{projection}_proj"
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from farshot.bench.tasks import Shape, draw_ranks
 from farshot.data.pool import Pool
 from farshot.errors import DataError, SettingError
 from farshot.methods import Method, create
-from farshot.model.checkpoint import PRECISIONS
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
+from farshot.model.find import PRECISIONS
 from farshot.task import DEFAULT_TEMPLATE
 
 PROTOCOL_TASKS = {1: 800}
@@ -93,7 +93,7 @@ class Grid:
             except DataError as error:
                 raise DataError(f"The pool {cell.pool.name}: {error}") from error
 
-    def run(self, cell: Cell, encoder: DualEncoder) -> Run:
+    def run(self, cell: Cell, encoder: Encoder) -> Run:
         """The run that holds a cell's results."""
         names = cell.pool.table.names
         return Run(
@@ -157,7 +157,7 @@ def _matters(method: Method, name: str, default: Any) -> bool:
         return True
 
 
-def precision_of(encoder: DualEncoder) -> str:
+def precision_of(encoder: Encoder) -> str:
     """As --precision calls it."""
     return next(name for name, dtype in PRECISIONS.items() if dtype == encoder.dtype)
 

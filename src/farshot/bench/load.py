@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,8 @@ import torch
 from farshot.bench.tasks import Shape
 from farshot.methods import Method
 from farshot.methods.size import parameters_for
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
+from farshot.model.features import memory_of_machine
 
 _SHARE_OF_MEMORY = 0.4  # the rest is for weights, optimisers, pixels and whatever else the machine does
 _MOST_TASKS = {"cpu": 8, "cuda": 64, "mps": 16}  # on two cores, more than four bring no speed
@@ -35,7 +35,7 @@ class Load:
 
 def choose_load(
     method: Method,
-    encoder: DualEncoder,
+    encoder: Encoder,
     shape: Shape,
     tasks: int | None = None,
     micro_batch: int | None = None,
@@ -53,9 +53,8 @@ def choose_load(
         most = _FEATURE_TASKS if method.kind != "fine-tuned" else _MOST_TASKS.get(encoder.device.type, 1)
         return Load(tasks or most, micro_batch)
     element = 4 if encoder.dtype == torch.float32 else 2
-    per_image = (
-        encoder.vision_depth * (1 + encoder.patches) * encoder.width("vision") * _VALUES_KEPT * element
-    )
+    tokens = encoder.vision.config.prefix + encoder.vision.config.patches
+    per_image = encoder.vision_depth * tokens * encoder.width("vision") * _VALUES_KEPT * element
     budget = share * _SHARE_OF_MEMORY * _memory(encoder.device)
     per_task = _learned_bytes(method, encoder, shape)
     most = max(1, int(budget / (images * per_image + per_task)))
@@ -64,7 +63,7 @@ def choose_load(
     return Load(chosen, micro_batch or (room if room < chosen * images else None))
 
 
-def _learned_bytes(method: Method, encoder: DualEncoder, shape: Shape) -> int:
+def _learned_bytes(method: Method, encoder: Encoder, shape: Shape) -> int:
     """Bytes of what one task learns, with its gradients and the optimiser's two averages, in float32."""
     return 4 * 4 * parameters_for(method, encoder, shape.ways, shape.shots)
 
@@ -95,7 +94,4 @@ def _memory(device: torch.device) -> int:
     """Bytes that the device has in all."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 8 << 30
+    return memory_of_machine()

@@ -12,7 +12,7 @@ from farshot.bench.grid import Grid
 from farshot.bench.processes import Processes, devices_for
 from farshot.bench.worker import setup_for
 from farshot.errors import SettingError
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Machines:
 
     @contextmanager
     def open(
-        self, grid: Grid, encoder: DualEncoder, tasks_per_batch: int | None, micro_batch: int | None
+        self, grid: Grid, encoder: Encoder, tasks_per_batch: int | None, micro_batch: int | None
     ) -> Iterator[Executor | None]:
         """The executor for a grid; None where this process does the work.
 

@@ -19,7 +19,7 @@ import torch
 from farshot.bench.executors import Crew, Finished, Lost, Member, words_of
 from farshot.bench.worker import Chunk, Setup, Worker
 from farshot.errors import FarshotError
-from farshot.model.checkpoint import check_device
+from farshot.model.find import check_device
 
 _MOST_STARTS = 3  # of one worker; a device that ends three processes is left alone
 _END_S = 5.0

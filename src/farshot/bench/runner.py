@@ -21,7 +21,7 @@ from farshot.bench.store import Store
 from farshot.bench.tasks import query_labels
 from farshot.bench.worker import Chunk, Worker, tasks_of
 from farshot.errors import FarshotError
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from farshot.stats import mean_interval
 from farshot.task import Task
 
@@ -52,7 +52,7 @@ class Watcher(Protocol):
 
 def run_grid(
     grid: Grid,
-    encoder: DualEncoder,
+    encoder: Encoder,
     store: Store,
     *,
     executor: Executor | None = None,

@@ -22,12 +22,12 @@ from farshot.bench.records import Result
 from farshot.bench.tasks import query_labels, sample_task
 from farshot.data.pool import Pool
 from farshot.errors import FarshotError
-from farshot.finetune import Progress
 from farshot.methods import Method
 from farshot.methods.base import softmax
-from farshot.model.checkpoint import load_encoder
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 from farshot.task import Task
+from farshot.training.loop import Progress
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Worker:
     def __init__(
         self,
         grid: Grid,
-        encoder: DualEncoder,
+        encoder: Encoder,
         *,
         tasks_per_batch: int | None = None,
         micro_batch: int | None = None,
@@ -131,7 +131,7 @@ class Setup:
 
 def setup_for(
     grid: Grid,
-    encoder: DualEncoder,
+    encoder: Encoder,
     *,
     tasks_per_batch: int | None = None,
     micro_batch: int | None = None,
@@ -174,7 +174,7 @@ def tasks_of(grid: Grid, cell: Cell, indices: Sequence[int]) -> list[Task]:
 
 def run_tasks(
     method: Method,
-    encoder: DualEncoder,
+    encoder: Encoder,
     tasks: Sequence[Task],
     indices: Sequence[int],
     *,

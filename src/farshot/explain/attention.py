@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from farshot.data.table import ImageTable
+from farshot.errors import SettingError
 from farshot.explain.lens import Ask, views
 from farshot.explain.style import chart, line_styles
 from farshot.explain.subject import Subject
-from farshot.finetune import Progress
+from farshot.training.loop import Progress
 
 
 def attention_entropy(attention: Float[Tensor, "*any L"]) -> Float[Tensor, "*any"]:
@@ -37,7 +38,13 @@ def class_token_entropy(
     *,
     progress: Progress | None = None,
 ) -> Float[NDArray[np.float64], "depth heads"]:
-    """Entropy of the class token's attention over itself and all patches, nats, mean over images."""
+    """Entropy of the class token's attention over itself and all patches, nats, mean over images.
+
+    Raises:
+        SettingError: the encoder has no class token.
+    """
+    if not subject.encoder.vision.config.class_token:
+        raise SettingError(f"{subject.encoder.source} has no class token whose attention could be measured.")
     ask = Ask(attention=tuple(range(subject.encoder.vision_depth)))
     found = []
     for view in views(subject, table, ask, rows=rows, progress=progress):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from farshot.explain.lens import Ask, views
 from farshot.explain.style import chart, colour
 from farshot.explain.subject import Domain, Subject
-from farshot.finetune import Progress
+from farshot.training.loop import Progress
 
 Features = Float[NDArray[np.floating[Any]], "n E"]
 

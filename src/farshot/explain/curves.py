@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from farshot.explain.lens import Ask, check_blocks, views
 from farshot.explain.style import chart, line_styles
 from farshot.explain.subject import Domain, Subject
-from farshot.finetune import Progress
-from farshot.model.alignment import class_anchors, patch_class_similarity
-from farshot.model.similarity import Curve, similarity_curve
+from farshot.parts.alignment import class_anchors, patch_class_similarity
+from farshot.parts.similarity import Curve, similarity_curve
+from farshot.training.loop import Progress
 
 
 def similarity_curves(

@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 from farshot.data.table import ImageTable, path_of
 from farshot.explain.lens import BATCH, Ask, View, check_blocks, views
 from farshot.explain.subject import Subject
-from farshot.finetune import Progress
 from farshot.images.reading import ImageSource
-from farshot.methods.base import softmax
+from farshot.methods.base import Adapted, softmax
+from farshot.methods.finetuned import FinetunedAdapted
+from farshot.training.loop import Progress, class_logits
 
 MOST_DEFAULT_BLOCKS = 3
+_ATTENTION = {
+    "class": "class token, last block",
+    "attention": "query of the attention pooling",
+    "mean": "mean of the patches",
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,9 @@ class Explanation:
         class_names: the N classes.
         probabilities: of each class, (N,).
         similarity: cosine of every patch with every class direction, before the last block, (L, N).
-        attention: of the class token in the last block to every patch, mean over heads; what is missing to 1
-            is its attention to itself, (L,).
+        attention: of what is read out (the class token in the last block, or the query of attention pooling)
+            to every patch, mean over heads; what is missing to 1 goes to class token and registers, (L,).
+        attention_of: what that is, in words.
         moved: head and tail tokens for the chosen blocks; empty without alignment.
     """
 
@@ -66,6 +73,7 @@ class Explanation:
     probabilities: Float[NDArray[np.float32], " N"]
     similarity: Float[NDArray[np.float32], "L N"]
     attention: Float[NDArray[np.float32], " L"]
+    attention_of: str = "class token, last block"
     moved: tuple[MovedTokens, ...] = ()
 
     @property
@@ -115,19 +123,24 @@ def explain_images(
         SettingError: a block that the model does not have.
     """
     chosen = default_blocks(subject) if blocks is None else check_blocks(blocks, subject.encoder)
-    last = subject.encoder.vision_depth - 1
+    # a method that needs more than the embedding may look at all images together: it gets them in one call
+    known = None if isinstance(subject.adapted, FinetunedAdapted) else subject.adapted.logits(table)
     start = 0
     for view in views(
-        subject, table, Ask(choices=tuple(chosen), attention=(last,)), progress=progress, batch=batch
+        subject, table, Ask(choices=tuple(chosen), pooling=True), progress=progress, batch=batch
     ):
         rows = np.arange(start, start + len(view.pixels))
-        logits = subject.logits(view.embedded.to(subject.encoder.device))
-        scores = subject.adapted.logits(table, rows) if logits is None else logits.cpu().numpy()
+        scores = known[rows] if known is not None else _embedding_logits(subject.adapted, view)
         probabilities = softmax((scores / np.float32(temperature)).astype(np.float32))
-        yield from (
-            _one(subject, table.images[row], view, i, probabilities[i], last) for i, row in enumerate(rows)
-        )
+        yield from (_one(subject, table.images[row], view, i, probabilities[i]) for i, row in enumerate(rows))
         start += len(rows)
+
+
+def _embedding_logits(adapted: Adapted, view: View) -> Float[NDArray[np.float32], "B N"]:
+    """Class scores of a fine-tuned method from the embeddings that the pass made already."""
+    assert isinstance(adapted, FinetunedAdapted)
+    embedded = view.embedded[None].to(adapted.encoder.device)
+    return class_logits(embedded, adapted.texts.final, adapted.scale)[0].cpu().numpy()
 
 
 def default_blocks(subject: Subject) -> list[int]:
@@ -143,9 +156,10 @@ def default_blocks(subject: Subject) -> list[int]:
 
 
 def _one(
-    subject: Subject, image: ImageSource, view: View, i: int, probabilities: NDArray[np.float32], last: int
+    subject: Subject, image: ImageSource, view: View, i: int, probabilities: NDArray[np.float32]
 ) -> Explanation:
-    alignment = subject.alignment
+    alignment, prefix, pooling = subject.alignment, subject.encoder.vision.config.prefix, view.pooling
+    assert pooling is not None
     moved: list[MovedTokens] = []
     for block, choice in sorted(view.choices.items()):
         assert alignment is not None
@@ -158,7 +172,8 @@ def _one(
         subject.class_names,
         probabilities,
         view.similarity[i].numpy(),
-        view.attention[last][i].mean(0)[1:].numpy(),
+        pooling[i].mean(0)[prefix:].numpy(),
+        _ATTENTION[subject.encoder.vision.config.pool],
         tuple(moved),
     )
 

@@ -56,7 +56,7 @@ def panels(shown: Explanation) -> list[Panel]:
     return [
         Panel("Original", "in its own proportions", _original(shown), "the image as it was given"),
         _map(shown, toward, f"Similarity to {key}", f"cosine with {name}", signed=True),
-        _map(shown, shown.attention, "Attention of the class token", "last block", signed=False),
+        _map(shown, shown.attention, "Attention", shown.attention_of, signed=False),
         *(_tokens(shown, moved) for moved in shown.moved),
     ]
 

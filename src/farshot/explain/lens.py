@@ -1,13 +1,13 @@
 """The lens: one pass over images that also notes tokens, head and tail, and what the class token looks at.
 
-It attaches like a part before and after the method's own parts, reads, and changes nothing: the embeddings of
-such a pass are those of a pass without it. What it notes is reduced at once to numbers per patch, so memory
-stays that of prediction. Shapes: B images, L patches, N classes, D width, E joint width, R side of an image.
+It acts as a part before and after the method's own parts, reads, and changes nothing: the embeddings of such
+a pass are those of a pass without it. What it notes is reduced at once to numbers per patch, so memory stays
+that of prediction. Shapes: B images, L patches, N classes, D width, E joint width, R side of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,11 +21,14 @@ from torch.nn import functional as F
 from farshot.data.table import ImageTable
 from farshot.errors import SettingError
 from farshot.explain.subject import Subject
-from farshot.finetune import Progress
 from farshot.methods.base import row_batches
-from farshot.model.alignment import Choice
-from farshot.model.encoder import DualEncoder, Hook, Pass, TextFeatures
-from farshot.support import image_numbers
+from farshot.methods.finetuned import acting
+from farshot.model.config import VisionConfig
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Hook, Pass, TextFeatures, split_heads
+from farshot.parts.alignment import TokenChoice, split_patches
+from farshot.training.batches import image_numbers
+from farshot.training.loop import Progress
 
 BATCH = 16  # bounds memory; a large model gains nothing from more
 
@@ -37,10 +40,13 @@ class View:
     Attributes:
         pixels: the images as the model read them, (B, R, R, 3).
         embedded: image embeddings, not normalised, (B, E).
-        similarity: cosine of every patch, read out as ln_post(v) @ W before the last block, with the class
-            directions, (B, L, N).
-        attention: of the class token in each block asked for, (B, heads, 1 + L), the class token's attention
-            to itself first; rows sum to 1, or to less where a method adds prompt tokens, which are left out.
+        similarity: cosine of every patch, read out before the last block as if it were the pooled token, with
+            the class directions, (B, L, N).
+        attention: of the class token in each block asked for, (B, heads, prefix + L), its attention to itself
+            first; rows sum to 1, or to less where a method adds prompt tokens, which are left out.
+        pooling: where asked for, attention of what is read out to all tokens, (B, heads, prefix + L): of the
+            class token in the last block, or of the query of attention pooling; equal for all patches where
+            they are averaged.
         choices: head, tail and classes before each block asked for, where the operator stands, (B, L).
         tokens: patch tokens before each block asked for, before the operator there moves them, (B, L, D).
     """
@@ -48,8 +54,9 @@ class View:
     pixels: UInt8[NDArray[np.uint8], "B R R 3"]
     embedded: Float[Tensor, "B E"]
     similarity: Float[Tensor, "B L N"]
+    pooling: Float[Tensor, "B heads P"] | None = None
     attention: dict[int, Float[Tensor, "B heads P"]] = field(default_factory=dict)
-    choices: dict[int, Choice] = field(default_factory=dict)
+    choices: dict[int, TokenChoice] = field(default_factory=dict)
     tokens: dict[int, Float[Tensor, "B L D"]] = field(default_factory=dict)
 
 
@@ -60,6 +67,7 @@ class Ask:
     choices: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
+    pooling: bool = False
 
 
 @torch.no_grad()
@@ -74,12 +82,21 @@ def look(
     encoder = subject.encoder
     numbers = torch.from_numpy(image_numbers(pixels))[None].to(encoder.device)
     notes = _Notes(subject, ask)
-    lens = [_Places(notes.before()), *subject.parts.values(), _Places(notes.after())]
-    with encoder.attached(lens):  # type: ignore[arg-type]
-        this = Pass(texts=texts or subject.texts, images=numbers)
-        embedded = encoder.encode_images(torch.from_numpy(pixels)[None], this)[0]
+    parts = [_Places(notes.before()), *acting(subject.parts), _Places(notes.after())]
+    this = Pass(parts, texts=texts or subject.texts, images=numbers)
+    embedded = encoder.forward_images(torch.from_numpy(pixels)[None], this)[0]
     assert notes.similarity is not None
-    return View(pixels, embedded.cpu(), notes.similarity.cpu(), notes.attention, notes.choices, notes.tokens)
+    if ask.pooling and encoder.vision.config.pool == "mean":
+        notes.pooling = _uniform(len(pixels), encoder.vision.config)
+    return View(
+        pixels,
+        embedded.cpu(),
+        notes.similarity.cpu(),
+        notes.pooling,
+        notes.attention,
+        notes.choices,
+        notes.tokens,
+    )
 
 
 def views(
@@ -101,7 +118,7 @@ def views(
             progress(part.stop, len(chosen))
 
 
-def check_blocks(blocks: Sequence[int], encoder: DualEncoder) -> list[int]:
+def check_blocks(blocks: Sequence[int], encoder: Encoder) -> list[int]:
     """The blocks, sorted; refuses numbers that the model does not have."""
     wrong = [block for block in blocks if not 0 <= block < encoder.vision_depth]
     if wrong:
@@ -129,12 +146,13 @@ class _Notes:
         self.subject, self.ask = subject, ask
         self.similarity: Tensor | None = None
         self.attention: dict[int, Tensor] = {}
-        self.choices: dict[int, Choice] = {}
+        self.pooling: Tensor | None = None
+        self.choices: dict[int, TokenChoice] = {}
         self.tokens: dict[int, Tensor] = {}
-        self._asking: Tensor | None = None
+        self._query: Tensor | None = None
 
     def before(self) -> dict[str, Hook]:
-        """Reads the tokens before the method's own parts touch them."""
+        """Reads the tokens before the method's own parts change them."""
         last = self.subject.encoder.vision_depth - 1
         blocks = {*self.ask.choices, *self.ask.tokens, last}
         return {f"vision.{block}.input": partial(self._read_tokens, block) for block in blocks}
@@ -142,17 +160,24 @@ class _Notes:
     def after(self) -> dict[str, Hook]:
         """Reads queries and keys after the method's own parts changed them."""
         hooks: dict[str, Hook] = {}
-        for block in self.ask.attention:
+        config = self.subject.encoder.vision.config
+        blocks = set(self.ask.attention)
+        if self.ask.pooling and config.pool == "class":
+            blocks.add(config.depth - 1)
+        for block in blocks:
             hooks[f"vision.{block}.q"] = self._read_query
             hooks[f"vision.{block}.k"] = partial(self._read_key, block)
+        if self.ask.pooling and config.pool == "attention":
+            hooks["vision.pool.q"] = self._read_query
+            hooks["vision.pool.k"] = self._read_pool_key
         return hooks
 
     def _read_tokens(self, block: int, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-        patches = tokens[:, :, 1 : 1 + self.subject.encoder.patches]
+        _, patches, _ = split_patches(self.subject.encoder, tokens)
         alignment = self.subject.alignment
         if block in self.ask.choices and alignment is not None and block in alignment.blocks:
             found = alignment.choose(patches, alignment.anchors(this), block, this)
-            self.choices[block] = Choice(*(value[0].cpu() for value in found))
+            self.choices[block] = TokenChoice(*(value[0].cpu() for value in found))
         if block in self.ask.tokens:
             self.tokens[block] = patches[0].float().cpu()
         if block == self.subject.encoder.vision_depth - 1:
@@ -160,21 +185,45 @@ class _Notes:
         return tokens
 
     def _read_query(self, value: Tensor, _input: Tensor, this: Pass) -> Tensor:
-        self._asking = value[0, :, 0]  # the class token's query, (B, D)
+        self._query = value[0, :, :1]  # of the class token, or of the pooling, (B, 1, D)
         return value
 
     def _read_key(self, block: int, value: Tensor, _input: Tensor, this: Pass) -> Tensor:
-        assert self._asking is not None
-        layer = self.subject.encoder.clip.vision_model.encoder.layers[block].self_attn
-        q = self._asking.float().unflatten(-1, (layer.num_heads, -1))  # (B, heads, d)
-        k = value[0].float().unflatten(-1, (layer.num_heads, -1))  # (B, 1 + L, heads, d)
-        scores = torch.einsum("bhd,blhd->bhl", q, k) * layer.scale
-        self.attention[block] = scores.softmax(-1)[..., : 1 + self.subject.encoder.patches].cpu()
+        vision = self.subject.encoder.vision
+        found = self._attention(value, vision.config.heads, vision.rotated)
+        if block in self.ask.attention:
+            self.attention[block] = found
+        if block == vision.config.depth - 1 and vision.config.pool == "class":
+            self.pooling = found
         return value
+
+    def _read_pool_key(self, value: Tensor, _input: Tensor, this: Pass) -> Tensor:
+        heads = self.subject.encoder.vision.config.pool_heads
+        self.pooling = self._attention(value, heads, lambda keys: keys)
+        return value
+
+    def _attention(
+        self, keys: Float[Tensor, "1 B P D"], heads: int, placed: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "B heads P"]:
+        """Attention of the noted query to class token, registers and patches.
+
+        The query belongs to a class token or a pooling, which have no rotary position; the keys of patches
+        have one where the tower has.
+        """
+        assert self._query is not None
+        q, k = (split_heads(x[None].float(), heads) for x in (self._query, keys[0]))
+        scores = (q @ placed(k).mT).squeeze(2) * (k.shape[-1] ** -0.5)  # (B, heads, P)
+        config = self.subject.encoder.vision.config
+        return scores.softmax(-1)[..., : config.prefix + config.patches].cpu()
+
+
+def _uniform(images: int, config: VisionConfig) -> Float[Tensor, "B 1 P"]:
+    shares = torch.zeros(images, 1, config.prefix + config.patches)
+    shares[..., config.prefix :] = 1 / config.patches
+    return shares
 
 
 def read_out(subject: Subject, patches: Float[Tensor, "B L D"]) -> Float[Tensor, "B L N"]:
-    """Cosine of patches with the class directions, read out like the class token: ln_post(v) @ W."""
-    encoder = subject.encoder
-    seen = F.normalize(encoder.vision_norm(patches).float() @ encoder.projection, dim=-1)
+    """Cosine of patches, each read out as if it were the pooled token, with the class directions."""
+    seen = F.normalize(subject.encoder.vision.read_tokens(patches), dim=-1)
     return seen @ F.normalize(subject.directions.float(), dim=-1).mT

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from farshot.data.table import ImageTable
-from farshot.finetune import class_logits
 from farshot.methods.base import Adapted
-from farshot.methods.finetuned import FinetunedAdapted
-from farshot.model.alignment import HeadTailAlignment
-from farshot.model.encoder import DualEncoder, TextFeatures
+from farshot.methods.finetuned import FinetunedAdapted, acting
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass, TextFeatures
+from farshot.parts.alignment import HeadTailAlignment
 from farshot.task import DEFAULT_TEMPLATE
 
 OWN = "the method's own class directions (its texts, or class means)"
@@ -33,12 +33,12 @@ class Subject:
         encoder: its base model.
         directions: one per class in the joint space, not normalised, (N, E).
         origin: where they come from, in words.
-        parts: what attaches to the encoder, in order; empty for methods on frozen features.
+        parts: what acts in its forward pass, in order; empty for methods on frozen features.
         texts: class texts for parts that look at them.
     """
 
     adapted: Adapted
-    encoder: DualEncoder
+    encoder: Encoder
     directions: Float[Tensor, "N E"]
     origin: str
     parts: Mapping[str, nn.Module] = field(default_factory=dict)
@@ -55,21 +55,14 @@ class Subject:
         found = [part for part in self.parts.values() if isinstance(part, HeadTailAlignment)]
         return found[0] if found else None
 
-    def logits(self, embedded: Float[Tensor, "B E"]) -> Float[Tensor, "B N"] | None:
-        """Class scores of image embeddings; None where the method needs more than the embedding."""
-        if isinstance(self.adapted, FinetunedAdapted):
-            return class_logits(embedded[None], self.adapted.texts.final, self.adapted.scale)[0]
-        return None
-
     @torch.no_grad()
     def texts_of(self, class_names: Sequence[str], template: str = DEFAULT_TEMPLATE) -> TextFeatures:
         """Texts of any classes under this model's text tower, T = 1."""
-        with self.encoder.attached(list(self.parts.values())):  # type: ignore[arg-type]
-            prompts = [template.replace("{}", name) for name in class_names]
-            return self.encoder.encode_texts(self.encoder.prompts([prompts]))
+        prompts = [template.replace("{}", name) for name in class_names]
+        return self.encoder.forward_texts(self.encoder.prompts([prompts]), Pass(acting(self.parts)))
 
 
-def subject(adapted: Adapted, encoder: DualEncoder, template: str = DEFAULT_TEMPLATE) -> Subject:
+def subject(adapted: Adapted, encoder: Encoder, template: str = DEFAULT_TEMPLATE) -> Subject:
     """Takes an adapted model apart.
 
     Args:

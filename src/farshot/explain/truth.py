@@ -19,8 +19,8 @@ from farshot.explain.figure import SIDE, Panel
 from farshot.explain.lens import Ask, check_blocks, views
 from farshot.explain.style import chart, line_styles
 from farshot.explain.subject import Subject
-from farshot.finetune import Progress
-from farshot.model.alignment import choose_tokens, class_anchors, patch_class_similarity
+from farshot.parts.alignment import choose_tokens, class_anchors, patch_class_similarity
+from farshot.training.loop import Progress
 from farshot.world import class_names, generate
 from farshot.world.truth import TokenTruth, token_truth
 

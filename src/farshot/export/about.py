@@ -16,9 +16,7 @@ ABOUT = "export.json"
 
 def load_exact(folder: str | Path, model: str | None = None) -> FewShotClassifier:
     """An adapted model on the CPU that computes in float32, whatever precision it was adapted in."""
-    classifier = load(folder, model=model, device="cpu")
-    classifier.encoder_.clip.float()
-    return classifier
+    return load(folder, model=model, device="cpu", precision="float32")
 
 
 def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:

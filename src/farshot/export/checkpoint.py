@@ -7,7 +7,6 @@ temperature. Shapes: B images, N classes, n tokens of a context, D width of the 
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Sequence
@@ -20,8 +19,10 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from tokenizers import AddedToken
-from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPModel
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.processors import TemplateProcessing
+from torch import nn
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from farshot.classifier import FewShotClassifier
@@ -33,12 +34,13 @@ from farshot.export.check import Predict, check_same, samples
 from farshot.images.preprocess import normalise
 from farshot.methods.finetuned import FinetunedAdapted, FinetunedMethod
 from farshot.methods.frozen import FrozenAdapted
-from farshot.model.alignment import HeadTailAlignment
-from farshot.model.encoder import DualEncoder
-from farshot.model.merging import merged
-from farshot.model.prompt import LinkedPrompts, PromptContext, VisualPrompts
-from farshot.model.reweighting import TokenReweighting
-from farshot.model.text import Tokeniser
+from farshot.model.encoder import Encoder
+from farshot.model.formats.clip_hf import config_json, state_dict
+from farshot.model.tokenizer import Tokenizer
+from farshot.parts.alignment import HeadTailAlignment
+from farshot.parts.merging import merged
+from farshot.parts.prompt import LinkedPrompts, PromptContext, VisualPrompts
+from farshot.parts.reweighting import TokenReweighting
 from farshot.task import Task
 from farshot.whole import whole_folder
 
@@ -46,7 +48,7 @@ _ONNX = "`--format onnx` exports it whole"
 _NO_PLACE: dict[type[nn.Module], str] = {
     HeadTailAlignment: "moves patches before the blocks of the vision tower",
     TokenReweighting: "re-weights patches before blocks of the vision tower",
-    VisualPrompts: "adds tokens beside the patches",
+    VisualPrompts: "adds tokens behind the patches",
     LinkedPrompts: "puts tokens into later blocks of both towers",
 }
 
@@ -56,13 +58,13 @@ class Plain:
     """An adapted model as weights and prompts alone.
 
     Attributes:
-        clip: the weights; its logit scale is the method's.
-        tokenizer: of transformers.
+        encoder: the weights.
+        scale: what multiplies the cosine, divided by the temperature.
         prompts: one per class.
     """
 
-    clip: CLIPModel
-    tokenizer: Any
+    encoder: Encoder
+    scale: float
     prompts: tuple[str, ...]
 
 
@@ -101,7 +103,11 @@ def as_plain(classifier: FewShotClassifier) -> Plain:
     Raises:
         ModelError: why it is more than that, and what to do instead.
     """
-    adapted = classifier.adapted_
+    adapted, origin = classifier.adapted_, classifier.encoder_.origin
+    if origin.layout != "clip":
+        raise ModelError(
+            f"The base model is {origin.format}, which transformers' CLIPModel cannot hold; {_ONNX}."
+        )
     if isinstance(adapted, FrozenAdapted):
         scale, encoder, task = _plain_frozen(classifier, adapted)
         left: dict[str, nn.Module] = {}
@@ -120,18 +126,16 @@ def as_plain(classifier: FewShotClassifier) -> Plain:
                 f"{classifier.method} {does}, for which a CLIPModel has no place, so its weights alone would "
                 f"predict something else; {_ONNX}{other}."
             )
-    clip, tokenizer, prompts = encoder.clip, copy.deepcopy(encoder.tokeniser.tokenizer), task.prompts
+    prompts = task.prompts
     for part in left.values():
         assert isinstance(part, PromptContext)
-        prompts = _add_words(clip, tokenizer, part.values[0], task)
-        _check_words(encoder.tokeniser, tokenizer, task.prompts, prompts, part.length)
-    clip.config.text_config.eos_token_id = tokenizer.eos_token_id  # 2, as some have it, means "the largest"
-    with torch.no_grad():
-        clip.logit_scale.fill_(math.log(scale / classifier.temperature_))
-    return Plain(clip, tokenizer, tuple(prompts))
+        before = encoder
+        encoder, prompts = _add_words(encoder, part, task)
+        _check_words(before.tokenizer, encoder.tokenizer, task.prompts, prompts, part.length)
+    return Plain(encoder, scale / classifier.temperature_, tuple(prompts))
 
 
-def _plain_frozen(classifier: FewShotClassifier, adapted: FrozenAdapted) -> tuple[float, DualEncoder, Task]:
+def _plain_frozen(classifier: FewShotClassifier, adapted: FrozenAdapted) -> tuple[float, Encoder, Task]:
     """Scale, encoder and task of a method that compares images with class texts and does nothing else."""
     method, task = adapted.method, _task(classifier)
     if method.needs_images or set(adapted.state) != {"texts"}:
@@ -145,8 +149,7 @@ def _plain_frozen(classifier: FewShotClassifier, adapted: FrozenAdapted) -> tupl
             f"{classifier.method} averages the texts of {len(templates)} prompts per class, and a CLIPModel "
             f"compares with one; {_ONNX}, or adapt with templates=task."
         )
-    encoder, _ = merged(adapted.encoder, {})
-    return method.scale_of(adapted.encoder), encoder, replace(task, template=templates[0])
+    return method.scale_of(adapted.encoder), adapted.encoder, replace(task, template=templates[0])
 
 
 def _task(classifier: FewShotClassifier) -> Task:
@@ -162,26 +165,26 @@ def _task(classifier: FewShotClassifier) -> Task:
     )
 
 
-def _add_words(clip: CLIPModel, tokenizer: Any, context: Float[Tensor, "n D"], task: Task) -> list[str]:
-    """Makes the context words of the vocabulary; the prompts that begin with them."""
+def _add_words(encoder: Encoder, part: PromptContext, task: Task) -> tuple[Encoder, list[str]]:
+    """The encoder with the context as new words of its vocabulary, and the prompts that begin with them."""
+    context = part.values[0].detach()
     words = [f"<context-{i + 1}>" for i in range(len(context))]
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
-    ids = tokenizer.convert_tokens_to_ids(words)
-    embeddings = clip.text_model.embeddings
-    old = embeddings.token_embedding.weight
-    new = nn.Embedding(max(len(old), *(i + 1 for i in ids)), old.shape[1]).to(old).requires_grad_(False)
-    new.weight[: len(old)] = old
-    new.weight[ids] = context.detach().to(old)
-    embeddings.token_embedding = new
-    clip.config.text_config.vocab_size = new.num_embeddings
+    fast = FastTokenizer.from_str(encoder.tokenizer.fast.to_str())
+    fast.add_tokens([AddedToken(word, normalized=False) for word in words])
+    ids = [int(fast.token_to_id(word) or 0) for word in words]  # known: just added
+    old = encoder.text.tensors["token"]
+    new = torch.zeros(max(len(old), *(i + 1 for i in ids)), old.shape[1]).to(old)
+    new[: len(old)] = old
+    new[ids] = context.to(old)
+    longer = encoder.with_vocabulary(new, Tokenizer(fast, encoder.tokenizer.rules))
     prefix = task.template.partition("{}")[0]
     gap = " " if prefix != prefix.rstrip() else ""
-    return ["".join(words) + gap + prompt.removeprefix(prefix) for prompt in task.prompts]
+    return longer, ["".join(words) + gap + prompt.removeprefix(prefix) for prompt in task.prompts]
 
 
-def _check_words(before: Tokeniser, tokenizer: Any, old: Sequence[str], new: Sequence[str], n: int) -> None:
+def _check_words(before: Tokenizer, after: Tokenizer, old: Sequence[str], new: Sequence[str], n: int) -> None:
     """Whether behind the n new words the tokens are those that the method saw."""
-    seen, now = before([old]).ids[0], Tokeniser(tokenizer, before.length)([new]).ids[0]
+    seen, now = before([old]).ids[0], after([new]).ids[0]
     if seen.shape != now.shape or not torch.equal(seen[:, 1 + n :], now[:, 1 + n :]):
         raise ModelError(
             f"The prompt {old[0]!r} cannot be split into a learned context and the rest; {_ONNX}, or adapt "
@@ -192,8 +195,12 @@ def _check_words(before: Tokeniser, tokenizer: Any, old: Sequence[str], new: Seq
 def _save(plain: Plain, staging: Path) -> None:
     transformers_logging.disable_progress_bar()
     try:
-        plain.clip.save_pretrained(staging)
-        plain.tokenizer.save_pretrained(staging)
+        clip = CLIPModel(CLIPConfig.from_dict(config_json(plain.encoder)))
+        tensors = state_dict(plain.encoder)
+        tensors["logit_scale"] = torch.tensor(math.log(plain.scale))
+        clip.load_state_dict(tensors)
+        clip.save_pretrained(staging)
+        _transformers_tokenizer(plain.encoder.tokenizer).save_pretrained(staging)
     except OSError:
         raise
     except Exception as error:  # the tokenizer's own library raises bare exceptions, for a full disk too
@@ -202,7 +209,25 @@ def _save(plain: Plain, staging: Path) -> None:
         transformers_logging.enable_progress_bar()
 
 
-def _image_processor(encoder: DualEncoder, reading: dict[str, Any]) -> dict[str, Any]:
+def _transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """The same tokenizer for transformers, which adds start and end tokens itself."""
+    rules, fast = tokenizer.rules, FastTokenizer.from_str(tokenizer.fast.to_str())
+    assert rules.start is not None and rules.end is not None  # as every CLIP has them
+    start, end, pad = (fast.id_to_token(i) for i in (rules.start, rules.end, rules.pad))
+    fast.post_processor = TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, rules.start), (end, rules.end)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=fast,
+        bos_token=start,
+        eos_token=end,
+        pad_token=pad,
+        unk_token=end,
+        model_max_length=rules.length,
+    )
+
+
+def _image_processor(encoder: Encoder, reading: dict[str, Any]) -> dict[str, Any]:
     """preprocessor_config.json for this reading."""
     side, size = reading["resize"][0], reading["size"]
     return {
@@ -216,12 +241,12 @@ def _image_processor(encoder: DualEncoder, reading: dict[str, Any]) -> dict[str,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(encoder.mean),
-        "image_std": list(encoder.std),
+        "image_mean": list(encoder.preprocessing.mean),
+        "image_std": list(encoder.preprocessing.std),
     }
 
 
-def _runtime(folder: Path, prompts: Sequence[str], encoder: DualEncoder) -> Predict:
+def _runtime(folder: Path, prompts: Sequence[str], encoder: Encoder) -> Predict:
     """The folder as transformers loads it."""
     transformers_logging.disable_progress_bar()
     try:
@@ -234,7 +259,7 @@ def _runtime(folder: Path, prompts: Sequence[str], encoder: DualEncoder) -> Pred
 
     @torch.no_grad()
     def predict(pixels: UInt8[NDArray[np.uint8], "B R R 3"]) -> Float[NDArray[np.float32], "B N"]:
-        values = normalise(torch.from_numpy(pixels), encoder.mean, encoder.std)
+        values = normalise(torch.from_numpy(pixels), encoder.preprocessing.mean, encoder.preprocessing.std)
         return clip(**words, pixel_values=values).logits_per_image.softmax(-1).numpy()
 
     return predict

@@ -15,22 +15,22 @@ from torch.nn import functional as F
 
 from farshot.classifier import FewShotClassifier
 from farshot.errors import ModelError
-from farshot.finetune import class_logits
 from farshot.methods import Adapted
-from farshot.methods.finetuned import FinetunedAdapted
+from farshot.methods.finetuned import FinetunedAdapted, acting
 from farshot.methods.frozen import FrozenAdapted
-from farshot.model.alignment import HeadTailAlignment
-from farshot.model.encoder import DualEncoder, Pass
-from farshot.model.merging import merged
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass
+from farshot.parts.alignment import HeadTailAlignment
+from farshot.parts.merging import merged
+from farshot.training.loop import class_logits
 
 
 class Predictor(nn.Module, ABC):
     """uint8 pixels (B, R, R, 3) -> probabilities (B, N), float32."""
 
-    def __init__(self, encoder: DualEncoder, temperature: float) -> None:
+    def __init__(self, encoder: Encoder, temperature: float) -> None:
         super().__init__()
         self.encoder, self.temperature = encoder, temperature
-        self.vision, self.projection = encoder.clip.vision_model, encoder.clip.visual_projection
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities."""
@@ -42,12 +42,12 @@ class Predictor(nn.Module, ABC):
 
 
 class FinetunedPredictor(Predictor):
-    """Parts on the encoder; those that are weights are in it."""
+    """An encoder with the merged weights, and the parts that are not weights."""
 
     def __init__(self, adapted: FinetunedAdapted, temperature: float) -> None:
         encoder, left = merged(adapted.encoder, adapted.parts)
         super().__init__(encoder, temperature)
-        self.parts = nn.ModuleDict(left)
+        self.left = left
         self.texts, self.scale = adapted.texts, adapted.scale
         known = Pass(texts=adapted.texts)
         with torch.no_grad():
@@ -57,10 +57,9 @@ class FinetunedPredictor(Predictor):
         self.memo = known.memo
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """s * cosine(image, text), the parts attached."""
-        this = Pass(texts=self.texts, memo=dict(self.memo))
-        with self.encoder.attached(list(self.parts.values())):  # type: ignore[arg-type]
-            images = self.encoder.encode_images(pixels[None], this)
+        """s * cosine(image, text), with the parts that are not weights."""
+        this = Pass(acting(self.left), texts=self.texts, memo=dict(self.memo))
+        images = self.encoder.forward_images(pixels[None], this)
         return class_logits(images, self.texts.final, self.scale)[0]
 
 
@@ -74,7 +73,7 @@ class FrozenPredictor(Predictor):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The method's scores."""
-        images = F.normalize(self.encoder.encode_images(pixels[None])[0], dim=-1)
+        images = F.normalize(self.encoder.forward_images(pixels[None])[0], dim=-1)
         return self.method.scores(images, self.state, self.scale)
 
 
@@ -107,5 +106,5 @@ def predictor(classifier: FewShotClassifier) -> Predictor:
 
 
 def parts_of(adapted: Adapted) -> Mapping[str, nn.Module]:
-    """What attaches to the encoder; nothing where a method works on frozen features."""
+    """What acts in the forward pass; nothing where a method works on frozen features."""
     return adapted.parts if isinstance(adapted, FinetunedAdapted) else {}

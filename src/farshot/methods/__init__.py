@@ -21,6 +21,6 @@ from farshot.methods import (  # noqa: F401
     vpt,
     zero_shot,
 )
-from farshot.methods.base import Adapted, Method, available, create, register
+from farshot.methods.base import Adapted, Method, available, create, current_settings, register
 
-__all__ = ["Adapted", "Method", "available", "create", "register"]
+__all__ = ["Adapted", "Method", "available", "create", "current_settings", "register"]

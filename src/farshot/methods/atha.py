@@ -19,16 +19,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from farshot.errors import SettingError
-from farshot.finetune import Objective
 from farshot.methods.atha_settings import REFERENCE_DEPTH, ATHASettings
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import Parts
-from farshot.model.alignment import HeadTailAlignment
-from farshot.model.encoder import DualEncoder
-from farshot.model.ratios import support_ratios
-from farshot.recipe import SGD, AdamW, Group, Recipe
-from farshot.support import QUERY_READING
+from farshot.model.encoder import Encoder
+from farshot.parts.alignment import HeadTailAlignment
+from farshot.parts.ratios import support_ratios
 from farshot.task import Task
+from farshot.training.batches import QUERY_READING
+from farshot.training.loop import Objective
+from farshot.training.recipe import SGD, AdamW, Group, Recipe
 
 
 @register
@@ -41,7 +41,7 @@ class ATHA(ATHASettings):
     doc = "prompt-lora plus alignment: head patches pulled to a class, tail patches pushed from it"
     plain = "learns from your pictures, and within each moves the parts that look like a class closer to it"
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The joined method's parts and the alignment."""
         depth = encoder.vision_depth
         if self.block is not None and not 0 <= self.block < depth:
@@ -50,8 +50,6 @@ class ATHA(ATHASettings):
                 f"{depth - 1}."
             )
         first = self.value("pull_block") * depth // REFERENCE_DEPTH if self.block is None else self.block
-        first = max(first, self.first_block)
-        standing = range(self.first_block, depth) if self.block is None else [first]
         pull = [0.0] * depth
         pull[first] = 0.0 if self.align == "push" else self.value("pull")
         push = [0.0 if self.align in ("pull", "uniform") else self.value("push")] * depth
@@ -66,12 +64,12 @@ class ATHA(ATHASettings):
             tail_ratio=None if measured else 0.0 if uniform else self.value("gamma"),
             described=len(tasks[0].class_names) if self.anchor_texts == "descriptions" else None,
             random=self.align == "random",
-            blocks=standing,
+            blocks=None if self.block is None else [first],
         )
         return self.joined().parts(encoder, tasks) | {"alignment": alignment}
 
     @torch.no_grad()
-    def start(self, encoder: DualEncoder, tasks: Sequence[Task], parts: Parts) -> None:
+    def start(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> None:
         """Ratios and texts that are measured before training."""
         alignment = parts["alignment"]
         assert isinstance(alignment, HeadTailAlignment)
@@ -87,7 +85,7 @@ class ATHA(ATHASettings):
                     "anchor_texts=descriptions needs a description of every class (--descriptions FILE); "
                     f"there is none of {', '.join(missing)}.",
                 )
-            texts = encoder.encode_texts(encoder.prompts([task.prompts for task in tasks]))
+            texts = encoder.forward_texts(encoder.prompts([task.prompts for task in tasks]))
             alignment.texts.copy_(torch.stack([texts.final, texts.tap], dim=1))
 
     def groups(self, parts: Parts) -> list[Group]:

@@ -8,7 +8,7 @@ from typing import Any
 from farshot.methods.base import create, require
 from farshot.methods.finetuned import FinetunedMethod
 from farshot.methods.prompt_lora import PromptLoRA
-from farshot.model.alignment import check_ratios
+from farshot.parts.alignment import check_ratios
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12. The paper does not say how
@@ -46,8 +46,6 @@ class ATHASettings(PromptLoRA):
             classes in the frozen model, while images are compared with the plain class names.
         base: the method that alignment joins, with that method's own parts, optimiser and, where `scale` is
             0, its scale; steps and views are those given here.
-
-    With first_block=b of prompt-lora alignment, too, acts from block b on, and its first pull moves there.
     """
 
     variant: str = "paper"
@@ -84,10 +82,6 @@ class ATHASettings(PromptLoRA):
         require(
             self.ratios == "fixed" or self.align in ("both", "push", "pull"),
             f"The setting ratios=curve of atha has no meaning with align={self.align}.",
-        )
-        require(
-            self.block is None or self.block >= self.first_block,
-            f"The setting block of atha is {self.block}, before first_block, {self.first_block}.",
         )
         self._check_base()
 

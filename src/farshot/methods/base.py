@@ -26,10 +26,10 @@ from torch import Tensor
 
 from farshot.data.table import ImageTable
 from farshot.errors import SettingError
-from farshot.finetune import Progress
-from farshot.model.encoder import DualEncoder
-from farshot.model.lora import LoRA
+from farshot.model.encoder import Encoder
+from farshot.parts.lora import LoRA
 from farshot.task import Task
+from farshot.training.loop import Progress
 
 
 class Adapted(ABC):
@@ -93,7 +93,7 @@ class Method(ABC):
     @abstractmethod
     def adapt(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         tasks: Sequence[Task],
         *,
         micro_batch: int | None = None,
@@ -107,11 +107,11 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
+    def restore(self, encoder: Encoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
         """The classifier that `Adapted.tensors` came from; the task gives class names and template, no
         images."""
 
-    def parameters(self, encoder: DualEncoder, task: Task) -> int:
+    def parameters(self, encoder: Encoder, task: Task) -> int:
         """How many parameters adapting to a task of this size trains; none unless the method says so."""
         return 0
 
@@ -175,6 +175,25 @@ def create(name: str, settings: Mapping[str, Any] | None = None) -> Method:
             raise SettingError(f"The method {name} has no setting {key!r}; its settings are: {choices}.")
         values[key] = _convert(name, key, value, known[key])
     return methods[name](**values)
+
+
+_RETIRED = {"first_block": 0, "settle": 0.0}
+"""Settings of version 0.1 that are gone, and the value at which they did nothing."""
+
+
+def current_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version stored them, without those that are gone and did nothing.
+
+    Raises:
+        SettingError: one that is gone did something.
+    """
+    for name, neutral in _RETIRED.items():
+        if settings.get(name, neutral) != neutral:
+            raise SettingError(
+                f"{method} was used with {name}={settings[name]}, a setting that this farshot no longer "
+                "has; use farshot 0.1."
+            )
+    return {name: value for name, value in settings.items() if name not in _RETIRED}
 
 
 def _convert(method: str, key: str, value: Any, kind: Any) -> Any:

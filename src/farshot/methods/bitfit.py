@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.tuning import WeightMethod
-from farshot.model.encoder import DualEncoder
-from farshot.model.lora import TOWERS
-from farshot.model.weights import OwnWeights
+from farshot.model.encoder import Encoder
+from farshot.parts.lora import TOWERS
+from farshot.parts.weights import OwnWeights
 from farshot.task import Task
 
 
@@ -33,6 +33,6 @@ class BitFit(WeightMethod):
     doc = "biases and norms of both towers, nothing else"
     plain = "adjusts a few numbers in every layer of CLIP, nothing else"
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """Own biases and norms."""
         return {"weights": OwnWeights(encoder, len(tasks), TOWERS)}

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
-from farshot.recipe import SGD, Group
+from farshot.training.recipe import SGD, Group
 
 CONSTRAINTS = ("l2", "none")
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
 from farshot.randomness import torch_generator
-from farshot.recipe import SGD, Group
+from farshot.training.recipe import SGD, Group
 
 
 @register

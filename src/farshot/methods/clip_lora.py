@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.lora_settings import build_lora, check_lora
-from farshot.model.encoder import DualEncoder
-from farshot.recipe import AdamW, Group, Recipe
-from farshot.support import VIEWS
+from farshot.model.encoder import Encoder
 from farshot.task import Task
+from farshot.training.batches import VIEWS
+from farshot.training.recipe import AdamW, Group, Recipe
 
 
 @register
@@ -34,7 +34,6 @@ class ClipLoRA(FinetunedMethod):
         batch: images of a step.
         rank, lora_alpha, lora_dropout: of LoRA; its scale is lora_alpha / sqrt(rank).
         lr, lr_end, weight_decay: of AdamW, falling along a cosine.
-        first_block: of the vision tower, counted from 0, at which LoRA acts; not with fresh crops.
     """
 
     name = "clip-lora"
@@ -53,23 +52,17 @@ class ClipLoRA(FinetunedMethod):
     lr: float = 2e-4
     lr_end: float = 1e-6
     weight_decay: float = 0.01
-    first_block: int = 0
 
     def __post_init__(self) -> None:
         check_lora(self)
-        self.check(0, "steps", "scale", "lr_end", "weight_decay", "first_block")
+        self.check(0, "steps", "scale", "lr_end", "weight_decay")
         require(self.lr >= self.lr_end, f"The setting lr of {self.name} must not be below its lr_end.")
         self.check(1, "batch")
         self.check_choice("views", VIEWS)
-        require(
-            not self.first_block or self.views != "crops",
-            "The setting first_block of clip-lora needs fixed views (views=five, turn or none): of a fresh "
-            "crop nothing can be computed ahead.",
-        )
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """LoRA alone."""
-        return {"lora": build_lora(self, encoder, tasks, first_block=self.first_block)}
+        return {"lora": build_lora(self, encoder, tasks)}
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW."""
@@ -85,5 +78,4 @@ class ClipLoRA(FinetunedMethod):
             batch=self.batch,
             batch_total=self.batch,
             cosine_to=self.lr_end,
-            first_block=self.first_block,
         )

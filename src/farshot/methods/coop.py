@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompting import PromptMethod
-from farshot.model.encoder import DualEncoder
-from farshot.model.prompt import PromptContext
+from farshot.model.encoder import Encoder
+from farshot.parts.prompt import PromptContext
 from farshot.task import Task
 
 
@@ -47,7 +47,7 @@ class CoOp(PromptMethod):
         """A word for each token of the context, then the class name."""
         return replace(task, template="a " * self.context + "{}.") if self.context else task
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The context."""
         keys = [task.key for task in tasks] if self.context else None
         return {"context": PromptContext(encoder, [task.template for task in tasks], keys=keys)}

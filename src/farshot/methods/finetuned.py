@@ -17,17 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from farshot.data.table import ImageTable
-from farshot.finetune import Objective, Progress, class_logits, finetune
 from farshot.methods.base import Adapted, Method, alike, count_parameters, row_batches
-from farshot.model.encoder import DualEncoder, Pass, TextFeatures
-from farshot.model.lora import LoRA
-from farshot.model.part import one_task
-from farshot.recipe import Group, Recipe
-from farshot.support import QUERY_READING, image_numbers
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Part, Pass, TextFeatures
+from farshot.parts.lora import LoRA
+from farshot.parts.part import one_task
 from farshot.task import Task
+from farshot.training.batches import QUERY_READING, image_numbers
+from farshot.training.loop import Objective, Progress, class_logits, finetune
+from farshot.training.recipe import Group, Recipe
 
 Parts = dict[str, nn.Module]
-"""Name -> part, in the order in which they attach."""
+"""Name -> part, in the order in which they act."""
+
+
+def acting(parts: Mapping[str, nn.Module]) -> list[Part]:
+    """The parts as a forward pass takes them."""
+    return [part for part in parts.values() if isinstance(part, Part)]
 
 
 class FinetunedAdapted(Adapted):
@@ -35,7 +41,7 @@ class FinetunedAdapted(Adapted):
 
     def __init__(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         class_names: Sequence[str],
         parts: Parts,
         texts: TextFeatures,
@@ -72,12 +78,9 @@ class FinetunedAdapted(Adapted):
 
     def pixel_logits(self, pixels: Tensor) -> Float[Tensor, "B N"]:
         """The same for pixels that are read already, uint8 (B, R, R, 3)."""
-        with self.encoder.attached(list(self.parts.values())):  # type: ignore[arg-type]
-            this = Pass(
-                texts=self.texts,
-                images=torch.from_numpy(image_numbers(pixels.numpy()))[None].to(self.encoder.device),
-            )
-            images = self.encoder.encode_images(pixels[None], this)
+        numbers = torch.from_numpy(image_numbers(pixels.numpy()))[None].to(self.encoder.device)
+        this = Pass(acting(self.parts), texts=self.texts, images=numbers)
+        images = self.encoder.forward_images(pixels[None], this)
         return class_logits(images, self.texts.final, self.scale)[0]
 
     def class_directions(self) -> Float[Tensor, "N E"]:
@@ -104,7 +107,7 @@ class FinetunedMethod(Method):
     """A method that is a list of parts, groups and a recipe."""
 
     @abstractmethod
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The parts of T tasks, with their initial values."""
 
     @abstractmethod
@@ -123,7 +126,7 @@ class FinetunedMethod(Method):
         """The task with the prompt this method uses; its own unless the method says otherwise."""
         return task
 
-    def start(self, encoder: DualEncoder, tasks: Sequence[Task], parts: Parts) -> None:
+    def start(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> None:
         """Whatever a method looks up in the tasks, as they were given, before its parts are trained."""
 
     def finish(self, parts: Parts) -> None:
@@ -131,7 +134,7 @@ class FinetunedMethod(Method):
 
     def adapt(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         tasks: Sequence[Task],
         *,
         micro_batch: int | None = None,
@@ -153,7 +156,7 @@ class FinetunedMethod(Method):
             losses = finetune(
                 encoder,
                 together,
-                list(parts.values()),  # type: ignore[arg-type]
+                acting(parts),
                 groups,
                 recipe,
                 objective=self.objective(together, recipe),
@@ -170,12 +173,12 @@ class FinetunedMethod(Method):
                     TextFeatures(texts.final[t : t + 1], texts.tap[t : t + 1]),
                     scale=recipe.scale,
                     reading=QUERY_READING[recipe.views],
-                    losses=losses[~np.isnan(losses[:, t]), t],
+                    losses=losses[:, t],
                     trained=trained,
                 )
         return [out[i] for i in range(len(tasks))]
 
-    def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
+    def restore(self, encoder: Encoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
         """The parts are built anew and take the saved values."""
         parts = self.parts(encoder, [self.worded(task)])
         for name, part in parts.items():
@@ -198,7 +201,7 @@ class FinetunedMethod(Method):
             trained=_trained(self.groups(parts)),
         )
 
-    def parameters(self, encoder: DualEncoder, task: Task) -> int:
+    def parameters(self, encoder: Encoder, task: Task) -> int:
         """Elements of all parameters in the groups."""
         return _trained(self.groups(self.parts(encoder, [self.worded(task)])))
 
@@ -214,6 +217,5 @@ def _part_of_whole(progress: Progress | None, number: int, of: int) -> Progress 
 
 
 @torch.no_grad()
-def _final_texts(encoder: DualEncoder, tasks: Sequence[Task], parts: Parts) -> TextFeatures:
-    with encoder.attached(list(parts.values())):  # type: ignore[arg-type]
-        return encoder.encode_texts(encoder.prompts([task.prompts for task in tasks]))
+def _final_texts(encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> TextFeatures:
+    return encoder.forward_texts(encoder.prompts([task.prompts for task in tasks]), Pass(acting(parts)))

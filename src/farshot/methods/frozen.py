@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from farshot.data.table import ImageTable
-from farshot.finetune import Progress
 from farshot.methods.base import Adapted, Method, alike, require, row_batches
-from farshot.model.encoder import DualEncoder
-from farshot.recipe import Group, schedule
+from farshot.model.encoder import Encoder
+from farshot.model.features import image_features
 from farshot.task import Task
+from farshot.training.loop import Progress
+from farshot.training.recipe import Group, schedule
 
 READINGS = ("squash", "centre")
 
@@ -102,7 +103,7 @@ class FrozenAdapted(Adapted):
     def __init__(
         self,
         method: FrozenMethod,
-        encoder: DualEncoder,
+        encoder: Encoder,
         class_names: Sequence[str],
         state: State,
         losses: Float[NDArray[np.float64], " steps"] | None = None,
@@ -119,19 +120,14 @@ class FrozenAdapted(Adapted):
         rows: Sequence[int] | NDArray[np.int64] | None = None,
         *,
         progress: Progress | None = None,
-        batch: int = 64,
     ) -> Float[NDArray[np.float32], "rows N"]:
         """Scores of these rows; all features are gathered first, and scored in one call."""
         chosen = np.arange(len(table)) if rows is None else np.asarray(rows)
         if not len(chosen):
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
-        found = []
-        for part in row_batches(len(chosen), batch):
-            found.append(self.encoder.features(table, chosen[part], self.reading))
-            if progress:
-                progress(part.stop, len(chosen))
+        images = image_features(self.encoder, table, chosen, self.reading, progress=progress)
         scale = self.method.scale_of(self.encoder)
-        return self.method.scores(torch.cat(found), self.state, scale).float().numpy()
+        return self.method.scores(images, self.state, scale).float().numpy()
 
     def class_directions(self) -> Float[Tensor, "N E"] | None:
         """As the method says."""
@@ -198,19 +194,18 @@ class FrozenMethod(Method):
             return CLIP_TEMPLATES
         return tuple(part.strip() for part in self.templates.split("|"))
 
-    def scale_of(self, encoder: DualEncoder) -> float:
+    def scale_of(self, encoder: Encoder) -> float:
         """s: the setting, or the checkpoint's own."""
-        return self.scale or float(encoder.clip.logit_scale.exp())
+        return self.scale or encoder.logit_scale
 
-    def parameters(self, encoder: DualEncoder, task: Task) -> int:
+    def parameters(self, encoder: Encoder, task: Task) -> int:
         """Elements of all that is learned."""
-        width = encoder.projection.shape[1]
-        shapes = self.learned(len(task.class_names), len(task.support), width)
+        shapes = self.learned(len(task.class_names), len(task.support), encoder.embed_dim)
         return sum(math.prod(shape) for shape in shapes.values())
 
     def adapt(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         tasks: Sequence[Task],
         *,
         micro_batch: int | None = None,
@@ -228,15 +223,15 @@ class FrozenMethod(Method):
                 progress(len(out), len(tasks))
         return [out[i] for i in range(len(tasks))]
 
-    def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
+    def restore(self, encoder: Encoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
         """The same state."""
         return FrozenAdapted(self, encoder, task.class_names, dict(tensors))
 
-    def support(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Support:
+    def support(self, encoder: Encoder, tasks: Sequence[Task]) -> Support:
         """Features of tasks of one size."""
         texts = class_texts(encoder, tasks, self.prompt_templates)
         if self.needs_images:
-            found = [encoder.features(task.table, task.support, self.reading) for task in tasks]
+            found = [image_features(encoder, task.table, task.support, self.reading) for task in tasks]
             images, labels = torch.stack(found), torch.stack([torch.as_tensor(t.labels) for t in tasks])
         else:
             images = torch.zeros(len(tasks), 0, texts.shape[-1])
@@ -247,7 +242,7 @@ class FrozenMethod(Method):
 
 @torch.no_grad()
 def class_texts(
-    encoder: DualEncoder, tasks: Sequence[Task], templates: Sequence[str] = ()
+    encoder: Encoder, tasks: Sequence[Task], templates: Sequence[str] = ()
 ) -> Float[Tensor, "T N E"]:
     """Class texts of tasks of N classes each, not normalised, on the CPU; equal prompts are encoded once.
 
@@ -261,7 +256,7 @@ def class_texts(
     flat = [prompt for task in prompts for template in task for prompt in template]
     distinct = list(dict.fromkeys(flat))
     found = [
-        encoder.encode_texts(encoder.prompts([distinct[part]])).final[0].cpu()
+        encoder.forward_texts(encoder.prompts([distinct[part]])).final[0].cpu()
         for part in row_batches(len(distinct), _TEXTS_AT_ONCE)
     ]
     place = {prompt: row for row, prompt in enumerate(distinct)}

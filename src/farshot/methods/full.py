@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.tuning import WeightMethod
-from farshot.model.encoder import DualEncoder
-from farshot.model.weights import OwnWeights
+from farshot.model.encoder import Encoder
+from farshot.parts.weights import OwnWeights
 from farshot.task import Task
 
 
@@ -46,7 +46,7 @@ class Full(WeightMethod):
         super().__post_init__()
         self.check(0, "share", high=1)
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """Own weights of the vision tower."""
         return {"weights": OwnWeights(encoder, len(tasks), ["vision"], matrices=True)}
 

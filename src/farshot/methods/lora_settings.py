@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from farshot.methods.base import Method
-from farshot.model.encoder import DualEncoder
-from farshot.model.lora import TOWERS, LoRA, vision_from
+from farshot.model.encoder import Encoder, TowerName
+from farshot.parts.lora import TOWERS, LoRA
 from farshot.task import Task
 
 
@@ -30,13 +30,12 @@ class LoRASettings(Protocol):
 
 def build_lora(
     settings: LoRASettings,
-    encoder: DualEncoder,
+    encoder: Encoder,
     tasks: Sequence[Task],
     *,
-    towers: Sequence[str] = TOWERS,
-    first_block: int = 0,
+    towers: Sequence[TowerName] = TOWERS,
 ) -> LoRA:
-    """The LoRA of T tasks, at its start; in the vision tower from one block on."""
+    """The LoRA of T tasks with its initial values."""
     return LoRA(
         encoder,
         [task.key for task in tasks],
@@ -44,7 +43,6 @@ def build_lora(
         alpha=settings.lora_alpha,
         dropout=settings.lora_dropout,
         towers=towers,
-        blocks=vision_from(encoder, first_block),
     )
 
 

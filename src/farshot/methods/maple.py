@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompting import DeepPromptMethod
-from farshot.model.encoder import DualEncoder
-from farshot.model.prompt import LinkedPrompts, PromptContext
+from farshot.model.encoder import Encoder
+from farshot.parts.prompt import LinkedPrompts, PromptContext
 from farshot.task import Task
 
 
@@ -39,7 +39,7 @@ class MaPLe(DeepPromptMethod):
     tokens: int = 2
     depth: int = 9
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The tokens of both towers and the layers that link them."""
         context = PromptContext(encoder, [task.template for task in tasks], self.tokens)
         return {"prompts": LinkedPrompts(encoder, context, [task.key for task in tasks], self.depth)}

@@ -19,15 +19,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from farshot.finetune import task_losses
 from farshot.methods.base import register, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.lora_settings import build_lora, check_lora
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
 from farshot.randomness import numpy_generator
-from farshot.recipe import AdamW, Group, Recipe
-from farshot.support import StepImages
 from farshot.task import Task
+from farshot.training.batches import StepImages
+from farshot.training.loop import task_losses
+from farshot.training.recipe import AdamW, Group, Recipe
 
 
 @register
@@ -70,7 +70,7 @@ class MIND(FinetunedMethod):
         self.check(0, "early", high=1)
         self.check_choice("views", ("five", "none"))
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """LoRA on the vision tower."""
         return {"lora": build_lora(self, encoder, tasks, towers=["vision"])}
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from farshot.methods.base import register
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.lora_settings import build_lora, check_lora
-from farshot.model.encoder import DualEncoder
-from farshot.model.prompt import PromptContext
-from farshot.recipe import SGD, AdamW, Group, Recipe
-from farshot.support import VIEWS
+from farshot.model.encoder import Encoder
+from farshot.parts.prompt import PromptContext
 from farshot.task import Task
+from farshot.training.batches import VIEWS
+from farshot.training.recipe import SGD, AdamW, Group, Recipe
 
 
 @register
@@ -33,8 +33,6 @@ class PromptLoRA(FinetunedMethod):
         views: "five" fixed ones per image, "turn": one of these in each step, or "none".
         rank, lora_alpha, lora_dropout, lora_lr, lora_weight_decay: of LoRA, trained with AdamW.
         context_lr, context_momentum, context_weight_decay: of the prompt context, trained with SGD.
-        first_block: of the vision tower, counted from 0, at which anything acts: a cheaper method of its own.
-        settle: stop once the loss falls by less than this share in ten steps; 0 runs all steps.
     """
 
     name = "prompt-lora"
@@ -54,22 +52,17 @@ class PromptLoRA(FinetunedMethod):
     context_lr: float = 2e-3
     context_momentum: float = 0.9
     context_weight_decay: float = 5e-4
-    first_block: int = 0
-    settle: float = 0.0
 
     def __post_init__(self) -> None:
         check_lora(self)
         self.check(1, "steps")
-        self.check(
-            0, "scale", "first_block", "lora_lr", "lora_weight_decay", "context_lr", "context_weight_decay"
-        )
+        self.check(0, "scale", "lora_lr", "lora_weight_decay", "context_lr", "context_weight_decay")
         self.check(0, "context_momentum", high=1)
-        self.check(0, "settle", under=1)
         self.check_choice("views", [view for view in VIEWS if view != "crops"])
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """LoRA and the context."""
-        lora = build_lora(self, encoder, tasks, first_block=self.first_block)
+        lora = build_lora(self, encoder, tasks)
         return {"lora": lora, "context": PromptContext(encoder, [task.template for task in tasks])}
 
     def groups(self, parts: Parts) -> list[Group]:
@@ -88,6 +81,4 @@ class PromptLoRA(FinetunedMethod):
             steps=self.steps,
             scale=self.scale or (4.0 if shots >= 5 else 2.0),
             views=self.views,
-            first_block=self.first_block,
-            settle=self.settle,
         )

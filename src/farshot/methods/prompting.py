@@ -6,8 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.recipe import SGD, Group, Recipe
-from farshot.support import VIEWS
+from farshot.training.batches import VIEWS
+from farshot.training.recipe import SGD, Group, Recipe
 
 
 @dataclass(frozen=True)

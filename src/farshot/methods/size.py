@@ -6,26 +6,28 @@ from functools import cache
 
 import numpy as np
 import torch
-from transformers import CLIPConfig, CLIPModel
 
 from farshot.data.table import ImageTable
-from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.methods.base import Method
-from farshot.model.encoder import DualEncoder
-from farshot.model.text import Tokeniser
+from farshot.model.config import Biases, TextConfig, VisionConfig
+from farshot.model.encoder import Encoder, Origin, Preprocessing
+from farshot.model.find import BUNDLED
+from farshot.model.formats.files import Source
+from farshot.model.formats.tokenizer_files import load_fast
+from farshot.model.tokenizer import TextRules, Tokenizer
+from farshot.model.tower import TextTower, VisionTower
 from farshot.task import Task
-from farshot.world.tokens import build_tokenizer
 
 REFERENCE = "CLIP ViT-B/16, 5 classes, 5 images each"
-_CLASSES, _SHOTS, _POSITIONS = 5, 5, 77
+_CLASSES, _SHOTS = 5, 5
 
 
 def trained_parameters(method: Method) -> int:
-    """What the method would train of, or beside, REFERENCE."""
+    """What the method would train on REFERENCE."""
     return parameters_for(method, _reference(), _CLASSES, _SHOTS)
 
 
-def parameters_for(method: Method, encoder: DualEncoder, classes: int, shots: int) -> int:
+def parameters_for(method: Method, encoder: Encoder, classes: int, shots: int) -> int:
     """What the method would train for one task of this shape."""
     labels = np.repeat(np.arange(classes), shots)
     names = tuple(f"class {i}" for i in range(classes))
@@ -34,10 +36,33 @@ def parameters_for(method: Method, encoder: DualEncoder, classes: int, shots: in
 
 
 @cache
-def _reference() -> DualEncoder:
-    """A ViT-B/16 that has shapes and no values."""
-    config = CLIPConfig(vision_config={"patch_size": 16})  # all else is transformers' default
-    with torch.device("meta"):
-        clip = CLIPModel(config)
-    tokeniser = Tokeniser(build_tokenizer(), _POSITIONS)  # words of the default prompt are one token each
-    return DualEncoder(clip, tokeniser, source="ViT-B/16", mean=CLIP_MEAN, std=CLIP_STD)
+def _reference() -> Encoder:
+    """A ViT-B/16 whose tensors have shapes and no values."""
+    vision = VisionConfig(
+        width=768, depth=12, heads=12, hidden=3072, output=512,
+        activation="quick_gelu",
+        eps=1e-5,
+        pre_norm=True,
+        biases=Biases(patch=False),
+    )
+    text = TextConfig(
+        width=512, depth=12, heads=8, hidden=2048, output=512,
+        activation="quick_gelu",
+        eps=1e-5,
+    )
+    towers = [
+        {name: torch.empty(shape, device="meta") for name, shape in config.tensor_shapes().items()}
+        for config in (vision, text)
+    ]
+    # words of the default prompt are one token each, as in CLIP's own
+    fast = load_fast(Source("mini", BUNDLED["mini"]), text.vocabulary)
+    assert fast is not None
+    rules = TextRules(length=text.length, start=1054, end=1055, pad=1055)
+    return Encoder(
+        VisionTower(vision, towers[0]),
+        TextTower(text, towers[1]),
+        Tokenizer(fast, rules),
+        preprocessing=Preprocessing(),
+        log_scale=4.6052,
+        origin=Origin("ViT-B/16", "shapes alone"),
+    )

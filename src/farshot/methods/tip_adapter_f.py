@@ -17,7 +17,7 @@ from torch import nn
 from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, Support, mean_cross_entropy, train
 from farshot.methods.tip_adapter import TipAdapter, cache_logits
-from farshot.recipe import AdamW, Group
+from farshot.training.recipe import AdamW, Group
 
 
 @register

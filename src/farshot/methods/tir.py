@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompt_lora import PromptLoRA
-from farshot.model.encoder import DualEncoder
-from farshot.model.reweighting import TokenReweighting
+from farshot.model.encoder import Encoder
+from farshot.parts.reweighting import TokenReweighting
 from farshot.task import Task
 
 _BLOCKS, _DEPTH = (8, 10), 12  # counted from 0, of so many; other depths in proportion
@@ -43,8 +43,8 @@ class TIR(PromptLoRA):
         super().__post_init__()
         self.check(0, "marked", high=1)
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The base recipe's parts and the re-weighting."""
         blocks = [block * encoder.vision_depth // _DEPTH for block in _BLOCKS]
-        reweighting = TokenReweighting(encoder, [b for b in blocks if b >= self.first_block], self.marked)
+        reweighting = TokenReweighting(encoder, blocks, self.marked)
         return super().parts(encoder, tasks) | {"reweighting": reweighting}

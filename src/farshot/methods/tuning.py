@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.recipe import AdamW, Group, Recipe
-from farshot.support import VIEWS
+from farshot.training.batches import VIEWS
+from farshot.training.recipe import AdamW, Group, Recipe
 
 
 @dataclass(frozen=True)

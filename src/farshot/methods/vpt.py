@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompting import DeepPromptMethod
-from farshot.model.encoder import DualEncoder
-from farshot.model.prompt import VisualPrompts
+from farshot.model.encoder import Encoder
+from farshot.parts.prompt import VisualPrompts
 from farshot.task import Task
 
 
@@ -34,7 +34,7 @@ class VPT(DeepPromptMethod):
 
     lr: float = 2.5e-3
 
-    def parts(self, encoder: DualEncoder, tasks: Sequence[Task]) -> Parts:
+    def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The tokens."""
         keys = [task.key for task in tasks]
         return {"prompts": VisualPrompts(encoder, keys, count=self.tokens, depth=self.depth)}

@@ -26,7 +26,6 @@ from torch import Tensor
 
 from farshot.errors import ModelError
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD, normalise
-from farshot.model.config import TextConfig, VisionConfig
 from farshot.model.positions import resize_positions
 from farshot.model.tokenizer import Prompts, Tokenizer
 from farshot.model.tower import Pass, TextFeatures, TextTower, VisionTower
@@ -283,6 +282,15 @@ class Encoder:
     def with_tensors(self, changed: Mapping[TowerName, Mapping[str, Tensor]]) -> Encoder:
         """A copy with some tensors in place of its own; all others are shared."""
         return self._changed(lambda tower: {**tower.tensors, **changed.get(tower.name, {})}, None)  # type: ignore[call-overload]
+
+    def with_vocabulary(self, token: Float[Tensor, "words D"], tokenizer: Tokenizer) -> Encoder:
+        """A copy with other word embeddings and the tokenizer that knows them."""
+        text = TextTower(
+            replace(self.text.config, vocabulary=len(token)), {**self.text.tensors, "token": token}
+        )
+        copied = self._rebuilt(self.vision, text, None)
+        copied._tokenizer = tokenizer
+        return copied
 
     def at_size(self, size: int) -> Encoder:
         """The same encoder for images of another side, its learned positions resized.

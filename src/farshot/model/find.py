@@ -27,15 +27,15 @@ from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_l
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 SUPPORTED = (
-    "CLIP, MetaCLIP 2, SigLIP and SigLIP 2 of transformers; open_clip's native pairs, BiomedCLIP, SigLIP, PE-Core, "
-    "EVA-02 and MobileCLIP-B; bare state dicts in open_clip's layout; DINOv2 and DINOv3 (images alone)"
+    "CLIP, MetaCLIP 2, SigLIP and SigLIP 2 of transformers; open_clip's native pairs, BiomedCLIP, SigLIP, "
+    "PE-Core, EVA-02 and MobileCLIP-B; bare state dicts in open_clip's layout; DINOv2 and DINOv3 for images"
 )
 _SMALL = ("*.json", "*.txt", "*.model")
 _HUB = "hf-hub:"
 _WEIGHTS = (".safetensors", *TORCH_FILES)
 
-BUNDLED: dict[str, Path] = {}
-"""Models that come with the package or a plugin, by name; `register_bundled` adds to it."""
+BUNDLED = {"mini": Path(__file__).parent.parent / "world" / "mini"}
+"""Models that come with the package, by name."""
 
 
 class Format(Protocol):
@@ -50,16 +50,6 @@ class Format(Protocol):
     def read(source: Source) -> Checkpoint:
         """Reads it."""
         ...
-
-
-def register_bundled(name: str, folder: Path) -> None:
-    """Makes a folder known by a short name.
-
-    Raises:
-        SettingError: the name is taken by another folder.
-    """
-    if BUNDLED.setdefault(name, folder) != folder:
-        raise SettingError(f"The model name {name!r} is taken by {BUNDLED[name]}.")
 
 
 def load_encoder(
@@ -86,10 +76,18 @@ def load_encoder(
     source = locate(str(model), {} if gelu is None else {"gelu": gelu})
     try:
         encoder = _reader(source).read(source).build(source.name)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         raise ModelError(
-            f"The configuration or weights of {model} are damaged ({first_line(error)}); fetch the checkpoint "
-            "again."
+            f"The configuration or weights of {model} are damaged ({first_line(error)}); fetch the "
+            "checkpoint again."
         ) from error
     if size is not None and size != encoder.size:
         encoder = encoder.at_size(size)
@@ -129,7 +127,9 @@ def check_device(device: str | torch.device) -> torch.device:
         place = pick_device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SettingError(f"There is no device {str(device)!r} ({first_line(error)}); use auto or cpu.") from error
+        raise SettingError(
+            f"There is no device {str(device)!r} ({first_line(error)}); use auto or cpu."
+        ) from error
     return place
 
 
@@ -176,7 +176,9 @@ def _split_options(model: str) -> tuple[str, dict[str, str]]:
     options = dict(part.partition("=")[::2] for part in rest)
     unknown = [key for key in options if key != "gelu"]
     if unknown:
-        raise ModelError(f"{model} has an unknown option {unknown[0]!r}; the only one is @gelu=quick or @gelu=exact.")
+        raise ModelError(
+            f"{model} has an unknown option {unknown[0]!r}; the only one is @gelu=quick or @gelu=exact."
+        )
     return name, options
 
 
@@ -238,13 +240,15 @@ def _reader(source: Source) -> Format:
         module = importlib.import_module(f"{formats.__name__}.{name}")
         if hasattr(module, "recognises") and module.recognises(source):
             return module  # type: ignore[return-value]
-    kind = source.json("config.json").get("model_type") or source.json("open_clip_config.json").get("model_cfg")
+    kind = source.json("config.json").get("model_type") or source.json("open_clip_config.json").get(
+        "model_cfg"
+    )
     if source.file is None and not kind:
         raise ModelError(
-            f"{source.name} has neither config.json nor open_clip_config.json, so it is no checkpoint that farshot "
-            f"knows; supported are {SUPPORTED}."
+            f"{source.name} has neither config.json nor open_clip_config.json, so it is no checkpoint that "
+            f"farshot knows; supported are {SUPPORTED}."
         )
     raise ModelError(
-        f"{source.name} is a checkpoint of type {kind or 'unknown'!r}, which farshot cannot read; supported are "
-        f"{SUPPORTED}."
+        f"{source.name} is a checkpoint of type {kind or 'unknown'!r}, which farshot cannot read; supported "
+        f"are {SUPPORTED}."
     )

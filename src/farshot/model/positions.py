@@ -34,9 +34,7 @@ def resize_positions(
     return torch.cat([kept, resized.flatten(2)[0].T.to(position.dtype)])
 
 
-def rotary_tables(
-    rotary: Rotary, grid: int, width: int
-) -> tuple[Float[Tensor, "L d"], Float[Tensor, "L d"]]:
+def rotary_tables(rotary: Rotary, grid: int, width: int) -> tuple[Float[Tensor, "L d"], Float[Tensor, "L d"]]:
     """Sine and cosine of every patch, row by row, and channel of a head.
 
     Args:

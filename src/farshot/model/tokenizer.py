@@ -138,6 +138,7 @@ def pooled_positions(ids: Int[Tensor, "N S"], rules: TextRules) -> Int[Tensor, "
         return torch.full((len(ids),), ids.shape[1] - 1)
     if rules.pool == "largest":
         return ids.argmax(-1)
+    assert rules.end is not None  # such rules name their end token
     return (ids == rules.end).int().argmax(-1)
 
 

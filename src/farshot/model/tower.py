@@ -119,7 +119,9 @@ class Tower:
     def norm(self, layer: str, place: str, x: Float[Tensor, "*B D"], this: Pass) -> Float[Tensor, "*B D"]:
         """A frozen layer norm and the parts that act at its place."""
         weight, bias = self.tensors[f"{layer}.weight"], self.tensors[f"{layer}.bias"]
-        return this.at(f"{self.name}.{place}", F.layer_norm(x, x.shape[-1:], weight, bias, self._config.eps), x)
+        return this.at(
+            f"{self.name}.{place}", F.layer_norm(x, x.shape[-1:], weight, bias, self._config.eps), x
+        )
 
     # Blocks ------------------------------------------------------------------------------------------
 
@@ -140,10 +142,14 @@ class Tower:
         if config.post_norm:
             added = self._attention(layer, place, tokens, kept, this, causal, mask)
             kept = self.norm(f"{layer}.norm1", f"{place}.norm1", kept + added, this)
-            return self.norm(f"{layer}.norm2", f"{place}.norm2", kept + self._mlp(layer, place, kept, this), this)
+            return self.norm(
+                f"{layer}.norm2", f"{place}.norm2", kept + self._mlp(layer, place, kept, this), this
+            )
         normed = self.norm(f"{layer}.norm1", f"{place}.norm1", tokens, this)
         asking = normed[:, :, :1] if first_only else normed
-        kept = kept + self._scaled(f"{layer}.scale1", self._attention(layer, place, normed, asking, this, causal, mask))
+        kept = kept + self._scaled(
+            f"{layer}.scale1", self._attention(layer, place, normed, asking, this, causal, mask)
+        )
         normed = self.norm(f"{layer}.norm2", f"{place}.norm2", kept, this)
         return kept + self._scaled(f"{layer}.scale2", self._mlp(layer, place, normed, this))
 
@@ -166,17 +172,20 @@ class Tower:
             split_heads(self.linear(f"{layer}.{name}", f"{place}.{name}", value, this), heads)
             for name, value in (("q", asking), ("k", tokens), ("v", tokens))
         )  # (T B, heads, P, D / heads)
-        q, k = self._rotated(q), self._rotated(k)
+        q, k = self.rotated(q), self.rotated(k)
         mixed = attend(q, k, v, (self._config.width // heads) ** -0.5, causal, mask)
         mixed = mixed.transpose(1, 2).flatten(-2).unflatten(0, tokens.shape[:2])
         if self._config.inner_norms:
             mixed = self.norm(f"{layer}.attention_norm", f"{place}.attention_norm", mixed, this)
         return self.linear(f"{layer}.out", f"{place}.out", mixed, this)
 
-    def _rotated(self, x: Float[Tensor, "TB heads P d"]) -> Float[Tensor, "TB heads P d"]:
+    def rotated(self, x: Float[Tensor, "TB heads P d"]) -> Float[Tensor, "TB heads P d"]:
+        """Queries or keys with their rotary positions; as they are where a tower has none."""
         return x
 
-    def _mlp(self, layer: str, place: str, x: Float[Tensor, "T B Q D"], this: Pass) -> Float[Tensor, "T B Q D"]:
+    def _mlp(
+        self, layer: str, place: str, x: Float[Tensor, "T B Q D"], this: Pass
+    ) -> Float[Tensor, "T B Q D"]:
         config = self._config
         hidden = self.linear(f"{layer}.fc1", f"{place}.fc1", x, this)
         if config.gated:
@@ -283,7 +292,8 @@ class VisionTower(Tower):
             normed = self._after_pooling(self.linear("pool.v", "pool.v", normed, this), this)
         return self.project(normed, this)
 
-    def _rotated(self, x: Float[Tensor, "TB heads P d"]) -> Float[Tensor, "TB heads P d"]:
+    def rotated(self, x: Float[Tensor, "TB heads P d"]) -> Float[Tensor, "TB heads P d"]:
+        """Queries or keys, those of the patches rotated."""
         rotary, start = self.config.rotary, self.config.prefix
         if rotary is None or self._rotary is None or x.shape[2] <= start:
             return x  # a class token that asks alone has no position

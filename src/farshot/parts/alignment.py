@@ -1,8 +1,7 @@
-"""The heart of ATHA: pull the patches that already resemble a class towards it, push those that resemble none
-away.
+"""The heart of ATHA: pull the patches that resemble a class towards it, push away those that resemble none.
 
 Source: Adaptive Tail-Head Alignment, ICML 2026 (arXiv 2605.29776); docs/method.md.
-Shapes: T tasks, B images, L patches (class token excluded), N classes, D visual width.
+Shapes: T tasks, B images, L patches (class token and registers excluded), N classes, D visual width.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farshot.errors import SettingError
-from farshot.model.anchors import inverted_anchors, transposed_anchors
-from farshot.model.encoder import DualEncoder, Hook, Pass, TextFeatures
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Hook, Pass, TextFeatures
+from farshot.parts.anchors import inverted_anchors, transposed_anchors
 from farshot.randomness import key, random_bits, row_keys
 
 Ratio = float | Float[Tensor, "*#T"]
 """A share of patches, the same for all tasks or one per task."""
 
 
-class Choice(NamedTuple):
+class TokenChoice(NamedTuple):
     """Which patches are head and tail, and which class each patch resembles most and least."""
 
     head: Bool[Tensor, "*#T B L"]
@@ -41,6 +41,7 @@ def align_tokens(
     push: Float[Tensor, "*#T"],
     head_ratio: Ratio,
     tail_ratio: Ratio,
+    ranking: Float[Tensor, "*#T B L"] | None = None,
 ) -> Float[Tensor, "*#T B L D"]:
     """Moves head tokens towards the class they resemble most, tail tokens away from the one they resemble
     least.
@@ -54,8 +55,9 @@ def align_tokens(
         pull: strength for head tokens; push: for tail tokens. Any sign.
         head_ratio: share of patches that are head, floor(ratio * L) of them; tail_ratio likewise; their sum
             is at most 1. One number, or one per task.
+        ranking: orders the patches in place of their largest similarity.
     """
-    choice = choose_tokens(patch_class_similarity(tokens, anchors), head_ratio, tail_ratio)
+    choice = choose_tokens(patch_class_similarity(tokens, anchors), head_ratio, tail_ratio, ranking)
     return move_tokens(tokens, anchors, pull, push, choice)
 
 
@@ -74,9 +76,11 @@ def choose_tokens(
     head_ratio: Ratio,
     tail_ratio: Ratio,
     ranking: Float[Tensor, "*#T B L"] | None = None,
-) -> Choice:
-    """Head: the patches of largest maximal similarity; tail: of smallest. `ranking` takes the similarity's
-    place.
+) -> TokenChoice:
+    """Head: the patches of largest maximal similarity; tail: of smallest.
+
+    Args:
+        ranking: orders the patches in place of their largest similarity.
 
     Ties: one stable descending sort, head from its front and tail from its end; among equal classes the
     lowest index.
@@ -91,9 +95,9 @@ def choose_tokens(
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(patches, device=order.device).expand_as(order)
     )
-    head = rank < _per_patch(token_count(head_ratio, patches))
-    tail = rank >= patches - _per_patch(token_count(tail_ratio, patches))
-    return Choice(head, tail, similarity.argmax(-1), similarity.argmin(-1))
+    head = rank < _per_patch(token_count(head_ratio, patches), rank)
+    tail = rank >= patches - _per_patch(token_count(tail_ratio, patches), rank)
+    return TokenChoice(head, tail, similarity.argmax(-1), similarity.argmin(-1))
 
 
 def move_tokens(
@@ -101,7 +105,7 @@ def move_tokens(
     anchors: Float[Tensor, "*#T N D"],
     pull: Float[Tensor, "*#T"],
     push: Float[Tensor, "*#T"],
-    choice: Choice,
+    choice: TokenChoice,
 ) -> Float[Tensor, "*#T B L D"]:
     """Adds pull * nearest anchor to the head tokens and subtracts push * farthest anchor from the tail
     tokens.
@@ -132,8 +136,8 @@ def check_ratios(head_ratio: Ratio, tail_ratio: Ratio) -> None:
         )
 
 
-def _per_patch(count: int | Int[Tensor, "*#T"]) -> int | Int[Tensor, "*#T 1 1"]:
-    return count[..., None, None] if isinstance(count, Tensor) else count
+def _per_patch(count: int | Int[Tensor, "*#T"], like: Tensor) -> int | Int[Tensor, "*#T 1 1"]:
+    return count[..., None, None].to(like.device) if isinstance(count, Tensor) else count
 
 
 def _per_image(strength: Tensor, like: Tensor) -> Tensor:
@@ -144,20 +148,20 @@ class HeadTailAlignment(nn.Module):
     """The operator before every vision block, as a part: T tasks, one learnable pull and push per block.
 
     Args:
-        encoder: where it will attach; gives the depth and the frozen matrices of the anchors.
+        encoder: gives the depth and the frozen matrices of the anchors.
         keys: one number per task, for the ablation that draws tokens at random.
         anchors: "paper" or "released" (docs/method.md, "Two variants").
         pull, push: initial strengths, one per vision block.
         head_ratio, tail_ratio: rho and gamma; None: one per task and block, measured before training.
-        described: class texts for its anchors are not those of the pass but set before training, for so many
-            classes.
+        described: number of classes, where the class texts of the anchors are set before training instead
+            of taken from the pass.
         random: draw head and tail at random, keyed by task, image and block, instead of by similarity.
-        blocks: vision blocks it stands before, counted from 0; all where None.
+        blocks: the vision blocks before which it acts, counted from 0; all where None.
     """
 
     def __init__(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         keys: Sequence[int],
         *,
         anchors: str,
@@ -177,13 +181,13 @@ class HeadTailAlignment(nn.Module):
         self.ratios: Tensor | None
         self.texts: Tensor | None
         if head_ratio is None or tail_ratio is None:
-            empty = torch.zeros(tasks, depth, 2, dtype=torch.float64, device=encoder.device)
-            self.register_buffer("ratios", empty)  # head, tail
+            # on the CPU, since not every device has float64
+            self.register_buffer("ratios", torch.zeros(tasks, depth, 2, dtype=torch.float64))  # head, tail
         else:
             self.ratios = None
             check_ratios(head_ratio, tail_ratio)
         if described is not None:
-            width = encoder.projection.shape[1]
+            width = encoder.embed_dim
             self.register_buffer(
                 "texts",
                 torch.zeros(2, described, width, device=encoder.device).expand(tasks, -1, -1, -1).clone(),
@@ -197,8 +201,7 @@ class HeadTailAlignment(nn.Module):
         self.encoder = encoder
 
     def anchors(self, this: Pass) -> Float[Tensor, "T N D"]:
-        """The anchors of this pass, computed once per pass from its class texts, or from texts of their
-        own."""
+        """The anchors, computed once per pass from its class texts or from those set before training."""
         if self not in this.memo:
             texts = this.texts if self.texts is None else TextFeatures(self.texts[:, 0], self.texts[:, 1])
             this.memo[self] = class_anchors(self.encoder, self.kind, texts)
@@ -209,36 +212,66 @@ class HeadTailAlignment(nn.Module):
         return {f"vision.{block}.input": partial(self._align, block) for block in self.blocks}
 
     def _align(self, block: int, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-        anchors = self.anchors(this)  # (T, N, D)
-        # neither the class token nor prompt tokens behind the patches take part
-        kept, patches, prompts = tokens.tensor_split((1, 1 + self.encoder.patches), dim=2)
-        choice = self.choose(patches, anchors, block, this)
-        moved = move_tokens(patches, anchors, self.pull[:, block], self.push[:, block], choice)
+        # neither class token and registers nor prompt tokens behind the patches take part
+        kept, patches, prompts = split_patches(self.encoder, tokens)
+        moved = align_tokens(
+            patches,
+            self.anchors(this),
+            self.pull[:, block],
+            self.push[:, block],
+            *self._ratios(block),
+            self._ranking(patches, block, this),
+        )
         return torch.cat([kept, moved, prompts], dim=2)
 
     def choose(
         self, patches: Float[Tensor, "T B L D"], anchors: Float[Tensor, "T N D"], block: int, this: Pass
-    ) -> Choice:
+    ) -> TokenChoice:
         """Head, tail and classes of every patch before this block."""
-        ranking = None
-        if self.random:
-            if this.images is None:
-                raise ValueError("random tokens are keyed by image: the pass needs `images`")
-            rows = row_keys(self.task_keys[:, None].expand_as(this.images), this.images, block)
-            ranking = random_bits(rows, patches.shape[2]).float()
-        head: Ratio | None = self.head_ratio
-        tail: Ratio | None = self.tail_ratio
+        similarity = patch_class_similarity(patches, anchors)
+        return choose_tokens(similarity, *self._ratios(block), self._ranking(patches, block, this))
+
+    def _ratios(self, block: int) -> tuple[Ratio, Ratio]:
         if self.ratios is not None:
             head, tail = self.ratios[:, block].unbind(-1)
-        assert head is not None and tail is not None
-        return choose_tokens(patch_class_similarity(patches, anchors), head, tail, ranking)
+            return head, tail
+        assert self.head_ratio is not None and self.tail_ratio is not None
+        return self.head_ratio, self.tail_ratio
+
+    def _ranking(self, patches: Tensor, block: int, this: Pass) -> Float[Tensor, "T B L"] | None:
+        """A random order of the patches, for the ablation; None: by similarity."""
+        if not self.random:
+            return None
+        if this.images is None:
+            raise ValueError("random tokens are keyed by image: the pass needs `images`")
+        rows = row_keys(self.task_keys[:, None].expand_as(this.images), this.images, block)
+        return random_bits(rows, patches.shape[2]).float()
 
 
-def class_anchors(encoder: DualEncoder, kind: str, texts: TextFeatures | None) -> Float[Tensor, "T N D"]:
-    """Anchors of either kind from class texts."""
+def split_patches(
+    encoder: Encoder, tokens: Float[Tensor, "T B P D"]
+) -> tuple[Float[Tensor, "T B a D"], Float[Tensor, "T B L D"], Float[Tensor, "T B b D"]]:
+    """What precedes the patches (class token, registers), the patches, and what follows them (prompts)."""
+    start = encoder.vision.config.prefix
+    before, patches, behind = tokens.tensor_split((start, start + encoder.vision.config.patches), dim=2)
+    return before, patches, behind
+
+
+def class_anchors(encoder: Encoder, kind: str, texts: TextFeatures | None) -> Float[Tensor, "T N D"]:
+    """Anchors of either kind from class texts.
+
+    W, ln_post and the projection's bias are those of the frozen encoder (docs/method.md has a table per
+    family of encoders).
+    """
     if texts is None:
-        raise ValueError("alignment needs class texts: encode_images(..., Pass(texts=...))")
+        raise ValueError("alignment needs class texts: forward_images(..., Pass(texts=...))")
     if kind == "paper":
         return transposed_anchors(texts.final, encoder.projection)
-    norm = encoder.vision_norm
-    return inverted_anchors(texts.tap, encoder.inverse_projection, norm.weight.float(), norm.bias.float())
+    tap, bias = texts.tap, encoder.projection_bias
+    norm = encoder.vision.tensors
+    return inverted_anchors(
+        tap if bias is None else tap - bias,
+        encoder.inverse_projection,
+        norm["final_norm.weight"].float(),
+        norm["final_norm.bias"].float(),
+    )

@@ -1,13 +1,12 @@
 """Anchors: class text embeddings carried back into the space of the visual patches (docs/method.md, "Two
 variants").
 
-Both kinds undo, in their own way, what CLIP does to a class token on its way out, E = ln_post(v_cls) @ W.
+Both kinds invert, each in its way, the read-out of a class token, E = ln_post(v_cls) @ W.
 Shapes: N classes, E joint width, D visual width.
 """
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,9 +28,3 @@ def inverted_anchors(
     """The released anchors: (t' @ pinv(W) - ln_post.bias) / ln_post.weight, t' the text before its last
     block."""
     return (texts @ inverse_projection - norm_bias) / norm_weight
-
-
-def pseudo_inverse(projection: Float[Tensor, "D E"]) -> Float[Tensor, "E D"]:
-    """Moore-Penrose inverse of W; in float64 because W is close to singular in some checkpoints, then cast
-    back."""
-    return torch.linalg.pinv(projection.double()).to(projection.dtype)

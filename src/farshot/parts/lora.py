@@ -1,4 +1,4 @@
-"""LoRA with a leading task dimension: every task has its own thin matrices beside the shared frozen weights.
+"""LoRA with a leading task dimension: every task has its own low-rank matrices on the shared frozen weights.
 
 Sources: Hu et al., LoRA (2022); Kalajdzievski, rank-stabilised scale alpha / sqrt(rank) (2023); Zanella and
 Ben Ayed, CLIP-LoRA (2024), for q, k, v of both towers and dropout on the LoRA input. Shapes: T tasks, B
@@ -15,54 +15,46 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from farshot.errors import SettingError
-from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.model.encoder import Encoder, TowerName
+from farshot.model.tower import Hook, Pass
+from farshot.parts.merging import MergedTensors
 from farshot.randomness import key, random_bits, row_keys, torch_generator
 
 PROJECTIONS = ("q", "k", "v")
-TOWERS = ("vision", "text")
+TOWERS: tuple[TowerName, ...] = ("vision", "text")
 _BITS = 10  # of a 32-bit hash, for each of the three masks of a block: dropout rates are multiples of 1/1024
-
-
-def module_name(name: str) -> str:
-    """Our "vision_3_q" is transformers' module of that projection."""
-    tower, block, projection = name.split("_")
-    return f"{tower}_model.encoder.layers.{block}.self_attn.{projection}_proj"
 
 
 class LoRA(nn.Module):
     """x W + b becomes x W + b + scale * dropout(x) A^T B^T, at the chosen projections of the chosen blocks.
 
     Args:
-        encoder: where it will attach.
+        encoder: gives depth and widths of the towers.
         keys: one number per task; initial values and dropout follow it.
         rank, alpha: scale = alpha / sqrt(rank).
         dropout: share of the LoRA input that is zeroed in training, rounded to 1/1024.
         towers, projections: where it acts.
-        blocks: tower -> blocks counted from 0; all blocks of a tower that is not named.
     """
 
     def __init__(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         keys: Sequence[int],
         *,
         rank: int,
         alpha: float,
         dropout: float = 0.0,
-        towers: Sequence[str] = TOWERS,
+        towers: Sequence[TowerName] = TOWERS,
         projections: Sequence[str] = PROJECTIONS,
-        blocks: dict[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.rank, self.alpha, self.scale = rank, alpha, alpha / math.sqrt(rank)
         self.dropout = dropout
         self.dropped = round(dropout * 2**_BITS)
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A (T, r, D) and B (T, D, r)
-        depth = {"vision": encoder.vision_depth, "text": encoder.text_depth}
         for tower in towers:
             width = encoder.width(tower)
-            for block in (blocks or {}).get(tower, range(depth[tower])):
+            for block in range(encoder.tower(tower).config.depth):
                 for projection in projections:
                     self._add(f"{tower}_{block}_{projection}", keys, width, encoder.device)
         task_keys = torch.tensor([key("dropout", k) for k in keys], device=encoder.device)
@@ -93,11 +85,16 @@ class LoRA(nn.Module):
         return torch.baddbmm(out.flatten(1, 2), thin, up.mT).view_as(out)
 
     @torch.no_grad()
-    def write_into(self, encoder: DualEncoder) -> None:
-        """Adds scale * B A of one task to the encoder's own weights."""
+    def merged_tensors(self, encoder: Encoder) -> MergedTensors:
+        """The frozen weights of one task plus scale * B A."""
+        out: MergedTensors = {"vision": {}, "text": {}}
         for name, down in self.down.items():
-            weight = encoder.clip.get_submodule(module_name(name)).weight
-            weight += (self.scale * self.up[name][0] @ down[0]).to(weight)
+            word, block, projection = name.split("_")
+            tower: TowerName = "vision" if word == "vision" else "text"
+            layer = f"blocks.{block}.{projection}.weight"
+            weight = encoder.tower(tower).tensors[layer]
+            out[tower][layer] = weight + (self.scale * self.up[name][0] @ down[0]).to(weight)
+        return out
 
     def _dropout(
         self, x: Float[Tensor, "T B L D"], block: str, lane: int, this: Pass
@@ -120,13 +117,3 @@ class LoRA(nn.Module):
         first = lane * _BITS
         kept = (bits & ((2**_BITS - 1) << first)).ge_(self.dropped << first)  # integers 0 and 1: booleans
         return x * kept.to(x.dtype)  # are slow to turn into numbers
-
-
-def vision_from(encoder: DualEncoder, first_block: int) -> dict[str, Sequence[int]]:
-    """The vision blocks from one on, as `LoRA` takes them; refuses one that the model does not have."""
-    if not 0 <= first_block < encoder.vision_depth:
-        raise SettingError(
-            f"There is no vision block {first_block} to begin at: {encoder.source} has blocks 0 to "
-            f"{encoder.vision_depth - 1}."
-        )
-    return {"vision": range(first_block, encoder.vision_depth)}

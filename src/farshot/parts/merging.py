@@ -1,38 +1,40 @@
-"""Parts that are nothing but other weights, written into a copy of the encoder: the same function without
-them."""
+"""Parts that are nothing but other weights, merged into a copy of the encoder."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder, TowerName
+
+MergedTensors = dict[TowerName, dict[str, Tensor]]
+"""Tower -> tensor name -> its new value."""
 
 
 @runtime_checkable
 class Mergeable(Protocol):
-    """A part whose values for one task can be put into the weights: LoRA, own weights."""
+    """A part whose values for one task can replace frozen weights: LoRA, own weights."""
 
-    def write_into(self, encoder: DualEncoder) -> None:
-        """Changes the encoder in place."""
+    def merged_tensors(self, encoder: Encoder) -> MergedTensors:
+        """The tensors that change, by tower and name."""
         ...
 
 
-def merged(encoder: DualEncoder, parts: Mapping[str, nn.Module]) -> tuple[DualEncoder, dict[str, nn.Module]]:
-    """A copy of the encoder with the mergeable parts in its weights, and copies of the parts that are left.
+def merged(encoder: Encoder, parts: Mapping[str, nn.Module]) -> tuple[Encoder, dict[str, nn.Module]]:
+    """A copy of the encoder with the mergeable parts in its weights, and the parts that are left.
+
+    The parts that are left keep the frozen encoder that they were made for: anchors of an alignment are those
+    of its weights, not of the merged ones.
 
     Args:
         parts: of one task.
     """
-    clip = copy.deepcopy(encoder.clip)
-    out = DualEncoder(clip, encoder.tokeniser, source=encoder.source, mean=encoder.mean, std=encoder.std)
-    left = {}
+    out, left = encoder, {}
     for name, part in parts.items():
         if isinstance(part, Mergeable):
-            part.write_into(out)
+            out = out.with_tensors(part.merged_tensors(out))
         else:
-            left[name] = copy.deepcopy(part, {id(encoder): out})
+            left[name] = part
     return out, left

@@ -1,5 +1,5 @@
-"""Learnable prompts: tokens that stand before the class name, beside the patches, or both; one set per task,
-shared by its classes.
+"""Learnable prompts: tokens before the class name, behind the patches, or both; one set per task, shared by
+its classes.
 
 Sources: Zhou et al., CoOp (2022), for the context; Jia et al., Visual Prompt Tuning (2022), for prompts of
 the vision tower; Khattak et al., MaPLe (2023), for linked prompts of both towers. Shapes: T tasks, N classes,
@@ -15,12 +15,13 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from farshot.errors import SettingError
-from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Hook, Pass
 from farshot.randomness import torch_generator
 
-_AFTER_START = 1  # the start token keeps its place
 _STD = 0.02  # of prompts that start at random, in all three sources' programs
 
 
@@ -28,7 +29,7 @@ class PromptContext(nn.Module):
     """Takes the place of the prompt's words before the class name.
 
     Args:
-        encoder: where it will attach.
+        encoder: gives widths and depths of the towers.
         templates: the prompt of each task; the words before `{}` make room for its context. All of one length
             in tokens.
         length: n, the first words that are replaced; all where None.
@@ -37,56 +38,57 @@ class PromptContext(nn.Module):
 
     def __init__(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         templates: Sequence[str],
         length: int | None = None,
         keys: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         prefixes = [template.partition("{}")[0].strip() for template in templates]
-        lengths = [encoder.tokeniser.word_count(prefix) for prefix in prefixes]
-        if min(lengths) < (length or 1):
-            words = f"{length} words" if length else "at least one"
+        words = encoder.tokenizer.words(prefixes)
+        shortest = min(range(len(words)), key=lambda i: len(words[i]))
+        if len(words[shortest]) < (length or 1):
+            needed = f"{length} words" if length else "at least one word"
             raise SettingError(
                 f"A learnable context takes the place of the words before {{}}: the template "
-                f"{templates[lengths.index(min(lengths))]!r} needs {words}."
+                f"{templates[shortest]!r} needs {needed}."
             )
-        if length is None and len(set(lengths)) > 1:
+        if length is None and len({len(ids) for ids in words}) > 1:
             raise SettingError(
-                f"The contexts of tasks side by side are of one length, but the words before {{}} are "
-                f"{min(lengths)} to {max(lengths)} tokens: {', '.join(map(repr, sorted(set(templates))))}."
+                f"The contexts of tasks in one batch have one length, but the words before {{}} are "
+                f"{len(words[shortest])} to {max(map(len, words))} tokens: "
+                f"{', '.join(map(repr, sorted(set(templates))))}."
             )
-        self.length = length or lengths[0]
+        self.length = length or len(words[0])
+        self.start = encoder.tokenizer.first_word
         if keys is None:
-            prompts = encoder.prompts([[prefix] for prefix in prefixes])
-            words_at = slice(_AFTER_START, _AFTER_START + self.length)
-            with torch.no_grad():
-                started = encoder.clip.text_model.embeddings.token_embedding(prompts.ids[:, 0, words_at])
+            ids = torch.tensor([row[: self.length] for row in words], device=encoder.device)
+            started = F.embedding(ids, encoder.text.tensors["token"])
         else:
             started = _random("context", keys, (self.length, encoder.width("text")))
         self.values = nn.Parameter(started.float().to(encoder.device))  # (T, n, D)
 
     def places(self) -> dict[str, Hook]:
-        """After the start token, before positions are added."""
+        """After the start token (in front, where there is none), before positions are added."""
         return {"text.embedding": self._replace}
 
     def _replace(self, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-        return put(tokens, self.values, _AFTER_START)
+        return put(tokens, self.values, self.start)
 
 
 class VisualPrompts(nn.Module):
-    """Tokens behind the patches, with values of their own before each of the first blocks.
+    """Tokens behind the patches, with other values before each of the first blocks.
 
     Args:
-        encoder: where it will attach.
+        encoder: gives width and depth of the vision tower.
         keys: one number per task; values start at random, and follow it.
         count: n.
-        depth: blocks with values of their own; before later ones the tokens are what they have become.
+        depth: number of blocks that get new values; before later ones the tokens pass on.
     """
 
-    def __init__(self, encoder: DualEncoder, keys: Sequence[int], count: int, depth: int) -> None:
+    def __init__(self, encoder: Encoder, keys: Sequence[int], count: int, depth: int) -> None:
         super().__init__()
-        self.behind, self.depth = 1 + encoder.patches, min(depth, encoder.vision_depth)
+        self.behind, self.depth = _behind(encoder), min(depth, encoder.vision_depth)
         started = _random("visual prompts", keys, (self.depth, count, encoder.width("vision")))
         self.values = nn.Parameter(started.to(encoder.device))  # (T, depth, n, D)
 
@@ -100,15 +102,15 @@ class LinkedPrompts(nn.Module):
     block.
 
     Args:
-        encoder: where it will attach.
+        encoder: gives widths and depths of the towers.
         context: the tokens before the first text block.
         keys: one number per task, for values that start at random.
-        depth: blocks with values of their own, in both towers; at most the shallower tower's.
+        depth: number of blocks that get new values, in both towers; at most the shallower tower's.
     """
 
-    def __init__(self, encoder: DualEncoder, context: PromptContext, keys: Sequence[int], depth: int) -> None:
+    def __init__(self, encoder: Encoder, context: PromptContext, keys: Sequence[int], depth: int) -> None:
         super().__init__()
-        self.behind, self.depth = 1 + encoder.patches, min(depth, encoder.vision_depth, encoder.text_depth)
+        self.behind, self.depth = _behind(encoder), min(depth, encoder.vision_depth, encoder.text_depth)
         self.context = context
         wide, narrow = encoder.width("vision"), encoder.width("text")
         deeper = _random("linked prompts", keys, (self.depth - 1, context.length, narrow))
@@ -131,7 +133,7 @@ class LinkedPrompts(nn.Module):
     def places(self) -> dict[str, Hook]:
         """The context, the later blocks of the text tower, and the vision tower."""
         text = {
-            f"text.{block}.input": _putting(partial(self._deeper, block), _AFTER_START)
+            f"text.{block}.input": _putting(partial(self._deeper, block), self.context.start)
             for block in range(1, self.depth)
         }
         return self.context.places() | text | _behind_patches(self.depth, self.behind, self._linked)
@@ -142,6 +144,11 @@ class LinkedPrompts(nn.Module):
     def _linked(self, block: int) -> Float[Tensor, "T n D"]:
         words = self._deeper(block) if block else self.context.values
         return torch.baddbmm(self.bias[:, block, None], words, self.weight[:, block].mT)
+
+
+def _behind(encoder: Encoder) -> int:
+    """Position of the first token behind the patches."""
+    return encoder.vision.config.prefix + encoder.vision.config.patches
 
 
 def _behind_patches(

@@ -11,44 +11,46 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farshot.model.alignment import class_anchors, patch_class_similarity
-from farshot.model.encoder import DualEncoder, Hook, Pass
-from farshot.model.similarity import sorted_similarity
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Hook, Pass
+from farshot.parts.alignment import class_anchors, patch_class_similarity, split_patches
+from farshot.parts.similarity import sorted_similarity
 from farshot.task import Task
 
 _IMAGES_AT_ONCE = 64
 
 
 @torch.no_grad()
-def support_ratios(encoder: DualEncoder, task: Task, reading: str, kind: str) -> Float[Tensor, "depth 2"]:
+def support_ratios(encoder: Encoder, task: Task, reading: str, kind: str) -> Float[Tensor, "depth 2"]:
     """Head and tail share before each block of the frozen encoder, over the support images of one task.
 
     Args:
         reading: how the images are read (farshot.images.preprocess).
         kind: of the anchors, "paper" or "released".
     """
-    texts = encoder.encode_texts(encoder.prompts([task.prompts]))
+    texts = encoder.forward_texts(encoder.prompts([task.prompts]))
     probe = _Probe(encoder, class_anchors(encoder, kind, texts))
-    with encoder.attached([probe]):
-        for start in range(0, len(task.support), _IMAGES_AT_ONCE):
-            rows = task.support[start : start + _IMAGES_AT_ONCE]
-            pixels = torch.from_numpy(task.table.pixels(rows, reading, encoder.size))
-            encoder.encode_images(pixels[None])
-    return torch.stack(curve_ratios(probe.sums), dim=-1)
+    for start in range(0, len(task.support), _IMAGES_AT_ONCE):
+        rows = task.support[start : start + _IMAGES_AT_ONCE]
+        pixels = torch.from_numpy(task.table.pixels(rows, reading, encoder.size))
+        encoder.forward_images(pixels[None], Pass([probe]))
+    return torch.stack(curve_ratios(probe.sums.cpu()), dim=-1)
 
 
 class _Probe:
     """Adds up the curves of all images; a sum bends where a mean does."""
 
-    def __init__(self, encoder: DualEncoder, anchors: Float[Tensor, "1 N D"]) -> None:
-        self.anchors = anchors
-        self.sums = torch.zeros(encoder.vision_depth, encoder.patches, device=encoder.device)
+    def __init__(self, encoder: Encoder, anchors: Float[Tensor, "1 N D"]) -> None:
+        self.encoder, self.anchors = encoder, anchors
+        shape = (encoder.vision_depth, encoder.vision.config.patches)
+        self.sums = torch.zeros(shape, device=encoder.device)
 
     def places(self) -> dict[str, Hook]:
         return {f"vision.{block}.input": partial(self._add, block) for block in range(len(self.sums))}
 
     def _add(self, block: int, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
-        curves = sorted_similarity(patch_class_similarity(tokens[:, :, 1:], self.anchors))
+        _, patches, _ = split_patches(self.encoder, tokens)
+        curves = sorted_similarity(patch_class_similarity(patches, self.anchors))
         self.sums[block] += curves[0].sum(0)
         return tokens
 

@@ -13,20 +13,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farshot.model.alignment import token_count
-from farshot.model.encoder import DualEncoder, Hook, Pass
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Hook, Pass
+from farshot.parts.alignment import split_patches, token_count
 
 
 class TokenReweighting(nn.Module):
     """Multiplies the patches before some vision blocks; it has nothing to learn.
 
     Args:
-        encoder: where it will attach.
+        encoder: reads tokens out.
         blocks: the blocks, counted from 0.
         share: of an image's patches that each class marks.
     """
 
-    def __init__(self, encoder: DualEncoder, blocks: Sequence[int], share: float) -> None:
+    def __init__(self, encoder: Encoder, blocks: Sequence[int], share: float) -> None:
         super().__init__()
         self.encoder, self.blocks, self.share = encoder, list(blocks), share
 
@@ -36,10 +37,10 @@ class TokenReweighting(nn.Module):
 
     def _reweight(self, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
         if this.texts is None:
-            raise ValueError("re-weighting needs class texts: encode_images(..., Pass(texts=...))")
-        kept, patches, prompts = tokens.tensor_split((1, 1 + self.encoder.patches), dim=2)
+            raise ValueError("re-weighting needs class texts: forward_images(..., Pass(texts=...))")
+        kept, patches, prompts = split_patches(self.encoder, tokens)
         with torch.no_grad():
-            seen = self.encoder.vision_norm(patches).float() @ self.encoder.projection
+            seen = self.encoder.vision.read_tokens(patches)
             texts = F.normalize(this.texts.final.detach(), dim=-1)
             factors = claim_factors(F.normalize(seen, dim=-1) @ texts.mT.unsqueeze(1), self.share)
         return torch.cat([kept, patches * factors.unsqueeze(-1).to(patches.dtype), prompts], dim=2)

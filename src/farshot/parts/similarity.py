@@ -37,8 +37,8 @@ def similarity_curve(similarity: Float[Tensor, "B L N"]) -> Curve:
     """The curve of these images.
 
     Args:
-        similarity: patch-class similarity (farshot.model.alignment.patch_class_similarity).
+        similarity: patch-class similarity (farshot.parts.alignment.patch_class_similarity).
     """
-    ranked = sorted_similarity(similarity.double())
+    ranked = sorted_similarity(similarity.cpu().double())  # not every device has float64
     bounds = torch.quantile(ranked, torch.tensor([0.1, 0.9], dtype=ranked.dtype, device=ranked.device), dim=0)
     return Curve(ranked.mean(0), bounds[0], bounds[1], len(ranked))

@@ -22,14 +22,14 @@ from farshot.classifier import FewShotClassifier
 from farshot.data.names import names_in_prompts
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
-from farshot.finetune import Progress
-from farshot.methods.base import row_batches
 from farshot.methods.frozen import class_texts
-from farshot.model.encoder import DualEncoder
+from farshot.model.encoder import Encoder
+from farshot.model.features import image_features
 from farshot.pick.balance import balanced
 from farshot.pick.rules import FIRST, NEXT, Candidates, Rule, distinct
 from farshot.randomness import numpy_generator
 from farshot.task import DEFAULT_TEMPLATE, Task
+from farshot.training.loop import Progress
 
 DEFAULT_FIRST = "typical"
 DEFAULT_BALANCED = "cover"  # with class names
@@ -71,7 +71,7 @@ class Choice:
 
 
 def pick_first(
-    encoder: DualEncoder,
+    encoder: Encoder,
     table: ImageTable,
     shots: int,
     *,
@@ -224,23 +224,18 @@ def _at_most(rows: Int[NDArray[np.int64], " rows"], seed: int) -> Int[NDArray[np
 
 
 def _features(
-    encoder: DualEncoder,
+    encoder: Encoder,
     table: ImageTable,
     rows: Sequence[int] | NDArray[np.int64],
     reading: str,
     progress: Progress | None,
 ) -> Float[NDArray[np.float32], "rows E"]:
     """Frozen features of length 1."""
-    found = [np.zeros((0, encoder.projection.shape[1]), dtype=np.float32)]
-    for part in row_batches(len(rows), _AT_ONCE):
-        found.append(encoder.features(table, rows[part], reading).numpy())
-        if progress:
-            progress(min(part.stop, len(rows)), len(rows))
-    return np.concatenate(found)
+    return image_features(encoder, table, rows, reading, progress=progress).numpy()
 
 
 def _to_classes(
-    encoder: DualEncoder, features: Float[NDArray[np.float32], "B E"], names: tuple[str, ...], template: str
+    encoder: Encoder, features: Float[NDArray[np.float32], "B E"], names: tuple[str, ...], template: str
 ) -> Float[NDArray[np.float32], "B N"]:
     """Cosines with the class texts, which the unadapted CLIP decides by."""
     none = np.zeros(0, dtype=np.int64)

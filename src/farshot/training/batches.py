@@ -44,7 +44,6 @@ class StepImages:
         weights: of each image in its task's loss; each row sums to 1, (T, B).
         samples: number of each image and view within its task, (T, B).
         images: number that stands for each image's content, (T, B).
-        tokens: of the images before some vision block, where nothing before it learns, (T, B, 1 + L, D).
     """
 
     pixels: UInt8[Tensor, "T B R R 3"] | Float[Tensor, "T B 3 R R"]
@@ -52,7 +51,6 @@ class StepImages:
     weights: Float[Tensor, "T B"]
     samples: Int[Tensor, "T B"]
     images: Int[Tensor, "T B"]
-    tokens: Float[Tensor, "T B P D"] | None = None
 
     def columns(self, which: slice) -> StepImages:
         """A part of every task's images."""
@@ -62,7 +60,6 @@ class StepImages:
             self.weights[:, which],
             self.samples[:, which],
             self.images[:, which],
-            None if self.tokens is None else self.tokens[:, which],
         )
 
     def parts(self, most: int | None) -> Iterator[StepImages]:

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from farshot.errors import FarshotError
-from farshot.model.encoder import DualEncoder, Part, Pass, TextFeatures
-from farshot.recipe import Group, Recipe, recipe_schedule
-from farshot.shortcuts import Embedded, Prefix, Stopped
-from farshot.support import StepImages, StepSource, SupportImages
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Part, Pass, TextFeatures
 from farshot.task import Task
+from farshot.training.batches import StepImages, StepSource, SupportImages
+from farshot.training.recipe import Group, Recipe, recipe_schedule
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) after each step."""
@@ -46,7 +46,7 @@ class Objective(Protocol):
 
 
 def finetune(
-    encoder: DualEncoder,
+    encoder: Encoder,
     tasks: Sequence[Task],
     parts: Sequence[Part],
     groups: Sequence[Group],
@@ -62,16 +62,16 @@ def finetune(
 
     Args:
         tasks: T tasks with equally many classes; support sets may differ in size.
-        parts: what attaches to the encoder, with their initial values.
+        parts: what acts in the forward pass, with their initial values.
         groups: which of the parts' parameters learn, and how.
         images: the pixels to train on; by default the tasks' support images, as the recipe's views say.
         objective: the loss; by default the cross-entropy.
 
     Returns:
-        The loss of every step before its update, per task; NaN after a task has stopped.
+        The loss of every step before its update, per task.
 
     Raises:
-        FarshotError: if the loss of a task is not finite, or a part acts before the recipe's first block.
+        FarshotError: if the loss of a task is not finite.
     """
     images = images or SupportImages(
         tasks, encoder.size, recipe.views, recipe.batch, recipe.batch_total, plain=recipe.plain
@@ -82,48 +82,67 @@ def finetune(
     schedules = [recipe_schedule(optimiser, recipe) for optimiser in optimisers]
     text_learns, vision_learns = _touched(parts, "text."), _touched(parts, "vision.")
     losses = np.full((recipe.steps, len(tasks)), np.nan)
-    prefix = Prefix(encoder, recipe, parts) if recipe.first_block and vision_learns else None
-    stopped = Stopped(groups, recipe.settle, len(tasks))
+    texts, frozen_images = None, FrozenImages(encoder, recipe.micro_batch)
+    for step in range(recipe.steps):
+        if texts is None or text_learns:
+            texts = encoder.forward_texts(prompts, Pass(parts, step=step, samples=classes))
+        batch = images.at(step)
+        if not vision_learns:
+            loss = _backward_texts(frozen_images.of(batch), texts, batch, step, recipe, objective)
+        elif objective is None:
+            loss = _backward(encoder, parts, texts, batch, step, recipe)
+        else:
+            loss = _backward_jointly(encoder, parts, texts, batch, step, recipe, objective)
+        losses[step] = loss.cpu().double().numpy()  # not every device has float64
+        if not np.isfinite(losses[step]).all():
+            task = int(np.flatnonzero(~np.isfinite(losses[step]))[0])
+            raise FarshotError(
+                f"The loss of task {task} is not finite at step {step + 1}; lower the learning rates "
+                "or use float32."
+            )
+        for optimiser, falling in zip(optimisers, schedules, strict=True):
+            optimiser.step()
+            optimiser.zero_grad()
+            falling.step()
+        _keep_bounds(groups)
+        if progress:
+            progress(step + 1, recipe.steps)
+    return losses
 
-    with encoder.attached(parts):
-        texts, embedded = None, Embedded(encoder, recipe.micro_batch)
-        for step in range(recipe.steps):
-            if texts is None or text_learns:
-                texts = encoder.encode_texts(prompts, Pass(step=step, samples=classes))
-            batch = images.at(step) if prefix is None else prefix.of(images.at(step))
-            if not vision_learns:
-                loss = _texts_alone(embedded.of(batch), texts, batch, step, recipe, objective)
-            elif objective is None:
-                loss = _backward(encoder, texts, batch, step, recipe)
-            else:
-                loss = _backward_jointly(encoder, texts, batch, step, recipe, objective)
-            losses[step] = loss.double().cpu().numpy()
-            if not np.isfinite(losses[step]).all():
-                task = int(np.flatnonzero(~np.isfinite(losses[step]))[0])
-                raise FarshotError(
-                    f"The loss of task {task} is not finite at step {step + 1}; lower the learning rates "
-                    "or use float32."
-                )
-            for optimiser, falling in zip(optimisers, schedules, strict=True):
-                optimiser.step()
-                optimiser.zero_grad()
-                falling.step()
-            for group in groups:
-                if group.at_least is not None:
-                    with torch.no_grad():
-                        for parameter in group.parameters:
-                            parameter.clamp_(min=group.at_least)
-            if progress:
-                progress(step + 1, recipe.steps)
-            if stopped.all(losses, step):
-                if progress:
-                    progress(recipe.steps, recipe.steps)
-                break
-    return stopped.restored(losses)
+
+@torch.no_grad()
+def _keep_bounds(groups: Sequence[Group]) -> None:
+    for group in groups:
+        if group.at_least is not None:
+            for parameter in group.parameters:
+                parameter.clamp_(min=group.at_least)
+
+
+class FrozenImages:
+    """Embeddings of a step's images where no part acts on them: the same images pass once."""
+
+    def __init__(self, encoder: Encoder, micro_batch: int | None) -> None:
+        self.encoder, self.micro_batch = encoder, micro_batch
+        self._batch: StepImages | None = None
+        self._values: Tensor | None = None
+
+    @torch.no_grad()
+    def of(self, batch: StepImages) -> Float[Tensor, "T B E"]:
+        """Embeddings, not normalised."""
+        if self._values is None or batch is not self._batch:
+            parts = batch.parts(self.micro_batch)
+            self._values = torch.cat([self.encoder.forward_images(part.pixels) for part in parts], dim=1)
+            self._batch = batch
+        return self._values
 
 
 def _backward(
-    encoder: DualEncoder, texts: TextFeatures, batch: StepImages, step: int, recipe: Recipe
+    encoder: Encoder,
+    acting: Sequence[Part],
+    texts: TextFeatures,
+    batch: StepImages,
+    step: int,
+    recipe: Recipe,
 ) -> Float[Tensor, " T"]:
     """Gradients of one step, gathered over micro-batches.
 
@@ -133,7 +152,7 @@ def _backward(
     leaves = texts.detached()
     total = torch.zeros(batch.weights.shape[0], device=encoder.device)
     for part in batch.parts(recipe.micro_batch):
-        embedded = _embed(encoder, leaves, part, step, recipe)
+        embedded = _embed(encoder, acting, leaves, part, step)
         loss = task_losses(embedded, leaves.final, part.labels, part.weights, recipe.scale)
         if loss.requires_grad:
             loss.sum().backward()
@@ -143,7 +162,8 @@ def _backward(
 
 
 def _backward_jointly(
-    encoder: DualEncoder,
+    encoder: Encoder,
+    acting: Sequence[Part],
     texts: TextFeatures,
     batch: StepImages,
     step: int,
@@ -158,7 +178,7 @@ def _backward_jointly(
     """
     leaves, parts = texts.detached(), list(batch.parts(recipe.micro_batch))
     with torch.set_grad_enabled(len(parts) == 1):
-        embedded = [_embed(encoder, leaves, part, step, recipe) for part in parts]
+        embedded = [_embed(encoder, acting, leaves, part, step) for part in parts]
     joined = torch.cat(embedded, dim=1).detach().requires_grad_()
     loss = objective(joined, leaves.final, batch, step, recipe.scale)
     loss.sum().backward()
@@ -167,13 +187,13 @@ def _backward_jointly(
     for part, once, gradient in zip(parts, embedded, gradients, strict=True):
         again = once
         if len(parts) > 1:
-            again = _embed(encoder, leaves, part, step, recipe)
+            again = _embed(encoder, acting, leaves, part, step)
         again.backward(gradient)
     _hand_back(texts, leaves)
     return loss.detach()
 
 
-def _texts_alone(
+def _backward_texts(
     embedded: Float[Tensor, "T B E"],
     texts: TextFeatures,
     batch: StepImages,
@@ -181,7 +201,7 @@ def _texts_alone(
     recipe: Recipe,
     objective: Objective | None,
 ) -> Float[Tensor, " T"]:
-    """Gradients of one step where nothing acts in the vision tower."""
+    """Gradients of one step where no part acts in the vision tower."""
     if objective is None:
         loss = task_losses(embedded, texts.final, batch.labels, batch.weights, recipe.scale)
     else:
@@ -192,14 +212,12 @@ def _texts_alone(
 
 
 def _embed(
-    encoder: DualEncoder, texts: TextFeatures, batch: StepImages, step: int, recipe: Recipe
+    encoder: Encoder, acting: Sequence[Part], texts: TextFeatures, batch: StepImages, step: int
 ) -> Float[Tensor, "T B E"]:
-    """Embeddings of a step's images, from their tokens where these are known."""
+    """Embeddings of a step's images."""
     samples, images = batch.samples.to(encoder.device), batch.images.to(encoder.device)
-    this = Pass(texts=texts, step=step, samples=samples, images=images)
-    if batch.tokens is None:
-        return encoder.encode_images(batch.pixels, this)
-    return encoder.encode_tokens(batch.tokens, this, recipe.first_block)
+    this = Pass(acting, texts=texts, step=step, samples=samples, images=images)
+    return encoder.forward_images(batch.pixels, this)
 
 
 def _hand_back(texts: TextFeatures, leaves: TextFeatures) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farshot.support import FIVE
+from farshot.training.batches import FIVE
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,13 @@ class Recipe:
         steps: number of optimiser steps.
         scale: s in logits = s * cosine(image, text).
         views: "five" fixed ones per image, "turn": one of them in each step, "none", or "crops": a fresh one
-            in each step (farshot.support).
+            in each step (farshot.training.batches).
         batch: most support images per class in a step; a class-balanced draw where there are more.
         batch_total: most support images in a step, of any class; None for no such limit.
-        plain: every support image is forwarded once more as it is, with weight 0 (farshot.support).
+        plain: every support image is forwarded once more as it is, with weight 0 (farshot.training.batches).
         cosine_to: learning rates fall along a cosine to this value; None keeps them constant.
         cosine_over: length of that cosine, in runs: 2 means that only its first half is run.
         warm_steps, warm_lr: the first steps, and the learning rate they have in place of their own.
-        first_block: the first vision block at which anything acts; what images are before it is computed once
-            per image and view.
-        settle: a task stops once its loss falls by less than this share in ten steps; 0: it never does.
         micro_batch: most images forwarded at once, over all tasks; the result is that of the full batch.
             None: all.
     """
@@ -87,8 +84,6 @@ class Recipe:
     cosine_over: float = 1.0
     warm_steps: int = 0
     warm_lr: float = 1e-5
-    first_block: int = 0
-    settle: float = 0.0
     micro_batch: int | None = None
 
     @property

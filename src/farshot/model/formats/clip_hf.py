@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from farshot.errors import ModelError
-from farshot.model.config import Activation, Biases, TextConfig, VisionConfig
+from farshot.model.config import Activation, Biases, TextConfig, TowerConfig, VisionConfig
 from farshot.model.encoder import Encoder
 from farshot.model.formats.files import Checkpoint, Source
 from farshot.model.formats.preprocessing_hf import read_preprocessing
@@ -95,7 +95,9 @@ def read(source: Source) -> Checkpoint:
     )
 
 
-def section(source: Source, config: Mapping[str, Any], tower: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def section(
+    source: Source, config: Mapping[str, Any], tower: str, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
     """The configuration of one tower, defaults filled in.
 
     Raises:
@@ -103,7 +105,9 @@ def section(source: Source, config: Mapping[str, Any], tower: str, defaults: Map
     """
     found = config.get(f"{tower}_config")
     if not isinstance(found, Mapping):
-        raise ModelError(f"The config.json of {source.name} has no {tower}_config, so it is not of an image-text encoder.")
+        raise ModelError(
+            f"The config.json of {source.name} has no {tower}_config, so it is not of an image-text encoder."
+        )
     return {**defaults, **{name: value for name, value in found.items() if value is not None}}
 
 
@@ -116,7 +120,8 @@ def common(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     activation = ACTIVATIONS.get(str(config["hidden_act"]))
     if activation is None:
         raise ModelError(
-            f"{source.name} uses the activation {config['hidden_act']!r}; farshot has {', '.join(ACTIVATIONS)}."
+            f"{source.name} uses the activation {config['hidden_act']!r}; farshot has "
+            f"{', '.join(ACTIVATIONS)}."
         )
     return {
         "width": int(config["hidden_size"]),
@@ -135,7 +140,9 @@ def log_scale(source: Source, tensors: Mapping[str, Tensor]) -> float:
         ModelError: it is missing.
     """
     if "logit_scale" not in tensors or tensors["logit_scale"].numel() != 1:
-        raise ModelError(f"The weights of {source.name} lack the tensor logit_scale; fetch the checkpoint again.")
+        raise ModelError(
+            f"The weights of {source.name} lack the tensor logit_scale; fetch the checkpoint again."
+        )
     return float(tensors["logit_scale"].float())
 
 
@@ -145,7 +152,10 @@ def _tokenizer(source: Source, kind: str, text: Mapping[str, Any]) -> Tokenizer 
     if fast is None:
         return None
     names = ("<|startoftext|>", "<|endoftext|>") if kind == "clip" else ("<s>", "</s>")
-    start, end = special_id(source, fast, "bos_token", names[0]), special_id(source, fast, "eos_token", names[1])
+    start, end = (
+        special_id(source, fast, "bos_token", names[0]),
+        special_id(source, fast, "eos_token", names[1]),
+    )
     stated = int(text.get("eos_token_id", _END_TOKENS[kind]))
     largest = kind == "clip" and stated == _OLD_END_TOKEN
     rules = TextRules(
@@ -214,6 +224,34 @@ def state_dict(encoder: Encoder) -> dict[str, Tensor]:
         for name, tensor in tower.tensors.items():
             out[_theirs(tower.name, name, outer)] = tensor
     return out
+
+
+def config_json(encoder: Encoder) -> dict[str, Any]:
+    """The configuration of transformers' CLIPModel for this encoder."""
+    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+
+    def tower(config: TowerConfig) -> dict[str, Any]:
+        return {
+            "hidden_size": config.width,
+            "intermediate_size": config.hidden,
+            "num_hidden_layers": config.depth,
+            "num_attention_heads": config.heads,
+            "hidden_act": names[config.activation],
+            "layer_norm_eps": config.eps,
+            "projection_dim": config.output,
+        }
+
+    vision, text, rules = encoder.vision.config, encoder.text.config, encoder.tokenizer.rules
+    ends = {"bos_token_id": rules.start, "eos_token_id": rules.end, "pad_token_id": rules.pad}
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": vision.output,
+        "vision_config": tower(vision) | {"image_size": vision.size, "patch_size": vision.patch},
+        "text_config": tower(text)
+        | {"vocab_size": text.vocabulary, "max_position_embeddings": text.length}
+        | ends,
+    }
 
 
 def _theirs(tower: str, name: str, outer: Mapping[str, str]) -> str:

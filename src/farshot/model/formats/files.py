@@ -74,7 +74,9 @@ class Source:
         else:
             found = next((self.folder / name for name in names if self.has(name)), None)
         if found is None:
-            raise ModelError(f"{self.name} has none of the files {', '.join(names)}; fetch the checkpoint again.")
+            raise ModelError(
+                f"{self.name} has none of the files {', '.join(names)}; fetch the checkpoint again."
+            )
         return read_weights(found)
 
 
@@ -231,8 +233,8 @@ def _check_shapes(source: str, tower: str, config: TowerConfig, found: Mapping[s
         if name not in found:
             missing = [other for other in wanted if other not in found]
             raise ModelError(
-                f"The weights of {source} lack {len(missing)} tensors of the {tower} tower, {name} first; fetch "
-                "the checkpoint again."
+                f"The weights of {source} lack {len(missing)} tensors of the {tower} tower, {name} first; "
+                "fetch the checkpoint again."
             )
         if tuple(found[name].shape) != shape:
             raise ModelError(
@@ -246,7 +248,9 @@ def _check_shapes(source: str, tower: str, config: TowerConfig, found: Mapping[s
 
 def _float32(source: str, name: str, tensor: Tensor) -> Tensor:
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise ModelError(f"The tensor {name} of {source} is larger than its file; fetch the checkpoint again.")
+        raise ModelError(
+            f"The tensor {name} of {source} is larger than its file; fetch the checkpoint again."
+        )
     if not tensor.is_floating_point():
         raise ModelError(f"The tensor {name} of {source} holds {tensor.dtype}, no floating-point numbers.")
     value = tensor.detach().float().contiguous()

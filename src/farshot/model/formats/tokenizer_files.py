@@ -67,7 +67,9 @@ def clip_tokenizer(vocab: Path, merges: Path) -> FastTokenizer:
     """CLIP's byte-level byte-pair encoding."""
     pairs = [line.split() for line in merges.read_text(encoding="utf-8").splitlines()]
     known = json.loads(vocab.read_text(encoding="utf-8"))
-    return clip_bpe(known, [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[0] != "#version:"])
+    return clip_bpe(
+        known, [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[0] != "#version:"]
+    )
 
 
 def clip_bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> FastTokenizer:
