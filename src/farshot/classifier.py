@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 
 from farshot.data.given import image_table, labelled_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
+from farshot.estimator import ClassifierProtocol, check_is_fitted
 from farshot.evaluation import Evaluation, evaluate
 from farshot.held_out import HeldOut, hold_out
 from farshot.methods import Adapted, create, current_settings
@@ -38,7 +37,7 @@ Images = Sequence[Any] | NDArray[Any] | ImageTable
 """Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):
+class FewShotClassifier(ClassifierProtocol):
     """Adapts a CLIP to the classes of a few labelled images.
 
     Args:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 from farshot.stats import Interval, expected_calibration_error, negative_log_likelihood, proportion_interval
 
@@ -58,7 +57,8 @@ def evaluate(
 ) -> Evaluation:
     """Compares predictions with true classes 0..N-1."""
     predicted = probabilities.argmax(1)
-    confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
+    n = len(classes)
+    confusion = np.bincount(labels * n + predicted, minlength=n * n).reshape(n, n)
     right = np.diag(confusion)
     return Evaluation(
         tuple(classes),

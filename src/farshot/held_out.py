@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from farshot.errors import DataError
 from farshot.evaluation import Evaluation, evaluate
@@ -54,6 +53,8 @@ class HeldOut:
 
         def loss(log_t: float) -> float:
             return negative_log_likelihood(softmax(self.logits / np.float32(np.exp(log_t))), self.labels)
+
+        from scipy.optimize import minimize_scalar  # slow to import, and predicting does not need it
 
         limit = float(np.log(1000))
         return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))

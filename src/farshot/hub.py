@@ -6,18 +6,6 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-from huggingface_hub.utils import get_session
-
 from farshot.errors import ModelError
 
 PREFIX = "hf:"
@@ -49,15 +37,19 @@ def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str) 
     Raises:
         ModelError: it asks for a login; or, in the caller's words, it is `absent` or `unreachable`.
     """
+    from huggingface_hub import errors, snapshot_download  # slow to import, and local models do not need it
+
     try:
         return Path(snapshot_download(repo, allow_patterns=list(files)))
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise ModelError(
             f"{repo} asks for a login: accept its terms on the hub, then run `hf auth login`."
         ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelError(absent) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError) as error:
+        raise ModelError(unreachable) from error
+    except OSError as error:
         raise ModelError(unreachable) from error
 
 
@@ -86,17 +78,19 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
     Raises:
         ModelError: no login, no right to write, or no network.
     """
+    from huggingface_hub import CommitOperationAdd, HfApi, errors
+
     repo = repository(name)
     operations = [CommitOperationAdd(path, content) for path, content in sorted(files.items())]
     try:
         api = HfApi()
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.create_commit(repo, operations, commit_message=message)
-    except LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise ModelError(f"To push to {repo}, log in first: hf auth login.") from error
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise ModelError(f"{name} is no name on the hub; it is OWNER/NAME, such as ada/leaves.") from error
-    except (OfflineModeIsEnabled, HfHubHTTPError, _client_error(), OSError) as error:
+    except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, _client_error(), OSError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise ModelError(
@@ -112,6 +106,8 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
 
 def _client_error() -> type[Exception]:
     """What the hub's HTTP client raises without a network; which client that is depends on the version."""
+    from huggingface_hub.utils import get_session
+
     client = type(get_session()).__module__.partition(".")[0]
     return import_module(client).HTTPError
 

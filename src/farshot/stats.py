@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 
 class Interval(NamedTuple):
@@ -37,8 +37,11 @@ def proportion_interval(successes: int, n: int) -> Interval:
     """Share of successes with its 95 % Wilson interval; NaN for n = 0."""
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    found = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return Interval(successes / n, float(found.low), float(found.high), math.nan, n)
+    z2, share = NormalDist().inv_cdf(0.975) ** 2, successes / n
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Interval(share, low if successes else 0.0, high if successes < n else 1.0, math.nan, n)
 
 
 class PairedDifference(NamedTuple):
@@ -69,21 +72,24 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: 
     Args:
         a, b: accuracy in [0, 1] of each task, in the same order.
     """
+    from scipy import special  # slow to import, and most commands do not need it
+
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     n = len(d)
     if n < 2:
         raise ValueError("a paired comparison needs at least two tasks")
     mean, spread = float(d.mean()), float(d.std(ddof=1))
-    half = float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
     generator = np.random.default_rng(seed)
     means = d[generator.integers(0, n, (draws, n))].mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     if spread == 0:
         t_p = 1.0 if mean == 0 else 0.0
     else:
-        t_p = float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(n)), n - 1))
+        t_p = float(2 * special.stdtr(n - 1, -abs(mean) / (spread / math.sqrt(n))))
     wins, losses = int((d > 0).sum()), int((d < 0).sum())
-    sign_p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    # of a fair coin, twice the smaller tail
+    sign_p = min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
     needed = max(2, math.ceil((1.96 * spread / 0.005) ** 2))
     return PairedDifference(mean, mean - half, mean + half, float(low), float(high), t_p, sign_p, needed, n)
 

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 from torch import Tensor
 
 from farshot.methods.base import register, require
@@ -88,6 +86,9 @@ def solve(
     most_steps: int = 1000,
 ) -> Float[NDArray[np.float64], "N E"]:
     """Weights of the least penalised loss; the penalty counts from `start`."""
+    from scipy.optimize import minimize  # slow to import, and predicting does not need it
+    from scipy.special import logsumexp
+
     targets = np.eye(len(start))[labels]
 
     def value_and_slope(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

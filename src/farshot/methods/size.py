@@ -39,14 +39,22 @@ def parameters_for(method: Method, encoder: Encoder, classes: int, shots: int) -
 def _reference() -> Encoder:
     """A ViT-B/16 whose tensors have shapes and no values."""
     vision = VisionConfig(
-        width=768, depth=12, heads=12, hidden=3072, output=512,
+        width=768,
+        depth=12,
+        heads=12,
+        hidden=3072,
+        output=512,
         activation="quick_gelu",
         eps=1e-5,
         pre_norm=True,
         biases=Biases(patch=False),
     )
     text = TextConfig(
-        width=512, depth=12, heads=8, hidden=2048, output=512,
+        width=512,
+        depth=12,
+        heads=8,
+        hidden=2048,
+        output=512,
         activation="quick_gelu",
         eps=1e-5,
     )

@@ -15,7 +15,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -38,6 +38,7 @@ BUNDLED = {"mini": Path(__file__).parent.parent / "world" / "mini"}
 """Models that come with the package, by name."""
 
 
+@runtime_checkable
 class Format(Protocol):
     """A module of farshot.model.formats that reads one kind of checkpoint."""
 

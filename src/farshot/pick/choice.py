@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from farshot.classifier import FewShotClassifier
 from farshot.data.names import names_in_prompts
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
+from farshot.estimator import check_is_fitted
 from farshot.methods.frozen import class_texts
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features

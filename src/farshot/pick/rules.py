@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from farshot.randomness import numpy_generator
 
@@ -204,6 +202,9 @@ def _groups(features: Features, count: int) -> Int[NDArray[np.int64], " B"]:
     """The k-means group of each image; every image its own where there are no more than groups."""
     if count >= len(features):
         return np.arange(len(features))
+    from sklearn.cluster import KMeans  # slow to import
+    from sklearn.exceptions import ConvergenceWarning
+
     start = cover(Candidates(features, features[:0]), count)
     with warnings.catch_warnings():  # copies among labelled images leave groups empty
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -1,0 +1,99 @@
+"""scikit-learn's estimator protocol, without importing scikit-learn: that alone takes longer than PyTorch.
+
+It is loaded only where something asks for it: `clone`, `GridSearchCV`, `Pipeline`, a score with weights.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+C = TypeVar("C", bound="ClassifierProtocol")
+
+
+class ClassifierProtocol:
+    """What scikit-learn asks of a classifier beside `fit` and `predict`.
+
+    Constructor arguments are kept as attributes of the same name.
+    """
+
+    _estimator_type = "classifier"
+
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """Names of the constructor's arguments, sorted."""
+        return sorted(name for name in inspect.signature(cls.__init__).parameters if name != "self")
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:  # scikit-learn's own name, which its checks call
+        return cls.parameter_names()
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments.
+
+        Args:
+            deep: no argument is an estimator, so it makes no difference.
+        """
+        return {name: getattr(self, name) for name in self.parameter_names()}
+
+    def set_params(self: C, **params: Any) -> C:
+        """Changes constructor arguments; a fitted model stays as it is until the next `fit`.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        known = self.parameter_names()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {self}. Valid parameters are: {known!r}."
+                )
+            setattr(self, name, value)
+        return self
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy of `predict` on labelled images."""
+        right = np.asarray(self.predict(X)) == np.asarray(y)  # type: ignore[attr-defined]
+        return float(np.average(right, weights=sample_weight))
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name].default and repr(value) != repr(defaults[name].default)
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "classes_")
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            transformer_tags=None,
+            regressor_tags=None,
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(),
+        )
+
+
+def check_is_fitted(estimator: Any) -> None:
+    """Refuses to predict before `fit`.
+
+    Raises:
+        sklearn.exceptions.NotFittedError: it has not been fitted.
+    """
+    if not hasattr(estimator, "classes_"):
+        from sklearn.exceptions import NotFittedError
+
+        raise NotFittedError(
+            f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate "
+            "arguments before using this estimator."
+        )
