@@ -29,7 +29,7 @@ from farshot.task import Task
 from farshot.training.loop import Progress
 from farshot.training.recipe import Group, schedule
 
-READINGS = ("squash", "centre")
+READINGS = ("squash", "centre", "checkpoint")
 
 CLIP_TEMPLATES = (
     # the seven that the authors of CLIP chose for ImageNet: notebooks/Prompt_Engineering_for_ImageNet.ipynb
@@ -55,7 +55,8 @@ class Support:
     Attributes:
         images: features of length 1, (T, S, E).
         labels: class of each, (T, S).
-        texts: class texts, not normalised, (T, N, E).
+        texts: class texts, not normalised, (T, N, E); zero for a method that needs none on an encoder that
+            has none.
         keys: stand for the tasks in random draws.
         shots: images of the smallest class.
         scale: s in s * cosine(image, text).
@@ -109,7 +110,7 @@ class FrozenAdapted(Adapted):
         losses: Float[NDArray[np.float64], " steps"] | None = None,
     ) -> None:
         self.method, self.encoder, self.class_names = method, encoder, tuple(class_names)
-        self.state, self.reading = state, method.reading
+        self.state, self.reading = state, method.reading_for(encoder)
         self.losses = np.zeros(0) if losses is None else losses
         self.trained = sum(state[name].numel() for name in method.learned(1, 1, 1))
 
@@ -144,7 +145,7 @@ class FrozenMethod(Method):
 
     Attributes:
         scale: s of the zero-shot logits; 0 takes the checkpoint's own, as it was trained.
-        reading: how images are read, "squash" or "centre".
+        reading: how images are resized: "squash", "centre", or "checkpoint", as the encoder's authors do.
         templates: "task" for the task's own prompt; "clip" for the seven of CLIP's authors; or prompts
             separated by "|", each with one {}. Several make an ensemble.
 
@@ -194,6 +195,15 @@ class FrozenMethod(Method):
             return CLIP_TEMPLATES
         return tuple(part.strip() for part in self.templates.split("|"))
 
+    @property
+    def needs_text(self) -> bool:
+        """Whether `fit` looks at the class texts, so that the encoder must have a text tower."""
+        return True
+
+    def reading_for(self, encoder: Encoder) -> str:
+        """The reading (farshot.images.preprocess) that the setting means for this encoder."""
+        return encoder.preprocessing.reading if self.reading == "checkpoint" else self.reading
+
     def scale_of(self, encoder: Encoder) -> float:
         """s: the setting, or the checkpoint's own."""
         return self.scale or encoder.logit_scale
@@ -229,9 +239,13 @@ class FrozenMethod(Method):
 
     def support(self, encoder: Encoder, tasks: Sequence[Task]) -> Support:
         """Features of tasks of one size."""
-        texts = class_texts(encoder, tasks, self.prompt_templates)
+        if self.needs_text or encoder.has_text:
+            texts = class_texts(encoder, tasks, self.prompt_templates)
+        else:
+            texts = torch.zeros(len(tasks), len(tasks[0].class_names), encoder.embed_dim)
         if self.needs_images:
-            found = [image_features(encoder, task.table, task.support, self.reading) for task in tasks]
+            reading = self.reading_for(encoder)
+            found = [image_features(encoder, task.table, task.support, reading) for task in tasks]
             images, labels = torch.stack(found), torch.stack([torch.as_tensor(t.labels) for t in tasks])
         else:
             images = torch.zeros(len(tasks), 0, texts.shape[-1])

@@ -53,6 +53,11 @@ class LinearProbe(FrozenMethod):
         require(self.C > 0, f"The setting C of {self.name} must be positive, not {self.C}.")
         self.check(1, "most_steps")
 
+    @property
+    def needs_text(self) -> bool:
+        """Only for its start."""
+        return self.start == "zero-shot"
+
     def fit(self, support: Support) -> Fitted:
         """The weights of every task."""
         starts = (support.scale * support.directions).double().numpy()

@@ -29,6 +29,11 @@ class Prototypes(FrozenMethod):
     doc = "nearest class mean; class names are not looked at"
     plain = "compares with the average picture of each class; names do not count"
 
+    @property
+    def needs_text(self) -> bool:
+        """No: images are compared with images."""
+        return False
+
     def fit(self, support: Support) -> Fitted:
         """The class means."""
         return Fitted({"means": support.class_means})

@@ -119,7 +119,7 @@ class Encoder:
         if self._text is None:
             raise ModelError(
                 f"{self.source} ({self.origin.format}) has no text tower, so class names mean nothing to it; "
-                "use a method that needs no text: linear-probe or prototypes."
+                "use a method that needs no text: prototypes, or linear-probe with start=zero."
             )
         return self._text
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from farshot.errors import ModelError
 from farshot.model.formats.files import Source, first_line
+from farshot.model.formats.sentencepiece import sentencepiece_tokenizer
 
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 _CLIP_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
@@ -35,8 +37,8 @@ def load_fast(source: Source, vocabulary: int) -> FastTokenizer | None:
                 fast = build(*(source.folder / name for name in names))
             except Exception as error:  # the library raises bare exceptions for damaged files
                 raise ModelError(
-                    f"The tokenizer of {source.name} ({', '.join(names)}) cannot be read ({first_line(error)}); "
-                    "fetch it again."
+                    f"The tokenizer of {source.name} ({', '.join(names)}) cannot be read "
+                    f"({first_line(error)}); fetch it again."
                 ) from error
             return _checked(source, fast, vocabulary)
     return None
@@ -57,8 +59,8 @@ def special_id(source: Source, fast: FastTokenizer, role: str, usual: str) -> in
     found = fast.token_to_id(token)
     if found is None:
         raise ModelError(
-            f"The tokenizer of {source.name} does not know the token {token} ({role}), so it belongs to another "
-            "model; copy that of its text tower."
+            f"The tokenizer of {source.name} does not know the token {token} ({role}), so it belongs to "
+            "another model; copy that of its text tower."
         )
     return int(found)
 
@@ -85,6 +87,36 @@ def clip_bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> FastT
     return fast
 
 
+def built_in_clip_tokenizer() -> FastTokenizer:
+    """OpenAI's vocabulary of 49,408 tokens, for CLIP checkpoints that come without one (clip_bpe/LICENSE)."""
+    packed = Path(__file__).parent.parent / "clip_bpe" / "merges.txt.gz"
+    lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines)]
+    letters = byte_letters()
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *(a + b for a, b in merges)]
+    vocabulary = {piece: i for i, piece in enumerate([*pieces, CLIP_START, CLIP_END])}
+    return clip_bpe(vocabulary, merges)
+
+
+def byte_letters() -> list[str]:
+    """The printable letter that stands for each byte in byte-level encodings, printable bytes first."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [*map(chr, printable), *(chr(256 + i) for i in range(len(others)))]
+
+
+def bert_tokenizer(vocab: Path) -> FastTokenizer:
+    """BERT's WordPiece, lower-cased."""
+    words = vocab.read_text(encoding="utf-8").splitlines()
+    known = {word: i for i, word in enumerate(words)}
+    fast = FastTokenizer(models.WordPiece(vocab=known, unk_token="[UNK]"))
+    fast.normalizer = normalizers.BertNormalizer(lowercase=True)
+    fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = [word for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if word in known]
+    fast.add_special_tokens([AddedToken(word, normalized=False) for word in special])
+    return fast
+
+
 def _checked(source: Source, fast: FastTokenizer, vocabulary: int) -> FastTokenizer:
     size = max(fast.get_vocab().values(), default=-1) + 1
     if size > vocabulary:
@@ -98,5 +130,7 @@ def _checked(source: Source, fast: FastTokenizer, vocabulary: int) -> FastTokeni
 _BUILDERS: dict[tuple[str, ...], Callable[..., FastTokenizer]] = {
     ("tokenizer.json",): lambda path: FastTokenizer.from_file(str(path)),
     ("vocab.json", "merges.txt"): clip_tokenizer,
+    ("vocab.txt",): bert_tokenizer,
+    ("spiece.model",): sentencepiece_tokenizer,
 }
 """The files that a tokenizer is made of, by preference."""

@@ -1,0 +1,97 @@
+"""sentencepiece's `spiece.model` -> the `tokenizers` library, without the sentencepiece package.
+
+The file is a protocol buffer (sentencepiece_model.proto): pieces with scores and types, and the settings of
+trainer and normaliser. Only unigram models are read, the kind that SigLIP and T5 have.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as FastTokenizer
+
+_UNIGRAM = 1
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+
+
+def sentencepiece_tokenizer(path: Path) -> FastTokenizer:
+    """The tokenizer of a unigram model.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    pieces: list[tuple[str, float]] = []
+    kinds: list[int] = []
+    trainer: dict[int, object] = {}
+    normaliser: dict[int, object] = {}
+    for number, value in _fields(path.read_bytes()):
+        if number == 1 and isinstance(value, bytes):
+            piece = dict(_fields(value))
+            text, score = piece.get(1, b""), piece.get(2, 0.0)
+            if not isinstance(text, bytes) or not isinstance(score, float):
+                raise ValueError("a piece is no text with a score")
+            pieces.append((text.decode("utf-8"), score))
+            kinds.append(int(piece.get(3, 1)))  # type: ignore[call-overload]
+        elif number in (2, 3) and isinstance(value, bytes):
+            (trainer if number == 2 else normaliser).update(_fields(value))
+    if not pieces or trainer.get(3, _UNIGRAM) != _UNIGRAM:
+        raise ValueError("it holds no unigram model")
+    if _UNKNOWN not in kinds:
+        raise ValueError("it has no piece for unknown words")
+    fast = FastTokenizer(models.Unigram(pieces, unk_id=kinds.index(_UNKNOWN), byte_fallback=bool(trainer.get(35, 0))))
+    fast.normalizer = normalizers.Sequence(_normalizers(normaliser))
+    if normaliser.get(3, 1):  # add_dummy_prefix
+        fast.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    else:
+        fast.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never")
+    special = [text for (text, _), kind in zip(pieces, kinds, strict=True) if kind in (_CONTROL, _UNKNOWN)]
+    fast.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    own = [text for (text, _), kind in zip(pieces, kinds, strict=True) if kind == _USER_DEFINED]
+    fast.add_tokens([AddedToken(text, normalized=False) for text in own])
+    return fast
+
+
+def _normalizers(normaliser: dict[int, object]) -> list[normalizers.Normalizer]:
+    out: list[normalizers.Normalizer] = []
+    charsmap = normaliser.get(2)
+    if isinstance(charsmap, bytes) and charsmap:
+        out.append(normalizers.Precompiled(charsmap))
+    if normaliser.get(4, 1):  # remove_extra_whitespaces
+        out += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=True, right=True)]
+    return out
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, object]]:
+    """Number and value of each field of a protocol buffer message: int, float or bytes."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError("it is no protocol buffer")
+        if at + size > len(data):
+            raise ValueError("it ends too early")
+        piece, at = data[at : at + size], at + size
+        yield number, piece if kind == 2 else struct.unpack("<d" if kind == 1 else "<f", piece)[0]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise ValueError("it ends too early")
+        byte = data[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if byte < 128:
+            return value, at
