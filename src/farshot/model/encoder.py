@@ -302,7 +302,7 @@ class Encoder:
         if size < config.patch or size % config.patch:
             raise ModelError(f"The size {size} is no multiple of the patch, {config.patch} pixels.")
         resized, tensors = replace(config, size=size), dict(self.vision.tensors)
-        if config.positions:
+        if config.positions and resized.grid != config.grid:
             tensors["position"] = resize_positions(
                 tensors["position"], int(config.class_token), resized.grid, antialias=config.antialias
             )

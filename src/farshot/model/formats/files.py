@@ -91,6 +91,7 @@ class Checkpoint:
         tokenizer: None where the checkpoint has none.
         log_scale: the stored parameter, whose exponential multiplies the cosine.
         logit_bias: what is added to it, where there is one.
+        input_size: side of the images that the authors feed, where it is not that of the learned positions.
         layout: transformers' model type, where its libraries can take the weights back.
         old_fingerprint: see farshot.model.encoder.Origin.
     """
@@ -103,6 +104,7 @@ class Checkpoint:
     preprocessing: Preprocessing
     log_scale: float = 0.0
     logit_bias: float | None = None
+    input_size: int | None = None
     layout: str = ""
     old_fingerprint: Callable[[Encoder], str] | None = None
 
@@ -128,7 +130,7 @@ class Checkpoint:
             tower: {name: _float32(source, f"{tower}.{name}", tensor) for name, tensor in found.items()}
             for tower, found in towers.items()
         }
-        return Encoder(
+        encoder = Encoder(
             VisionTower(self.vision, ready["vision"]),
             None if self.text is None else TextTower(self.text, ready["text"]),
             self.tokenizer,
@@ -137,6 +139,9 @@ class Checkpoint:
             logit_bias=self.logit_bias,
             origin=Origin(source, self.format, self.layout, self.old_fingerprint),
         )
+        if self.input_size is None or self.input_size == encoder.size:
+            return encoder
+        return encoder.at_size(self.input_size)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def _vision_tensors(tensors: Mapping[str, Tensor], name: str) -> Iterator[tuple[
         if key == "cls_token":
             yield "vision.class", tensor.flatten()
         elif key == "pos_embed":
-            yield "vision.position", _with_class_row(tensor[0], class_token)
+            yield "vision.position", with_class_row(tensor[0], class_token)
         elif key.startswith("attn_pool.kv."):
             fused = f"pool.{key.rpartition('.')[2]}"
             yield from ((f"vision.{ours}", part) for ours, part in native.split_qkv(fused, tensor, "kv"))
@@ -248,7 +248,7 @@ def block_tensors(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield f"blocks.{number}.{BLOCK.get(layer, layer)}.{kind}", tensor
 
 
-def _with_class_row(position: Tensor, class_token: bool) -> Tensor:
+def with_class_row(position: Tensor, class_token: bool) -> Tensor:
     """Positions with a row for the class token: MobileCLIP adds its positions before the token is joined."""
     if class_token and math.isqrt(len(position)) ** 2 == len(position):
         return torch.cat([torch.zeros_like(position[:1]), position])
