@@ -23,8 +23,8 @@ import torch  # noqa: E402
 
 from farshot import FewShotClassifier  # noqa: E402
 from farshot.data.table import ImageTable  # noqa: E402
-from farshot.model.find import load_encoder  # noqa: E402
 from farshot.model.encoder import Encoder  # noqa: E402
+from farshot.model.find import load_encoder  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
 from tests.explain_helpers import SHORT, WORLD, adapted, images_of  # noqa: E402
 from tests.input_helpers import Farshot, command_line  # noqa: E402

@@ -10,6 +10,8 @@ from hypothesis import assume, given, settings
 from torch.autograd import gradcheck
 
 from farshot.errors import SettingError
+from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass, TextFeatures
 from farshot.parts.alignment import (
     HeadTailAlignment,
     align_tokens,
@@ -18,8 +20,6 @@ from farshot.parts.alignment import (
     token_count,
 )
 from farshot.parts.anchors import inverted_anchors, transposed_anchors
-from farshot.model.encoder import Encoder
-from farshot.model.tower import Pass, TextFeatures
 
 MARGIN = 1e-5  # similarities closer than this may sort either way in float32
 

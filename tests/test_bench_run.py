@@ -25,8 +25,8 @@ from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.errors import FarshotError, SettingError
 from farshot.methods import create
-from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
 
 METHODS = ("zero-shot", "prompt-lora[steps=3,views=none]", "atha[steps=3,views=none]")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from farshot.model.activation import activate
 from torch import nn
 from transformers.activations import ACT2FN, QuickGELUActivation
 
-from farshot.model.activation import activate
 from farshot.model.attention import attend, written_out
 
 SCALE = 16**-0.5

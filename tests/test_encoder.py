@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from farshot.data.table import ImageTable
 from farshot.errors import FarshotError
-from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
+from farshot.model.tokenizer import PromptCutWarning
 from farshot.model.tower import Pass
 from farshot.parts.lora import LoRA
-from farshot.model.tokenizer import PromptCutWarning
 
 PROMPTS = [["a photo of a mole.", "a photo of a very long and winding road through the old forest."]]
 

@@ -8,15 +8,15 @@ import torch
 from torch.nn import functional as F
 
 from farshot.errors import SettingError
-from farshot.training.loop import finetune
 from farshot.methods import create
 from farshot.methods.mind import MIND
-from farshot.parts.alignment import choose_tokens
 from farshot.model.encoder import Encoder
+from farshot.parts.alignment import choose_tokens
 from farshot.parts.prompt import PromptContext, VisualPrompts
 from farshot.parts.ratios import curve_ratios, support_ratios
-from farshot.training.recipe import SGD, Group, Recipe, cosine, recipe_schedule
 from farshot.training.batches import StepImages, SupportImages
+from farshot.training.loop import finetune
+from farshot.training.recipe import SGD, Group, Recipe, cosine, recipe_schedule
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))

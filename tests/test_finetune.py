@@ -8,14 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from farshot.errors import FarshotError
-from farshot.training.loop import finetune
 from farshot.methods import create
-from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 from farshot.parts.lora import LoRA
 from farshot.parts.prompt import PromptContext
-from farshot.training.recipe import SGD, AdamW, Group, Recipe, schedule
 from farshot.training.batches import SupportImages
+from farshot.training.loop import finetune
+from farshot.training.recipe import SGD, AdamW, Group, Recipe, schedule
 from tests.toy import toy_task, world_table
 
 TABLE = world_table(count=60)

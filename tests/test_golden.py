@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from farshot.training.loop import class_logits, finetune
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
-from farshot.parts.alignment import HeadTailAlignment
 from farshot.model.encoder import Encoder
+from farshot.model.tokenizer import Prompts, Tokeniser
 from farshot.model.tower import Pass
+from farshot.parts.alignment import HeadTailAlignment
 from farshot.parts.lora import LoRA
 from farshot.parts.prompt import PromptContext
-from farshot.model.tokenizer import Prompts, Tokeniser
-from farshot.training.recipe import SGD, AdamW, Group, Recipe
-from farshot.training.batches import StepImages
 from farshot.task import Task
+from farshot.training.batches import StepImages
+from farshot.training.loop import class_logits, finetune
+from farshot.training.recipe import SGD, AdamW, Group, Recipe
 from tests import golden
 from tests.helpers import empty_table
 

@@ -28,8 +28,8 @@ from farshot.bench.worker import Chunk, Setup, Worker, setup_for
 from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.errors import FarshotError, SettingError
-from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
 
 METHODS = ("zero-shot", "prompt-lora[steps=5,views=none]")

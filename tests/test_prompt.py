@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from farshot.errors import DataError, SettingError
-from farshot.training.loop import finetune
 from farshot.methods import create
-from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 from farshot.model.tower import Pass
 from farshot.parts.prompt import PromptContext
-from farshot.training.recipe import SGD, Group, Recipe
 from farshot.task import Task
+from farshot.training.loop import finetune
+from farshot.training.recipe import SGD, Group, Recipe
 from tests.toy import toy_task, world_table
 
 TEMPLATE = "a photo of a {}."

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from farshot.errors import FarshotError, SettingError
-from farshot.training.loop import finetune
 from farshot.methods import create
 from farshot.methods.base import Method
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import LoRA
 from farshot.parts.prompt import VisualPrompts
-from farshot.training.recipe import AdamW, Group, Recipe
 from farshot.training.batches import SupportImages
+from farshot.training.loop import finetune
+from farshot.training.recipe import AdamW, Group, Recipe
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))

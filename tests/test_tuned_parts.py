@@ -8,8 +8,8 @@ from torch import nn
 
 from farshot.errors import SettingError
 from farshot.images.preprocess import normalise
-from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 from farshot.model.tower import Pass
 from farshot.parts.part import one_task
 from farshot.parts.prompt import LinkedPrompts, PromptContext, VisualPrompts

@@ -12,8 +12,8 @@ from PIL import Image, ImageEnhance
 from farshot.data.table import ImageTable
 from farshot.images import views
 from farshot.randomness import key, numpy_generator, random_bits, row_keys, torch_generator
-from farshot.training.batches import SupportImages
 from farshot.task import Task
+from farshot.training.batches import SupportImages
 from tests.input_helpers import picture, pixels_of
 
 

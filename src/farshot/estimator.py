@@ -57,7 +57,7 @@ class ClassifierProtocol:
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy of `predict` on labelled images."""
         right = np.asarray(self.predict(X)) == np.asarray(y)  # type: ignore[attr-defined]
-        return float(np.average(right, weights=sample_weight))
+        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters

@@ -77,15 +77,7 @@ def load_encoder(
     source = locate(str(model), {} if gelu is None else {"gelu": gelu})
     try:
         encoder = _reader(source).read(source).build(source.name)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        IndexError,
-        AttributeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ModelError(
             f"The configuration or weights of {model} are damaged ({first_line(error)}); fetch the "
             "checkpoint again."

@@ -1,7 +1,7 @@
 """BERT as a text tower of open_clip: BiomedCLIP, QuiltNet-B-16-PMB.
 
-Its sizes are published in another repository, which the configuration names; where that cannot be reached, they
-follow from the tensors, with heads of 64 channels as every published BERT has.
+Its sizes are published in another repository, which the configuration names; where that cannot be reached,
+they follow from the tensors, with heads of 64 channels as every published BERT has.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def read_text(
     projection = str(config.get("hf_proj_type", config.get("proj", "mlp")))
     if pooler not in _POOLERS or projection not in ("mlp", "linear"):
         raise ModelError(
-            f"The BERT of {source.name} is read out by {pooler!r} and {projection!r}, which farshot does not have."
+            f"The BERT of {source.name} is read out by {pooler!r} and {projection!r}, which farshot does not "
+            "have."
         )
     words = dict(_canonical(tensors))
     if "text.token" not in words or "text.blocks.0.fc1.weight" not in words:
@@ -115,8 +116,8 @@ def _canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif name == f"{embeddings}word_embeddings.weight":
             out["text.token"] = tensor
         elif name == f"{embeddings}position_embeddings.weight":
-            kind = tensors.get(f"{embeddings}token_type_embeddings.weight")
-            out["text.position"] = tensor if kind is None else tensor.float() + kind[0].float()
+            types = tensors.get(f"{embeddings}token_type_embeddings.weight")
+            out["text.position"] = tensor if types is None else tensor.float() + types[0].float()
         elif name.startswith("text.proj."):
             layers = {"0.weight": "0.weight", "2.weight": "1.weight", "weight": "weight"}
             rest = name.removeprefix("text.proj.")

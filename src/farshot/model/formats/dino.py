@@ -96,8 +96,8 @@ def _timm(source: Source, name: str) -> tuple[str, int]:
     found = _TIMM.match(name)
     if not found:
         raise ModelError(
-            f"{source.name} is timm's {name}, which farshot does not read; use the same model from transformers "
-            "(facebook/dinov3-...), or a DINOv2."
+            f"{source.name} is timm's {name}, which farshot does not read; use the same model from "
+            "transformers (facebook/dinov3-...), or a DINOv2."
         )
     return "timm DINOv2", _TIMM_HEADS[found[1]]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -192,7 +193,9 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
                     "the same model."
                 )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual protocol, which it may refuse
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} holds more than tensors, which could run code, so it is not read; convert it to "
@@ -227,7 +230,10 @@ def block_count(names: Sequence[str] | Mapping[str, Any], prefix: str) -> int:
 
 def _check_shapes(source: str, tower: str, config: TowerConfig, found: Mapping[str, Tensor]) -> None:
     if not 0 < config.depth <= MOST_BLOCKS or config.width <= 0 or config.heads <= 0:
-        raise ModelError(f"The {tower} tower of {source} has no sensible size: {config}.")
+        raise ModelError(
+            f"The {tower} tower of {source} would have {config.depth} blocks of width {config.width} with "
+            f"{config.heads} heads, so its configuration is damaged; fetch the checkpoint again."
+        )
     if config.width % config.heads:
         raise ModelError(
             f"The {tower} tower of {source} has {config.heads} heads, which do not divide its width, "

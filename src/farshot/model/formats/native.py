@@ -152,7 +152,7 @@ def vision_config(config: Mapping[str, Any], joint: int, quick_gelu: bool) -> Vi
     )
 
 
-def _side(value: object) -> int:
+def _side(value: Any) -> int:
     """A side in pixels; some configurations write height and width."""
     sides = value if isinstance(value, list) else [value]
     if len(set(sides)) != 1:
@@ -160,7 +160,9 @@ def _side(value: object) -> int:
     return int(sides[0])
 
 
-def configs_of_tensors(source: Source, tensors: Mapping[str, Tensor], gelu: str) -> tuple[VisionConfig, TextConfig]:
+def configs_of_tensors(
+    source: Source, tensors: Mapping[str, Tensor], gelu: str
+) -> tuple[VisionConfig, TextConfig]:
     """Both descriptions from the tensors of a bare state dict: all sizes but the heads, which are 64 wide.
 
     Raises:
@@ -186,7 +188,9 @@ def preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
     usual = Preprocessing()
     mode, resampling = config.get("resize_mode", "shortest"), config.get("interpolation", "bicubic")
     if mode not in ("shortest", "squash") or resampling not in ("bicubic", "bilinear"):
-        raise ModelError(f"{source.name} resizes by {mode!r} and {resampling!r}, which farshot does not have.")
+        raise ModelError(
+            f"{source.name} resizes by {mode!r} and {resampling!r}, which farshot does not have."
+        )
     return Preprocessing(
         mean=colours(source, config.get("mean", usual.mean)),
         std=colours(source, config.get("std", usual.std)),
@@ -203,8 +207,8 @@ def clip_tokenizer_of(source: Source, config: TextConfig, pool_type: str = "argm
         fast = built_in_clip_tokenizer()
     start = special_id(source, fast, "bos_token", CLIP_START)
     end = special_id(source, fast, "eos_token", CLIP_END)
-    pool = "end" if pool_type == "eos" else "largest"
-    return Tokenizer(fast, TextRules(config.length, start, end, pad=0, pool=pool))
+    rules = TextRules(config.length, start, end, pad=0, pool="end" if pool_type == "eos" else "largest")
+    return Tokenizer(fast, rules)
 
 
 def cleaning_of(source: Source, config: Mapping[str, Any]) -> Cleaning:

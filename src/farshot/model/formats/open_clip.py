@@ -1,8 +1,8 @@
 """open_clip's native pairs: `open_clip_config.json` and weights, or a bare state dict.
 
 Stands for imageomics/bioclip, imageomics/bioclip-2, laion/CLIP-ViT-*, wisdomik/QuiltNet-B-32,
-redlessone/DermLIP_ViT-B-16, apple/DFN*-CLIP-*; bare: chendelong/RemoteCLIP, Zilun/GeoRSCLIP. A bare state dict
-does not say which GELU it was trained with, so the user must: `FILE.pt@gelu=quick` or `@gelu=exact`.
+redlessone/DermLIP_ViT-B-16, apple/DFN*-CLIP-*; bare: chendelong/RemoteCLIP, Zilun/GeoRSCLIP. A bare state
+dict does not say which GELU it was trained with, so the user must: `FILE.pt@gelu=quick` or `@gelu=exact`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from farshot.errors import ModelError
+from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native
 from farshot.model.formats.clip_hf import log_scale
 from farshot.model.formats.files import Checkpoint, Source
-from farshot.model.encoder import Preprocessing
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = (
@@ -75,21 +75,27 @@ def refuse_variants(source: Source, config: Mapping[str, Any]) -> None:
     """
     vision = config.get("vision_cfg") or {}
     if isinstance(vision.get("layers"), list):
-        raise ModelError(f"{source.name} has a ResNet as vision tower; farshot reads vision transformers only.")
+        raise ModelError(
+            f"{source.name} has a ResNet as vision tower; farshot reads vision transformers only."
+        )
     if config.get("multimodal_cfg") or vision.get("attentional_pool"):
         raise ModelError(f"{source.name} is a CoCa, which farshot does not read; use a CLIP or SigLIP.")
     if vision.get("pool_type", "tok") not in ("tok", "map", ""):
-        raise ModelError(f"{source.name} pools images by {vision['pool_type']!r}, which farshot does not have.")
+        raise ModelError(
+            f"{source.name} pools images by {vision['pool_type']!r}, which farshot does not have."
+        )
     if native.truth(config.get("text_cfg", {}).get("embed_cls", False)):
-        raise ModelError(f"{source.name} has a text tower with a class token (CoCa), which farshot does not read.")
+        raise ModelError(
+            f"{source.name} has a text tower with a class token (CoCa), which farshot does not read."
+        )
 
 
 def _gelu(source: Source) -> str:
     chosen = source.options.get("gelu", "")
     if chosen not in ("quick", "exact"):
         raise ModelError(
-            f"{source.name} does not say which GELU it was trained with, and the wrong one changes every answer: "
-            f"write {source.name.split('@')[0]}@gelu=quick (weights tuned from OpenAI's CLIP as it was trained) or "
-            "@gelu=exact (open_clip's plain models; RemoteCLIP)."
+            f"{source.name} does not say which GELU it was trained with, and the wrong one changes every "
+            f"answer: write {source.name.split('@')[0]}@gelu=quick (weights tuned from OpenAI's CLIP as it "
+            "was trained) or @gelu=exact (open_clip's plain models; RemoteCLIP)."
         )
     return chosen

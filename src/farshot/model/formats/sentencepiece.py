@@ -41,7 +41,9 @@ def sentencepiece_tokenizer(path: Path) -> FastTokenizer:
         raise ValueError("it holds no unigram model")
     if _UNKNOWN not in kinds:
         raise ValueError("it has no piece for unknown words")
-    fast = FastTokenizer(models.Unigram(pieces, unk_id=kinds.index(_UNKNOWN), byte_fallback=bool(trainer.get(35, 0))))
+    fast = FastTokenizer(
+        models.Unigram(pieces, unk_id=kinds.index(_UNKNOWN), byte_fallback=bool(trainer.get(35, 0)))
+    )
     fast.normalizer = normalizers.Sequence(_normalizers(normaliser))
     if normaliser.get(3, 1):  # add_dummy_prefix
         fast.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")

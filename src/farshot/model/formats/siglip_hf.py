@@ -1,7 +1,7 @@
 """transformers' SiglipModel: google/siglip-*, google/medsiglip-448 and the fixed-size google/siglip2-*.
 
-`config.json` lists only what differs from the defaults. The text tower sees its padding and reads out the last
-of 64 positions, so prompts are always padded; SigLIP 2 was trained on lower-cased text.
+`config.json` lists only what differs from the defaults. The text tower sees its padding and reads out the
+last of 64 positions, so prompts are always padded; SigLIP 2 was trained on lower-cased text.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def read(source: Source) -> Checkpoint:
     config = source.json("config.json")
     vision, text = (section(source, config, tower, _DEFAULTS) for tower in ("vision", "text"))
     if config["model_type"] == "siglip2" or "num_patches" in vision:
-        raise ModelError(f"{source.name} is a SigLIP 2 for pictures of any shape (-naflex); use one of fixed size.")
+        raise ModelError(
+            f"{source.name} is a SigLIP 2 for pictures of any shape (-naflex); use one of fixed size."
+        )
     tensors = source.weights(WEIGHTS)
     joint = int(vision["hidden_size"])
     return Checkpoint(

@@ -1,7 +1,7 @@
 """open_clip with a trunk of timm: BiomedCLIP, SigLIP and SigLIP 2, PE-Core, EVA-02, MobileCLIP-B.
 
-`open_clip_config.json` names the trunk; heads, norms, activation and pooling are what that name means in timm,
-all other sizes follow from the tensors. The text tower is open_clip's own or, for BiomedCLIP, a BERT.
+`open_clip_config.json` names the trunk; heads, norms, activation and pooling are what that name means in
+timm, all other sizes follow from the tensors. The text tower is open_clip's own or, for BiomedCLIP, a BERT.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _vision_config(
     grid = math.isqrt(len(tensors["vision.position"]) - class_token)
     hidden, width = tensors["vision.blocks.0.fc1.weight"].shape
     projected = "vision.projection.weight" in tensors
-    pools = {"pool_heads": trunk.pool_heads or heads, "pool_hidden": _rows(tensors, "vision.pool.fc1.weight")}
+    pooled = trunk.pool == "attention"
     return VisionConfig(
         width=width,
         depth=block_count(tensors, "vision.blocks."),
@@ -157,7 +157,8 @@ def _vision_config(
         rotary=_rotary(trunk.rotary, grid),
         stem=stem,
         pool=trunk.pool,
-        **(pools if trunk.pool == "attention" else {}),
+        pool_heads=(trunk.pool_heads or heads) if pooled else 0,
+        pool_hidden=_rows(tensors, "vision.pool.fc1.weight"),
     )
 
 
@@ -179,7 +180,7 @@ def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
 
 def _stem(tensors: Mapping[str, Tensor]) -> tuple[tuple[int, int], ...]:
     """Width and stride of each convolution before the last one."""
-    found = []
+    found: list[tuple[int, int]] = []
     while (weight := tensors.get(f"vision.stem.{len(found)}.weight")) is not None:
         found.append((int(weight.shape[0]), int(weight.shape[-1])))
     return tuple(found)
@@ -274,7 +275,11 @@ def _stem_tensors(trunk: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _text(
-    source: Source, config: Mapping[str, Any], tensors: Mapping[str, Tensor], joint: int, whole: Mapping[str, Any]
+    source: Source,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    joint: int,
+    whole: Mapping[str, Any],
 ) -> tuple[TextConfig, dict[str, Tensor], Tokenizer | None]:
     """The text tower: a BERT, or open_clip's own."""
     if config.get("hf_model_name"):
