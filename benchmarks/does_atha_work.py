@@ -32,6 +32,7 @@ from farshot.parts.alignment import choose_tokens, patch_class_similarity
 from farshot.parts.anchors import transposed_anchors
 from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.tower import Pass
 from farshot.model.tower import Hook, Pass
 from farshot.stats import Interval, PairedDifference, mean_interval, paired_difference, proportion_interval
 from farshot.task import Task
@@ -124,8 +125,7 @@ def erased_accuracy(
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
             pixels = torch.from_numpy(np.asarray(table.pixels(part, "squash", encoder.size)))
-            with encoder.attached(parts):
-                seen = encoder.forward_images(pixels[None])
+            seen = encoder.forward_images(pixels[None], Pass(parts))
             guess = torch.nn.functional.cosine_similarity(seen[0][:, None], texts[0][None], dim=-1).argmax(1)
             right.append(guess.cpu().numpy() == table.labels[part])
         out[which] = np.concatenate(right)

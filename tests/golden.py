@@ -6,7 +6,11 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from transformers import CLIPConfig, CLIPModel
+
+from farshot.model.config import Biases, TextConfig, VisionConfig
+from farshot.model.encoder import Encoder, Origin, Preprocessing
+from farshot.model.tokenizer import Tokenizer
+from farshot.model.tower import TextTower, VisionTower
 
 WIDTH, JOINT, VOCABULARY = 128, 64, 49_408
 START, END = 49_406, 49_407
@@ -27,58 +31,61 @@ def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy((a / np.sqrt(fan)).astype(np.float32))
 
 
-def clip() -> CLIPModel:
-    """The CLIPModel with those weights."""
-    tower = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 2,
-    }
-    config = CLIPConfig(
-        text_config=tower
-        | {"vocab_size": VOCABULARY, "bos_token_id": START, "eos_token_id": END, "pad_token_id": END},
-        vision_config=tower | {"image_size": 96, "patch_size": 16},
-        projection_dim=JOINT,
+def encoder(tokenizer: Tokenizer) -> Encoder:
+    """The encoder with those weights."""
+    both = {"width": WIDTH, "depth": 12, "heads": 2, "hidden": 4 * WIDTH, "output": JOINT}
+    vision = VisionConfig(
+        **both,
+        activation="quick_gelu",
+        eps=1e-5,
+        pre_norm=True,
+        biases=Biases(patch=False),
+        size=96,
+        patch=16,
     )
-    model = CLIPModel(config)
-    weights = {
-        "vision_model.embeddings.class_embedding": tensor("visual.class_embedding", (WIDTH,)),
-        "vision_model.embeddings.patch_embedding.weight": tensor("visual.conv1.weight", (WIDTH, 3, 16, 16)),
-        "vision_model.embeddings.position_embedding.weight": tensor(
-            "visual.positional_embedding", (37, WIDTH)
-        ),
-        "visual_projection.weight": tensor("visual.proj", (WIDTH, JOINT)).T.contiguous(),
-        "text_model.embeddings.token_embedding.weight": tensor("token_embedding.weight", (VOCABULARY, WIDTH)),
-        "text_model.embeddings.position_embedding.weight": tensor("positional_embedding", (77, WIDTH)),
-        "text_projection.weight": tensor("text_projection", (WIDTH, JOINT)).T.contiguous(),
-        "logit_scale": torch.tensor(np.log(100.0)),
+    text = TextConfig(**both, activation="quick_gelu", eps=1e-5, vocabulary=VOCABULARY)
+    images = {
+        "class": tensor("visual.class_embedding", (WIDTH,)),
+        "patch.weight": tensor("visual.conv1.weight", (WIDTH, 3, 16, 16)),
+        "position": tensor("visual.positional_embedding", (37, WIDTH)),
+        "projection.weight": tensor("visual.proj", (WIDTH, JOINT)).T.contiguous(),
     }
-    norms = {"vision_model.pre_layrnorm": "visual.ln_pre", "vision_model.post_layernorm": "visual.ln_post"}
-    norms["text_model.final_layer_norm"] = "ln_final"
-    for ours, theirs in norms.items():
-        weights |= {f"{ours}.{kind}": tensor(f"{theirs}.{kind}", (WIDTH,)) for kind in ("weight", "bias")}
-    for tower_name, prefix in (("vision_model", "visual."), ("text_model", "")):
+    words = {
+        "token": tensor("token_embedding.weight", (VOCABULARY, WIDTH)),
+        "position": tensor("positional_embedding", (77, WIDTH)),
+        "projection.weight": tensor("text_projection", (WIDTH, JOINT)).T.contiguous(),
+    }
+    for kind in ("weight", "bias"):
+        images[f"pre_norm.{kind}"] = tensor(f"visual.ln_pre.{kind}", (WIDTH,))
+        images[f"final_norm.{kind}"] = tensor(f"visual.ln_post.{kind}", (WIDTH,))
+        words[f"final_norm.{kind}"] = tensor(f"ln_final.{kind}", (WIDTH,))
+    for tensors, prefix in ((images, "visual."), (words, "")):
         for i in range(12):
-            weights |= _block(f"{tower_name}.encoder.layers.{i}", f"{prefix}transformer.resblocks.{i}")
-    model.load_state_dict(weights, strict=False)
-    assert set(dict(model.named_parameters())) <= set(weights)
-    return model
+            tensors |= _block(f"blocks.{i}", f"{prefix}transformer.resblocks.{i}")
+    assert set(images) == set(vision.tensor_shapes())
+    assert set(words) == set(text.tensor_shapes())
+    return Encoder(
+        VisionTower(vision, images),
+        TextTower(text, words),
+        tokenizer,
+        preprocessing=Preprocessing(),
+        log_scale=float(np.log(100.0)),
+        origin=Origin("golden", "generated"),
+    )
 
 
 def _block(ours: str, theirs: str) -> dict[str, torch.Tensor]:
     out = {}
     for kind, rows in (("weight", (3 * WIDTH, WIDTH)), ("bias", (3 * WIDTH,))):
         for name, part in zip("qkv", tensor(f"{theirs}.attn.in_proj_{kind}", rows).chunk(3), strict=True):
-            out[f"{ours}.self_attn.{name}_proj.{kind}"] = part
-        out[f"{ours}.self_attn.out_proj.{kind}"] = tensor(
-            f"{theirs}.attn.out_proj.{kind}", (WIDTH, WIDTH) if kind == "weight" else (WIDTH,)
-        )
+            out[f"{ours}.{name}.{kind}"] = part
+        shape = (WIDTH, WIDTH) if kind == "weight" else (WIDTH,)
+        out[f"{ours}.out.{kind}"] = tensor(f"{theirs}.attn.out_proj.{kind}", shape)
         for name, mlp, wide in (("fc1", "c_fc", (4 * WIDTH, WIDTH)), ("fc2", "c_proj", (WIDTH, 4 * WIDTH))):
             shape = wide if kind == "weight" else wide[:1]
-            out[f"{ours}.mlp.{name}.{kind}"] = tensor(f"{theirs}.mlp.{mlp}.{kind}", shape)
+            out[f"{ours}.{name}.{kind}"] = tensor(f"{theirs}.mlp.{mlp}.{kind}", shape)
         for norm in (1, 2):
-            out[f"{ours}.layer_norm{norm}.{kind}"] = tensor(f"{theirs}.ln_{norm}.{kind}", (WIDTH,))
+            out[f"{ours}.norm{norm}.{kind}"] = tensor(f"{theirs}.ln_{norm}.{kind}", (WIDTH,))
     return out
 
 

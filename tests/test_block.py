@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from farshot.model.activation import activate
 from torch import nn
-from transformers.activations import ACT2FN, QuickGELUActivation
+from transformers.activations import ACT2FN
 
-from farshot.model.attention import attend, written_out
+from farshot.model.attention import attend
 
 SCALE = 16**-0.5
 
@@ -27,7 +26,7 @@ def _with_gradients(function, *inputs: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("asking", [1, 7])
 def test_attention_written_out_is_attention(asking: int):
     q, k, v = _draw(2, 3, asking, 16, seed=0), _draw(2, 3, 7, 16, seed=1), _draw(2, 3, 7, 16, seed=2)
-    ours = _with_gradients(lambda *x: written_out(*x, SCALE), q, k, v)
+    ours = _with_gradients(lambda *x: explicit_attention(*x, SCALE), q, k, v)
     theirs = _with_gradients(lambda *x: nn.functional.scaled_dot_product_attention(*x, scale=SCALE), q, k, v)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
@@ -35,7 +34,7 @@ def test_attention_written_out_is_attention(asking: int):
 
 def test_half_precision_rounds_at_most_twice_as_much_as_pytorchs_attention():
     q, k, v = (3 * _draw(2, 3, 50, 16, seed=seed) for seed in range(3))
-    exact = _with_gradients(lambda *x: written_out(*x, SCALE), q, k, v)
+    exact = _with_gradients(lambda *x: explicit_attention(*x, SCALE), q, k, v)
     half = [x.bfloat16() for x in (q, k, v)]
     ours = _with_gradients(lambda *x: attend(*x, SCALE), *half)
     theirs = _with_gradients(lambda *x: nn.functional.scaled_dot_product_attention(*x, scale=SCALE), *half)
@@ -54,12 +53,26 @@ def test_causal_attention_does_not_look_ahead():
 def test_quick_gelu_is_transformers_own():
     x = 4 * _draw(2, 3, 5, 8, seed=0)
     ours, theirs = (
-        _with_gradients(f, x) for f in (lambda x: activate(QuickGELUActivation(), x), ACT2FN["quick_gelu"])
+        _with_gradients(f, x) for f in (lambda x: activate(x, "quick_gelu"), ACT2FN["quick_gelu"])
     )
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-def test_other_activations_stay_what_they_are():
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("gelu", "gelu"), ("gelu_tanh", "gelu_pytorch_tanh"), ("silu", "silu")]
+)
+def test_other_activations_are_transformers_own(ours, theirs):
     x = _draw(1, 1, 2, 8, seed=0)
-    assert torch.equal(activate(nn.GELU(), x), nn.functional.gelu(x))
+    torch.testing.assert_close(activate(x, ours), ACT2FN[theirs](x), rtol=1e-12, atol=1e-12)
+
+
+def test_masked_keys_are_not_seen():
+    q, k, v = (_draw(2, 1, 5, 16, seed=seed) for seed in range(3))
+    mask = torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    mask[1, ..., 3:] = False
+    changed = k.clone()
+    changed[1, :, 3:] += 9
+    before, after = (attend(q, keys, v, SCALE, mask=mask) for keys in (k, changed))
+    assert torch.equal(before, after)
+    torch.testing.assert_close(before[1:], attend(q[1:], k[1:, :, :3], v[1:, :, :3], SCALE))

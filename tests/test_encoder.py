@@ -1,20 +1,23 @@
 """The encoder: the same numbers as transformers, and parts that leave no trace."""
 
-import copy
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import AutoTokenizer, CLIPModel
 
 from farshot.data.table import ImageTable
 from farshot.errors import FarshotError
 from farshot.model.encoder import Encoder
-from farshot.model.find import load_encoder
+from farshot.model.features import FeatureCache, image_features
+from farshot.model.find import BUNDLED, load_encoder
 from farshot.model.tokenizer import PromptCutWarning
 from farshot.model.tower import Pass
 from farshot.parts.lora import LoRA
+from tests.oracle import transformers_clip
 
+MINI = BUNDLED["mini"]
 PROMPTS = [["a photo of a mole.", "a photo of a very long and winding road through the old forest."]]
 
 
@@ -33,14 +36,19 @@ def random_clip(checkpoint: Path) -> Encoder:
 @pytest.mark.parametrize("which", ["mini", "random"])
 def test_the_towers_compute_what_transformers_does(which, request):
     encoder = request.getfixturevalue("mini" if which == "mini" else "random_clip")
-    images, clip = pixels(encoder.size), encoder.clip
-    mean, std = (torch.tensor(x)[:, None, None] for x in (encoder.mean, encoder.std))
+    images = pixels(encoder.size)
+    clip = CLIPModel.from_pretrained(
+        request.getfixturevalue("checkpoint") if which == "random" else MINI, dtype=torch.float32
+    )
+    means = (encoder.preprocessing.mean, encoder.preprocessing.std)
+    mean, std = (torch.tensor(x)[:, None, None] for x in means)
     planes = (images[0].permute(0, 3, 1, 2) / 255 - mean) / std
     theirs = clip.visual_projection(clip.vision_model(planes).pooler_output)
     torch.testing.assert_close(encoder.forward_images(images)[0], theirs, rtol=1e-4, atol=1e-4)
 
     prompts = encoder.prompts(PROMPTS)
-    tokens = encoder.tokenizer.tokenizer(PROMPTS[0], padding="max_length", max_length=77, return_tensors="pt")
+    theirs_tokens = AutoTokenizer.from_pretrained(place)
+    tokens = theirs_tokens(PROMPTS[0], padding="max_length", max_length=77, return_tensors="pt")
     their_texts = clip.text_projection(clip.text_model(**tokens).pooler_output)
     torch.testing.assert_close(encoder.forward_texts(prompts).final[0], their_texts, rtol=1e-4, atol=1e-4)
 
@@ -68,29 +76,37 @@ def test_parts_leave_no_trace(mini: Encoder):
     lora = LoRA(mini, [1], rank=2, alpha=8)
     for up in lora.up.values():
         up.normal_()
-    with mini.attached([lora]):
-        assert not torch.equal(mini.forward_images(images), before[0])
-        assert not torch.equal(mini.forward_texts(prompts).final, before[1])
+    assert not torch.equal(mini.forward_images(images, Pass([lora])), before[0])
+    assert not torch.equal(mini.forward_texts(prompts, Pass([lora])).final, before[1])
     assert torch.equal(mini.forward_images(images), before[0])
     assert torch.equal(mini.forward_texts(prompts).final, before[1])
 
 
-def test_parts_leave_also_when_something_goes_wrong(mini: Encoder):
-    with pytest.raises(KeyboardInterrupt), mini.attached([LoRA(mini, [1], rank=2, alpha=8)]):
-        raise KeyboardInterrupt
-    assert not any(mini._hooks.values())
+def test_a_pass_that_is_interrupted_leaves_no_trace(mini: Encoder):
+    class Interrupted:
+        def places(self):
+            return {"vision.3.q": self.stop}
+
+        def stop(self, *_given):
+            raise KeyboardInterrupt
+
+    images = pixels(64)
+    before = mini.forward_images(images)
+    with pytest.raises(KeyboardInterrupt):
+        mini.forward_images(images, Pass([Interrupted()]))
+    assert torch.equal(mini.forward_images(images), before)
 
 
 def test_an_image_is_encoded_once(mini_encoder: Encoder, monkeypatch):
-    encoder = load_encoder("mini")
+    encoder, cache = load_encoder("mini"), FeatureCache()
     images = pixels(64, 4)[0].numpy()
     table = ImageTable(tuple(images), None, (), ())
-    first = encoder.features(table, [0, 1, 2])
+    first = image_features(encoder, table, [0, 1, 2], cache=cache)
     torch.testing.assert_close(first.norm(dim=-1), torch.ones(3))
     seen = []
     real = encoder.forward_images
     monkeypatch.setattr(encoder, "forward_images", lambda x, *more: seen.append(x.shape[1]) or real(x, *more))
-    again = encoder.features(table, [2, 3, 0])
+    again = image_features(encoder, table, [2, 3, 0], cache=cache)
     assert seen == [1]
     assert torch.equal(again[[2, 0]], first[[0, 2]])
 
@@ -109,14 +125,14 @@ def test_bf16_is_near_float32(mini: Encoder):
 @torch.no_grad()
 def test_the_tap_is_what_the_text_tower_says_without_its_last_block(mini: Encoder):
     prompts = mini.prompts(PROMPTS)
-    shorter = copy.deepcopy(mini.clip)
+    shorter = transformers_clip(mini)
     del shorter.text_model.encoder.layers[-1]
     expected = shorter.text_projection(shorter.text_model(input_ids=prompts.ids[0]).pooler_output)
     torch.testing.assert_close(mini.forward_texts(prompts).tap[0], expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_parts_act_in_the_order_given_and_may_be_nested(mini: Encoder):
+def test_parts_act_in_the_order_given(mini: Encoder):
     class Times:
         def __init__(self, factor: float, offset: float) -> None:
             self.factor, self.offset = factor, offset
@@ -127,16 +143,10 @@ def test_parts_act_in_the_order_given_and_may_be_nested(mini: Encoder):
     images, double, raised = pixels(64), Times(2.0, 0.0), Times(1.0, 1.0)
 
     def seen(*parts: Times) -> torch.Tensor:
-        with mini.attached(parts):
-            return mini.forward_images(images)
+        return mini.forward_images(images, Pass(parts))
 
     assert torch.equal(seen(double, raised), seen(Times(2.0, 1.0)))
     assert torch.equal(seen(raised, double), seen(Times(2.0, 2.0)))
-    with mini.attached([double]):
-        inner = seen(raised)
-        outer = mini.forward_images(images)
-    assert torch.equal(inner, seen(double, raised))
-    assert torch.equal(outer, seen(double))
 
 
 def test_an_unknown_precision_is_refused():

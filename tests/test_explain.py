@@ -25,12 +25,12 @@ from farshot.explain.figure import fit, font
 from farshot.explain.lens import Ask, look
 from farshot.explain.page import About, figure_name, write_explanations
 from farshot.explain.style import letter
-from farshot.images.preprocess import normalise
 from farshot.methods.base import Adapted
 from farshot.model.tower import Pass
 from farshot.world import generate, write_folder
 from tests.explain_helpers import SHORT, WORLD, adapted, images_of, seen
 from tests.input_helpers import Farshot
+from tests.oracle import planes, transformers_clip
 from tests.pages import assert_inert
 
 # One image --------------------------------------------------------------------------------------------
@@ -62,15 +62,11 @@ def test_attention_is_that_of_transformers(zero_shot: FewShotClassifier, queries
     encoder = zero_shot.encoder_
     pixels = queries.pixels(range(3), "squash", encoder.size)
     view = look(seen(zero_shot), np.asarray(pixels), Ask(attention=(0, 11)))
-    clip = encoder.clip
-    before = clip.config.vision_config._attn_implementation
+    clip = transformers_clip(encoder)
     clip.vision_model.config._attn_implementation = "eager"
-    try:
-        normal = normalise(torch.from_numpy(np.asarray(pixels)), encoder.mean, encoder.std)
-        with torch.no_grad():
-            told = clip.vision_model(normal, output_attentions=True).attentions
-    finally:
-        clip.vision_model.config._attn_implementation = before
+    with torch.no_grad():
+        normal = planes(encoder, torch.from_numpy(np.asarray(pixels)))
+        told = clip.vision_model(normal, output_attentions=True).attentions
     for block in (0, 11):
         torch.testing.assert_close(view.attention[block], told[block][:, :, 0], atol=1e-5, rtol=1e-4)
 
@@ -81,7 +77,8 @@ def test_the_similarity_map_reads_patches_before_the_last_block_like_the_class_t
     encoder, model = zero_shot.encoder_, seen(zero_shot)
     pixels = np.asarray(queries.pixels(range(2), "squash", encoder.size))
     view = look(model, pixels, Ask(tokens=(11,)))
-    by_hand = encoder.clip.visual_projection(encoder.clip.vision_model.post_layernorm(view.tokens[11]))
+    clip = transformers_clip(encoder)
+    by_hand = clip.visual_projection(clip.vision_model.post_layernorm(view.tokens[11]))
     texts = model.directions
     expected = torch.nn.functional.cosine_similarity(by_hand[:, :, None], texts[None, None], dim=-1)
     torch.testing.assert_close(view.similarity, expected.detach(), atol=1e-5, rtol=1e-4)
@@ -105,9 +102,9 @@ def test_shown_tokens_are_those_that_the_operator_moved(atha: FewShotClassifier,
     alignment = model.alignment
     assert alignment is not None
     parts = [part for part in model.parts.values() if part is not alignment]
-    with torch.no_grad(), model.encoder.attached([*parts, Spy(), alignment, Spy()]):  # type: ignore[list-item]
+    with torch.no_grad():
         pixels = torch.from_numpy(explanation.pixels.copy())[None, None]
-        model.encoder.forward_images(pixels, Pass(texts=model.texts))
+        model.encoder.forward_images(pixels, Pass([*parts, Spy(), alignment, Spy()], texts=model.texts))
     change = (notes[1] - notes[0]).norm(dim=-1).numpy()
     np.testing.assert_array_equal(change > 0, moved.head | moved.tail)
     assert moved.head.sum() == moved.tail.sum() == 6

@@ -30,8 +30,8 @@ from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
 from farshot.export.onnx_file import export_onnx, runtime
 from farshot.hub import _client_error, repository
-from farshot.images.preprocess import normalise
 from tests.input_helpers import Farshot, everything_in, refusal
+from tests.oracle import planes
 from tests.toy import toy_task, world_table
 
 TABLE = world_table(count=120)
@@ -198,7 +198,7 @@ def test_transformers_alone_gives_our_probabilities(method, settings, checkpoint
     encoder = made.encoder_
     pixels = torch.from_numpy(QUERIES.pixels(range(len(QUERIES)), made.adapted_.reading, encoder.size))
     with torch.no_grad():
-        logits = clip(**words, pixel_values=normalise(pixels, encoder.mean, encoder.std)).logits_per_image
+        logits = clip(**words, pixel_values=planes(encoder, pixels)).logits_per_image
     ours = torch.from_numpy(made.logits(QUERIES)) / made.temperature_
     torch.testing.assert_close(logits, ours, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(logits.softmax(-1), ours.softmax(-1), rtol=0, atol=1e-4)

@@ -17,7 +17,9 @@ from farshot.methods import available, create
 from farshot.methods.base import Method
 from farshot.methods.frozen import CLIP_TEMPLATES, class_texts
 from farshot.methods.size import trained_parameters
+from farshot.model import features
 from farshot.model.encoder import Encoder
+from farshot.model.features import FeatureCache
 from tests.features import FROZEN, E, N, drawn, frozen, state_of
 from tests.toy import toy_task, world_table
 
@@ -86,9 +88,8 @@ def test_tasks_of_several_sizes_in_one_call(mini: Encoder):
 
 
 def test_an_image_is_encoded_once_for_all_methods(mini_encoder: Encoder, monkeypatch):
-    encoder = Encoder(
-        mini_encoder.clip, mini_encoder.tokenizer, source="mini", mean=mini_encoder.mean, std=mini_encoder.std
-    )
+    encoder = mini_encoder.to("cpu")
+    monkeypatch.setattr(features, "SHARED", FeatureCache())
     seen = []
     encode = encoder.forward_images
     monkeypatch.setattr(
@@ -149,7 +150,7 @@ def test_several_templates_make_an_ensemble(mini: Encoder):
     prompts = [[f"a photo of a {n}.", f"a drawing of the {n}."] for n in task.class_names]
     directions = torch.stack([F.normalize(unit_texts(mini, pair).mean(0), dim=-1) for pair in prompts])
     rows = task.query[:5]
-    expected = mini.clip.logit_scale.exp() * mini.features(TABLE, rows) @ directions.mT
+    expected = mini.logit_scale * features.image_features(mini, TABLE, rows) @ directions.mT
     np.testing.assert_allclose(method.adapt(mini, [task])[0].logits(TABLE, rows), expected, atol=1e-4)
 
 

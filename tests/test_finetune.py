@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from farshot.errors import FarshotError
 from farshot.methods import create
 from farshot.model.encoder import Encoder
+from farshot.model.features import image_features
 from farshot.model.find import load_encoder
 from farshot.parts.lora import LoRA
 from farshot.parts.prompt import PromptContext
@@ -90,7 +91,7 @@ def test_the_first_loss_is_that_of_the_base_model(mini: Encoder):
     for t, task in enumerate(TASKS):
         with torch.no_grad():
             texts = F.normalize(mini.forward_texts(mini.prompts([task.prompts])).final[0], dim=-1)
-            logits = 4 * mini.features(TABLE, task.support, "centre") @ texts.T
+            logits = 4 * image_features(mini, TABLE, task.support, "centre") @ texts.T
         expected = F.cross_entropy(logits, torch.from_numpy(task.labels))
         np.testing.assert_allclose(losses[0, t], expected, atol=1e-5)
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
-from farshot.model.encoder import Encoder
-from farshot.model.tokenizer import Prompts, Tokeniser
+from farshot.model.tokenizer import Prompts, TextRules, Tokenizer, pooled_positions
 from farshot.model.tower import Pass
 from farshot.parts.alignment import HeadTailAlignment
 from farshot.parts.lora import LoRA
@@ -24,19 +22,20 @@ from tests import golden
 from tests.helpers import empty_table
 
 
-class GoldenTokeniser(Tokeniser):
+class GoldenTokenizer(Tokenizer):
     """Gives the fixture's own token ids, so that no vocabulary is needed."""
 
     def __init__(self, ids: np.ndarray) -> None:
         self.ids = torch.from_numpy(ids)
+        self.rules = TextRules(length=77, start=golden.START, end=golden.END, pad=golden.END)
 
     def __call__(self, texts):
-        tasks, count = len(texts), len(texts[0])
-        ids = self.ids[:count] if count == len(self.ids) else self.ids[:1]
-        return Prompts.from_ids(ids.expand(tasks, -1, -1), golden.END)
+        ids = self.ids.expand(len(texts), -1, -1)
+        pooled = pooled_positions(self.ids, self.rules).expand(len(texts), -1)
+        return Prompts(ids, pooled, torch.ones_like(ids, dtype=torch.bool))
 
-    def word_count(self, text: str) -> int:
-        return len(text.split())
+    def words(self, texts):
+        return [self.ids[0, 1 : 1 + len(text.split())].tolist() for text in texts]
 
 
 class FixedImages:
@@ -56,9 +55,7 @@ class FixedImages:
 @pytest.mark.parametrize(("tasks", "micro_batch"), [(1, None), (2, 8)])
 def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | None) -> None:
     expected = np.load(Path(__file__).parent / "fixtures" / "released_r03_02.npz")
-    encoder = Encoder(
-        golden.clip(), GoldenTokeniser(expected["ids"]), source="golden", mean=CLIP_MEAN, std=CLIP_STD
-    )
+    encoder = golden.encoder(GoldenTokenizer(expected["ids"]))
     support, query = golden.images()
     none = np.zeros(0, dtype=np.int64)
     task = Task(empty_table(), tuple(expected["names"].tolist()), none, none)
@@ -87,9 +84,9 @@ def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | 
     ]
 
     def logits(pixels: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), encoder.attached(parts):
-            texts = encoder.forward_texts(encoder.prompts([task.prompts] * tasks))
-            images = encoder.forward_images(pixels.expand(tasks, -1, -1, -1, -1), Pass(texts=texts))
+        with torch.no_grad():
+            texts = encoder.forward_texts(encoder.prompts([task.prompts] * tasks), Pass(parts))
+            images = encoder.forward_images(pixels.expand(tasks, -1, -1, -1, -1), Pass(parts, texts=texts))
             return class_logits(images, texts.final, 2.0)
 
     for t in range(tasks):

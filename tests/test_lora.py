@@ -1,6 +1,5 @@
 """LoRA with a leading task dimension: its formula, its start, its dropout, where it acts."""
 
-import copy
 import math
 
 import numpy as np
@@ -8,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from farshot.images.preprocess import normalise
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Pass
 from farshot.parts.lora import PROJECTIONS, LoRA
 from farshot.parts.part import one_task
+from tests.oracle import planes, transformers_clip
 from tests.toy import world_table
 
 TABLE = world_table(count=30)
@@ -39,18 +38,16 @@ def test_it_is_the_base_model_with_a_product_added_to_the_weights(mini: Encoder)
     """Merged into a copy of the model, W + alpha / sqrt(rank) * B A, and run by transformers alone."""
     lora = grown(mini, [1, 2])
     images, prompts = pixels([0, 1, 2]), mini.prompts(PROMPTS * 2)
-    with mini.attached([lora]):
-        seen = mini.forward_images(images.expand(2, -1, -1, -1, -1))
-        told = mini.forward_texts(prompts).final
+    seen = mini.forward_images(images.expand(2, -1, -1, -1, -1), Pass([lora]))
+    told = mini.forward_texts(prompts, Pass([lora])).final
     for t in range(2):
-        merged = copy.deepcopy(mini.clip)
+        merged = transformers_clip(mini)
         for name in lora.down:
             tower, block, projection = name.split("_")
             layer = getattr(merged, f"{tower}_model").encoder.layers[int(block)].self_attn
             weight = getattr(layer, f"{projection}_proj").weight
             weight += 8 / math.sqrt(4) * lora.up[name][t] @ lora.down[name][t]
-        planes = normalise(images, mini.mean, mini.std)
-        expected = merged.visual_projection(merged.vision_model(planes).pooler_output)
+        expected = merged.visual_projection(merged.vision_model(planes(mini, images)).pooler_output)
         torch.testing.assert_close(seen[t], expected, rtol=1e-3, atol=1e-3)
         texts = merged.text_projection(merged.text_model(input_ids=prompts.ids[t]).pooler_output)
         torch.testing.assert_close(told[t], texts, rtol=1e-3, atol=1e-3)
@@ -61,13 +58,12 @@ def test_it_is_the_base_model_with_a_product_added_to_the_weights(mini: Encoder)
 def test_it_starts_as_the_base_model(mini: Encoder):
     lora = LoRA(mini, [3], rank=16, alpha=8, dropout=0.25)
     images, prompts = pixels([0, 1])[None], mini.prompts(PROMPTS)
-    training = Pass(step=0, samples=torch.arange(2)[None])
+    training = Pass([lora], step=0, samples=torch.arange(2)[None])
     before = mini.forward_images(images), mini.forward_texts(prompts).final
-    with mini.attached([lora]):
-        assert torch.equal(mini.forward_images(images, training), before[0])
-        assert torch.equal(
-            mini.forward_texts(prompts, Pass(step=0, samples=torch.arange(2)[None])).final, before[1]
-        )
+    assert torch.equal(mini.forward_images(images, training), before[0])
+    assert torch.equal(
+        mini.forward_texts(prompts, Pass([lora], step=0, samples=torch.arange(2)[None])).final, before[1]
+    )
 
 
 def test_initial_values_follow_the_task_alone_and_are_kaiming_uniform(mini: Encoder):
@@ -84,10 +80,8 @@ def test_initial_values_follow_the_task_alone_and_are_kaiming_uniform(mini: Enco
 def test_it_acts_where_it_is_asked_to(mini: Encoder):
     everywhere = LoRA(mini, [1], rank=2, alpha=2)
     assert len(everywhere.places()) == 3 * (mini.vision_depth + mini.text_depth)
-    some = LoRA(
-        mini, [1], rank=2, alpha=2, towers=("vision",), projections=("q", "v"), blocks={"vision": [3, 11]}
-    )
-    assert set(some.places()) == {"vision.3.q", "vision.3.v", "vision.11.q", "vision.11.v"}
+    some = LoRA(mini, [1], rank=2, alpha=2, towers=("vision",), projections=("q", "v"))
+    assert set(some.places()) == {f"vision.{block}.{name}" for block in range(12) for name in "qv"}
 
 
 @torch.no_grad()
@@ -95,8 +89,10 @@ def test_it_acts_where_it_is_asked_to(mini: Encoder):
 def test_of_one_tower_the_other_is_left_alone(mini: Encoder, tower):
     images, prompts = pixels([0])[None], mini.prompts(PROMPTS)
     before = mini.forward_images(images), mini.forward_texts(prompts).final
-    with mini.attached([grown(mini, [1], towers=(tower,))]):
-        after = mini.forward_images(images), mini.forward_texts(prompts).final
+    after = (
+        mini.forward_images(images, Pass([grown(mini, [1], towers=(tower,))])),
+        mini.forward_texts(prompts, Pass([grown(mini, [1], towers=(tower,))])).final,
+    )
     same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert same == [tower == "text", tower == "vision"]
 
@@ -105,10 +101,10 @@ def test_of_one_tower_the_other_is_left_alone(mini: Encoder, tower):
 def test_one_task_is_cut_out_without_the_others(mini: Encoder):
     lora = grown(mini, [5, 6, 7])
     images = pixels([0, 1])
-    with mini.attached([lora]):
-        together = mini.forward_images(images.expand(3, -1, -1, -1, -1))[2]
-    with mini.attached([one_task(lora, 2)]):
-        torch.testing.assert_close(mini.forward_images(images[None])[0], together, rtol=1e-4, atol=1e-4)
+    together = mini.forward_images(images.expand(3, -1, -1, -1, -1), Pass([lora]))[2]
+    torch.testing.assert_close(
+        mini.forward_images(images[None], Pass([one_task(lora, 2)]))[0], together, rtol=1e-4, atol=1e-4
+    )
     assert lora.down["vision_0_q"].shape[0] == 3
 
 
@@ -118,9 +114,8 @@ def test_one_task_is_cut_out_without_the_others(mini: Encoder):
 @torch.no_grad()
 def dropped(encoder: Encoder, keys: list[int], rows: list[int], step: int | None) -> torch.Tensor:
     """Images under a LoRA with dropout, (T, rows, E)."""
-    this = Pass(step=step, samples=torch.tensor([rows] * len(keys)))
-    with encoder.attached([grown(encoder, keys, dropout=0.25)]):
-        return encoder.forward_images(pixels(rows).expand(len(keys), -1, -1, -1, -1), this)
+    this = Pass([grown(encoder, keys, dropout=0.25)], step=step, samples=torch.tensor([rows] * len(keys)))
+    return encoder.forward_images(pixels(rows).expand(len(keys), -1, -1, -1, -1), this)
 
 
 def test_dropout_follows_task_step_and_sample_whatever_their_companions(mini: Encoder):
@@ -131,17 +126,16 @@ def test_dropout_follows_task_step_and_sample_whatever_their_companions(mini: En
 
 
 def test_nothing_is_dropped_at_prediction(mini: Encoder):
-    with torch.no_grad(), mini.attached([grown(mini, [5])]):
-        expected = mini.forward_images(pixels([1])[None])
+    with torch.no_grad():
+        expected = mini.forward_images(pixels([1])[None], Pass([grown(mini, [5])]))
     assert torch.equal(dropped(mini, [5], [1], None), expected)
 
 
 @torch.no_grad()
 def test_dropout_of_a_prompt_does_not_depend_on_longer_companions(mini: Encoder):
     def text(prompts: list[str], classes: list[int]) -> torch.Tensor:
-        this = Pass(step=2, samples=torch.tensor([classes]))
-        with mini.attached([grown(mini, [5], dropout=0.25)]):
-            return mini.forward_texts(mini.prompts([prompts]), this).final[0, -1]
+        this = Pass([grown(mini, [5], dropout=0.25)], step=2, samples=torch.tensor([classes]))
+        return mini.forward_texts(mini.prompts([prompts]), this).final[0, -1]
 
     alone = text(["a mole"], [1])
     beside = text(["a photo of a very long and winding road", "a mole"], [0, 1])
@@ -170,15 +164,13 @@ def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(mini: Encoder):
 
 def test_dropout_in_training_needs_to_know_its_samples(mini: Encoder):
     lora = LoRA(mini, [1], rank=2, alpha=2, dropout=0.5)
-    with pytest.raises(ValueError, match="keyed by sample"), mini.attached([lora]):
-        mini.forward_images(pixels([0])[None], Pass(step=0))
+    with pytest.raises(ValueError, match="keyed by sample"):
+        mini.forward_images(pixels([0])[None], Pass([lora], step=0))
 
 
 def test_gradients_agree_with_a_merged_layer(mini: Encoder):
     """Of one projection in float64: d loss / d A and d B against autograd through W + scale * B A."""
-    lora = LoRA(
-        mini, [1], rank=3, alpha=2, towers=("vision",), projections=("q",), blocks={"vision": [0]}
-    ).double()
+    lora = LoRA(mini, [1], rank=3, alpha=2, towers=("vision",), projections=("q",)).double()
     down, up = lora.down["vision_0_q"], lora.up["vision_0_q"]
     g = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -196,5 +188,5 @@ def test_gradients_agree_with_a_merged_layer(mini: Encoder):
 
 
 def test_the_names_of_the_projections_are_clips(mini: Encoder):
-    attention = mini.clip.vision_model.encoder.layers[0].self_attn
+    attention = transformers_clip(mini).vision_model.encoder.layers[0].self_attn
     assert all(hasattr(attention, f"{projection}_proj") for projection in PROJECTIONS)

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from farshot.errors import DataError, SettingError
 from farshot.methods import create
 from farshot.model.encoder import Encoder
-from farshot.model.find import load_encoder
+from farshot.model.find import BUNDLED, load_encoder
 from farshot.model.tower import Pass
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
@@ -29,8 +30,9 @@ def prompts(names: list[str], template: str = TEMPLATE) -> list[str]:
 def test_it_starts_as_the_words_it_takes_the_place_of(mini: Encoder, template):
     ids = mini.prompts([prompts(["mole", "scar on a leg"], template)])
     before = mini.forward_texts(ids).final
-    with mini.attached([PromptContext(mini, [template])]):
-        torch.testing.assert_close(mini.forward_texts(ids).final, before, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        mini.forward_texts(ids, Pass([PromptContext(mini, [template])])).final, before, rtol=0, atol=1e-6
+    )
 
 
 @torch.no_grad()
@@ -49,8 +51,7 @@ def test_it_stands_after_the_start_token_and_leaves_all_else(mini: Encoder):
 def test_every_task_has_its_own(mini: Encoder):
     templates = [TEMPLATE, "photo of a a {}."]
     ids = mini.prompts([prompts(["mole", "scar"])] * 2)
-    with mini.attached([PromptContext(mini, templates)]):
-        texts = mini.forward_texts(ids).final
+    texts = mini.forward_texts(ids, Pass([PromptContext(mini, templates)])).final
     plain = mini.forward_texts(mini.prompts([prompts(["mole", "scar"], each) for each in templates])).final
     torch.testing.assert_close(texts, plain, rtol=0, atol=1e-5)
     assert not torch.allclose(plain[0], plain[1], atol=1e-2)
@@ -64,7 +65,9 @@ def test_it_is_shared_by_the_classes_and_is_all_that_learns(mini: Encoder):
     finetune(mini, [task], [part], [group], Recipe(steps=1, scale=2.0, views="none"))
     moved = (part.values.detach() - before).abs().amax(-1)
     assert (moved > 0).all()  # each of its vectors
-    assert not any(weight.requires_grad or weight.grad is not None for weight in mini.clip.parameters())
+    assert not any(
+        weight.requires_grad for weight in (*mini.vision.tensors.values(), *mini.text.tensors.values())
+    )
 
 
 def test_words_to_start_from_are_needed(mini: Encoder):
@@ -73,7 +76,7 @@ def test_words_to_start_from_are_needed(mini: Encoder):
 
 
 def test_contexts_of_several_lengths_are_adapted_one_after_the_other(mini: Encoder):
-    with pytest.raises(SettingError, match=r"of one length, but .* are 1 to 4 tokens"):
+    with pytest.raises(SettingError, match=r"have one length, but .* are 1 to 4 tokens"):
         PromptContext(mini, [TEMPLATE, "photo {}."])
     tasks = [toy_task(TABLE), replace(toy_task(TABLE), template="photo {}.")]
     made = create("prompt-lora", {"views": "none", "steps": 1}).adapt(mini, tasks)
@@ -85,8 +88,7 @@ def test_it_takes_the_precision_of_the_model():
     half = load_encoder("mini", precision="bf16")
     part = PromptContext(half, [TEMPLATE])
     assert part.values.dtype == torch.float32  # learns in float32
-    with half.attached([part]):
-        assert half.forward_texts(half.prompts([prompts(["mole"])])).final.isfinite().all()
+    assert half.forward_texts(half.prompts([prompts(["mole"])]), Pass([part])).final.isfinite().all()
 
 
 # The words around it --------------------------------------------------------------------------------
@@ -107,13 +109,14 @@ def test_a_template_names_the_class_exactly_once(template):
 
 def test_prompts_are_as_long_as_the_longest_and_end_with_the_end_token(mini: Encoder):
     ids = mini.prompts([["a dog", "a cat"], ["a mole", "a photo of a mole on a leg"]])
-    end = mini.tokenizer.tokenizer.eos_token_id
+    end = mini.tokenizer.rules.end
+    theirs = AutoTokenizer.from_pretrained(BUNDLED["mini"])
     lengths = [
-        [len(mini.tokenizer.tokenizer(p)["input_ids"]) for p in task]
+        [len(theirs(p)["input_ids"]) for p in task]
         for task in (["a dog", "a cat"], ["a mole", "a photo of a mole on a leg"])
     ]
-    assert (ids.ends + 1).tolist() == lengths
+    assert (ids.pooled + 1).tolist() == lengths
     assert ids.ids.shape == (2, 2, max(map(max, lengths)))
     for t in range(2):
         for n in range(2):
-            assert (ids.ids[t, n, ids.ends[t, n] :] == end).all()
+            assert (ids.ids[t, n, ids.pooled[t, n] :] == end).all()

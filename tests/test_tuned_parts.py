@@ -1,13 +1,11 @@
 """Learned prompts and a tower's own weights, each against transformers' model put together by hand."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
+from transformers import CLIPModel
 
 from farshot.errors import SettingError
-from farshot.images.preprocess import normalise
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.model.tower import Pass
@@ -15,6 +13,7 @@ from farshot.parts.part import one_task
 from farshot.parts.prompt import LinkedPrompts, PromptContext, VisualPrompts
 from farshot.parts.reweighting import TokenReweighting, claim_factors
 from farshot.parts.weights import OwnWeights
+from tests.oracle import planes, transformers_clip
 from tests.toy import world_table
 
 TABLE = world_table(count=30)
@@ -27,16 +26,28 @@ def pixels(rows: list[int], tasks: int = 2) -> torch.Tensor:
     return torch.from_numpy(TABLE.pixels(rows, "squash", 64)).expand(tasks, -1, -1, -1, -1)
 
 
-def planes(mini: Encoder, images: torch.Tensor) -> torch.Tensor:
-    return normalise(images[0], mini.mean, mini.std)
-
-
 def moved(part: nn.Module, std: float = 0.05) -> nn.Module:
     """The part, away from its start, differently for each task."""
     with torch.no_grad():
         for seed, value in enumerate(part.parameters()):
             value += std * torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
     return part
+
+
+def modules_of(clip: CLIPModel, tower: str) -> dict[str, nn.Module]:
+    """transformers' linear layers and norms, by our places."""
+    model = getattr(clip, f"{tower}_model")
+    out: dict[str, nn.Module] = {}
+    for i, block in enumerate(model.encoder.layers):
+        out |= {
+            f"{tower}.{i}.{name}": getattr(block.self_attn, f"{name}_proj") for name in ("q", "k", "v", "out")
+        }
+        out |= {f"{tower}.{i}.norm1": block.layer_norm1, f"{tower}.{i}.norm2": block.layer_norm2}
+        out |= {f"{tower}.{i}.fc1": block.mlp.fc1, f"{tower}.{i}.fc2": block.mlp.fc2}
+    if tower == "text":
+        return out | {"text.final_norm": model.final_layer_norm, "text.projection": clip.text_projection}
+    out |= {"vision.pre_norm": model.pre_layrnorm, "vision.final_norm": model.post_layernorm}
+    return out | {"vision.projection": clip.visual_projection}
 
 
 def run(blocks, tokens: torch.Tensor, replaced: dict[int, torch.Tensor], at: int, mask=None) -> torch.Tensor:
@@ -52,24 +63,25 @@ def run(blocks, tokens: torch.Tensor, replaced: dict[int, torch.Tensor], at: int
 
 def seen_by_hand(mini: Encoder, images: torch.Tensor, prompts: list[torch.Tensor]) -> torch.Tensor:
     """Image embeddings with prompts behind the patches, the first before the first norm."""
-    tower = mini.clip.vision_model
-    tokens = tower.embeddings(planes(mini, images))
+    clip = transformers_clip(mini)
+    tower = clip.vision_model
+    tokens = tower.embeddings(planes(mini, images[0]))
     count = tokens.shape[1]
     tokens = tower.pre_layrnorm(torch.cat([tokens, prompts[0].expand(len(tokens), -1, -1)], dim=1))
     tokens = run(tower.encoder.layers, tokens, dict(enumerate(prompts[1:], start=1)), count)
-    return mini.clip.visual_projection(tower.post_layernorm(tokens[:, 0]))
+    return clip.visual_projection(tower.post_layernorm(tokens[:, 0]))
 
 
 @torch.no_grad()
 def test_visual_prompts_stand_behind_the_patches_and_change_from_block_to_block(mini: Encoder):
     part, images = moved(VisualPrompts(mini, KEYS, count=3, depth=5)), pixels([0, 1])
-    with mini.attached([part]):
-        seen = mini.forward_images(images)
+    seen = mini.forward_images(images, Pass([part]))
     for t in range(2):
         torch.testing.assert_close(seen[t], seen_by_hand(mini, images, list(part.values[t])), **CLOSE)
     assert not torch.allclose(seen[0], seen[1], atol=1e-2)
-    with mini.attached([one_task(part, 1)]):
-        torch.testing.assert_close(mini.forward_images(images[1:]), seen[1:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        mini.forward_images(images[1:], Pass([one_task(part, 1)])), seen[1:], rtol=1e-4, atol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -79,9 +91,9 @@ def test_linked_prompts_are_the_texts_tokens_and_their_linear_image(mini: Encode
     depth = mini.text_depth  # the shallower tower's
     assert part.deeper.shape[1] == depth - 1
     images, prompts = pixels([0, 1]), mini.prompts(PROMPTS * 2)
-    with mini.attached([part]):
-        seen, told = mini.forward_images(images), mini.forward_texts(prompts).final
-    tower = mini.clip.text_model
+    seen, told = mini.forward_images(images, Pass([part])), mini.forward_texts(prompts, Pass([part])).final
+    clip = transformers_clip(mini)
+    tower = clip.text_model
     for t in range(2):
         words = [context.values[t], *part.deeper[t]]
         linked = [w @ part.weight[t, i].T + part.bias[t, i] for i, w in enumerate(words)]
@@ -92,8 +104,8 @@ def test_linked_prompts_are_the_texts_tokens_and_their_linear_image(mini: Encode
         size = tokens.shape[1]
         mask = torch.full((size, size), float("-inf")).triu(1)[None, None]
         tokens = run(tower.encoder.layers, tokens, dict(enumerate(words[1:], start=1)), 1, mask)
-        ends = tower.final_layer_norm(tokens[torch.arange(2), prompts.ends[t]])
-        torch.testing.assert_close(told[t], mini.clip.text_projection(ends), **CLOSE)
+        ends = tower.final_layer_norm(tokens[torch.arange(2), prompts.pooled[t]])
+        torch.testing.assert_close(told[t], clip.text_projection(ends), **CLOSE)
 
 
 def test_a_context_that_starts_at_random_follows_its_task(mini: Encoder):
@@ -115,14 +127,12 @@ def test_a_context_longer_than_the_words_before_the_class_is_refused(mini: Encod
 def test_own_weights_are_the_model_with_these_weights(mini: Encoder, towers, matrices):
     part = moved(OwnWeights(mini, 2, towers, matrices=matrices), std=0.02)
     images, prompts = pixels([0, 1, 2]), mini.prompts(PROMPTS * 2)
-    with mini.attached([part]):
-        seen, told = mini.forward_images(images), mini.forward_texts(prompts)
+    seen, told = mini.forward_images(images, Pass([part])), mini.forward_texts(prompts, Pass([part]))
     for t in range(2):
-        clip = copy.deepcopy(mini.clip)
-        twin = Encoder(clip, mini.tokenizer, source="copy", mean=mini.mean, std=mini.std)
+        clip = transformers_clip(mini)
         changed = 0
         for tower in towers:
-            for place, module in twin.modules(tower).items():
+            for place, module in modules_of(clip, tower).items():
                 for kind in ("weight", "bias"):
                     name = f"{place}.{kind}".replace(".", "_")
                     if name in part.own:
@@ -135,13 +145,18 @@ def test_own_weights_are_the_model_with_these_weights(mini: Encoder, towers, mat
             embedding.class_embedding.copy_(part.own["vision_embedding_class"][t])
             embedding.position_embedding.weight.copy_(part.own["vision_embedding_position"][t])
             changed += 3
-            assert {name for name, _ in clip.vision_model.named_parameters()} == {
-                name for name, _ in mini.clip.vision_model.named_parameters()
-            }
             assert changed == len(list(clip.vision_model.parameters())) + 1  # and the projection
         assert changed == len(list(part.parameters()))
-        torch.testing.assert_close(seen[t], twin.forward_images(images[:1])[0], **CLOSE)
-        torch.testing.assert_close(told.final[t], twin.forward_texts(mini.prompts(PROMPTS)).final[0], **CLOSE)
+        pictured = clip.visual_projection(clip.vision_model(planes(mini, images[0])).pooler_output)
+        torch.testing.assert_close(seen[t], pictured, **CLOSE)
+        ids = mini.prompts(PROMPTS).ids[0]
+        worded = clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
+        torch.testing.assert_close(told.final[t], worded, **CLOSE)
+        merged = mini.with_tensors(one_task(part, t).merged_tensors(mini))
+        torch.testing.assert_close(seen[t], merged.forward_images(images[:1])[0], **CLOSE)
+        torch.testing.assert_close(
+            told.final[t], merged.forward_texts(mini.prompts(PROMPTS)).final[0], **CLOSE
+        )
     assert not torch.allclose(seen[0], seen[1], atol=1e-2)
 
 
@@ -150,8 +165,7 @@ def test_own_weights_start_as_the_model_and_average_back_to_it(mini: Encoder):
     images = pixels([0, 1], tasks=1)
     before = mini.forward_images(images)
     part = OwnWeights(mini, 1, ["vision"], matrices=True)
-    with mini.attached([part]):
-        torch.testing.assert_close(mini.forward_images(images), before, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mini.forward_images(images, Pass([part])), before, rtol=1e-4, atol=1e-4)
     start = {name: value.clone() for name, value in part.own.items()}
     trained = {name: value.clone() for name, value in moved(part).own.items()}
     part.average(0.25)
@@ -163,15 +177,12 @@ def test_own_weights_start_as_the_model_and_average_back_to_it(mini: Encoder):
 def test_a_small_step_is_not_lost_in_half_precision() -> None:
     """Next to 4, bfloat16 knows no number closer than 4.03."""
     half = load_encoder("mini", precision="bf16")
-    place = "vision.5.fc1"
-    half.modules("vision")[place].bias.fill_(4.0)
+    half.vision.tensors["blocks.5.fc1.bias"].fill_(4.0)
     part = OwnWeights(half, 1, ["vision"])
     images = pixels([0], tasks=1)
-    with half.attached([part]):
-        before = half.forward_images(images)
+    before = half.forward_images(images, Pass([part]))
     part.own["vision_5_fc1_bias"] += 0.01
-    with half.attached([part]):
-        assert not torch.equal(half.forward_images(images), before)
+    assert not torch.equal(half.forward_images(images, Pass([part])), before)
 
 
 def test_claims_of_five_classes_double_one_and_blank_all():
@@ -194,14 +205,14 @@ def test_claims_of_five_classes_double_one_and_blank_all():
 @torch.no_grad()
 def test_reweighting_multiplies_patches_read_out_like_the_class_token(mini: Encoder):
     texts, images = mini.forward_texts(mini.prompts(PROMPTS)), pixels([0, 1, 2], tasks=1)
-    part, tower = TokenReweighting(mini, [4], 0.3), mini.clip.vision_model
-    with mini.attached([part]):
-        seen = mini.forward_images(images, Pass(texts=texts))[0]
-    tokens = tower.pre_layrnorm(tower.embeddings(planes(mini, images)))
+    part, clip = TokenReweighting(mini, [4], 0.3), transformers_clip(mini)
+    tower = clip.vision_model
+    seen = mini.forward_images(images, Pass([part], texts=texts))[0]
+    tokens = tower.pre_layrnorm(tower.embeddings(planes(mini, images[0])))
     tokens = run(tower.encoder.layers[:4], tokens, {}, 0)
-    out = mini.clip.visual_projection(tower.post_layernorm(tokens[:, 1:]))
+    out = clip.visual_projection(tower.post_layernorm(tokens[:, 1:]))
     cosine = torch.cosine_similarity(out[:, :, None], texts.final[0], dim=-1)
     tokens[:, 1:] *= claim_factors(cosine, 0.3)[..., None]
     tokens = run(tower.encoder.layers[4:], tokens, {}, 0)
-    expected = mini.clip.visual_projection(tower.post_layernorm(tokens[:, 0]))
+    expected = clip.visual_projection(tower.post_layernorm(tokens[:, 0]))
     torch.testing.assert_close(seen, expected, **CLOSE)

@@ -15,6 +15,7 @@ from farshot.randomness import key, numpy_generator, random_bits, row_keys, torc
 from farshot.task import Task
 from farshot.training.batches import SupportImages
 from tests.input_helpers import picture, pixels_of
+from tests.toy import toy_task, world_table
 
 
 def by_hand(image: Image.Image, kinds: str, generator: np.random.Generator) -> np.ndarray:
@@ -192,3 +193,15 @@ def test_global_seeds_play_no_part() -> None:
     first = SupportImages([task_of(10, 1)], 32).at(0).pixels
     torch.manual_seed(1)
     assert torch.equal(first, SupportImages([task_of(10, 1)], 32).at(0).pixels)
+
+
+def test_views_in_turn_are_the_five_one_after_the_other():
+    task = toy_task(world_table("mini-crops", 100, ("canker", "rust")), shots=2, seed=1, key=1)
+    five = SupportImages([task], 64, "five").at(0)
+    turn = SupportImages([task], 64, "turn")
+    count = len(task.support)
+    for step in range(7):
+        found = turn.at(step)
+        assert torch.equal(found.pixels[0], five.pixels[0].unflatten(0, (count, 5))[:, step % 5])
+        assert torch.equal(found.samples[0], five.samples[0].view(count, 5)[:, step % 5])
+        assert torch.allclose(found.weights, torch.full((1, count), 1 / count))

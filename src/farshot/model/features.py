@@ -82,15 +82,17 @@ def image_features(
     rows: Sequence[int] | NDArray[np.int64],
     reading: str = "squash",
     *,
-    cache: FeatureCache = SHARED,
+    cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> Float[Tensor, "B E"]:
     """Embeddings of these rows without any part, of length 1, float32 on the CPU.
 
     Args:
         reading: how images are resized (farshot.images.preprocess).
+        cache: by default the one of this process.
         progress: called with (rows done, in all).
     """
+    cache = SHARED if cache is None else cache
     found: dict[int, Tensor] = {}
     waiting: dict[str, list[int]] = {}  # image -> places in the result
     for place, row in enumerate(rows):
