@@ -28,12 +28,11 @@ from farshot.data.table import ImageTable
 from farshot.explain import Domain, domain_cka, learned_strengths, subject, token_agreement
 from farshot.explain.cka import embed
 from farshot.methods import Adapted, create
+from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
+from farshot.model.tower import Hook, Pass
 from farshot.parts.alignment import choose_tokens, patch_class_similarity
 from farshot.parts.anchors import transposed_anchors
-from farshot.model.find import load_encoder
-from farshot.model.encoder import Encoder
-from farshot.model.tower import Pass
-from farshot.model.tower import Hook, Pass
 from farshot.stats import Interval, PairedDifference, mean_interval, paired_difference, proportion_interval
 from farshot.task import Task
 from farshot.world import class_names, generate

@@ -9,6 +9,7 @@ both in float32 on the CPU, pixels in memory at the model's size.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from benchmarks.speed.models import random_clip
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from farshot import FewShotClassifier
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.export.about import load_exact
 from farshot.export.onnx_file import export_onnx, runtime
-from farshot.world.tokens import build_tokenizer
+from farshot.model.formats.clip_hf import config_json, state_dict
 
 QUICK = {"views": "none", "steps": 3}
 METHODS: dict[str, dict[str, object]] = {
@@ -45,8 +47,14 @@ class Prepared(ImageTable):
 
 def vit(folder: Path) -> Path:
     """A checkpoint of ViT-B/16's shape."""
-    random_clip("ViT-B/16").clip.save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
+    encoder = random_clip("ViT-B/16")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config_json(encoder)))
+    encoder.tokenizer.fast.save(str(folder / "tokenizer.json"))
+    save_file(
+        {name: value.contiguous() for name, value in state_dict(encoder).items()},
+        folder / "model.safetensors",
+    )
     return folder
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from farshot.model.attention import attend
+from farshot.model.attention import activate, attend, explicit_attention
 
 SCALE = 16**-0.5
 

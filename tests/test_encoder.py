@@ -37,9 +37,8 @@ def random_clip(checkpoint: Path) -> Encoder:
 def test_the_towers_compute_what_transformers_does(which, request):
     encoder = request.getfixturevalue("mini" if which == "mini" else "random_clip")
     images = pixels(encoder.size)
-    clip = CLIPModel.from_pretrained(
-        request.getfixturevalue("checkpoint") if which == "random" else MINI, dtype=torch.float32
-    )
+    place = MINI if which == "mini" else request.getfixturevalue("checkpoint")
+    clip = CLIPModel.from_pretrained(place, dtype=torch.float32)
     means = (encoder.preprocessing.mean, encoder.preprocessing.std)
     mean, std = (torch.tensor(x)[:, None, None] for x in means)
     planes = (images[0].permute(0, 3, 1, 2) / 255 - mean) / std

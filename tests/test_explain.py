@@ -220,7 +220,7 @@ def test_nothing_is_left_behind_when_an_image_fails(atha: FewShotClassifier, tmp
 def test_panels_say_in_words_what_they_show(atha: FewShotClassifier, queries: ImageTable) -> None:
     explanation = next(explain_images(seen(atha), queries, blocks=[7]))
     drawn = panels(explanation)
-    titles = ["Original", "Attention of the class token", "Tokens before block 7"]
+    titles = ["Original", "Attention", "Tokens before block 7"]
     assert [panel.title for panel in (drawn[0], *drawn[2:])] == titles
     assert "6 head, pull +0.8" in drawn[3].caption
     named = {explanation.class_names[c] for c in explanation.moved[0].nearest[explanation.moved[0].head]}

@@ -209,7 +209,7 @@ def test_transformers_alone_gives_our_probabilities(method, settings, checkpoint
     ("method", "settings", "words"),
     [
         ("atha", QUICK, "moves patches before the blocks"),
-        ("vpt", {"views": "none", "steps": 2}, "adds tokens beside the patches"),
+        ("vpt", {"views": "none", "steps": 2}, "adds tokens behind the patches"),
         ("linear-probe", {}, "puts a head of its own on the image features"),
         ("zero-shot", {"templates": "clip"}, "averages the texts of 7 prompts"),
     ],
@@ -274,7 +274,7 @@ def test_a_model_card_is_made_from_the_run(clip_lora, tmp_path: Path, monkeypatc
         def create_commit(self, repo, operations, *, commit_message):
             sent.update({operation.path_in_repo: operation.path_or_fileobj for operation in operations})
 
-    monkeypatch.setattr("farshot.hub.HfApi", Hub)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     clip_lora.save(tmp_path / "adapted")
     measured = {"data": "photos/", "images": 40, "calibration_error": 0.05}
     measured["accuracy"] = {"value": 0.9, "low": 0.77, "high": 0.96}
@@ -319,14 +319,14 @@ def test_a_push_that_does_not_arrive_is_one_sentence(
         def create_repo(self, *arguments, **options):
             raise error
 
-    monkeypatch.setattr("farshot.hub.HfApi", Hub)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     clip_lora.save(tmp_path / "adapted")
     assert words in refusal(farshot("push", tmp_path / "adapted", "ada/leaves", "--model", "ada/clip"))
 
 
 def test_without_a_network_a_push_says_so(farshot: Farshot, clip_lora, tmp_path: Path, monkeypatch):
     """The hub's own client, towards a port of this machine where nobody listens."""
-    monkeypatch.setattr("farshot.hub.HfApi", lambda: HfApi("http://127.0.0.1:9", token="hf_none"))
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: HfApi("http://127.0.0.1:9", token="hf_none"))
     clip_lora.save(tmp_path / "adapted")
     said = refusal(farshot("push", tmp_path / "adapted", "ada/leaves", "--model", "ada/clip"))
     assert "The hub cannot be reached" in said and "nothing was pushed to ada/leaves" in said

@@ -90,7 +90,7 @@ class Hub:
 @pytest.mark.usefixtures("gradio_leftovers")
 def test_the_commands_run_in_the_order_of_the_readme(folder: Path, checkpoint: Path, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("farshot.hub.HfApi", Hub)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     monkeypatch.setattr("farshot.cli_app._until_stopped", lambda: None)  # nobody is there to press Ctrl-C
     for command in COMMANDS:
         run = CliRunner().invoke(app, quick(command, checkpoint))

@@ -16,6 +16,7 @@ from transformers import CLIPModel
 
 from farshot import FewShotClassifier, load, saved
 from farshot.errors import DataError, ModelError
+from farshot.model.tower import Pass
 from farshot.saved import write_folder
 from tests.oracle import planes
 from tests.toy import toy_task, world_table
@@ -241,7 +242,7 @@ def test_a_folder_that_is_no_model_says_how_to_make_one(tmp_path: Path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"format": 99}, {"format": 2, "method": {"name": "atha"}}])
+@pytest.mark.parametrize("change", [{"format": 99}, {"format": 3, "method": {"name": "atha"}}])
 def test_a_model_of_a_newer_farshot_is_refused_whatever_else_it_has(adapted, change, tmp_path: Path):
     adapted.save(tmp_path / "model")
     path = tmp_path / "model" / "farshot.json"

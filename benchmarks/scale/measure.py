@@ -29,8 +29,8 @@ from farshot.bench.runner import run_grid
 from farshot.bench.store import Store
 from farshot.bench.worker import Chunk, Setup, Worker, setup_for
 from farshot.data.pools import open_pool
-from farshot.model.find import load_encoder
 from farshot.model.encoder import Encoder
+from farshot.model.find import load_encoder
 
 CHUNKS = (1, 8, 64)  # tasks
 ROWS = 512

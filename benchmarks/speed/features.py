@@ -20,6 +20,7 @@ from farshot.bench.store import Store
 from farshot.data.pools import open_pool
 from farshot.methods import available
 from farshot.methods.frozen import FrozenMethod
+from farshot.model.features import image_features
 from farshot.model.find import load_encoder
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=1000)
     given = parser.parse_args()
     encoder, pool = load_encoder(given.model, device=given.device), open_pool(given.pool)
-    encoder.features(pool.table, range(len(pool.table)))
+    image_features(encoder, pool.table, range(len(pool.table)))
     print(f"{given.tasks} tasks of {given.pool}, {given.model}, {given.device}\n")
     print("| method | shots | seconds | of the processor |\n|---|---:|---:|---:|")
     for name in given.methods:

@@ -6,40 +6,54 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import CLIPConfig, CLIPModel
 
 from farshot.data.table import ImageTable
-from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
-from farshot.model.encoder import Encoder
-from farshot.model.tokenizer import Tokeniser
+from farshot.model.config import Biases, TextConfig, VisionConfig
+from farshot.model.encoder import Encoder, Origin, Preprocessing
+from farshot.model.find import BUNDLED, PRECISIONS
+from farshot.model.formats.files import Source
+from farshot.model.formats.tokenizer_files import load_fast
+from farshot.model.tokenizer import TextRules, Tokenizer
+from farshot.model.tower import TextTower, VisionTower
 from farshot.task import Task
-from farshot.world.tokens import build_tokenizer
 
-_LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-_LARGE_TEXT = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "projection_dim": 768,
-}
+_BASE = {"width": 768, "depth": 12, "heads": 12, "hidden": 3072, "output": 512}
+_LARGE = {"width": 1024, "depth": 24, "heads": 16, "hidden": 4096, "output": 768}
+_BASE_TEXT = {"width": 512, "depth": 12, "heads": 8, "hidden": 2048, "output": 512}
+_LARGE_TEXT = {"width": 768, "depth": 12, "heads": 12, "hidden": 3072, "output": 768}
 CONFIGS = {
-    "ViT-B/32": {"vision_config": {"patch_size": 32}},
-    "ViT-B/16": {"vision_config": {"patch_size": 16}},
-    "ViT-L/14": {
-        "vision_config": {"patch_size": 14, "projection_dim": 768, **_LARGE},
-        "text_config": _LARGE_TEXT,
-        "projection_dim": 768,
-    },
+    "ViT-B/32": ({**_BASE, "patch": 32}, _BASE_TEXT),
+    "ViT-B/16": ({**_BASE, "patch": 16}, _BASE_TEXT),
+    "ViT-L/14": ({**_LARGE, "patch": 14}, _LARGE_TEXT),
 }
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 def random_clip(name: str, device: str = "cpu", precision: str = "float32") -> Encoder:
     """One of CONFIGS; only shapes are the real ones."""
-    torch.manual_seed(0)
-    clip = CLIPModel(CLIPConfig(**CONFIGS[name])).to(device, PRECISIONS[precision])
-    tokenizer = Tokeniser(build_tokenizer(), 77)
-    return Encoder(clip, tokenizer, source=name, mean=CLIP_MEAN, std=CLIP_STD)
+    images, words = CONFIGS[name]
+    vision = VisionConfig(
+        **images, activation="quick_gelu", eps=1e-5, pre_norm=True, biases=Biases(patch=False)
+    )
+    text = TextConfig(**words, activation="quick_gelu", eps=1e-5)
+    fast = load_fast(Source("mini", BUNDLED["mini"]), text.vocabulary)
+    assert fast is not None
+    generator = torch.Generator().manual_seed(0)
+    towers = [
+        {
+            key: torch.ones(shape) if "norm" in key else 0.02 * torch.randn(shape, generator=generator)
+            for key, shape in config.tensor_shapes().items()
+        }
+        for config in (vision, text)
+    ]
+    encoder = Encoder(
+        VisionTower(vision, towers[0]),
+        TextTower(text, towers[1]),
+        Tokenizer(fast, TextRules(length=77, start=1054, end=1055, pad=1055)),
+        preprocessing=Preprocessing(),
+        log_scale=4.6052,
+        origin=Origin(name, "random", layout="clip"),
+    )
+    return encoder.to(device, PRECISIONS[precision])
 
 
 def random_tasks(encoder: Encoder, tasks: int, shots: int, classes: int = 5, queries: int = 0) -> list[Task]:

@@ -7,16 +7,17 @@ frozen weights get no gradient, images are preprocessed once.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel
 
 from farshot.images.preprocess import normalise
 from farshot.model.encoder import Encoder
+from farshot.model.formats.clip_hf import config_json, state_dict
 from farshot.task import Task
 
 CONTEXT = slice(1, 5)  # "a photo of a", after the start token
@@ -24,11 +25,18 @@ POSITIONS = 77
 HEAD, TAIL, PULL, PULL_BLOCK, SCALE = 0.3, 0.2, 0.8, 6, 2.0
 
 
+def transformers_clip(encoder: Encoder) -> CLIPModel:
+    """transformers' CLIPModel with the encoder's weights, float32."""
+    model = CLIPModel(CLIPConfig.from_dict(config_json(encoder)))
+    model.load_state_dict({name: value.float() for name, value in state_dict(encoder).items()})
+    return model
+
+
 class PlainLoop(nn.Module):
     """One task's model and optimisers.
 
     Args:
-        encoder: its CLIPModel is copied.
+        encoder: its weights are copied into a CLIPModel.
         task: support images are read centred, as without views.
         dropout: of the LoRA input.
     """
@@ -42,7 +50,7 @@ class PlainLoop(nn.Module):
             lora_dropout=dropout,
             target_modules=["q_proj", "k_proj", "v_proj"],
         )
-        clip = copy.deepcopy(encoder.clip).float()
+        clip = transformers_clip(encoder).to(encoder.device)
         self.peft = get_peft_model(clip, lora).train()
         self.clip = self.peft.base_model.model
         self.projection = clip.visual_projection.weight.detach()  # (E, D)
@@ -52,14 +60,16 @@ class PlainLoop(nn.Module):
             self.strengths[0, PULL_BLOCK * depth // 12] = PULL
         prompts = encoder.prompts([task.prompts])
         room = POSITIONS - prompts.ids.shape[-1]
-        self.ids, self.ends = F.pad(prompts.ids[0], (0, room)), prompts.ends[0]
+        self.ids, self.ends = F.pad(prompts.ids[0], (0, room)), prompts.pooled[0]
         embedding = self.clip.text_model.embeddings.token_embedding
         self.context = nn.Parameter(embedding(self.ids[:1, CONTEXT])[0].detach().clone())
         embedding.register_forward_hook(self._put_context)
         for block, layer in enumerate(self.clip.vision_model.encoder.layers):
             layer.register_forward_pre_hook(self._aligning(block))
         pixels = torch.from_numpy(task.table.pixels(task.support, "centre", encoder.size))
-        self.pixels = normalise(pixels.to(encoder.device), encoder.mean, encoder.std)
+        self.pixels = normalise(
+            pixels.to(encoder.device), encoder.preprocessing.mean, encoder.preprocessing.std
+        )
         self.labels = torch.as_tensor(task.labels, device=encoder.device)
         self.tap = torch.empty(0)
         self.optimisers = [

@@ -246,12 +246,12 @@ class VisionTower(Tower):
         x = F.conv2d(x, weight, tensors.get("patch.bias"), stride=weight.shape[-1])
         x = x.flatten(2).transpose(1, 2)  # (T B, L, D)
         if config.class_token:
-            x = torch.cat([tensors["class"].expand(len(x), 1, -1), x], dim=1)
+            x = torch.cat([tensors["class"].expand(x.shape[0], 1, -1), x], dim=1)
         if config.positions:
             x = x + tensors["position"]
         if config.registers:
             at = int(config.class_token)
-            x = torch.cat([x[:, :at], tensors["registers"].expand(len(x), -1, -1), x[:, at:]], dim=1)
+            x = torch.cat([x[:, :at], tensors["registers"].expand(x.shape[0], -1, -1), x[:, at:]], dim=1)
         x = this.at("vision.embedding", x.unflatten(0, pixels.shape[:2]), pixels)  # (T, B, P, D)
         return self.norm("pre_norm", "pre_norm", x, this) if config.pre_norm else x
 
