@@ -6,12 +6,17 @@ from farshot.errors import FarshotError
 
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier, load
+    from farshot.model.find import load_encoder
 
-__all__ = ["FarshotError", "FewShotClassifier", "load"]
+__all__ = ["FarshotError", "FewShotClassifier", "load", "load_encoder"]
 
 
 def __getattr__(name: str) -> Any:
     # the classifier brings PyTorch with it: only those who use it wait for that
+    if name == "load_encoder":
+        from farshot.model.find import load_encoder
+
+        return load_encoder
     if name in ("FewShotClassifier", "load"):
         from farshot import classifier
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farshot import cli_app, cli_bench, cli_explain, cli_export, cli_pick, console
+from farshot import cli_app, cli_bench, cli_encoders, cli_explain, cli_export, cli_pick, console
 from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.errors import DataError, SettingError
 
@@ -236,6 +236,7 @@ def demo(
 
 
 cli_bench.register(app)
+cli_encoders.register(app)
 cli_explain.register(app)
 cli_export.register(app)
 cli_pick.register(app)
