@@ -379,7 +379,7 @@ def test_descriptions_may_use_labels() -> None:
 
 
 def test_copies_without_warnings() -> None:
-    """A table of copies is no reason for a warning."""
+    """Copies among the labelled images are used without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         zero_shot().fit([*IMAGES, IMAGES[0]], [*LABELS, LABELS[0]])
