@@ -19,12 +19,12 @@ FROZEN = Path(__file__).parent / "fixtures" / "first_tasks.json"
 
 
 def number_pool(sizes: list[int], order: list[int] | None = None) -> Pool:
-    """A pool of one-pixel images; `order` is that in which a file system might list them."""
+    """A pool of different one-pixel images; `order` is that in which a file system might list them."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     order = list(range(len(labels))) if order is None else order
     names = tuple(f"class {c}" for c in range(len(sizes)))
-    pixel = np.zeros((1, 1, 3), np.uint8)
-    table = ImageTable((pixel,) * len(labels), labels[order], names, names)
+    pixels = [np.array([[[i // 256, i % 256, 0]]], np.uint8) for i in order]
+    table = ImageTable(tuple(pixels), labels[order], names, names)
     return Pool("numbers", table, tuple(f"{i:05d}.png" for i in order))
 
 

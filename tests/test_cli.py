@@ -68,7 +68,7 @@ def test_shots_and_seed_choose_the_support_set(farshot: Farshot, place: Path, tm
         ids.append(json.loads((out / "farshot.json").read_text())["support_ids"])
     table = read_table(place / "data")
     assert ids[0] == ids[1] != ids[2]
-    assert ids[0] == [table.id(int(row)) for row in table.draw(2, 1)[0]]
+    assert ids[0] == [table.content(int(row)) for row in table.draw(2, 1)[0]]
 
 
 def test_settings_names_descriptions_and_template_are_kept(

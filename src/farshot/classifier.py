@@ -8,7 +8,9 @@ classifier.predict(["new.jpg"]); classifier.save("adapted/"); classifier = load(
 from __future__ import annotations
 
 import platform
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
-from farshot.data.given import image_table, labelled_table
+from farshot.data.given import as_path, check_descriptions, image_table, labelled_table, plain_label
 from farshot.data.table import ImageTable
-from farshot.errors import DataError, ModelError
+from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
 from farshot.evaluation import Evaluation, evaluate
 from farshot.held_out import HeldOut, hold_out
@@ -37,6 +39,43 @@ Images = Sequence[Any] | NDArray[Any] | ImageTable
 """Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
 
 
+@dataclass(frozen=True)
+class FittedParameters:
+    """Parameters as they were when the classifier was fitted: `save` writes these, not later changes.
+
+    Attributes:
+        method: name of the method.
+        model: hub name, or the absolute path of a folder.
+        descriptions: class name -> words that take its place in the prompt.
+        template: the prompt.
+        calibrate: whether a temperature was asked for.
+        precision: of the encoder.
+        seed: of every random draw.
+    """
+
+    method: str
+    model: str
+    descriptions: dict[str, str]
+    template: str
+    calibrate: bool
+    precision: str
+    seed: int
+
+    @classmethod
+    def of(cls, classifier: FewShotClassifier, descriptions: Mapping[str, str]) -> FittedParameters:
+        """The present ones, with the descriptions by class name."""
+        path = as_path(classifier.model)
+        return cls(
+            classifier.method,
+            str(path.resolve()) if path.exists() else str(classifier.model),
+            dict(descriptions),
+            classifier.template,
+            classifier.calibrate,
+            classifier.precision,
+            classifier.seed,
+        )
+
+
 class FewShotClassifier(ClassifierProtocol):
     """Adapts a CLIP to the classes of a few labelled images.
 
@@ -46,10 +85,10 @@ class FewShotClassifier(ClassifierProtocol):
         settings: of the method, name -> value.
         class_names: how each class is called in prompts: a mapping label -> name, or names in the order of
             the sorted labels; by default the label itself, '_' read as a space.
-        descriptions: class name -> words that take its place in the prompt.
+        descriptions: class name or label -> words that take its place in the prompt.
         template: the prompt; `{}` is where the class name goes.
         calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they
-            are right.
+            are right. `estimate` then measures calibrated probabilities, too.
         precision: "float32" or "bf16".
         device: "auto", "cpu", "cuda", ...
         micro_batch: most images forwarded at once in training: less memory, the same result.
@@ -61,7 +100,11 @@ class FewShotClassifier(ClassifierProtocol):
         adapted_: what the method made.
         losses_: loss of each training step.
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
+        support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
+        parameters_: the parameters that it was fitted with.
     """
+
+    _last_held_out: tuple[tuple[Any, ...], HeldOut] | None = None
 
     def __init__(
         self,
@@ -103,19 +146,24 @@ class FewShotClassifier(ClassifierProtocol):
 
         Raises:
             FarshotError: one sentence on what is wrong with images, labels, model or settings.
+
+        Warns:
+            UserWarning: `calibrate` was asked for, but the images do not determine a temperature.
         """
+        self._check_parameters()
         method = create(self.method, self.settings)
         task, classes = self._task(X, y)
         encoder = self._encoder()
         # before adapting: images too few to be left out are refused at once, not after minutes
-        temperature = self._held_out(task, classes).temperature() if self.calibrate else 1.0
+        temperature = self._temperature(self._held_out(task, classes)) if self.calibrate else 1.0
         adapted: Adapted = method.adapt(
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
-        support_ids = [task.table.id(int(row)) for row in task.support]
+        support_ids = [task.table.content(int(row)) for row in task.support]
         # all at once, at the end: whatever stops the lines above leaves an earlier fit as it was
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
         self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
+        self.parameters_ = FittedParameters.of(self, task.descriptions)
         self.estimate_: dict[str, Any] | None = None
         return self
 
@@ -125,29 +173,59 @@ class FewShotClassifier(ClassifierProtocol):
 
         Each fold leaves some images of every class out and adapts to the rest; all folds are tasks of one
         batch. The classifier itself stays as it is, fitted or not. An adapted classifier has seen slightly
-        more images than those of the folds, so the estimate errs on the low side.
+        more images than those of the folds, so the estimate errs on the low side. Copies of a picture are
+        left out together.
+
+        With `calibrate`, each fold is measured at the temperature that is fitted to the others. A `fit` to
+        the same images uses the same folds without computing them again.
 
         Args:
             folds: by default as many as the smallest class has images, at most 5.
         """
-        return self.held_out(X, y, folds=folds).evaluation()
+        return self.held_out(X, y, folds=folds).evaluation(calibrated=self.calibrate)
 
     def held_out(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> HeldOut:
         """The cross-validated predictions that `estimate` measures."""
+        self._check_parameters()
         task, classes = self._task(X, y)
         return self._held_out(task, classes, folds)
 
     def _held_out(self, task: Task, classes: NDArray[Any], folds: int | None = None) -> HeldOut:
-        return hold_out(
-            create(self.method, self.settings),
-            self._encoder(),
-            task,
-            tuple(map(_plain, classes)),
-            folds=folds,
-            seed=self.seed,
-            micro_batch=self.micro_batch,
-            progress=self.progress,
+        """The predictions; the last are kept, since `estimate` and a calibrated `fit` ask for the same."""
+        method, encoder = create(self.method, self.settings), self._encoder()
+        labels = tuple(map(plain_label, classes))
+        question = (
+            *(method, encoder, labels, task.class_names, task.template, task.descriptions, folds, self.seed),
+            *(task.table.ids, task.table.contents(), task.labels.tolist()),
         )
+        if self._last_held_out is None or self._last_held_out[0] != question:
+            found = hold_out(
+                method,
+                encoder,
+                task,
+                labels,
+                folds=folds,
+                seed=self.seed,
+                micro_batch=self.micro_batch,
+                progress=self.progress,
+            )
+            self._last_held_out = (question, found)
+        return self._last_held_out[1]
+
+    @staticmethod
+    def _temperature(held_out: HeldOut) -> float:
+        """That of the cross-validated predictions, or 1 with a warning."""
+        found = held_out.temperature()
+        if found is not None:
+            return found
+        right = (held_out.logits.argmax(1) == held_out.labels).all()
+        why = "all right" if right else "no better than chance, or all of one probability"
+        warnings.warn(
+            f"No temperature could be fitted: the cross-validated predictions of the {len(held_out.labels)} "
+            f"labelled images are {why}. The probabilities are not calibrated; label more images.",
+            stacklevel=3,
+        )
+        return 1.0
 
     def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
         """All images as the support of one task, and its sorted labels as they were given."""
@@ -159,10 +237,34 @@ class FewShotClassifier(ClassifierProtocol):
             np.arange(len(table)),
             table.labels,
             template=self.template,
-            descriptions=dict(self.descriptions or {}),
+            descriptions=check_descriptions(self.descriptions, table.classes, table.names),
             key=key("fit", self.seed),
         )
         return task, classes
+
+    def _check_parameters(self) -> None:
+        """Refuses parameters of the wrong type by their name.
+
+        Raises:
+            SettingError: names the parameter and what it must be.
+        """
+        kinds: dict[str, tuple[tuple[type, ...], str]] = {
+            "model": ((str, Path), "a hub name or the path of a folder"),
+            "method": ((str,), "the name of a method"),
+            "settings": ((Mapping, type(None)), "a mapping of a setting's name to its value"),
+            "descriptions": ((Mapping, type(None)), "a mapping of a class name to its description"),
+            "template": ((str,), "a prompt with {} where the class name goes"),
+            "precision": ((str,), "float32 or bf16"),
+            "device": ((str,), "auto, cpu, cuda or another device"),
+            "micro_batch": ((int, np.integer, type(None)), "a whole number or None"),
+            "seed": ((int, np.integer), "a whole number"),
+        }
+        for name, (kind, what) in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise SettingError(f"The parameter {name} must be {what}, not {value!r}.")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise SettingError(f"The parameter micro_batch must be at least 1, not {self.micro_batch}.")
 
     def _encoder(self) -> Encoder:
         """The base model, loaded once as long as model, device and precision stay the same."""
@@ -194,17 +296,24 @@ class FewShotClassifier(ClassifierProtocol):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
-        """Probability of each class of `classes_`; calibrated only if `calibrate` was asked for."""
+        """Probability of each class of `classes_`; calibrated only if `calibrate` was asked for.
+
+        With a transductive method it depends on the images predicted together, as in `predict`.
+        """
         return softmax(self.logits(X) / np.float32(self.temperature_))
 
     def predict(self, X: Images) -> NDArray[Any]:
-        """The most probable label of each image."""
+        """The most probable label of each image.
+
+        With a transductive method (`farshot methods` marks them), an image's label and probabilities depend
+        on the images it is predicted with: pass all of them in one call.
+        """
         best = self.logits(X).argmax(1)  # first, since it says when nothing is fitted
         return self.classes_[best]
 
     def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
         """Quality on a labelled table, and how many of its images were left out because it was adapted to
-        them.
+        them or to copies of them.
 
         Raises:
             DataError: a class of the table that the classifier does not know, or nothing left to measure on.
@@ -212,17 +321,25 @@ class FewShotClassifier(ClassifierProtocol):
         rows, labels = self.unseen(table, include_support=include_support)
         probabilities = self.predict_proba(table.subset(rows))
         found = evaluate(labels, probabilities, [str(label) for label in self.classes_])
-        return found, len(table) - len(rows)
+        return replace(found, calibrated=self.temperature_ != 1), len(table) - len(rows)
 
     def unseen(
         self, table: ImageTable, *, include_support: bool = False
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of a labelled table that it was not adapted to, and the index in `classes_` of each.
+        """Rows of a labelled table that show no picture it was adapted to, and the index in `classes_` of
+        each.
+
+        Files, PIL images and arrays of one picture are the same (farshot.images.identity).
 
         Raises:
             DataError: as `evaluate`.
         """
         check_is_fitted(self)
+        if not isinstance(table, ImageTable):
+            raise DataError(
+                f"Give a labelled ImageTable, not {type(table).__name__}: "
+                "farshot.data.given.labelled_table(images, labels)[0] makes one."
+            )
         known = {str(label): i for i, label in enumerate(self.classes_)}
         unknown = [name for name in table.classes if name not in known]
         if unknown:
@@ -233,7 +350,7 @@ class FewShotClassifier(ClassifierProtocol):
         if table.labels is None:
             raise DataError("The images have no labels to compare with.")
         used = set() if include_support else set(self.support_ids_)
-        rows = np.array([row for row in range(len(table)) if table.id(row) not in used], dtype=np.int64)
+        rows = np.flatnonzero(~table.among(used))
         if not len(rows):
             raise DataError(
                 "All these images were used for adapting: evaluate on others, or use --include-support."
@@ -247,34 +364,33 @@ class FewShotClassifier(ClassifierProtocol):
         check_is_fitted(self)
         peft = self.encoder_.origin.layout != ""
         lora = self.adapted_.lora if peft else None
-        write_folder(Path(folder), self.about(), self.adapted_.tensors(), lora)
+        write_folder(as_path(folder), self.about(), self.adapted_.tensors(), lora)
 
     def about(self) -> dict[str, Any]:
         """What farshot.json says of the adapted model."""
-        path = Path(self.model).expanduser()
-        encoder = self.encoder_
+        encoder, fitted = self.encoder_, self.parameters_
         return {
             "farshot_version": version("farshot"),
-            "method": self.method,
+            "method": fitted.method,
             "revision": self.method_.revision,
             "settings": self.method_.settings(),
-            "classes": list(map(_plain, self.classes_)),
+            "classes": list(map(plain_label, self.classes_)),
             "class_names": list(self.adapted_.class_names),
-            "descriptions": dict(self.descriptions or {}),
-            "template": self.template,
-            "base_model": str(path.resolve()) if path.exists() else str(self.model),
+            "descriptions": fitted.descriptions,
+            "template": fitted.template,
+            "base_model": fitted.model,
             "base_format": encoder.origin.format,
             "base_fingerprint": encoder.fingerprint,
-            "precision": self.precision,
+            "precision": fitted.precision,
             "preprocessing": {
                 "reading": self.adapted_.reading,
                 "size": encoder.size,
                 "mean": list(encoder.preprocessing.mean),
                 "std": list(encoder.preprocessing.std),
             },
-            "calibrate": self.calibrate,
+            "calibrate": fitted.calibrate,
             "temperature": self.temperature_,
-            "seed": self.seed,
+            "seed": fitted.seed,
             "support_ids": self.support_ids_,
             "estimate": self.estimate_,
             "losses": [round(float(loss), 6) for loss in self.losses_],
@@ -306,7 +422,7 @@ def load(
         ModelError: no such folder, damaged, or a base model of other content than the one it was adapted
             from.
     """
-    about, tensors = read_folder(Path(folder))
+    about, tensors = read_folder(as_path(folder))
     base = str(model or about["base_model"])
     precision = precision or about["precision"]
     try:
@@ -360,19 +476,5 @@ def load(
     classifier.adapted_.losses = classifier.losses_
     classifier.support_ids_ = about["support_ids"]
     classifier.estimate_ = about.get("estimate")
+    classifier.parameters_ = FittedParameters.of(classifier, about["descriptions"])
     return classifier
-
-
-def _plain(label: Any) -> Hashable:
-    """A label as Python and JSON know it.
-
-    Raises:
-        DataError: a label of another type, which could be predicted but not saved.
-    """
-    plain = label.item() if isinstance(label, np.generic) else label
-    if not isinstance(plain, str | int | float):
-        raise DataError(
-            f"The label {plain!r} is neither a word nor a number, so it can be neither saved nor listed; "
-            "use str(label)."
-        )
-    return plain

@@ -14,6 +14,7 @@ from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
+    from farshot.classifier import FewShotClassifier
     from farshot.data.table import ImageTable
 
 app = typer.Typer(
@@ -112,8 +113,8 @@ def adapt(
         f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}",
         markup=False,
     )
-    if len(support) < len(table):
-        left = len(table) - len(support)
+    left = int((~table.among(set(classifier.support_ids_))).sum())
+    if left:
         console.out.print(
             f"{left} images are left for measuring: farshot evaluate {out} {data}", markup=False
         )
@@ -145,6 +146,7 @@ def predict(
         classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
         probabilities = classifier.predict_proba(table)
+    note = _note_on(classifier, len(table))
     classes = [str(c) for c in classifier.classes_]
     rows = [
         (str(path), classes[int(p.argmax())], p) for path, p in zip(table.images, probabilities, strict=True)
@@ -156,6 +158,7 @@ def predict(
                     "image": path,
                     "class": name,
                     "probabilities": dict(zip(classes, map(float, p), strict=True)),
+                    **({"note": note} if note else {}),
                 }
                 for path, name, p in rows
             ]
@@ -190,9 +193,16 @@ def evaluate(
         classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
         result, left_out = classifier.evaluate(table, include_support=include_support)
+    note = _note_on(classifier, int(result.confusion.sum()))
     if as_json:
         console.print_json(
-            {"adapted": str(folder), "data": data, "left_out_support": left_out, **result.to_dict()}
+            {
+                "adapted": str(folder),
+                "data": data,
+                "left_out_support": left_out,
+                **({"note": note} if note else {}),
+                **result.to_dict(),
+            }
         )
         return
     if left_out:
@@ -253,6 +263,18 @@ def _about(method: Any) -> dict[str, Any]:
         "trained_parameters": trained_parameters(method()),
         "settings": method().settings(),
     }
+
+
+def _note_on(classifier: FewShotClassifier, images: int) -> str:
+    """Prints and returns what to know of a transductive method's predictions; empty for other methods."""
+    if classifier.method_.kind != "transductive":
+        return ""
+    note = (
+        f"{classifier.method_.name} is transductive: the {images} images were classified together, and with "
+        "others an image may get another label."
+    )
+    console.err.print(f"Note: {note}", markup=False)
+    return note
 
 
 def _readable(table: ImageTable, skip_unreadable: bool) -> ImageTable:

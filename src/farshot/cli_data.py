@@ -53,11 +53,14 @@ def check(
         pool, findings = check_pool(name.lower(), path.expanduser(), quick=quick, progress=progress)
     for finding in findings:
         word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
+        word = "COPIES" if finding.copies else word
         console.out.print(f"{word}: {finding.what.rstrip('.')}. {finding.mend}".rstrip(), markup=False)
     if pool is None:
         console.out.print(f"{name} in {path} is refused until this is mended.", markup=False)
         raise typer.Exit(console.EXIT_REFUSED)
     verdict = "differs from the published pool" if any(f.differs for f in findings) else "is in order"
+    if verdict == "is in order" and any(f.copies for f in findings):
+        verdict = "can be used, but holds copies"
     classes = len(pool.table.classes)
     console.out.print(f"{name} {verdict}: {len(pool.table)} images of {classes} classes.", markup=False)
 

@@ -39,9 +39,12 @@ def explain(
     check_place(out)
     table = unlabelled(images).check_readable(skip_unreadable)
     classifier = load(folder, model=model, device=device)
-    seen = subject(classifier.adapted_, classifier.encoder_, classifier.template)
+    seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     about = About(
-        str(classifier.model), label(classifier.method_), seen.class_names, classifier.temperature_ != 1
+        classifier.parameters_.model,
+        label(classifier.method_),
+        seen.class_names,
+        classifier.temperature_ != 1,
     )
     with console.progress("explaining") as progress:
         found = explain_images(

@@ -134,7 +134,7 @@ def _predict(classifier: FewShotClassifier, some: ImageTable, adapted: Path, pre
 def _explain(classifier: FewShotClassifier, some: ImageTable, adapted: Path, explained: Path) -> None:
     """Token maps of the same images."""
     _say_command("explain", adapted, *some.images[:2], "...", "--out", explained)
-    seen = subject(classifier.adapted_, classifier.encoder_, classifier.template)
+    seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     about = About("mini", label(classifier.method_), seen.class_names, calibrated=False)
     check_place(explained)
     count = write_explanations(explained, explain_images(seen, some), about, seen.origin)

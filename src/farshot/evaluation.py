@@ -24,6 +24,7 @@ class Evaluation:
         confusion: true class by predicted class, images, (N, N).
         calibration_error: expected calibration error, 15 bins.
         nll: mean negative log-likelihood of the true class, nats.
+        calibrated: whether the probabilities were scaled by a fitted temperature.
     """
 
     classes: tuple[Hashable, ...]
@@ -33,6 +34,7 @@ class Evaluation:
     confusion: Int[NDArray[np.int64], "N N"]
     calibration_error: float
     nll: float
+    calibrated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -42,6 +44,7 @@ class Evaluation:
             "accuracy": _plain(self.accuracy),
             "calibration_error": self.calibration_error,
             "negative_log_likelihood": self.nll,
+            "calibrated": self.calibrated,
             "classes": [
                 {"class": name, "images": int(count), "precision": _plain(p), "recall": _plain(r)}
                 for name, p, r, count in per_class

@@ -89,7 +89,7 @@ class Grid:
         """
         for cell in self.cells:
             try:
-                draw_ranks(cell.pool.sizes, cell.shape, self.seed, 0)
+                draw_ranks(cell.pool.pictures, cell.shape, self.seed, 0)
             except DataError as error:
                 raise DataError(f"The pool {cell.pool.name}: {error}") from error
 

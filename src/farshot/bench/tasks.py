@@ -9,8 +9,9 @@ whatever the method, the batch or the worker. docs/benchmark.md describes it in 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Int
@@ -69,16 +70,27 @@ class Ranks:
     query: tuple[tuple[int, ...], ...]
 
 
-def draw_ranks(sizes: Sequence[int], shape: Shape, seed: int, index: int) -> Ranks:
+def draw_ranks(
+    sizes: Sequence[int],
+    shape: Shape,
+    seed: int,
+    index: int,
+    copies: Callable[[int, int], int | None] | None = None,
+) -> Ranks:
     """Draws classes, then images within each, without replacement.
+
+    A picture occurs once in a task: where a copy of a picture drawn before it comes up, the draw of its class
+    goes on to the next image. Tasks without copies are what they would be without this rule.
 
     Args:
         sizes: number of images of every class of the pool, in the pool's order.
         seed: of the series of tasks.
         index: of the task in the series, from 0.
+        copies: (class, rank) -> number of the picture, None for a picture of which there is no copy; by
+            default no image is a copy of another.
 
     Raises:
-        DataError: too few classes or images.
+        DataError: too few classes, images or different pictures.
     """
     ways, shots, queries = shape.ways, shape.shots, shape.queries
     if len(sizes) < ways:
@@ -91,12 +103,39 @@ def draw_ranks(sizes: Sequence[int], shape: Shape, seed: int, index: int) -> Ran
     words = [PROTOCOL, ways, shots, queries, seed, index, *sizes]
     draw = _Draw(",".join(map(str, words)))
     classes = draw.sample(len(sizes), ways)
-    images = [draw.sample(sizes[c], shots + queries) for c in classes]
+    streams = [draw.numbers(sizes[c]) for c in classes]
+    images = [list(islice(stream, shots + queries)) for stream in streams]
+    if copies is not None:
+        _replace_copies(classes, images, streams, copies)
     return Ranks(
         tuple(classes),
         tuple(tuple(chosen[:shots]) for chosen in images),
         tuple(tuple(chosen[shots:]) for chosen in images),
     )
+
+
+def _replace_copies(
+    classes: Sequence[int],
+    images: Sequence[list[int]],
+    streams: Sequence[Iterator[int]],
+    copies: Callable[[int, int], int | None],
+) -> None:
+    """Replaces each image whose picture the task has already by the next one that its class draws."""
+    seen: set[int] = set()
+    for c, ranks, stream in zip(classes, images, streams, strict=True):
+        for place, first in enumerate(ranks):
+            rank = first
+            while (picture := copies(c, rank)) is not None and picture in seen:
+                following = next(stream, None)
+                if following is None:
+                    raise DataError(
+                        f"Without copies there are too few different pictures of class number {c + 1} for "
+                        f"{len(ranks)} images; use fewer --queries, or remove the copies."
+                    )
+                rank = following
+            ranks[place] = rank
+            if picture is not None:
+                seen.add(picture)
 
 
 def sample_task(
@@ -112,12 +151,16 @@ def sample_task(
 ) -> Task:
     """The task with this number, its random key included.
 
-    Support and query rows are grouped by class, in the task's order of classes.
+    Support and query rows are grouped by class, in the task's order of classes; no two show the same picture.
 
     Raises:
         DataError: too few classes or images in the pool.
     """
-    ranks = draw_ranks(pool.sizes, Shape(ways, shots, queries), seed, index)
+
+    def picture(c: int, rank: int) -> int | None:
+        return pool.copies.get(int(pool.by_class[c][rank]))
+
+    ranks = draw_ranks(pool.sizes, Shape(ways, shots, queries), seed, index, picture if pool.copies else None)
 
     def rows(chosen: tuple[tuple[int, ...], ...]) -> Int[NDArray[np.int64], " images"]:
         return np.concatenate([pool.by_class[c][list(r)] for c, r in zip(ranks.classes, chosen, strict=True)])
@@ -165,14 +208,16 @@ class _Draw:
         self._words, self._counter, self._left = words, 0, b""
 
     def sample(self, n: int, k: int) -> list[int]:
-        """k different numbers below n, in the order drawn (the first k steps of a Fisher-Yates shuffle)."""
+        """k different numbers below n, in the order drawn."""
+        return list(islice(self.numbers(n), k))
+
+    def numbers(self, n: int) -> Iterator[int]:
+        """All numbers below n in random order, each drawn when it is asked for (a Fisher-Yates shuffle)."""
         moved: dict[int, int] = {}
-        out = []
-        for i in range(k):
+        for i in range(n):
             j = i + self._below(n - i)
-            out.append(moved.get(j, j))
+            yield moved.get(j, j)
             moved[j] = moved.get(i, i)
-        return out
 
     def _below(self, n: int) -> int:
         """A number below n, all equally likely: words beyond the last multiple of n are passed over."""

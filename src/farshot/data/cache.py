@@ -2,7 +2,7 @@
 
 In <cache>/<pool>-<hash of its folder>/ lie:
 
-    index.json                 hash and shape of every image, by path, size and time
+    index.json                 hash, shape and picture of every image, by path, size and time
     squash-224-<layout>.u8     pixels, one slot per image, in the order of hashes
     squash-224-<layout>.done   one byte per slot: 1 where the pixels are there
 
@@ -59,7 +59,16 @@ def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = No
     table = pool.table
     ids = {row: entry.hash for row, entry in enumerate(entries)}
     pixels = PixelCache(folder, shapes)
-    read_through = CachedTable(table.images, table.labels, table.classes, table.names, _ids=ids, cache=pixels)
+    contents = {row: entry.content for row, entry in enumerate(entries)}
+    read_through = CachedTable(
+        table.images,
+        table.labels,
+        table.classes,
+        table.names,
+        _ids=ids,
+        _contents=contents,
+        cache=pixels,
+    )
     return replace(pool, table=read_through)
 
 

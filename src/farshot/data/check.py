@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from farshot.data.pool import Pool, pool_of
 from farshot.data.pools import published_pool, suspicions
 from farshot.data.readers import read_table
 from farshot.errors import DataError
-from farshot.images.reading import UnreadableImage, read_image
+from farshot.images.reading import UnreadableImage
 
 _THREADS = 4
 _LARGE = 512  # pixels; beyond it, decoding an image costs more than a small model's pass over it
@@ -79,17 +79,15 @@ def _large_images(pool: Pool) -> list[Finding]:
 
 
 def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> list[Finding]:
-    """Images that cannot be read, and one content under two classes."""
+    """Images that cannot be read, and copies: pictures that several files show, of one class or of two."""
     table, count = pool.table, len(pool.table)
     unreadable: list[str] = []
-    classes: dict[str, set[int]] = defaultdict(set)
-    example: dict[str, str] = {}
+    alike: dict[str, list[int]] = defaultdict(list)
     assert table.labels is not None
 
     def look(row: int) -> tuple[int, str | None, str | None]:
         try:
-            read_image(table.images[row])
-            return row, table.id(row), None
+            return row, table.content(row), None
         except UnreadableImage as error:
             return row, None, str(error)
 
@@ -98,8 +96,7 @@ def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> lis
             if fault is not None:
                 unreadable.append(fault)
             if content is not None:
-                classes[content].add(int(table.labels[row]))
-                example[content] = pool.ids[row]
+                alike[content].append(row)
             if progress:
                 progress(done, count)
     found = []
@@ -113,13 +110,35 @@ def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> lis
                 fatal=True,
             )
         )
-    torn = [content for content, labels in classes.items() if len(labels) > 1]
+    copies = [rows for rows in alike.values() if len(rows) > 1]
+    torn = [rows for rows in copies if len(set(table.labels[rows].tolist())) > 1]
+    copied = [rows for rows in copies if len(set(table.labels[rows].tolist())) == 1]
     if torn:
         found.append(
             Finding(
-                f"{len(torn)} pictures stand under several classes, for example {example[torn[0]]}",
+                f"{len(torn)} pictures stand under several classes: {_listed(pool, torn, labels=True)}",
                 "Keep each picture under one class, or leave it out.",
                 differs=True,
             )
         )
+    if copied:
+        found.append(
+            Finding(
+                f"{len(copied)} pictures occur more than once in their class: {_listed(pool, copied)}",
+                "Remove the copies; no task holds two of them, and no copy is measured on.",
+                copies=True,
+            )
+        )
     return found
+
+
+def _listed(pool: Pool, copies: Sequence[Sequence[int]], *, labels: bool = False) -> str:
+    """The first pictures by the names of their files, and their classes if asked for."""
+    codes = pool.table.labels
+    assert codes is not None
+
+    def name(row: int) -> str:
+        return f"{pool.ids[row]} ({pool.table.classes[codes[row]]})" if labels else pool.ids[row]
+
+    shown = "; ".join(" = ".join(map(name, sorted(rows))) for rows in copies[:_MOST_LISTED])
+    return shown + (f"; and {len(copies) - _MOST_LISTED} more" if len(copies) > _MOST_LISTED else "")

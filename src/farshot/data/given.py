@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Hashable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from PIL import Image
 
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+
+_CHANNELS = (1, 3, 4)
+"""Of an image; an array of three dimensions with this many in the last or the first may be one image."""
 
 
 def image_table(images: Any) -> ImageTable:
@@ -45,22 +49,129 @@ def labelled_table(
     if labels is None:
         raise DataError("fit requires y to be passed, but the target y is None: give one label per image.")
     sources = images.images if isinstance(images, ImageTable) else _several(images)
-    values = np.asarray(labels)
+    try:
+        values = np.asarray(labels)
+    except ValueError:
+        raise DataError("The labels are lists of different lengths; give one label per image.") from None
     if values.ndim != 1 or len(values) != len(sources):
-        raise DataError(
-            f"There are {len(sources)} images but labels of shape {values.shape}; give one label per image."
-        )
+        way_out = "use y.ravel()" if values.shape == (len(sources), 1) else "give one label per image"
+        raise DataError(f"There are {len(sources)} images but labels of shape {values.shape}; {way_out}.")
     classes, codes = _coded(values)
-    names = _prompt_names(classes, class_names)
+    _check_class_names(class_names, classes)
+    names = _without_spare_blanks(_prompt_names(classes, class_names))
     return ImageTable(sources, codes.astype(np.int64), tuple(map(str, classes)), tuple(names)), classes
 
 
 def _several(images: Any) -> tuple[Any, ...]:
     """A list's images. One image is refused: its rows, or the letters of its path, would pass for images."""
-    one = isinstance(images, str | Path | bytes | Image.Image)
-    if one or (isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[-1] in (3, 4)):
+    if images is None:
+        raise DataError("The images are None; give a list of paths, PIL images or arrays.")
+    if hasattr(images, "read"):
+        raise DataError(f"Give a list of images, not {_open_file(images)}: put its path in brackets.")
+    if isinstance(images, str | os.PathLike | bytes | bytearray | Image.Image):
         raise DataError(f"Give a list of images, not one ({type(images).__name__}): put it in brackets.")
-    return tuple(images)
+    if hasattr(images, "columns") and hasattr(images, "iloc"):
+        column = next(iter(images.columns), "path")
+        raise DataError(f"Give one column of the {type(images).__name__} as images, such as X[{column!r}].")
+    if isinstance(images, Mapping | Set):
+        raise DataError(f"Give the images as a list, not a {type(images).__name__}, which is not a sequence.")
+    if isinstance(images, np.ndarray):
+        _check_batch(images)
+    try:
+        sources = tuple(images)
+    except TypeError:
+        raise DataError(
+            f"Give a list of paths, PIL images or arrays as images, not {type(images).__name__}."
+        ) from None
+    return tuple(_source(source, number) for number, source in enumerate(sources, start=1))
+
+
+def _check_batch(images: NDArray[Any]) -> None:
+    """Refuses an array that is one image, or could be."""
+    shape = images.shape
+    if images.dtype.kind in "OUS":
+        if len(shape) != 1:
+            raise DataError(
+                f"The array of images has the shape {shape}; give it in one dimension, such as X.ravel()."
+            )
+        return
+    if len(shape) < 3:
+        raise DataError(f"Give a list of images, not one array (of shape {shape}): put it in brackets.")
+    if len(shape) == 3 and (shape[-1] in _CHANNELS or shape[0] in _CHANNELS[1:]):
+        raise DataError(
+            f"Give a list of images, not one (an array of shape {shape}): put it in brackets; "
+            "several grey images are list(X)."
+        )
+
+
+def _source(source: Any, number: int) -> Any:
+    """One image of a list, its path without "~"; what it shows is looked at when it is read."""
+    if isinstance(source, str):
+        return str(as_path(source)) if source.startswith("~") else source
+    if isinstance(source, os.PathLike):
+        return as_path(source)
+    if isinstance(source, bytes | Image.Image | np.ndarray):
+        return source
+    what = _open_file(source) if hasattr(source, "read") else f"an object of type {type(source).__name__}"
+    raise DataError(f"Image {number}, {what}: this is not an image; give a path, a PIL image or an array.")
+
+
+def _open_file(file: Any) -> str:
+    name = getattr(file, "name", None)
+    return f"an open file ({name})" if isinstance(name, str) else "an open file"
+
+
+def as_path(place: Any) -> Path:
+    """A path, "~" replaced by the home folder unless a file of that very name exists.
+
+    Raises:
+        DataError: not a path at all.
+    """
+    if not isinstance(place, str | os.PathLike):
+        raise DataError(f"Give a path, not {place!r}.")
+    path = Path(place)
+    try:
+        return path if not str(path).startswith("~") or path.exists() else path.expanduser()
+    except (RuntimeError, OSError, ValueError):  # no home folder of that name: whoever reads it says so
+        return path
+
+
+def plain_label(label: Any) -> Hashable:
+    """A label as Python and JSON know it.
+
+    Raises:
+        DataError: a label of another type, which could be predicted but not saved; or one without letters.
+    """
+    plain = label.item() if isinstance(label, np.generic) else label
+    if not isinstance(plain, str | int | float):
+        raise DataError(
+            f"The label {plain!r} is neither a word nor a number, so it can be neither saved nor listed; "
+            f"use {'label.decode()' if isinstance(plain, bytes) else 'str(label)'}."
+        )
+    if isinstance(plain, str) and not plain.strip():
+        raise DataError(f"The label {plain!r} is blank; give every image a label, or leave the image out.")
+    return plain
+
+
+def check_descriptions(
+    descriptions: Mapping[str, str] | None, classes: Sequence[str], names: Sequence[str]
+) -> dict[str, str]:
+    """Descriptions by the name of the class in prompts; keys may also be labels.
+
+    Raises:
+        DataError: a key that is no class, or a description that is not text.
+    """
+    known = dict(zip(classes, names, strict=True)) | {name: name for name in names}
+    found: dict[str, str] = {}
+    for key, words in (descriptions or {}).items():
+        if str(key) not in known:
+            raise DataError(
+                f"descriptions has {key!r}, which is not a class; the classes are: {', '.join(names)}."
+            )
+        if not isinstance(words, str) or not words.strip():
+            raise DataError(f"The description of {key!r} is {words!r}; give words that take its place.")
+        found[known[str(key)]] = words
+    return found
 
 
 def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
@@ -72,6 +183,9 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
                 f"Unknown label type: continuous (image {odd[0] + 1} has {values[odd[0]]}); "
                 "labels are words or whole numbers."
             )
+    for label in {type(value): value for value in values.tolist()}.values():
+        if label is not None and not isinstance(label, str | int | float):
+            plain_label(label)  # refuses it: bytes and dates sort, but cannot be saved
     try:
         classes, codes = np.unique(values, return_inverse=True)
     except TypeError:
@@ -79,12 +193,58 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         raise DataError(
             f"The labels cannot be sorted ({kinds}); give words, or whole numbers, one per image."
         ) from None
+    for label in classes:
+        plain_label(label)
     if len(classes) == 1:
         raise DataError(
             f"A task needs at least two classes, but there is one class, {str(classes[0])!r}: "
             "add images of a second."
         )
     return classes, codes
+
+
+def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
+    """Refuses class names of the wrong type or with labels that there are not."""
+    if given is None:
+        return
+    if isinstance(given, str | bytes | os.PathLike):
+        raise DataError(
+            f"class_names is {given!r}; give a mapping label -> name, or a list with one name per label."
+        )
+    labels = set(map(str, classes))
+    if isinstance(given, Mapping):
+        keys = list(map(str, given))
+        unknown = [key for key in given if str(key) not in labels]
+        if unknown:
+            raise DataError(
+                f"class_names has a name for {unknown[0]!r}, which is not one of the labels: "
+                f"{', '.join(map(str, classes))}."
+            )
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise DataError(f"class_names has two names for the label {twice!r}; give one.")
+    elif not isinstance(given, Sequence | np.ndarray):
+        raise DataError(
+            f"class_names is a {type(given).__name__}; give a mapping label -> name, or a list of names."
+        )
+    for name in given.values() if isinstance(given, Mapping) else given:
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"class_names has {name!r} as a name; give every class a name in words.")
+
+
+def _without_spare_blanks(names: Sequence[str]) -> list[str]:
+    """Names as prompts will have them: tokenisers read several blanks as one."""
+    found = [" ".join(name.split()) for name in names]
+    for i, name in enumerate(found):
+        first = [other.casefold() for other in found].index(name.casefold())
+        if first != i:
+            raise DataError(
+                f"The classes {names[first]!r} and {names[i]!r} have the same name in prompts; give each its "
+                "own in class_names."
+            )
+        if not name:
+            raise DataError(f"The class {names[i]!r} has no name in prompts; give it one in class_names.")
+    return found
 
 
 def _prompt_names(classes: NDArray[Any], given: Mapping[Any, str] | Sequence[str] | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The index of a pool's files: hash and shape of each, so that no file is read twice to learn what it is."""
+"""The index of a pool's files: hash, shape and picture of each, so that no file is read twice for them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
 from farshot.data.pool import Pool
 from farshot.errors import DataError
-from farshot.images.reading import image_id, read_image
+from farshot.images.identity import content_id
+from farshot.images.reading import UnreadableImage, image_id, read_image
 
 Progress = Callable[[int, int], None]
 
@@ -28,17 +29,31 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index knows of one file."""
+    """What the index knows of one file.
+
+    Attributes:
+        bytes: size of the file.
+        changed: its time of change (ns).
+        hash: of the file's bytes.
+        width: of the upright picture in pixels.
+        height: of the upright picture in pixels.
+        content: identity of the picture (farshot.images.identity), so that copies are found; the hash where
+            the picture cannot be decoded; empty in an index of an earlier version.
+    """
 
     bytes: int
     changed: int
     hash: str
     width: int
     height: int
+    content: str = ""
 
 
 def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entry]:
-    """Hash and shape of every image; those of files that have not changed come from the index on disk."""
+    """Hash, shape and picture of every image; files that have not changed come from the index on disk.
+
+    All others are decoded.
+    """
     path = folder / "index.json"
     known: dict[str, Entry] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
@@ -54,9 +69,11 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entr
             raise DataError(f"{file} cannot be read ({error.strerror}); check the pool's folder.") from error
         old = known.get(pool.ids[row])
         if old and (old.bytes, old.changed) == (status.st_size, status.st_mtime_ns):
-            return pool.ids[row], old
+            return pool.ids[row], old if old.content else replace(old, content=_content(file, old.hash))
         width, height = _upright_size(file)
-        return pool.ids[row], Entry(status.st_size, status.st_mtime_ns, image_id(file), width, height)
+        hash = image_id(file)
+        content = _content(file, hash)
+        return pool.ids[row], Entry(status.st_size, status.st_mtime_ns, hash, width, height, content)
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for done, (name, entry) in enumerate(threads.map(look, range(len(pool.table))), start=1):
@@ -72,7 +89,7 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entr
 
 
 def _save(path: Path, entries: dict[str, Entry]) -> None:
-    lists = {name: [e.bytes, e.changed, e.hash, e.width, e.height] for name, e in entries.items()}
+    lists = {name: astuple(entry) for name, entry in entries.items()}
     beside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +99,14 @@ def _save(path: Path, entries: dict[str, Entry]) -> None:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise cannot_write(path.parent, error) from error
+
+
+def _content(file: Path, hash: str) -> str:
+    """Identity of a file's picture; one that cannot be decoded is left to the task that draws it."""
+    try:
+        return content_id(file)
+    except UnreadableImage:
+        return hash
 
 
 def _upright_size(file: Path) -> tuple[int, int]:

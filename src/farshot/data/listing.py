@@ -25,12 +25,14 @@ class Finding:
         mend: what to do; empty where nothing needs doing.
         fatal: numbers would be wrong, so the pool is refused.
         differs: the pool is not the published one; numbers are marked.
+        copies: some pictures occur more than once.
     """
 
     what: str
     mend: str = ""
     fatal: bool = False
     differs: bool = False
+    copies: bool = False
 
 
 @dataclass

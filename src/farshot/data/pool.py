@@ -61,9 +61,30 @@ class Pool:
         return tuple(map(len, self.by_class))
 
     @cached_property
+    def copies(self) -> dict[int, int]:
+        """Row -> number of its picture, for the rows that show the same picture as another row.
+
+        Generated images are never copies of each other.
+        """
+        if self.revision is not None:
+            return {}
+        rows: dict[str, list[int]] = {}
+        for row, content in enumerate(self.table.contents()):
+            rows.setdefault(content, []).append(row)
+        alike = [same for same in rows.values() if len(same) > 1]
+        return {row: number for number, same in enumerate(alike) for row in same}
+
+    @property
+    def pictures(self) -> tuple[int, ...]:
+        """Number of different pictures of every class."""
+        return tuple(len({self.copies.get(row, -1 - row) for row in rows.tolist()}) for rows in self.by_class)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of classes, names and content of all images; 32 hexadecimal digits of SHA-256."""
         digest = hashlib.sha256(f"{self.revision}".encode())
+        if self.copies:  # earlier versions drew copies into one task, so their results are not comparable
+            digest.update(b"copies apart")
         for name, rows in zip(self.table.classes, self.by_class, strict=True):
             digest.update(f"\x1e{name}".encode())
             for row in rows.tolist():

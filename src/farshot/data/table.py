@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +13,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from farshot.errors import DataError
+from farshot.images.identity import PREFIX, content_id, read_identified
 from farshot.images.preprocess import prepare
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image
 from farshot.randomness import numpy_generator
@@ -37,6 +38,7 @@ class ImageTable:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     _ids: dict[int, str] = field(default_factory=dict, repr=False)
+    _contents: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,7 +48,9 @@ class ImageTable:
         chosen = [int(row) for row in rows]
         labels = None if self.labels is None else self.labels[chosen]
         known = {new: self._ids[old] for new, old in enumerate(chosen) if old in self._ids}
-        return replace(self, images=tuple(self.images[row] for row in chosen), labels=labels, _ids=known)
+        contents = {new: self._contents[old] for new, old in enumerate(chosen) if old in self._contents}
+        images = tuple(self.images[row] for row in chosen)
+        return replace(self, images=images, labels=labels, _ids=known, _contents=contents)
 
     def id(self, row: int) -> str:
         """Content hash of one image."""
@@ -58,6 +62,39 @@ class ImageTable:
     def ids(self) -> tuple[str, ...]:
         """Content hashes of all images."""
         return tuple(self.id(row) for row in range(len(self)))
+
+    def content(self, row: int) -> str:
+        """Identity of the picture that an image shows: equal for copies, whether files of any format, PIL
+        images or arrays.
+
+        Raises:
+            UnreadableImage: it cannot be read.
+        """
+        if row not in self._contents:
+            self._contents[row] = content_id(self.images[row])
+        return self._contents[row]
+
+    def contents(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> tuple[str, ...]:
+        """Identities of these rows' pictures, or of all; an image that cannot be read equals no other."""
+        chosen = range(len(self)) if rows is None else map(int, rows)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return tuple(pool.map(self._content_or_name, chosen))
+
+    def _content_or_name(self, row: int) -> str:
+        try:
+            return self.content(row)
+        except UnreadableImage:
+            return f"unreadable {row}"
+
+    def among(self, ids: Collection[str]) -> NDArray[np.bool_]:
+        """Which rows show a picture with one of these identities; hashes of earlier versions are matched by
+        `id`."""
+        found = np.zeros(len(self), dtype=bool)
+        if any(name.startswith(PREFIX) for name in ids):
+            found |= np.array([name in ids for name in self.contents()], dtype=bool)
+        if any(not name.startswith(PREFIX) for name in ids):
+            found |= np.array([name in ids for name in self.ids], dtype=bool)
+        return found
 
     def pixels(
         self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int
@@ -78,13 +115,15 @@ class ImageTable:
         return np.stack(read) if read else np.zeros((0, size, size, 3), dtype=np.uint8)
 
     def draw(self, shots: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """K random rows of every class, and all other rows, both in table order.
+        """K random rows of every class, all of different pictures, and all other rows but copies of these,
+        both in table order.
 
         Raises:
             DataError: a class has fewer than K images.
         """
         labels = self._known_labels()
-        chosen = []
+        chosen: list[int] = []
+        seen: set[str] = set()
         for code, name in enumerate(self.classes):
             members = np.flatnonzero(labels == code)
             if len(members) < shots:
@@ -94,9 +133,21 @@ class ImageTable:
                     if len(members)
                     else f"The class {name!r} has no image."
                 )
-            chosen.append(numpy_generator("draw", seed, name).permutation(members)[:shots])
-        support = np.sort(np.concatenate(chosen))
-        return support, np.setdiff1d(np.arange(len(self)), support)
+            order = numpy_generator("draw", seed, name).permutation(members)
+            wanted = len(chosen) + shots
+            for row in order.tolist():
+                if len(chosen) < wanted and (content := self._content_or_name(row)) not in seen:
+                    chosen.append(row)
+                    seen.add(content)
+            if len(chosen) < wanted:
+                different = shots - (wanted - len(chosen))
+                raise DataError(
+                    f"The class {name!r} has {len(members)} images but only {different} different pictures "
+                    f"that no other class has, fewer than the {shots} asked for; remove the copies, or add "
+                    "images."
+                )
+        rest = [row for row, content in enumerate(self.contents()) if content not in seen]
+        return np.array(sorted(chosen), dtype=np.int64), np.array(rest, dtype=np.int64)
 
     def check_readable(
         self, skip_unreadable: bool = False, progress: Callable[[int, int], None] | None = None
@@ -142,7 +193,7 @@ class ImageTable:
         """What is wrong with an image; one in memory is known by its place."""
         source = self.images[row]
         try:
-            read_image(source)
+            self._contents[row] = read_identified(source)[1]
         except UnreadableImage as error:
             return str(error) if isinstance(source, str | Path) else f"image {row + 1}, {error}"
         return None

@@ -38,8 +38,8 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
 
 def base_name(classifier: FewShotClassifier) -> str:
     """The base model's name; of a folder its last part, since a path says nothing elsewhere."""
-    path = Path(classifier.model).expanduser()
-    return path.resolve().name if path.is_dir() else str(classifier.model)
+    path = Path(classifier.parameters_.model)
+    return path.name if path.is_dir() else classifier.parameters_.model
 
 
 def describe_reading(reading: str, size: int) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
     adapted = classifier.adapted_
     if adapted.lora is None:
         raise ModelError(
-            f"{classifier.method} has no LoRA, so there is no adapter for PEFT; `--format onnx` exports it "
-            "whole."
+            f"{classifier.method_.name} has no LoRA, so there is no adapter for PEFT; `--format onnx` "
+            "exports it whole."
         )
     about = describe(classifier, "peft")
     about["left_out"] = [name for name, part in parts_of(adapted).items() if part is not adapted.lora]

@@ -136,7 +136,10 @@ def _method(about: Mapping[str, Any]) -> str:
 def _metrics(about: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
     rows = []
     if about["estimate"]:
-        rows.append(_metric("cross-validated on the images it was adapted to", about["estimate"]))
+        on = "cross-validated on the images it was adapted to"
+        if about["temperature"] != 1 and not about["estimate"].get("calibrated", False):
+            on += ", before calibration"
+        rows.append(_metric(on, about["estimate"]))
     if evaluation:
         data = Path(str(evaluation["data"])).name
         rows.append(_metric(f"images of `{data}` that it was not adapted to", evaluation))

@@ -117,14 +117,14 @@ def as_plain(classifier: FewShotClassifier) -> Plain:
         if isinstance(classifier.method_, FinetunedMethod):
             task = classifier.method_.worded(task)
     else:
-        raise ModelError(f"{classifier.method} is of a kind that farshot cannot write as a CLIPModel.")
+        raise ModelError(f"{classifier.method_.name} is of a kind that farshot cannot write as a CLIPModel.")
     for part in left.values():
         if not isinstance(part, PromptContext):
             does = _NO_PLACE.get(type(part), f"has a part of its own ({type(part).__name__})")
             other = "; `--format peft` its LoRA alone" if adapted.lora is not None else ""
             raise ModelError(
-                f"{classifier.method} {does}, for which a CLIPModel has no place, so its weights alone would "
-                f"predict something else; {_ONNX}{other}."
+                f"{classifier.method_.name} {does}, for which a CLIPModel has no place, so its weights alone "
+                f"would predict something else; {_ONNX}{other}."
             )
     prompts = task.prompts
     for part in left.values():
@@ -140,14 +140,14 @@ def _plain_frozen(classifier: FewShotClassifier, adapted: FrozenAdapted) -> tupl
     method, task = adapted.method, _task(classifier)
     if method.needs_images or set(adapted.state) != {"texts"}:
         raise ModelError(
-            f"{classifier.method} puts a head of its own on the image features, for which a CLIPModel has no "
-            f"place, and leaves the weights as they are; {_ONNX}."
+            f"{classifier.method_.name} puts a head of its own on the image features, for which a CLIPModel "
+            f"has no place, and leaves the weights as they are; {_ONNX}."
         )
     templates = method.prompt_templates or (task.template,)
     if len(templates) > 1:
         raise ModelError(
-            f"{classifier.method} averages the texts of {len(templates)} prompts per class, and a CLIPModel "
-            f"compares with one; {_ONNX}, or adapt with templates=task."
+            f"{classifier.method_.name} averages the texts of {len(templates)} prompts per class, and a "
+            f"CLIPModel compares with one; {_ONNX}, or adapt with templates=task."
         )
     return method.scale_of(adapted.encoder), adapted.encoder, replace(task, template=templates[0])
 
@@ -160,8 +160,8 @@ def _task(classifier: FewShotClassifier) -> Task:
         classifier.adapted_.class_names,
         none,
         none,
-        template=classifier.template,
-        descriptions=dict(classifier.descriptions or {}),
+        template=classifier.parameters_.template,
+        descriptions=dict(classifier.parameters_.descriptions),
     )
 
 

@@ -60,7 +60,7 @@ def export_onnx(
     module = predictor(classifier)
     with whole_folder(out) as staging:
         file = staging / FILE
-        write_onnx(module, classifier.encoder_.size, file, classifier.method)
+        write_onnx(module, classifier.encoder_.size, file, classifier.method_.name)
         table = samples(images)
         difference = check_same(classifier, runtime(file), table, "ONNX file")
         about = describe(classifier, "onnx") | _interface(classifier)

@@ -84,7 +84,7 @@ def predictor(classifier: FewShotClassifier) -> Predictor:
         ModelError: its predictions are no function of one image's pixels alone, or it is of a kind that is
             not known here.
     """
-    adapted, name = classifier.adapted_, classifier.method
+    adapted, name = classifier.adapted_, classifier.method_.name
     if classifier.method_.kind == "transductive":
         raise ModelError(
             f"{name} classifies all images of a task together, so no file can tell what a single image "

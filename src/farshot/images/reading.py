@@ -163,7 +163,10 @@ def source_name(source: object) -> str:
 
 def image_id(source: ImageSource) -> str:
     """Content hash: of the file's bytes, or of an in-memory picture's pixels; 32 hexadecimal digits of
-    SHA-256."""
+    SHA-256.
+
+    Files with equal pixels may differ in it: `farshot.images.identity.content_id` compares pictures.
+    """
     digest = hashlib.sha256()
     if isinstance(source, str | Path):
         try:
@@ -173,6 +176,8 @@ def image_id(source: ImageSource) -> str:
     elif isinstance(source, bytes):
         digest.update(source)
     else:
+        if isinstance(source, Image.Image):
+            source = _as_seen(source)
         pixels = np.ascontiguousarray(source if isinstance(source, np.ndarray) else _loaded(source))
         mode = source.mode if isinstance(source, Image.Image) else ""
         digest.update(f"{mode}{pixels.dtype}{pixels.shape}".encode())
@@ -206,6 +211,13 @@ class _Quiet:
 
 
 _quiet = _Quiet()
+
+
+def _as_seen(image: Image.Image) -> Image.Image:
+    """The image itself where its stored values alone say what it shows; else as `read_image` reads it: a
+    palette, transparency, EXIF's orientation or the range of deep pixels change the picture."""
+    plain = image.mode in ("L", "RGB") and "transparency" not in image.info and _upright(image) is image
+    return image if plain else read_image(image)
 
 
 def _loaded(image: Image.Image) -> NDArray[np.generic]:

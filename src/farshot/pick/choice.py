@@ -155,7 +155,7 @@ def pick_next(
         raise SettingError(f"At least one image must be chosen, not {count}.")
     used = set(classifier.support_ids_)
     different = _without_copies(table)
-    known_before = np.array([table.id(int(row)) in used for row in different], dtype=bool)
+    known_before = table.among(used)[different]
     rows, labelled = _at_most(different[~known_before], seed), different[known_before]
     _check_enough(len(rows), count, "that it was not adapted to")
     reading = classifier.adapted_.reading
@@ -172,7 +172,7 @@ def pick_next(
         for i, others in zip(found, stands, strict=True)
     ]
     guesses = [names[probabilities[i].argmax()] for i in found]
-    model, template = classifier.encoder_.source, classifier.template
+    model, template = classifier.encoder_.source, classifier.parameters_.template
     return _choice(rows, found, guesses, reasons, stands, rule, model=model, template=template)
 
 

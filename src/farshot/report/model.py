@@ -124,15 +124,18 @@ def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int 
             "Name the images it was adapted to in place of DATA; their content is listed in farshot.json.",
         )
     used = set(about["support_ids"])
-    if used == set(table.ids):
+    known = table.among(used)
+    shown = {content for content, seen in zip(table.contents(), known, strict=True) if seen}
+    if known.all() and len(shown) == len(used):
         return None, "It was adapted to all of these images."
     counts = np.bincount(_support_labels(about, table), minlength=len(table.classes))
     if len(set(counts.tolist())) == 1 and counts[0]:
         rows, _ = table.draw(int(counts[0]), about["seed"])
-        if {table.id(int(row)) for row in rows} == used:
+        drawn = table.subset(rows)
+        if drawn.among(used).all() and len(set(drawn.contents())) == len(used):
             shots = int(counts[0])
             return shots, f"Checked: this draw of {shots} per class gives the very images it was adapted to."
-    there = sum(name in used for name in table.ids)
+    there = len(shown)
     return None, (
         f"{there} of the {len(used)} images it was adapted to are among these; put those it was adapted to "
         "in a folder of their own to repeat it."
@@ -141,9 +144,8 @@ def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int 
 
 def _support_labels(about: Mapping[str, Any], table: ImageTable) -> NDArray[np.int64]:
     used = set(about["support_ids"])
-    rows = [row for row in range(len(table)) if table.id(row) in used]
     assert table.labels is not None
-    return table.labels[rows]
+    return table.labels[table.among(used)]
 
 
 def _classes(about: Mapping[str, Any], found: Measured | None) -> list[dict[str, Any]]:
@@ -216,7 +218,7 @@ def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> 
     rows = np.concatenate([wrong, found.right[: images - len(wrong)]])
     if not len(rows):
         return []
-    model = subject(classifier.adapted_, classifier.encoder_, classifier.template)
+    model = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     shown = explain_images(model, found.table.subset(rows), temperature=classifier.temperature_)
     return [
         described(one, panels(one)) | {"true": model.class_names[int(found.labels[row])]}

@@ -154,7 +154,7 @@ def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
         if run is None:
             raise DataError("Adapt a model first; then it can show what it looked at.")
         classifier = adapted_model(workspace, run, encoders)
-        seen = subject(classifier.adapted_, classifier.encoder_, classifier.template)
+        seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
         table = workspace.table([workspace.picture(id)])
         (found,) = explain_images(seen, table, temperature=classifier.temperature_)
         return found
