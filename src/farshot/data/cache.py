@@ -59,7 +59,12 @@ def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = No
     table = pool.table
     ids = {row: entry.hash for row, entry in enumerate(entries)}
     pixels = PixelCache(folder, shapes)
-    read_through = CachedTable(table.images, table.labels, table.classes, table.names, _ids=ids, cache=pixels)
+    read_through = CachedTable(
+        *(table.images, table.labels, table.classes, table.names),
+        *(table.splits, table.groups, table.notes),
+        _ids=ids,
+        cache=pixels,
+    )
     return replace(pool, table=read_through)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from farshot.data.names import in_class_order, names_by_label, names_in_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 
@@ -41,6 +43,8 @@ def labelled_table(
     if labels is None and isinstance(images, ImageTable):
         if images.labels is None:
             raise DataError("The images have no labels; give one label per image.")
+        if class_names is not None:
+            images = replace(images, names=names_in_prompts(class_names, images.classes, "class_names"))
         return images, np.asarray(images.classes)
     if labels is None:
         raise DataError("fit requires y to be passed, but the target y is None: give one label per image.")
@@ -52,7 +56,11 @@ def labelled_table(
         )
     classes, codes = _coded(values)
     names = _prompt_names(classes, class_names)
-    return ImageTable(sources, codes.astype(np.int64), tuple(map(str, classes)), tuple(names)), classes
+    table = images if isinstance(images, ImageTable) else ImageTable(sources, None, (), ())
+    given = replace(
+        table, labels=codes.astype(np.int64), classes=tuple(map(str, classes)), names=tuple(names)
+    )
+    return given, classes
 
 
 def _several(images: Any) -> tuple[Any, ...]:
@@ -89,19 +97,25 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
 
 def _prompt_names(classes: NDArray[Any], given: Mapping[Any, str] | Sequence[str] | None) -> list[str]:
     """What each class is called in prompts."""
-    names = [str(label).replace("_", " ") for label in classes]
-    if isinstance(given, Mapping):
-        by_label = {str(label): name for label, name in given.items()}
-        missing = [str(label) for label in classes if str(label) not in by_label]
-        if missing:
-            raise DataError(f"class_names has no name for the label {missing[0]!r}; name every label.")
-        names = [by_label[str(label)] for label in classes]
-    elif given is not None:
-        names = list(given)
-    if len(names) != len(classes):
+    labels = list(map(str, classes))
+    composed = list(map(nfc, labels))
+    if len(set(composed)) < len(labels):
+        twice = next(label for label in labels if composed.count(nfc(label)) > 1)
         raise DataError(
-            f"class_names has {len(names)} names, but the labels show {len(classes)} classes; give one each."
+            f"The label {nfc(twice)!r} is written in two Unicode forms; use one, as "
+            "unicodedata.normalize('NFC', label) returns it."
         )
-    if len({name.casefold() for name in names}) < len(names):
+    if given is None:
+        names = [label.replace("_", " ") for label in labels]
+    elif isinstance(given, Mapping):
+        names = names_by_label(given, labels, "class_names")
+    else:
+        if classes.dtype.kind not in "iufb" and in_class_order(labels) != labels:
+            raise DataError(
+                f"The labels are numbers written as text, which sort as {', '.join(labels[:4])}, ...: the "
+                "order of class_names is not certain; give a mapping label -> name."
+            )
+        names = names_in_order(given, labels, "class_names")
+    if len({nfc(name).casefold() for name in names}) < len(names):
         raise DataError("Two classes have the same name in prompts; give each its own in class_names.")
     return names

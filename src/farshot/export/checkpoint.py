@@ -158,7 +158,7 @@ def _task(classifier: FewShotClassifier) -> Task:
         none,
         none,
         template=classifier.template,
-        descriptions=dict(classifier.descriptions or {}),
+        descriptions=dict(classifier.descriptions_),
     )
 
 
