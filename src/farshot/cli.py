@@ -88,10 +88,7 @@ def adapt(
     check_place(out)
     table = _readable(read_table(data, class_names=class_names, level=level), skip_unreadable)
     words = read_descriptions(descriptions, table.names, table.classes) if descriptions else None
-    if class_names or words:
-        console.print_names(table, words or {})
     train = table.subset(table.train_rows())
-    console.print_splits(table, "train", "Adapting to")
     support = train.subset(train.draw(shots, seed)[0]) if shots and len(train) else train
     classifier = FewShotClassifier(
         model,
@@ -105,6 +102,9 @@ def adapt(
         micro_batch=micro_batch,
         seed=seed,
     )
+    if class_names or words:
+        console.print_names(table, words or {})
+    console.print_splits(table, "train", "Drawing from" if shots else "Adapting to")
     found = None
     if estimate:
         with console.progress("cross-validating") as classifier.progress:

@@ -186,9 +186,9 @@ def print_splits(table: ImageTable, split: str | None, what: str) -> None:
     if table.splits is None or split is None:
         return
     counts = {name: table.splits.count(name) for name in SPLITS}
-    others = [f"{count} of {name}" for name, count in counts.items() if count and name != split]
+    others = [f"{name} ({count})" for name, count in counts.items() if count and name != split]
     rest = f"; left out: {', '.join(others)}" if others else ""
-    out.print(f"{what} the {counts[split]} images of the split {split}{rest}.", markup=False)
+    out.print(f"{what} the split {split} ({counts[split]} images){rest}.", markup=False)
 
 
 def print_evaluation(evaluation: Evaluation, title: str) -> None:

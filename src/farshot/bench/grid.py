@@ -91,6 +91,12 @@ class Grid:
             DataError: too few classes or images; names the pool.
         """
         for cell in self.cells:
+            if cell.shape.ways > len(cell.pool.sizes):
+                name, count = cell.pool.name, len(cell.pool.sizes)
+                raise DataError(
+                    f"The pool {name}: A {cell.shape.ways}-way task needs {cell.shape.ways} classes; this "
+                    f"pool has {count}: use --ways {name}={count}, or --ways all."
+                )
             try:
                 draw_ranks(cell.pool.sizes, cell.shape, self.seed, 0)
             except DataError as error:
