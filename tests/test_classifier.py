@@ -187,8 +187,8 @@ def test_wrong_settings_name_the_choices(method, settings):
 @pytest.mark.parametrize(
     ("class_names", "words"),
     [
-        ({"highway": "road"}, "no name for the label 'orchard'"),
-        (["road"], "1 names, but the labels show 2"),
+        ({"highway": "road"}, "no name for the class 'orchard'"),
+        (["road"], "1 names but the data has 2 classes"),
         (["road", "Road"], "same name in prompts"),
     ],
 )

@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
-from farshot.data.given import as_path, check_descriptions, image_table, labelled_table, plain_label
+from farshot.data.given import as_path, image_table, labelled_table, plain_label
+from farshot.data.names import descriptions_of, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
@@ -84,8 +85,9 @@ class FewShotClassifier(ClassifierProtocol):
         method: one of `farshot methods`.
         settings: of the method, name -> value.
         class_names: how each class is called in prompts: a mapping label -> name, or names in the order of
-            the sorted labels; by default the label itself, '_' read as a space.
-        descriptions: class name or label -> words that take its place in the prompt.
+            the sorted labels (of a table: of its classes); by default the label itself, '_' read as a space,
+            or the names of a table.
+        descriptions: label or class name -> words that replace the name in the prompt.
         template: the prompt; `{}` is where the class name goes.
         calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they
             are right. `estimate` then measures calibrated probabilities, too.
@@ -96,7 +98,7 @@ class FewShotClassifier(ClassifierProtocol):
         progress: called with (done, in all) during fitting and prediction.
 
     Attributes:
-        classes_: the sorted labels, (N,).
+        classes_: the sorted labels, or the classes of a table in its order, (N,).
         adapted_: what the method made.
         losses_: loss of each training step.
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
@@ -141,7 +143,7 @@ class FewShotClassifier(ClassifierProtocol):
         """Adapts to labelled images.
 
         Args:
-            X: images; a table brings its own labels.
+            X: images; a table brings its own labels. Of a table with splits, those of "train" are used.
             y: one label per image, of any type that sorts.
 
         Raises:
@@ -160,9 +162,11 @@ class FewShotClassifier(ClassifierProtocol):
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
         support_ids = [task.table.content(int(row)) for row in task.support]
+        support_groups = sorted(set(task.table.groups or ()))
         # all at once, at the end: whatever stops the lines above leaves an earlier fit as it was
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
         self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
+        self.support_groups_ = support_groups
         self.parameters_ = FittedParameters.of(self, task.descriptions)
         self.estimate_: dict[str, Any] | None = None
         return self
@@ -230,6 +234,15 @@ class FewShotClassifier(ClassifierProtocol):
     def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
         """All images as the support of one task, and its sorted labels as they were given."""
         table, classes = labelled_table(X, y, self.class_names)
+        if table.splits is not None:
+            rows = table.train_rows()
+            if not len(rows):
+                raise DataError(
+                    "No image is in the split 'train', so there is nothing to adapt to; give other splits, "
+                    "or a table without them."
+                )
+            table = table.subset(rows)
+        table.check_one_label()
         assert table.labels is not None
         task = Task(
             table,
@@ -237,7 +250,7 @@ class FewShotClassifier(ClassifierProtocol):
             np.arange(len(table)),
             table.labels,
             template=self.template,
-            descriptions=check_descriptions(self.descriptions, table.classes, table.names),
+            descriptions=descriptions_of(self.descriptions or {}, table.names, table.classes),
             key=key("fit", self.seed),
         )
         return task, classes
@@ -313,7 +326,12 @@ class FewShotClassifier(ClassifierProtocol):
 
     def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
         """Quality on a labelled table, and how many of its images were left out because it was adapted to
-        them or to copies of them.
+        them, to copies of them or to others of their group.
+
+        Of a table with splits, the images of "test" are measured, or of "val" where there are none of "test".
+
+        Args:
+            include_support: count the images that it was adapted to as well, and those of their groups.
 
         Raises:
             DataError: a class of the table that the classifier does not know, or nothing left to measure on.
@@ -321,7 +339,8 @@ class FewShotClassifier(ClassifierProtocol):
         rows, labels = self.unseen(table, include_support=include_support)
         probabilities = self.predict_proba(table.subset(rows))
         found = evaluate(labels, probabilities, [str(label) for label in self.classes_])
-        return replace(found, calibrated=self.temperature_ != 1), len(table) - len(rows)
+        left_out = 0 if include_support else len(table.test_rows()) - len(rows)
+        return replace(found, calibrated=self.temperature_ != 1), left_out
 
     def unseen(
         self, table: ImageTable, *, include_support: bool = False
@@ -340,22 +359,47 @@ class FewShotClassifier(ClassifierProtocol):
                 f"Give a labelled ImageTable, not {type(table).__name__}: "
                 "farshot.data.given.labelled_table(images, labels)[0] makes one."
             )
-        known = {str(label): i for i, label in enumerate(self.classes_)}
-        unknown = [name for name in table.classes if name not in known]
+        if table.labels is None:
+            raise DataError("The images have no labels to compare with.")
+        known = {nfc(str(label)): i for i, label in enumerate(self.classes_)}
+        candidates = self._candidates(table, include_support)
+        shown = set(table.labels[candidates].tolist())
+        unknown = [name for c, name in enumerate(table.classes) if nfc(name) not in known and c in shown]
         if unknown:
             raise DataError(
                 f"The label {unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); "
                 "leave those images out, or adapt anew with them."
             )
-        if table.labels is None:
-            raise DataError("The images have no labels to compare with.")
-        used = set() if include_support else set(self.support_ids_)
-        rows = np.flatnonzero(~table.among(used))
+        seen = np.zeros(len(candidates), dtype=bool)
+        if not include_support:
+            seen = table.among(set(self.support_ids_))[candidates]
+            if table.groups is not None:
+                groups = set(self.support_groups_)
+                seen |= np.array([table.groups[row] in groups for row in candidates.tolist()], dtype=bool)
+        rows = candidates[~seen]
+        if not len(rows):
+            shared = sorted(set(self.support_groups_) & set(table.groups or ()))
+            groups_too = f", or their groups were ({', '.join(shared[:3])})" if shared else ""
+            raise DataError(
+                f"All these images were used for adapting{groups_too}: evaluate on others, or use "
+                "--include-support."
+            )
+        return rows, np.array([known[nfc(table.classes[code])] for code in table.labels[rows]])
+
+    def _candidates(self, table: ImageTable, include_support: bool) -> NDArray[np.int64]:
+        """Rows that may be measured on: those of the test split, and with `include_support` those that it was
+        adapted to."""
+        rows = table.test_rows()
+        if table.splits is None:
+            return rows
+        if include_support:
+            rows = np.union1d(rows, np.flatnonzero(table.among(set(self.support_ids_))))
         if not len(rows):
             raise DataError(
-                "All these images were used for adapting: evaluate on others, or use --include-support."
+                "All these images are of the split 'train': evaluate on some of 'test' or 'val', or use "
+                "--include-support."
             )
-        return rows, np.array([known[table.classes[code]] for code in table.labels[rows]])
+        return rows
 
     # On disk -----------------------------------------------------------------------------------------
 
@@ -392,6 +436,7 @@ class FewShotClassifier(ClassifierProtocol):
             "temperature": self.temperature_,
             "seed": fitted.seed,
             "support_ids": self.support_ids_,
+            "support_groups": self.support_groups_,
             "estimate": self.estimate_,
             "losses": [round(float(loss), 6) for loss in self.losses_],
             "trained_parameters": self.adapted_.trained,
@@ -451,7 +496,7 @@ def load(
         base,
         about["method"],
         settings=settings,
-        class_names=about["class_names"],
+        class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
         descriptions=about["descriptions"],
         template=about["template"],
         calibrate=bool(about.get("calibrate", False)),
@@ -475,6 +520,7 @@ def load(
     classifier.losses_, classifier.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
     classifier.adapted_.losses = classifier.losses_
     classifier.support_ids_ = about["support_ids"]
+    classifier.support_groups_ = list(about.get("support_groups", []))
     classifier.estimate_ = about.get("estimate")
     classifier.parameters_ = FittedParameters.of(classifier, about["descriptions"])
     return classifier

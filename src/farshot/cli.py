@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farshot import cli_app, cli_bench, cli_encoders, cli_explain, cli_export, cli_pick, console
-from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
+from farshot.cli_options import BaseModel, Device, Level, Saved, SkipUnreadable
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ app = typer.Typer(
 Data = Annotated[
     str,
     typer.Argument(
-        help="A folder with one subfolder per class; a CSV, Parquet or JSON list; a saved dataset; or "
-        "hf:NAME[:SPLIT]."
+        help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, Parquet or "
+        "JSON list; a saved dataset; or hf:NAME[:SPLIT]."
     ),
 ]
 
@@ -73,8 +73,9 @@ def adapt(
         int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
     ] = None,
     skip_unreadable: SkipUnreadable = False,
+    level: Level = None,
 ) -> None:
-    """Adapt a CLIP to labelled images and save the result."""
+    """Adapt a CLIP to labelled images and save the result; of a split tree or column, to those of train."""
     from farshot.classifier import FewShotClassifier
     from farshot.data.names import read_descriptions
     from farshot.data.readers import read_table
@@ -86,13 +87,15 @@ def adapt(
     create(method, chosen)  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
-    table = _readable(read_table(data, class_names=class_names), skip_unreadable)
-    support = table.subset(table.draw(shots, seed)[0]) if shots else table
+    table = _readable(read_table(data, class_names=class_names, level=level), skip_unreadable)
+    words = read_descriptions(descriptions, table.names, table.classes) if descriptions else None
+    train = table.subset(table.train_rows())
+    support = train.subset(train.draw(shots, seed)[0]) if shots and len(train) else train
     classifier = FewShotClassifier(
         model,
         method,
         settings=chosen,
-        descriptions=read_descriptions(descriptions, table.names, table.classes) if descriptions else None,
+        descriptions=words,
         template=template,
         calibrate=calibrate,
         precision=precision,
@@ -100,6 +103,9 @@ def adapt(
         micro_batch=micro_batch,
         seed=seed,
     )
+    if class_names or words:
+        console.print_names(table, words or {})
+    console.print_splits(table, "train", "Drawing from" if shots else "Adapting to")
     found = None
     if estimate:
         with console.progress("cross-validating") as classifier.progress:
@@ -114,6 +120,8 @@ def adapt(
         markup=False,
     )
     left = int((~table.among(set(classifier.support_ids_))).sum())
+    if table.splits is not None:
+        left = len(table.test_rows())
     if left:
         console.out.print(
             f"{left} images are left for measuring: farshot evaluate {out} {data}", markup=False
@@ -183,12 +191,16 @@ def evaluate(
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
+    level: Level = None,
 ) -> None:
-    """Measure an adapted model on labelled images; those it was adapted to are left out."""
+    """Measure an adapted model on labelled images; those it was adapted to are left out.
+
+    Of a split tree or column, those of test are measured. Images of a group it was adapted to are left out.
+    """
     from farshot.classifier import load
     from farshot.data.readers import read_table
 
-    table = _readable(read_table(data, for_prompts=False), skip_unreadable)
+    table = _readable(read_table(data, for_prompts=False, level=level), skip_unreadable)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
@@ -199,14 +211,17 @@ def evaluate(
             {
                 "adapted": str(folder),
                 "data": data,
+                "split": table.test_split,
                 "left_out_support": left_out,
                 **({"note": note} if note else {}),
                 **result.to_dict(),
             }
         )
         return
+    console.print_splits(table, table.test_split, "Measuring on")
     if left_out:
-        console.out.print(f"{left_out} images that it was adapted to are left out.", markup=False)
+        groups = ", or whose group it was adapted to," if table.groups is not None else ""
+        console.out.print(f"{left_out} images that it was adapted to{groups} are left out.", markup=False)
     console.print_evaluation(result, f"{folder} on {data}")
 
 
@@ -278,6 +293,8 @@ def _note_on(classifier: FewShotClassifier, images: int) -> str:
 
 
 def _readable(table: ImageTable, skip_unreadable: bool) -> ImageTable:
+    for note in table.notes:
+        console.err.print(f"Note: {note}.", markup=False)
     with console.progress("reading images") as progress:
         readable = table.check_readable(skip_unreadable, progress)
     if left := len(table) - len(readable):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from farshot import console
 from farshot.errors import SettingError
+
+if TYPE_CHECKING:
+    from farshot.data.pool import Pool
 
 store_app = typer.Typer(help="Look into a store of results.", no_args_is_help=True)
 
@@ -78,7 +81,14 @@ def bench(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
     ] = None,
-    ways: Annotated[int, typer.Option(help="Classes of a task.", min=2)] = 5,
+    ways: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ways",
+            help="Classes of a task, by default 5; all for every class of a pool; NAME=N or NAME=all for one "
+            "pool.",
+        ),
+    ] = None,
     queries: Annotated[int, typer.Option(help="Query images per class.", min=1)] = 15,
     template: Annotated[
         str, typer.Option(help="The prompt; {} is where the class name goes.")
@@ -120,13 +130,22 @@ def bench(
     from farshot.console_bench import GridProgress
     from farshot.data.cache import cached
     from farshot.data.names import read_descriptions
-    from farshot.data.pools import open_pool
+    from farshot.data.pools import open_pool, remarks
     from farshot.model.find import load_encoder
 
     chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)
     wanted = [parse_method(spec) for spec in methods]
     places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
+    default_ways, ways_of = read_ways(ways or [])
     found = [open_pool(name, root=data_root, paths=places, class_names=words_of) for name in pools]
+    check_pool_names("--pool-path", places, found)
+    check_pool_names("--class-names", words_of, found)
+    check_pool_names("--ways", ways_of, found)
+    for pool in found:
+        if pool.name.lower() in words_of:
+            console.print_names(pool.table, {}, to=console.err)
+        for remark in remarks(pool.table):
+            console.err.print(f"Note: {pool.name}: {remark}.", markup=False)
     names = [name for pool in found for name in pool.table.names]
     words = read_descriptions(descriptions, names) if descriptions else {}
     for pool in found:
@@ -138,7 +157,10 @@ def bench(
         for i, pool in enumerate(found):
             with console.progress(f"looking over {pool.name}") as progress:
                 found[i] = cached(pool, cache, progress)
-        grid = Grid(found, shots or [1, 5], wanted, tasks, chosen, ways, queries, template, words)
+        by_name = {pool.name: ways_of[pool.name.lower()] for pool in found if pool.name.lower() in ways_of}
+        grid = Grid(
+            found, shots or [1, 5], wanted, tasks, chosen, default_ways, queries, template, words, by_name
+        )
         try:
             with (
                 machines.open(grid, encoder, tasks_per_batch, micro_batch) as at_work,
@@ -242,8 +264,33 @@ def read_paths(flag: str, pairs: Sequence[str] | None) -> dict[str, Path]:
         name, equals, path = pair.partition("=")
         if not equals or not name or not path:
             raise SettingError(f"{flag} takes NAME=PATH, not {pair!r}.")
+        if name.lower() in paths:
+            raise SettingError(f"{flag} names {name} twice; give one path.")
         paths[name.lower()] = Path(path)
     return paths
+
+
+def read_ways(values: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """The ways of all pools and those of single ones by name in lower case; 0 stands for all classes."""
+    found: dict[str, int] = {}
+    for value in values:
+        name, equals, number = value.rpartition("=")
+        if number != "all" and not (number.isascii() and number.isdigit() and int(number) >= 2):
+            raise SettingError(f"--ways takes a number from 2, all, NAME=N or NAME=all, not {value!r}.")
+        if (equals and not name) or name.lower() in found:
+            raise SettingError(
+                f"--ways {value}: give one number for all pools and one for each pool you name."
+            )
+        found[name.lower()] = 0 if number == "all" else int(number)
+    return found.pop("", 5), found
+
+
+def check_pool_names(flag: str, named: Iterable[str], pools: Sequence[Pool]) -> None:
+    """Refuses an option for a pool that is not run."""
+    names = [pool.name for pool in pools]
+    for name in named:
+        if name not in map(str.lower, names):
+            raise SettingError(f"{flag} names the pool {name!r}, but the pools are {', '.join(names)}.")
 
 
 def register(app: typer.Typer) -> None:

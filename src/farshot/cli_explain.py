@@ -9,7 +9,7 @@ import typer
 
 from farshot import console
 from farshot.cli_bench import ManyValues
-from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
+from farshot.cli_options import BaseModel, Device, Level, Saved, SkipUnreadable
 from farshot.errors import SettingError
 
 
@@ -77,6 +77,7 @@ def report(
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
+    level: Level = None,
 ) -> None:
     """Write one self-contained page on a benchmark or on an adapted model."""
     from farshot.report.page import check_page, write_page
@@ -85,7 +86,10 @@ def report(
     if what.is_dir():
         if baseline is not None:
             raise SettingError(f"{what} is an adapted model: --baseline is for a store of results.")
-        template, words = "model.html", _model_words(what, data, images, model, device, skip_unreadable)
+        template, words = (
+            "model.html",
+            _model_words(what, data, images, model, device, skip_unreadable, level),
+        )
     else:
         from farshot.bench.store import Store
         from farshot.report.benchmark import store_report
@@ -99,7 +103,13 @@ def report(
 
 
 def _model_words(
-    folder: Path, data: str | None, images: int, model: str | None, device: str, skip_unreadable: bool
+    folder: Path,
+    data: str | None,
+    images: int,
+    model: str | None,
+    device: str,
+    skip_unreadable: bool,
+    level: int | None,
 ) -> dict[str, Any]:
     from farshot.classifier import load
     from farshot.data.readers import read_table
@@ -109,7 +119,9 @@ def _model_words(
     about, tensors = read_folder(folder)
     if data is None:
         return model_report(about, tensors, images=images)
-    table = read_table(data).check_readable(skip_unreadable)
+    table = read_table(data, level=level).check_readable(skip_unreadable)
+    for note in table.notes:
+        console.err.print(f"Note: {note}.", markup=False)
     classifier = load(folder, model=model, device=device)
     with console.progress("predicting") as classifier.progress:
         return model_report(about, tensors, classifier, table, data=data, images=images)

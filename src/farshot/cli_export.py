@@ -138,6 +138,8 @@ def _table(images: str, labelled: bool, skip_unreadable: bool) -> ImageTable:
     from farshot.data.readers import read_table, unlabelled
 
     table = read_table(images, for_prompts=False) if labelled else unlabelled([images])
+    for note in table.notes:
+        console.err.print(f"Note: {note}.", markup=False)
     return table.check_readable(skip_unreadable)
 
 

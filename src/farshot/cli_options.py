@@ -15,3 +15,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
 ]
+Level = Annotated[
+    int | None,
+    typer.Option(
+        "--level",
+        help="Of a folder: how many folders deep the class folders lie, if that is not clear; 1 is directly "
+        "in it.",
+        min=1,
+    ),
+]

@@ -31,6 +31,7 @@ from typer.core import TyperGroup
 from farshot.errors import FarshotError
 
 if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
+    from farshot.data.table import ImageTable
     from farshot.evaluation import Evaluation
     from farshot.stats import Interval
 
@@ -168,6 +169,26 @@ def print_method(
     words = " ".join(f"{key}={value}" for key, value in settings.items())
     lines += textwrap.wrap(f"settings: {words}", _TEXT_WIDTH, break_on_hyphens=False, break_long_words=False)
     out.print(textwrap.indent("\n".join(lines), "    ") + "\n", markup=False)
+
+
+def print_names(table: ImageTable, descriptions: Mapping[str, str], to: Console | None = None) -> None:
+    """`label: name` of every class, where names come from elsewhere than the labels."""
+    to = to or out
+    to.print("Classes and what prompts call them:", markup=False)
+    for label, name in zip(table.classes, table.names, strict=True):
+        to.print(f"  {label}: {descriptions.get(name, name)}", markup=False)
+
+
+def print_splits(table: ImageTable, split: str | None, what: str) -> None:
+    """Which split is used and which are left out; nothing where the table has none."""
+    from farshot.data.table import SPLITS
+
+    if table.splits is None or split is None:
+        return
+    counts = {name: table.splits.count(name) for name in SPLITS}
+    others = [f"{name} ({count})" for name, count in counts.items() if count and name != split]
+    rest = f"; left out: {', '.join(others)}" if others else ""
+    out.print(f"{what} the split {split} ({counts[split]} images){rest}.", markup=False)
 
 
 def print_evaluation(evaluation: Evaluation, title: str) -> None:

@@ -49,6 +49,8 @@ class Grid:
 
     Attributes:
         tasks: of each cell; None takes the protocol's number: 800 at 1 shot, 400 else.
+        ways: classes of a task; 0 stands for all classes of the pool.
+        ways_of: pool -> ways, for pools that have others.
         descriptions: class name -> words that replace it in the prompt.
     """
 
@@ -61,6 +63,7 @@ class Grid:
     queries: int = 15
     template: str = DEFAULT_TEMPLATE
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    ways_of: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, values in (("pool", self.pools), ("number of shots", self.shots), ("method", self.methods)):
@@ -75,7 +78,7 @@ class Grid:
     def cells(self) -> list[Cell]:
         """Pool by pool, so that what a pool's images cost is paid once."""
         return [
-            Cell(pool, Shape(self.ways, shots, self.queries), method, self._tasks(shots))
+            Cell(pool, Shape(self._ways(pool), shots, self.queries), method, self._tasks(shots))
             for pool in self.pools
             for shots in self.shots
             for method in self.methods
@@ -88,6 +91,12 @@ class Grid:
             DataError: too few classes or images; names the pool.
         """
         for cell in self.cells:
+            if cell.shape.ways > len(cell.pool.sizes):
+                name, count = cell.pool.name, len(cell.pool.sizes)
+                raise DataError(
+                    f"The pool {name}: A {cell.shape.ways}-way task needs {cell.shape.ways} classes; this "
+                    f"pool has {count}: use --ways {name}={count}, or --ways all."
+                )
             try:
                 draw_ranks(cell.pool.pictures, cell.shape, self.seed, 0)
             except DataError as error:
@@ -112,6 +121,9 @@ class Grid:
             model=encoder.source,
             notes=cell.pool.notes,
         )
+
+    def _ways(self, pool: Pool) -> int:
+        return self.ways_of.get(pool.name, self.ways) or len(pool.sizes)
 
     def _tasks(self, shots: int) -> int:
         return self.tasks or PROTOCOL_TASKS.get(shots, PROTOCOL_TASKS_ELSE)

@@ -61,10 +61,8 @@ def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = No
     pixels = PixelCache(folder, shapes)
     contents = {row: entry.content for row, entry in enumerate(entries)}
     read_through = CachedTable(
-        table.images,
-        table.labels,
-        table.classes,
-        table.names,
+        *(table.images, table.labels, table.classes, table.names),
+        *(table.splits, table.groups, table.notes),
         _ids=ids,
         _contents=contents,
         cache=pixels,

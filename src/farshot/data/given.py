@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from farshot.data.names import in_class_order, names_by_label, names_in_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 
@@ -45,6 +47,8 @@ def labelled_table(
     if labels is None and isinstance(images, ImageTable):
         if images.labels is None:
             raise DataError("The images have no labels; give one label per image.")
+        if class_names is not None:
+            images = replace(images, names=names_in_prompts(class_names, images.classes, "class_names"))
         return images, np.asarray(images.classes)
     if labels is None:
         raise DataError("fit requires y to be passed, but the target y is None: give one label per image.")
@@ -57,9 +61,13 @@ def labelled_table(
         way_out = "use y.ravel()" if values.shape == (len(sources), 1) else "give one label per image"
         raise DataError(f"There are {len(sources)} images but labels of shape {values.shape}; {way_out}.")
     classes, codes = _coded(values)
-    _check_class_names(class_names, classes)
+    _check_class_names(class_names)
     names = _without_spare_blanks(_prompt_names(classes, class_names))
-    return ImageTable(sources, codes.astype(np.int64), tuple(map(str, classes)), tuple(names)), classes
+    table = images if isinstance(images, ImageTable) else ImageTable(sources, None, (), ())
+    given = replace(
+        table, labels=codes.astype(np.int64), classes=tuple(map(str, classes)), names=tuple(names)
+    )
+    return given, classes
 
 
 def _several(images: Any) -> tuple[Any, ...]:
@@ -203,27 +211,15 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     return classes, codes
 
 
-def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
-    """Refuses class names of the wrong type or with labels that there are not."""
+def _check_class_names(given: Any) -> None:
+    """Refuses class names of the wrong type; labels are compared by `names_by_label`."""
     if given is None:
         return
     if isinstance(given, str | bytes | os.PathLike):
         raise DataError(
             f"class_names is {given!r}; give a mapping label -> name, or a list with one name per label."
         )
-    labels = set(map(str, classes))
-    if isinstance(given, Mapping):
-        keys = list(map(str, given))
-        unknown = [key for key in given if str(key) not in labels]
-        if unknown:
-            raise DataError(
-                f"class_names has a name for {unknown[0]!r}, which is not one of the labels: "
-                f"{', '.join(map(str, classes))}."
-            )
-        if len(set(keys)) < len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise DataError(f"class_names has two names for the label {twice!r}; give one.")
-    elif not isinstance(given, Sequence | np.ndarray):
+    if not isinstance(given, Mapping | Sequence | np.ndarray):
         raise DataError(
             f"class_names is a {type(given).__name__}; give a mapping label -> name, or a list of names."
         )
@@ -249,19 +245,25 @@ def _without_spare_blanks(names: Sequence[str]) -> list[str]:
 
 def _prompt_names(classes: NDArray[Any], given: Mapping[Any, str] | Sequence[str] | None) -> list[str]:
     """What each class is called in prompts."""
-    names = [str(label).replace("_", " ") for label in classes]
-    if isinstance(given, Mapping):
-        by_label = {str(label): name for label, name in given.items()}
-        missing = [str(label) for label in classes if str(label) not in by_label]
-        if missing:
-            raise DataError(f"class_names has no name for the label {missing[0]!r}; name every label.")
-        names = [by_label[str(label)] for label in classes]
-    elif given is not None:
-        names = list(given)
-    if len(names) != len(classes):
+    labels = list(map(str, classes))
+    composed = list(map(nfc, labels))
+    if len(set(composed)) < len(labels):
+        twice = next(label for label in labels if composed.count(nfc(label)) > 1)
         raise DataError(
-            f"class_names has {len(names)} names, but the labels show {len(classes)} classes; give one each."
+            f"The label {nfc(twice)!r} is written in two Unicode forms; use one, as "
+            "unicodedata.normalize('NFC', label) returns it."
         )
-    if len({name.casefold() for name in names}) < len(names):
+    if given is None:
+        names = [label.replace("_", " ") for label in labels]
+    elif isinstance(given, Mapping):
+        names = names_by_label(given, labels, "class_names")
+    else:
+        if classes.dtype.kind not in "iufb" and in_class_order(labels) != labels:
+            raise DataError(
+                f"The labels are numbers written as text, which sort as {', '.join(labels[:4])}, ...: the "
+                "order of class_names is not certain; give a mapping label -> name."
+            )
+        names = names_in_order(given, labels, "class_names")
+    if len({nfc(name).casefold() for name in names}) < len(names):
         raise DataError("Two classes have the same name in prompts; give each its own in class_names.")
     return names

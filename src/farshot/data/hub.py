@@ -7,14 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from farshot.data.found import Found
+from farshot.data.names import in_class_order, nfc
 from farshot.data.text import first_line
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
 
 LABEL_COLUMNS = ("label", "class", "target", "category")
-
-Found = tuple[list[ImageSource], list[str], list[str]]
-"""Images, the class of each, and all classes in order."""
 
 
 def from_saved(folder: Path) -> Found:
@@ -78,10 +77,11 @@ def _from_dataset(dataset: Any, where: str) -> Found:
             raise DataError(
                 f"The dataset {where}, row {row}: no label; take a labelled split or leave it out."
             )
-        labels.append(kind.int2str(int(code)) if isinstance(kind, datasets.ClassLabel) else str(code).strip())
+        name = kind.int2str(int(code)) if isinstance(kind, datasets.ClassLabel) else str(code)
+        labels.append(nfc(name.strip()))
     if not images:
         raise DataError(f"The dataset {where} has no rows.")
-    return images, labels, sorted(set(labels))
+    return Found(images, labels, in_class_order(set(labels)))
 
 
 def _encoded(value: Any, where: str) -> ImageSource:

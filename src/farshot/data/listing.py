@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from farshot.data.files import is_litter
+
 _IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 # X_90deg.JPG, X_flipLR.JPG, X_new30degFlipLR.JPG: how the augmented PlantVillage names its copies
 _AUGMENTED = re.compile(r"_(new)?\d+deg(flip(lr|tb))?$|_flip(lr|tb)$", re.IGNORECASE)
@@ -82,7 +84,7 @@ def add_class_folders(found: Listing, classes: Sequence[str]) -> None:
         folder = found.root / name
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         for file in files:
-            if file.suffix.lower() in _IMAGES:
+            if file.suffix.lower() in _IMAGES and not is_litter([file.name], hidden=True):
                 found.files[f"{name}/{file.name}"] = (file, name)
 
 

@@ -1,16 +1,43 @@
-"""What prompts call the classes: names and descriptions, as given or from files."""
+"""What classes are called: labels, their order, and the names and descriptions that prompts use.
+
+Names and labels are compared in Unicode's composed form (NFC), since file systems and keyboards differ in how
+they write an accented letter.
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from farshot.data.text import load_json, read_text
 from farshot.errors import DataError
 
-ClassNames = Mapping[str, str] | Sequence[str] | str | Path | None
+ClassNames = Mapping[Any, str] | Sequence[str] | str | Path | None
 """Names for prompts: by label, in the order of the classes, or a file that says so."""
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,100}")
+_OTHER_MARKS = re.compile(r"\s*(?:=>|->|=|\t)\s*")
+_MOST_LISTED = 10
+
+
+def nfc(text: str) -> str:
+    """Text in Unicode's composed form."""
+    return unicodedata.normalize("NFC", text)
+
+
+def in_class_order(labels: Iterable[str]) -> list[str]:
+    """Labels in the order of classes: whole numbers by value, then everything else as text."""
+
+    def place(label: str) -> tuple[bool, int, str]:
+        number = _WHOLE_NUMBER.fullmatch(label)
+        return number is None, int(label) if number else 0, nfc(label)
+
+    return sorted(labels, key=place)
 
 
 def check_labels(classes: Sequence[str], where: str) -> tuple[str, ...]:
@@ -20,9 +47,9 @@ def check_labels(classes: Sequence[str], where: str) -> tuple[str, ...]:
         where: what to call the data in a refusal.
     """
     _check_text(classes, where)
-    twice = [name for name, n in Counter(classes).items() if n > 1]
+    twice = _twice(map(nfc, classes))
     if twice:
-        raise DataError(f"{where} has two classes of one name, {twice[0]!r}; rename or merge them.")
+        raise DataError(f"{where} has two classes of one name, {twice!r}; rename or merge them.")
     return tuple(classes)
 
 
@@ -33,16 +60,17 @@ def names_in_prompts(names: ClassNames, classes: Sequence[str], where: str) -> t
         where: what to call the data in a refusal.
 
     Raises:
-        DataError: a class without a name, two classes of one name, or a name that is no text.
+        DataError: a class without a name, a name for a label that is no class, two classes of one name, or a
+            name that is no text.
     """
     check_labels(classes, where)
-    found = tuple(" ".join(name.split()) for name in _prompt_names(names, classes))
+    found = tuple(" ".join(nfc(name).split()) for name in _prompt_names(names, classes))
     _check_text(found, where)
-    twice = [name for name, n in Counter(map(str.casefold, found)).items() if n > 1]
+    twice = _twice(map(str.casefold, found))
     if twice:
-        alike = [label for label, name in zip(classes, found, strict=True) if name.casefold() == twice[0]]
+        alike = [label for label, name in zip(classes, found, strict=True) if name.casefold() == twice]
         raise DataError(
-            f"{where} has two classes of one name in prompts, {twice[0]!r}: {alike[0]!r} and {alike[1]!r}; "
+            f"{where} has two classes of one name in prompts, {twice!r}: {alike[0]!r} and {alike[1]!r}; "
             "rename or merge them, or give --class-names."
         )
     return found
@@ -53,33 +81,112 @@ def read_names(path: Path) -> tuple[str, ...]:
     names.
 
     Raises:
-        DataError: a file that cannot be read, or two names that are the same.
+        DataError: a file that cannot be read, lines of both forms, or two names that are the same.
     """
-    found = _names_file(path.expanduser(), ())
-    names = [str(name) for name in (found.values() if isinstance(found, Mapping) else found)]
-    if all(":" in name for name in names):
-        names = [name.partition(":")[2].strip() for name in names]
+    found = _names_file(path.expanduser(), None)
+    names = list(found.values()) if isinstance(found, Mapping) else list(found)
     return names_in_prompts(None, names, str(path))
 
 
 def read_descriptions(
     path: Path, names: Sequence[str], classes: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Class descriptions from a JSON file: name in prompts -> words that take its place.
-
-    Args:
-        names: of the classes, as prompts call them.
-        classes: the same, as the data calls them; the file may use these as well.
-    """
+    """Class descriptions from a JSON file, as `descriptions_of` returns them."""
     found = load_json(path)
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise DataError(f"{path} must be a JSON object: class name -> description.")
-    known = dict(zip(classes or names, names, strict=True)) | {name: name for name in names}
-    unknown = [name for name in found if name not in known]
-    if unknown:
-        listed = ", ".join(names)
-        raise DataError(f"{path} describes {unknown[0]!r}, which is not a class; the classes are: {listed}.")
-    return {known[name]: words for name, words in found.items()}
+    return descriptions_of(found, names, classes, str(path))
+
+
+def descriptions_of(
+    given: Mapping[Any, str],
+    names: Sequence[str],
+    classes: Sequence[str] | None = None,
+    where: str = "descriptions",
+) -> dict[str, str]:
+    """Class descriptions: name in prompts -> words that replace it.
+
+    Args:
+        given: the same by names in prompts or by labels.
+        names: of the classes, as prompts call them.
+        classes: the same, as the data calls them.
+        where: what to call the descriptions in a refusal.
+
+    Raises:
+        DataError: a description of something that is not a class, or two of one class.
+    """
+    by_name = {nfc(name): name for name in names}
+    by_label = dict(zip(map(nfc, classes or names), names, strict=True))
+    found: dict[str, str] = {}
+    for key, words in given.items():
+        word = nfc(str(key))
+        name = by_name.get(word, by_label.get(word))
+        if name is None:
+            known = [*by_name, *by_label]
+            raise DataError(
+                f"{where} describes {word!r}, which is not a class{_meant(word, known)}; the classes are: "
+                f"{', '.join(names)}."
+            )
+        if word in by_name and by_label.get(word, name) != name:
+            raise DataError(
+                f"{where} describes {word!r}, which is the label of one class and the name of another in "
+                "prompts; give the classes other names."
+            )
+        if name in found:
+            raise DataError(f"{where} describes the class {name!r} twice; keep one description.")
+        if not isinstance(words, str) or not words.strip():
+            raise DataError(f"{where} has {words!r} as the description of {word!r}; give it words.")
+        found[name] = words
+    return found
+
+
+def names_by_label(given: Mapping[Any, str], labels: Sequence[str], where: str) -> list[str]:
+    """The name of each label in a mapping, which may name further classes.
+
+    Raises:
+        DataError: a label without a name, with the key that was probably meant; two keys for one label.
+    """
+    by_label: dict[str, str] = {}
+    for key, name in given.items():
+        word = nfc(str(key))
+        if word in by_label:
+            raise DataError(f"{where} names {word!r} twice; keep one name.")
+        by_label[word] = name
+    known = set(map(nfc, labels))
+    missing = [label for label in labels if nfc(label) not in by_label]
+    others = [label for label in by_label if label not in known]
+    if missing and others:
+        close = get_close_matches(nfc(missing[0]), others, 1, 0.0)[0]
+        raise DataError(
+            f"{where} has no name for the class {missing[0]!r}, but one for {close!r}, which is not a class; "
+            f"correct the label (the classes are: {_listed(labels)})."
+        )
+    if missing:
+        raise DataError(f"{where} has no name for the class {missing[0]!r}; name every class.")
+    return [by_label[nfc(label)] for label in labels]
+
+
+def names_in_order(names: Sequence[str], labels: Sequence[str], where: str) -> list[str]:
+    """Names given in the order of the labels.
+
+    Raises:
+        DataError: too many or few, or names that are labels of other classes, which shows another order.
+    """
+    if len(names) != len(labels):
+        raise DataError(
+            f"{where} has {len(names)} names but the data has {len(labels)} classes ({_listed(labels)})."
+        )
+    if _twice(_spoken(str(name)) for name in names):
+        return list(names)  # refused later, with the two classes
+    codes = {_spoken(label): code for code, label in enumerate(labels)}
+    for code, (name, label) in enumerate(zip(names, labels, strict=True)):
+        other = codes.get(_spoken(str(name)), code)
+        if other != code:
+            raise DataError(
+                f"{where} calls the class {label!r} {name!r}, which is another class; names must follow the "
+                f"order of the classes ({_listed(labels)}), or say which is which (label: name)."
+            )
+    return list(names)
 
 
 def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
@@ -90,15 +197,8 @@ def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
         where = str(names)
         names = _names_file(Path(names).expanduser(), classes)
     if isinstance(names, Mapping):
-        missing = [name for name in classes if name not in names]
-        if missing:
-            raise DataError(f"{where} has no name for the class {missing[0]!r}; name every class.")
-        return [str(names[name]) for name in classes]
-    if len(names) != len(classes):
-        raise DataError(
-            f"{where} has {len(names)} names but the data has {len(classes)} classes ({', '.join(classes)})."
-        )
-    return [str(name) for name in names]
+        return [str(name) for name in names_by_label(names, classes, where)]
+    return [str(name) for name in names_in_order(names, classes, where)]
 
 
 def _check_text(names: Sequence[str], where: str) -> None:
@@ -116,15 +216,76 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _names_file(path: Path, classes: Sequence[str]) -> Mapping[str, str] | Sequence[str]:
+def _names_file(path: Path, classes: Sequence[str] | None) -> Mapping[str, str] | Sequence[str]:
+    """A file of class names: by label where it says labels, else in its order."""
     if path.suffix.lower() == ".json":
         found = load_json(path)
         names = list(found.values()) if isinstance(found, dict) else found
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{path} must be a JSON object (class -> name) or list of names.")
         return found
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    pairs = [line.partition(":") for line in lines]
-    if all(colon and label.strip() in classes for label, colon, _ in pairs):
-        return {label.strip(): name for label, _, name in pairs}
-    return lines
+    numbered = [
+        (number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()
+    ]
+    pairs = {number: _pair(line, classes) for number, line in numbered}
+    if not any(pairs.values()):
+        for number, line in numbered:
+            _check_plain(path, number, line, classes)
+        return [line for _, line in numbered]
+    by_label: dict[str, str] = {}
+    for number, line in numbered:
+        pair = pairs[number]
+        if pair is None:
+            raise DataError(
+                f"{path}, line {number}: {line!r} is not of the form 'label: name' as other lines are; write "
+                "all lines in one form, or names that contain colons as a JSON list."
+            )
+        label, name = pair
+        if nfc(label) in map(nfc, by_label):
+            raise DataError(f"{path}, line {number}: {label!r} is named twice; keep one name.")
+        if not name:
+            raise DataError(f"{path}, line {number}: no name for {label!r}; write one after the colon.")
+        by_label[label] = name
+    return by_label
+
+
+def _pair(line: str, classes: Sequence[str] | None) -> tuple[str, str] | None:
+    """Label and name of a line `label: name`; of several colons, the last that ends a known label."""
+    colons = [match.start() for match in re.finditer(":", line)]
+    if not colons:
+        return None
+    known = set(map(nfc, classes or ()))
+    if nfc(line) in known:  # a label with a colon in it, alone
+        return None
+    ends = [colon for colon in colons if nfc(line[:colon].strip()) in known]
+    end = ends[-1] if ends else colons[0]
+    return line[:end].strip(), line[end + 1 :].strip()
+
+
+def _check_plain(path: Path, number: int, line: str, classes: Sequence[str] | None) -> None:
+    """Refuses a line that separates label and name by something else than a colon."""
+    label = _OTHER_MARKS.split(line, maxsplit=1)
+    if len(label) == 2 and classes is not None and nfc(line) not in map(nfc, classes):
+        raise DataError(
+            f"{path}, line {number}: {line!r} is neither a name nor 'label: name'; write "
+            f"'{label[0]}: {label[1]}', or give the names in a JSON list."
+        )
+
+
+def _spoken(name: str) -> str:
+    """A name as prompts would say it, to compare with others."""
+    return " ".join(nfc(name).replace("_", " ").split()).casefold()
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    close = get_close_matches(word, known, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(names[:_MOST_LISTED]) + more
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)

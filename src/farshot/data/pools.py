@@ -53,11 +53,14 @@ def open_pool(
         DataError: no such pool, or one whose numbers would be wrong: what was found and how to mend it.
     """
     name, place = find_pool(name, root=root, paths=paths)
+    words = {key.lower(): file for key, file in (class_names or {}).items()}
+    if name.lower() in words and (place is None or name in PUBLISHED):
+        raise DataError(f"The classes of the pool {name} have fixed names; leave out class names for it.")
     if place is None:
         return _mini_pool(name, images or MINI_IMAGES_PER_CLASS)
     if name in PUBLISHED:
         return published_pool(name, read_published(name, place))
-    pool = pool_of(name, read_table(place, class_names=(class_names or {}).get(name.lower())))
+    pool = pool_of(name, read_table(place, class_names=words.get(name.lower())))
     for finding in suspicions(pool):
         if finding.fatal:
             raise DataError(f"{name}: {finding.what}. {finding.mend}")
@@ -73,16 +76,20 @@ def find_pool(
         DataError: no such pool.
     """
     name, equals, path = spec.partition("=")
+    lower = name.lower()
+    if lower in PUBLISHED or lower in MINI:
+        name = lower
     if equals:
         if not _NAME.fullmatch(name):
             raise DataError(f"A pool's name has letters, digits, '.', '-' and '_' only, not {name!r}.")
         return name, Path(path).expanduser()
-    if paths and name in paths:
-        return name, paths[name].expanduser()
+    places = {key.lower(): place for key, place in (paths or {}).items()}
+    if lower in places:
+        return name, places[lower].expanduser()
     if name in MINI:
         return name, None
-    if name.lower() in PUBLISHED:
-        return name.lower(), _below_root(name.lower(), root)
+    if name in PUBLISHED:
+        return name, _below_root(name, root)
     if Path(name).expanduser().exists():
         place = Path(name).expanduser()
         return place.resolve().stem, place
@@ -120,7 +127,7 @@ def published_pool(name: str, listing: Listing) -> Pool:
 
 def suspicions(pool: Pool) -> list[Finding]:
     """The known traps, looked for in images of any layout."""
-    found = augmented_copies(pool.ids)
+    found = [*map(Finding, remarks(pool.table)), *augmented_copies(pool.ids)]
     short = [name for name in pool.table.names if name.upper() in _SHORT_NAMES]
     if len(short) > 1:
         found.append(
@@ -139,6 +146,16 @@ def suspicions(pool: Pool) -> list[Finding]:
                 fatal=True,
             )
         )
+    return found
+
+
+def remarks(table: ImageTable) -> list[str]:
+    """What a benchmark on a table does with its folders, splits and groups, where it has some."""
+    found = list(table.notes)
+    if table.splits is not None:
+        found.append(f"tasks draw from all splits ({', '.join(sorted(set(table.splits)))}) together")
+    if table.groups is not None:
+        found.append("tasks may have one group in support and query: the column group is not used here")
     return found
 
 

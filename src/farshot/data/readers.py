@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,63 +12,74 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from farshot.data.hub import LABEL_COLUMNS, Found, from_hub, from_saved, is_blank
-from farshot.data.names import ClassNames, check_labels, names_in_prompts
+from farshot.data.files import image_files, is_litter
+from farshot.data.folders import from_folder
+from farshot.data.found import Found, split_called
+from farshot.data.hub import LABEL_COLUMNS, from_hub, from_saved, is_blank
+from farshot.data.names import ClassNames, check_labels, in_class_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.data.text import first_line, load_json, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
 
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
-_NOT_IMAGES = {
-    ".txt",
-    ".csv",
-    ".json",
-    ".md",
-    ".db",
-    ".ini",
-    ".xml",
-    ".yaml",
-    ".yml",
-    ".pdf",
-    ".html",
-    ".parquet",
-    ".zip",
-}
+SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
 
 
-def read_table(source: str | Path, *, class_names: ClassNames = None, for_prompts: bool = True) -> ImageTable:
-    """A labelled table from whatever the source is.
+def read_table(
+    source: str | Path,
+    *,
+    class_names: ClassNames = None,
+    for_prompts: bool = True,
+    level: int | None = None,
+) -> ImageTable:
+    """A labelled table from a folder, a file or a dataset.
 
     Args:
-        source: a folder with one subfolder per class; a .csv or .parquet with a column of paths and one of
-            labels; a .json of the form {"image_names", "image_labels", "label_names"}; a folder saved by
-            `datasets`, or "hf:NAME[:SPLIT]".
+        source: a folder with one subfolder per class, perhaps within folders train, val and test; a .csv or
+            .parquet with a column of paths and one of labels, and perhaps `split` and `group`; a .json of the
+            form {"image_names", "image_labels", "label_names"}; a folder saved by `datasets`, or
+            "hf:NAME[:SPLIT]".
         class_names: how prompts call the classes; by default the classes themselves, '_' read as a space.
         for_prompts: whether prompts will be made of the names, so that they must differ in more than case; to
             compare predictions with labels, the labels need only be different.
+        level: for a folder, how many folders deep the class folders lie, from 1, not counting folders of
+            splits; by default what the folders show (farshot.data.folders).
 
     Raises:
         DataError: one sentence that names the path or row and the way out.
     """
-    images, labels, classes = _found(str(source))
+    found = _found(str(source), level)
     if for_prompts:
-        names = names_in_prompts(class_names, classes, str(source))
+        names = names_in_prompts(class_names, found.classes, str(source))
     else:
-        names = check_labels(classes, str(source))
-    codes = {name: code for code, name in enumerate(classes)}
+        names = check_labels(found.classes, str(source))
+    codes = {name: code for code, name in enumerate(found.classes)}
     return ImageTable(
-        tuple(images), np.array([codes[label] for label in labels], np.int64), tuple(classes), names
+        tuple(found.images),
+        np.array([codes[label] for label in found.labels], np.int64),
+        tuple(found.classes),
+        names,
+        None if found.splits is None else tuple(found.splits),
+        None if found.groups is None else tuple(found.groups),
+        found.notes,
     )
 
 
-def _found(source: str) -> Found:
+def _found(source: str, level: int | None) -> Found:
+    path = Path(source).expanduser()
+    is_folder = not source.startswith("hf:") and path.is_dir()
+    saved = is_folder and any((path / f"dataset_{what}.json").is_file() for what in ("info", "dict"))
+    if is_folder and not saved:
+        return from_folder(path, level)
+    if level is not None:
+        raise DataError(
+            f"{source} is not a folder per class, so it has no levels; leave out level (--level)."
+        )
     if source.startswith("hf:"):
         return from_hub(source[3:])
-    path = Path(source).expanduser()
-    if path.is_dir():
-        saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
-        return from_saved(path) if saved else _from_folder(path)
+    if saved:
+        return from_saved(path)
     if not path.exists():
         raise DataError(f"There is no {path}; check the path.")
     readers = {".csv": _from_rows, ".parquet": _from_rows, ".json": _from_json}
@@ -77,7 +89,10 @@ def _found(source: str) -> Found:
 
 
 def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
-    """A table of image files; folders are searched to their depth.
+    """A table of image files; folders are searched at any depth, links followed.
+
+    Files that systems and photo programs create (Thumbs.db, .xmp, ...) are left out, since `folder/*` names
+    them too.
 
     Raises:
         DataError: a path that does not exist, or no image at all.
@@ -87,50 +102,21 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
         path = Path(source).expanduser()
         if not path.exists():
             raise DataError(f"There is no {path}; check the path.")
-        files += _image_files(path) if path.is_dir() else [path]
+        if path.is_dir():
+            files += image_files(path)
+        elif not is_litter([path.name], hidden=False):
+            files.append(path)
     if not files:
         raise DataError("There is no image in the folders given.")
     return ImageTable(tuple(files), None, (), ())
-
-
-def _from_folder(folder: Path) -> Found:
-    images: list[ImageSource] = []
-    labels: list[str] = []
-    classes = sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-    if not classes:
-        raise DataError(
-            f"{folder} has no subfolders; put the images of each class in a subfolder of its name."
-        )
-    for name in classes:
-        files = _image_files(folder / name)
-        if not files:
-            raise DataError(
-                f"The class folder {folder / name} holds no image; add some or remove the folder."
-            )
-        images += files
-        labels += [name] * len(files)
-    return images, labels, classes
-
-
-def _image_files(folder: Path) -> list[Path]:
-    """Files that may be images, at any depth, by name; hidden files and what is plainly something else are
-    passed over."""
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and path.suffix.lower() not in _NOT_IMAGES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    return sorted(found, key=lambda path: path.as_posix())
 
 
 def _from_rows(path: Path) -> Found:
     frame, places = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     image_column = _column(frame, IMAGE_COLUMNS, "image paths", path)
     label_column = _column(frame, LABEL_COLUMNS, "labels", path)
+    split_column = _column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
+    group_column = _column(frame, (GROUP_COLUMN,), "groups", path, needed=False)
     images: list[ImageSource] = []
     labels: list[str] = []
     for place, file, label in zip(places, frame[image_column], frame[label_column], strict=True):
@@ -140,10 +126,54 @@ def _from_rows(path: Path) -> Found:
         if is_blank(file):
             raise DataError(f"{where}: no path of an image; fill it in or remove the row.")
         images.append(_existing(path.parent, file, where))
-        labels.append(str(label).strip())
+        labels.append(nfc(str(label).strip()))
     if not images:
         raise DataError(f"{path} has no rows; add one per image.")
-    return images, labels, sorted(set(labels))
+    splits = None if split_column is None else _splits(frame[split_column], places, path)
+    groups = None if group_column is None else _groups(frame[group_column], places, path)
+    notes = _shared_groups(splits, groups)
+    return Found(images, labels, in_class_order(set(labels)), splits, groups, notes)
+
+
+def _shared_groups(splits: Sequence[str] | None, groups: Sequence[str] | None) -> tuple[str, ...]:
+    """A note on groups that are adapted to and measured on, where there are some."""
+    by_split: dict[str, set[str]] = defaultdict(set)
+    for split, group in zip(splits or (), groups or (), strict=False):
+        by_split[split].add(group)
+    shared = sorted(by_split["train"] & (by_split["test"] or by_split["val"]))
+    if not shared:
+        return ()
+    more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+    return (
+        f"the groups {', '.join(shared[:3])}{more} are in the split train and in the one to measure on; "
+        "their images are not measured once a model was adapted to others of theirs",
+    )
+
+
+def _splits(cells: Iterable[Any], places: Sequence[str], path: Path) -> list[str]:
+    found = []
+    for place, cell in zip(places, cells, strict=True):
+        split = None if is_blank(cell) else split_called(str(cell))
+        if split is None:
+            wrong = "no split" if is_blank(cell) else f"{str(cell).strip()!r} is not a split"
+            raise DataError(
+                f"{path}, {place}: {wrong}; write train, val or test, or give the column another name than "
+                f"{SPLIT_COLUMN!r}."
+            )
+        found.append(split)
+    return found
+
+
+def _groups(cells: Iterable[Any], places: Sequence[str], path: Path) -> list[str]:
+    found = []
+    for place, cell in zip(places, cells, strict=True):
+        if is_blank(cell):
+            raise DataError(
+                f"{path}, {place}: no group; name one, of its own if the image belongs to no other, or "
+                f"give the column another name than {GROUP_COLUMN!r}."
+            )
+        found.append(nfc(str(cell).strip()))
+    return found
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -184,8 +214,10 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame, [f"row {number}" for number in range(1, len(frame) + 1)]
 
 
-def _column(frame: Any, wanted: Sequence[str], what: str, path: Path) -> Any:
+def _column(frame: Any, wanted: Sequence[str], what: str, path: Path, *, needed: bool = True) -> Any:
     found = [column for column in frame.columns if str(column).strip().lower() in wanted]
+    if not found and not needed:
+        return None
     if len(found) != 1:
         trouble = "no column" if not found else f"{len(found)} columns"
         raise DataError(
@@ -216,8 +248,8 @@ def _from_json(path: Path) -> Found:
         _existing(path.parent, file, f"{path}, image_names[{i}]") for i, file in enumerate(files)
     ]
     # the field's lists number all classes of a larger set; those without an image are not classes here
-    used = [str(classes[code]) for code in sorted(set(codes))]
-    return images, [str(classes[code]) for code in codes], used
+    used = [nfc(str(classes[code])) for code in sorted(set(codes))]
+    return Found(images, [nfc(str(classes[code])) for code in codes], used)
 
 
 def _existing(folder: Path, file: Any, where: str) -> Path:
@@ -226,9 +258,25 @@ def _existing(folder: Path, file: Any, where: str) -> Path:
         raise DataError(f"{where}: {kind} where the path of an image should be; write paths, not images.")
     path = folder / Path(file.strip()).expanduser()
     try:
-        found = path.is_file()
+        found: Path | None = path if path.is_file() else _in_other_form(path)
     except (OSError, ValueError):  # no file can have this name
-        found = False
-    if not found:
+        found = None
+    if found is None:
         raise DataError(f"{where}: there is no file {path}; paths are read from the folder of the table.")
-    return path
+    return found
+
+
+def _in_other_form(path: Path) -> Path | None:
+    """The file of this name in another Unicode form: tables and file systems write accents differently."""
+    if str(path).isascii():
+        return None
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        if not (found / part).exists():
+            here = (entry.name for entry in found.iterdir()) if found.is_dir() else iter(())
+            same = next((name for name in here if nfc(name) == nfc(part)), None)
+            if same is None:
+                return None
+            part = same
+        found /= part
+    return found if found.is_file() else None

@@ -18,6 +18,8 @@ from farshot.images.preprocess import prepare
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image
 from farshot.randomness import numpy_generator
 
+SPLITS = ("train", "val", "test")
+
 _THREADS = 4
 _MOST_LISTED = 20
 
@@ -31,14 +33,32 @@ class ImageTable:
         labels: index into `classes` of each image; None where labels are not known.
         classes: the classes as the data calls them.
         names: the same classes as prompts call them.
+        splits: "train", "val" or "test" of each image; None where the data has no splits.
+        groups: what each image was taken of, such as a patient or a leaf; images of one group are not
+            independent. None where the data does not say.
+        notes: how a reader understood its source where another reading is possible.
     """
 
     images: tuple[ImageSource, ...]
     labels: Int[NDArray[np.int64], " images"] | None
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    splits: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     _ids: dict[int, str] = field(default_factory=dict, repr=False)
     _contents: dict[int, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for what in ("splits", "groups"):
+            values = getattr(self, what)
+            if values is not None and len(values) != len(self.images):
+                raise DataError(
+                    f"The table has {len(self.images)} images but {len(values)} {what}; give one per image."
+                )
+        odd = sorted(set(self.splits or ()) - set(SPLITS))
+        if odd:
+            raise DataError(f"{odd[0]!r} is not a split; splits are {', '.join(SPLITS)}.")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,8 +69,53 @@ class ImageTable:
         labels = None if self.labels is None else self.labels[chosen]
         known = {new: self._ids[old] for new, old in enumerate(chosen) if old in self._ids}
         contents = {new: self._contents[old] for new, old in enumerate(chosen) if old in self._contents}
-        images = tuple(self.images[row] for row in chosen)
-        return replace(self, images=images, labels=labels, _ids=known, _contents=contents)
+        return replace(
+            self,
+            images=tuple(self.images[row] for row in chosen),
+            labels=labels,
+            splits=None if self.splits is None else tuple(self.splits[row] for row in chosen),
+            groups=None if self.groups is None else tuple(self.groups[row] for row in chosen),
+            _ids=known,
+            _contents=contents,
+        )
+
+    @property
+    def test_split(self) -> str | None:
+        """The split to measure on: "test", or "val" where there is no "test"; None without splits."""
+        if self.splits is None:
+            return None
+        return "test" if "test" in self.splits else "val"
+
+    def train_rows(self) -> Int[NDArray[np.int64], " rows"]:
+        """Rows to adapt to: those of the split "train", or all where the table has no splits."""
+        return self._rows_of("train")
+
+    def test_rows(self) -> Int[NDArray[np.int64], " rows"]:
+        """Rows to measure on: those of `test_split`, or all where the table has no splits."""
+        return self._rows_of(self.test_split)
+
+    def _rows_of(self, split: str | None) -> Int[NDArray[np.int64], " rows"]:
+        if self.splits is None:
+            return np.arange(len(self))
+        return np.array([row for row, name in enumerate(self.splits) if name == split], dtype=np.int64)
+
+    def check_one_label(self) -> None:
+        """Refuses one picture under two labels, which teaches nothing.
+
+        Raises:
+            DataError: names the picture and both labels.
+        """
+        labels = self._known_labels()
+        first: dict[str, int] = {}
+        for row in range(len(self)):
+            other = first.setdefault(self.content(row), row)
+            if labels[other] != labels[row]:
+                a, b = (self.classes[labels[r]] for r in (other, row))
+                places = [self._called(r) for r in (other, row)]
+                same = places[0] if places[0] == places[1] else f"{places[0]} and {places[1]}, one picture,"
+                raise DataError(
+                    f"{same} has two labels, {a!r} and {b!r}; keep one, or leave the picture out."
+                )
 
     def id(self, row: int) -> str:
         """Content hash of one image."""
@@ -197,6 +262,10 @@ class ImageTable:
         except UnreadableImage as error:
             return str(error) if isinstance(source, str | Path) else f"image {row + 1}, {error}"
         return None
+
+    def _called(self, row: int) -> str:
+        source = self.images[row]
+        return str(source) if isinstance(source, str | Path) else f"Image {row + 1}"
 
     def _known_labels(self) -> NDArray[np.int64]:
         if self.labels is None:

@@ -10,9 +10,19 @@ from farshot.errors import DataError
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file holds; DataError with its line where it is not JSON."""
+    """What a JSON file holds; DataError with its line where it is not JSON, or where an object has a key
+    twice."""
+
+    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise DataError(f"{path} has the key {key!r} twice; keep one.")
+            found[key] = value
+        return found
+
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=without_doubles)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend it there.") from error
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from farshot.bench.grid import changed_settings, label
 from farshot.classifier import FewShotClassifier
+from farshot.data.names import nfc
 from farshot.data.table import ImageTable, path_of
 from farshot.evaluation import Evaluation, evaluate
 from farshot.explain.explanation import explain_images
@@ -112,7 +113,8 @@ def measure(classifier: FewShotClassifier, table: ImageTable) -> Measured:
     rows, labels = classifier.unseen(table)
     probabilities = classifier.predict_proba(table.subset(rows))
     found = evaluate(labels, probabilities, [str(label) for label in classifier.classes_])
-    support = table.subset(np.setdiff1d(np.arange(len(table)), rows))
+    used = set(classifier.support_ids_)
+    support = table.subset([row for row in range(len(table)) if table.id(row) in used])
     return Measured(table.subset(rows), labels, probabilities, support, found)
 
 
@@ -123,11 +125,13 @@ def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int 
             None,
             "Name the images it was adapted to in place of DATA; their content is listed in farshot.json.",
         )
+    table = table.subset(table.train_rows())
     used = set(about["support_ids"])
     known = table.among(used)
     shown = {content for content, seen in zip(table.contents(), known, strict=True) if seen}
     if known.all() and len(shown) == len(used):
-        return None, "It was adapted to all of these images."
+        of = "" if table.splits is None else " of the split train"
+        return None, f"It was adapted to all of these images{of}."
     counts = np.bincount(_support_labels(about, table), minlength=len(table.classes))
     if len(set(counts.tolist())) == 1 and counts[0]:
         rows, _ = table.draw(int(counts[0]), about["seed"])
@@ -155,7 +159,7 @@ def _classes(about: Mapping[str, Any], found: Measured | None) -> list[dict[str,
         row: dict[str, Any] = {"index": i, "label": str(key), "name": name}
         row["description"] = about["descriptions"].get(name, "")
         if found is not None:
-            row["support"] = _count(found.support, str(key))
+            row["support"] = _count(found.support, nfc(str(key)))
             row["images"] = int((found.labels == i).sum())
         rows.append(row)
     return rows

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
+from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.images.reading import UnreadableImage, image_id
 from farshot.plain import plain
@@ -26,7 +27,7 @@ from farshot.whole import reason
 from farshot.workspace.archive import CHUNK, read_directory, unpack
 from farshot.workspace.formats import HEAD_BYTES, ZIP_MAGIC, check_image, check_kind
 from farshot.workspace.limits import Limits, in_megabytes
-from farshot.workspace.names import is_litter, parts_of, proposed_classes, shown_name
+from farshot.workspace.names import parts_of, proposed_classes, shown_name
 
 UNFINISHED = ".incoming-"
 """How files begin that are not known to be images yet; only a machine that stops leaves one behind."""

@@ -15,7 +15,6 @@ _MOST_CHARACTERS = 100  # of a name; longer ones break every layout
 _MOST_SUFFIX = 10  # characters of an extension that stays when a name is cut
 _UNNAMED = "unnamed"
 _SEPARATORS = re.compile(r"[/\\]")
-_LITTER = {".ds_store", "thumbs.db", "desktop.ini", "__macosx"}
 
 
 def parts_of(name: str) -> list[str]:
@@ -44,17 +43,6 @@ def proposed_classes(names: Sequence[str]) -> list[str | None]:
     wrapped = len(tops) == 1 and any(len(inside) > 1 for inside in folders)
     loose = 1 if wrapped else 0
     return [inside[-1] if len(inside) > loose else None for inside in folders]
-
-
-def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:
-    """Whether systems leave such files beside images, so that nobody misses them.
-
-    Args:
-        hidden: whether everything with a dot in front counts, not only what macOS is known to write.
-    """
-    front = "." if hidden else "._"
-    named = [part for part in parts if part not in (".", "..")]
-    return any(part.lower() in _LITTER or part.startswith(front) for part in named)
 
 
 def _folders(name: str) -> list[str]:

@@ -104,7 +104,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
             choice.model,
             choice.method,
             settings=settings_of(choice),
-            descriptions=workspace.descriptions(),
+            descriptions={c: words for c, words in workspace.descriptions().items() if c in support.classes},
             device=encoders.device,
             precision=encoders.precision,
         ).use_encoder(encoders.get(choice.model))

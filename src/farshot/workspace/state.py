@@ -23,6 +23,7 @@ from typing import Any
 from PIL import Image
 
 from farshot.data.given import labelled_table
+from farshot.data.names import nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.reading import read_image
@@ -356,7 +357,7 @@ def _cleaned(words: ClassWords) -> ClassWords:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(nfc(text).split())
 
 
 def _check(classes: Sequence[ClassWords]) -> None:

@@ -1,0 +1,146 @@
+"""Which files of a folder may be images: the list of what systems and programs leave between pictures, and a
+walk that follows links.
+
+One list serves folders, files on the command line and uploads to the app.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from farshot.errors import DataError
+
+_SYSTEM = {
+    # macOS
+    ".ds_store",
+    "__macosx",
+    "icon\r",
+    # Windows
+    "thumbs.db",
+    "ehthumbs.db",
+    "ehthumbs_vista.db",
+    "desktop.ini",
+    "$recycle.bin",
+    "system volume information",
+    # Linux and network storage
+    "lost+found",
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "picasa.ini",
+}
+"""Files and folders that operating systems and storage devices create, in lower case."""
+
+_SIDECARS = {".xmp", ".aae", ".thm", ".pp3", ".lrcat"}
+"""Extensions of files that cameras and photo programs write next to a picture."""
+
+_OTHER = (
+    {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".db", ".ini", ".xml", ".yaml", ".yml", ".toml"}
+    | {".log", ".pdf", ".html", ".htm", ".rtf", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".parquet", ".zip"}
+    | {".py", ".ipynb"}
+    | {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"}
+    | {".mp3", ".m4a", ".wav"}
+)
+"""Extensions of files that may lie in a folder of pictures and are none: texts, tables, videos, sound."""
+
+
+def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:
+    """Whether a system or a program leaves such files between pictures, so that nobody misses them.
+
+    Args:
+        parts: the folders of a name and, last, the file.
+        hidden: whether every name with a leading dot counts, not only those that macOS is known to write.
+    """
+    front = "." if hidden else "._"
+    named = [part for part in parts if part not in (".", "..")]
+    if any(part.lower() in _SYSTEM or part.startswith(front) for part in named):
+        return True
+    return bool(named) and PurePath(named[-1]).suffix.lower() in _SIDECARS
+
+
+def may_be_image(name: str) -> bool:
+    """Whether a file in a folder of pictures is to be read as one, by its name."""
+    return not is_litter([name], hidden=True) and PurePath(name).suffix.lower() not in _OTHER
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The subfolders of a folder, links to folders among them, sorted by name; hidden ones and those of
+    systems are left out.
+
+    Raises:
+        DataError: the folder cannot be listed, or a link leads nowhere.
+    """
+    found = []
+    for entry in _listed(folder):
+        if is_litter([entry.name], hidden=True):
+            continue
+        kind = _kind(entry)
+        if kind == "folder":
+            found.append(Path(entry.path))
+        elif kind == "nothing" and not PurePath(entry.name).suffix:
+            raise DataError(f"{entry.path} is a link to nothing; repair or remove it.")
+    return sorted(found, key=lambda path: path.name)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files that may be images, at any depth, by name; hidden files and what is certainly something else are
+    left out.
+
+    Links are followed. A folder that several links lead to is read once; a link to a file that does not exist
+    is listed, so that reading it says so.
+
+    Raises:
+        DataError: a folder that cannot be listed, or a link to a folder that contains this one.
+    """
+    above = set(map(_identity, folder.resolve().parents))
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting, links = [folder], list[Path]()
+    while waiting or links:
+        # ordinary folders first: what links lead to keeps its ordinary path where it has one
+        place = waiting.pop() if waiting else links.pop(0)
+        identity = _identity(place)
+        if identity in above:
+            raise DataError(f"{place} is a link to a folder that contains it; remove the link.")
+        if identity in seen:
+            continue
+        seen.add(identity)
+        for entry in sorted(_listed(place), key=lambda entry: entry.name):
+            kind = _kind(entry)
+            if kind == "folder":
+                if not is_litter([entry.name], hidden=True):
+                    (links if entry.is_symlink() else waiting).append(Path(entry.path))
+            elif may_be_image(entry.name) and kind in ("file", "nothing"):
+                found.append(Path(entry.path))
+    return sorted(found, key=lambda path: path.as_posix())
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read ({error.strerror}); check it.") from error
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What an entry is or, for a link, leads to: "folder", "file", "other" such as a pipe, or "nothing"."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+        entry.stat()
+    except OSError:
+        return "nothing"
+    return "other"
+
+
+def _identity(place: Path) -> tuple[int, int]:
+    try:
+        status = place.stat()
+    except OSError as error:
+        raise DataError(f"The folder {place} cannot be read ({error.strerror}); check it.") from error
+    return status.st_dev, status.st_ino

@@ -1,0 +1,40 @@
+"""What a reader finds in a source, before it becomes an ImageTable; the names of splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from farshot.images.reading import ImageSource
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Labelled images of a source.
+
+    Attributes:
+        images: in the order of the source.
+        labels: the class of each.
+        classes: all classes in order.
+        splits: "train", "val" or "test" of each; None where the source does not say.
+        groups: what each was taken of (a patient, a leaf); None where the source does not say.
+        notes: how the source was understood where it can be understood in several ways, in sentences.
+    """
+
+    images: list[ImageSource]
+    labels: list[str]
+    classes: list[str]
+    splits: list[str] | None = None
+    groups: list[str] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def split_called(name: str) -> str | None:
+    """The split that this word names: "train", "val" or "test"; None for any other word."""
+    word = name.strip().lower()
+    return next((split for split, words in _SPLITS.items() if word in words), None)
