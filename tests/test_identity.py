@@ -384,3 +384,11 @@ def test_copies_without_warnings() -> None:
         warnings.simplefilter("error")
         zero_shot().fit([*IMAGES, IMAGES[0]], [*LABELS, LABELS[0]])
     assert Task(TABLE, TABLE.names, TASK.support, TASK.labels).shots == 4
+
+
+def test_a_group_is_in_one_fold_with_all_that_shares_its_pictures():
+    images = [np.full((8, 8, 3), value, dtype=np.uint8) for value in (1, 2, 3, 1, 5, 6)]
+    groups = ("a", "a", "b", "b", "c", "d")  # rows 0 and 3 are one picture, which joins a and b
+    table = ImageTable(tuple(images), None, (), (), groups=groups)
+    assert units(table, np.arange(6)).tolist() == [0, 0, 0, 0, 1, 2]
+    assert units(table, np.array([5, 1, 2])).tolist() == [0, 1, 2]

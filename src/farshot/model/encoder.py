@@ -12,6 +12,7 @@ image.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ from farshot.model.tokenizer import Prompts, Tokenizer
 from farshot.model.tower import Pass, TextFeatures, TextTower, VisionTower
 
 TowerName = Literal["vision", "text"]
+_SERIALS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Encoder:
         self.preprocessing, self.origin = preprocessing, origin
         self.log_scale, self.logit_bias = log_scale, logit_bias
         self._fingerprint = fingerprint
+        self.serial = next(_SERIALS)  # keys what is cached of this object, and of no other
 
     # What it is --------------------------------------------------------------------------------------
 

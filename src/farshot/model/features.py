@@ -23,7 +23,7 @@ from farshot.data.table import ImageTable
 from farshot.model.encoder import Encoder
 
 Progress = Callable[[int, int], None]
-Key = tuple[str, str, str, str]
+Key = tuple[int, str, str]
 
 _SHARE_OF_MEMORY = 1 / 32
 _BATCH = 64
@@ -119,7 +119,7 @@ def image_features(
 
 
 def _key(encoder: Encoder, image: str, reading: str) -> Key:
-    return encoder.fingerprint, f"{encoder.dtype} {encoder.device.type}", image, reading
+    return encoder.serial, image, reading
 
 
 def _size(value: Tensor) -> int:

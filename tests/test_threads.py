@@ -1,0 +1,43 @@
+"""Any number of threads may predict with any number of adapted models on one encoder."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from farshot import FewShotClassifier
+from farshot.model.find import load_encoder
+from tests.toy import world_table
+
+TABLE = world_table(count=40)
+THREADS, PREDICTIONS = 8, 50
+QUICK = {"views": "none", "steps": 2, "lora_lr": 0.01}
+
+
+def test_eight_threads_with_three_models_on_one_encoder() -> None:
+    encoder = load_encoder("mini")
+    support, others = TABLE.draw(2, 0)
+    queries = [TABLE.subset(others[i : i + 2]) for i in range(0, 8, 2)]
+    models = [
+        FewShotClassifier("mini", method, settings=settings).use_encoder(encoder).fit(TABLE.subset(support))
+        for method, settings in (("atha", QUICK), ("prompt-lora", QUICK), ("zero-shot", {}))
+    ]
+    wanted = [[model.logits(table) for table in queries] for model in models]
+
+    def predict(number: int) -> list[float]:
+        torch.set_num_threads(1)
+        found = []
+        for i in range(PREDICTIONS):
+            model, table = (number + i) % len(models), (number * 7 + i) % len(queries)
+            found.append(float(np.abs(models[model].logits(queries[table]) - wanted[model][table]).max()))
+        return found
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        differences = [value for found in pool.map(predict, range(THREADS)) for value in found]
+    assert len(differences) == THREADS * PREDICTIONS
+    assert max(differences) == 0
+    again = [[model.logits(table) for table in queries] for model in models]
+    for one, other in zip(wanted, again, strict=True):
+        assert all(map(np.array_equal, one, other))
