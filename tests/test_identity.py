@@ -325,7 +325,7 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch) -> N
         ({"class_names": ["road", " "]}, "' ' as a name"),
         ({"class_names": ["big  road", "big road"]}, "same name in prompts"),
         ({"class_names": 3}, "class_names is a int"),
-        ({"descriptions": {"hihgway": "a road"}}, "descriptions has 'hihgway'"),
+        ({"descriptions": {"hihgway": "a road"}}, "descriptions describes 'hihgway'"),
         ({"descriptions": {"highway": ""}}, "description of 'highway'"),
         ({"descriptions": "x"}, "parameter descriptions"),
         ({"model": None}, "parameter model"),

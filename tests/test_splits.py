@@ -239,7 +239,7 @@ def test_adapt_takes_train_and_evaluate_takes_test(farshot: Farshot, tree: Path,
     assert "to 6 images of 2 classes" in told.out
     assert f"4 images are left for measuring: farshot evaluate {out} {tree}" in told.out
     train = read_table(tree).subset(read_table(tree).train_rows())
-    assert set(load(out).support_ids_) == set(train.ids)
+    assert set(load(out).support_ids_) == set(train.contents())
     told = farshot("evaluate", out, tree)
     assert "Measuring on the split test (4 images); left out: train (6), val (2)." in told.out
     assert "on 4 images" in told.out
@@ -252,7 +252,7 @@ def test_shots_are_drawn_from_train(farshot: Farshot, tree: Path, tmp_path: Path
     out = tmp_path / "out"
     assert farshot("adapt", tree, "--out", out, "--shots", 2, "--seed", 3, *QUICK).code == 0
     table = read_table(tree)
-    train = {table.id(int(row)) for row in table.train_rows()}
+    train = set(table.contents(table.train_rows()))
     used = set(load(out).support_ids_)
     assert len(used) == 4
     assert used < train

@@ -61,7 +61,7 @@ def labelled_table(
         way_out = "use y.ravel()" if values.shape == (len(sources), 1) else "give one label per image"
         raise DataError(f"There are {len(sources)} images but labels of shape {values.shape}; {way_out}.")
     classes, codes = _coded(values)
-    _check_class_names(class_names)
+    _check_class_names(class_names, classes)
     names = _without_spare_blanks(_prompt_names(classes, class_names))
     table = images if isinstance(images, ImageTable) else ImageTable(sources, None, (), ())
     given = replace(
@@ -211,8 +211,8 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     return classes, codes
 
 
-def _check_class_names(given: Any) -> None:
-    """Refuses class names of the wrong type; labels are compared by `names_by_label`."""
+def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
+    """Refuses class names of the wrong type or with labels that there are not."""
     if given is None:
         return
     if isinstance(given, str | bytes | os.PathLike):
@@ -223,6 +223,14 @@ def _check_class_names(given: Any) -> None:
         raise DataError(
             f"class_names is a {type(given).__name__}; give a mapping label -> name, or a list of names."
         )
+    if isinstance(given, Mapping):
+        labels, keys = {nfc(str(label)) for label in classes}, {nfc(str(key)) for key in given}
+        unknown = [key for key in given if nfc(str(key)) not in labels]
+        if unknown and labels <= keys:  # where labels are missing, `names_by_label` says which
+            raise DataError(
+                f"class_names has a name for {unknown[0]!r}, which is not one of the labels: "
+                f"{', '.join(map(str, classes))}."
+            )
     for name in given.values() if isinstance(given, Mapping) else given:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"class_names has {name!r} as a name; give every class a name in words.")
