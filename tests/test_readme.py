@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(images.pixels[i]).save(place / "leaves" / name / f"{i}.jpg")
     (place / "new-pictures").mkdir()
     for i, name in enumerate(("a", "b", "c", "d", "new")):
-        Image.fromarray(images.pixels[0]).save(place / f"{name}.jpg")
+        Image.fromarray(images.pixels[i]).save(place / f"{name}.jpg")
         Image.fromarray(images.pixels[1 + i]).save(place / "new-pictures" / f"{name}.jpg")
     return place
 

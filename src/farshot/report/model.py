@@ -114,7 +114,7 @@ def measure(classifier: FewShotClassifier, table: ImageTable) -> Measured:
     probabilities = classifier.predict_proba(table.subset(rows))
     found = evaluate(labels, probabilities, [str(label) for label in classifier.classes_])
     used = set(classifier.support_ids_)
-    support = table.subset([row for row in range(len(table)) if table.id(row) in used])
+    support = table.subset(np.flatnonzero(table.among(used)))
     return Measured(table.subset(rows), labels, probabilities, support, found)
 
 
