@@ -308,3 +308,31 @@ def test_numpy_and_torch_pixels_give_the_same(monkeypatch: pytest.MonkeyPatch):
     encoder, pictures = load("clip-hf", monkeypatch), expected("clip-hf")["images_uint8"]
     assert torch.equal(encoder.encode_images(pictures), encoder.encode_images(torch.from_numpy(pictures)))
     assert np.asarray(encoder.encode_texts(["a moth"])).shape == (1, encoder.embed_dim)
+
+
+def test_both_tokenizer_classes_of_siglip_2_lower_case_and_keep_punctuation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = copied("siglip2-hf", tmp_path)
+    about = json.loads((folder / "tokenizer_config.json").read_text()) | {
+        "tokenizer_class": "Siglip2Tokenizer"
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    assert load_from(folder, monkeypatch).tokenizer.rules == load("siglip2-hf", monkeypatch).tokenizer.rules
+
+
+def test_siglip_without_its_small_files_has_siglips_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = copied("siglip-hf", tmp_path)
+    for name in ("tokenizer_config.json", "preprocessor_config.json", "special_tokens_map.json"):
+        (folder / name).unlink()
+    found, whole = load_from(folder, monkeypatch), load("siglip-hf", monkeypatch)
+    assert found.tokenizer.rules == whole.tokenizer.rules
+    assert (found.preprocessing.mean, found.preprocessing.std) == ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_a_size_given_as_two_equal_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = copied("siglip-hf", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["image_size"] = [config["vision_config"]["image_size"]] * 2
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_from(folder, monkeypatch).fingerprint == load("siglip-hf", monkeypatch).fingerprint

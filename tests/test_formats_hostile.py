@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from farshot.errors import ModelError
 from farshot.model.find import load_encoder
+from farshot.model.formats.sentencepiece import _fields, check_charsmap, sentencepiece_tokenizer
 from tests.golden_encoders import copied, load_from, root
 
 
@@ -48,6 +50,9 @@ def edited(folder: Path, file: str, change: Callable[[dict[str, Any]], object]) 
         lambda c: c["vision_config"].update(patch_size=0),
         lambda c: c["vision_config"].update(hidden_act="mish"),
         lambda c: c["vision_config"].update(layer_norm_eps="tiny"),
+        lambda c: c["vision_config"].update(layer_norm_eps=float("nan")),
+        lambda c: c["text_config"].update(layer_norm_eps=-1.0),
+        lambda c: c["vision_config"].update(image_size=[40, 48]),
         lambda c: c["text_config"].update(vocab_size=[1]),
         lambda c: c["text_config"].update(max_position_embeddings=10**15),
         lambda c: c.update(text_config=None),
@@ -211,3 +216,75 @@ def test_the_tokenizer_of_another_model(tmp_path: Path, monkeypatch: pytest.Monk
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(root() / "clip-hf" / file, folder / file)
     assert "604 tokens, its text tower 94" in refused(folder, monkeypatch)
+
+
+@pytest.mark.parametrize("values", [{"image_mean": [float("nan"), 1, 1]}, {"image_std": [0, 0, 0]}])
+def test_pixels_without_a_sensible_normalisation(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = edited(copied("siglip-hf", tmp_path), "preprocessor_config.json", lambda c: c.update(values))
+    assert "preprocessing" in refused(folder, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["logit_scale", "logit_bias"])
+@pytest.mark.parametrize("value", [[float("nan")], [float("inf")], [1.0, 2.0]])
+def test_a_scale_or_bias_that_is_not_one_finite_number(
+    name: str, value: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = copied("siglip-hf", tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {name: torch.tensor(value)}, folder / "model.safetensors")
+    assert name in refused(folder, monkeypatch)
+
+
+def _tables(content: bytes) -> dict[str, bytes]:
+    size = int.from_bytes(content[:4], "little")
+    head, units, texts = content[:4], content[4 : 4 + size], content[4 + size :]
+    random = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    return {
+        "random": head + random + texts,
+        "far": head + b"\xff" * 4 + units[4:] + texts,
+        "without texts": head + units,
+        "short": content[:2],
+        "longer than the file": b"\xff\xff\xff\x7f" + units,
+        "no text in UTF-8": head + units + b"\xff" * len(texts),
+    }
+
+
+@pytest.mark.parametrize(
+    "damage", ["random", "far", "without texts", "short", "longer than the file", "no text in UTF-8"]
+)
+def test_a_table_of_characters_that_points_outside_itself(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = copied("siglip-hf", tmp_path)
+    model = (folder / "spiece.model").read_bytes()
+    table = next(
+        inner
+        for number, value in _fields(model)
+        if number == 3 and isinstance(value, bytes)
+        for key, inner in _fields(value)
+        if key == 2
+    )
+    assert isinstance(table, bytes)
+    check_charsmap(table)
+    with pytest.raises(ValueError):  # UnicodeDecodeError is one
+        check_charsmap(_tables(table)[damage])
+    if len(_tables(table)[damage]) == len(table):
+        (folder / "spiece.model").write_bytes(model.replace(table, _tables(table)[damage]))
+        assert "spiece.model" in refused(folder, monkeypatch)
+
+
+@pytest.mark.parametrize("piece", [b"", b"\xe2\x96\x81"])
+def test_pieces_without_text_or_twice(piece: bytes, tmp_path: Path):
+    fields = b"".join(_message(text) for text in (b"<unk>", piece, b"\xe2\x96\x81"))
+    (tmp_path / "spiece.model").write_bytes(fields)
+    with pytest.raises(ValueError, match="piece"):
+        sentencepiece_tokenizer(tmp_path / "spiece.model")
+
+
+def _message(text: bytes) -> bytes:
+    """A piece of score -1; "<unk>" is the unknown one."""
+    kind = b"\x18\x02" if text == b"<unk>" else b""
+    content = b"\x0a" + bytes([len(text)]) + text + b"\x15\x00\x00\x80\xbf" + kind
+    return b"\x0a" + bytes([len(content)]) + content

@@ -76,14 +76,12 @@ def load_encoder(
     place = check_machine(device, precision)
     source = locate(str(model), {} if gelu is None else {"gelu": gelu})
     try:
-        encoder = _reader(source).read(source).build(source.name)
+        encoder = _reader(source).read(source).build(source.name, size)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ModelError(
             f"The configuration or weights of {model} are damaged ({first_line(error)}); fetch the "
             "checkpoint again."
         ) from error
-    if size is not None and size != encoder.size:
-        encoder = encoder.at_size(size)
     return encoder.to(place, PRECISIONS[precision])
 
 

@@ -7,6 +7,7 @@ facebook/metaclip-2-worldwide-*. Values that `config.json` leaves out are transf
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -74,8 +75,8 @@ def read(source: Source) -> Checkpoint:
         vision=VisionConfig(
             **common(source, vision),
             output=joint,
-            size=int(vision["image_size"]),
-            patch=int(vision["patch_size"]),
+            size=side(source, vision, "image_size"),
+            patch=side(source, vision, "patch_size"),
             pre_norm=True,
             antialias=False,
             biases=Biases(patch=False),
@@ -137,13 +138,41 @@ def log_scale(source: Source, tensors: Mapping[str, Tensor]) -> float:
     """The parameter `logit_scale`.
 
     Raises:
-        ModelError: it is missing.
+        ModelError: it is missing, or not one finite number.
     """
-    if "logit_scale" not in tensors or tensors["logit_scale"].numel() != 1:
+    if "logit_scale" not in tensors:
         raise ModelError(
             f"The weights of {source.name} lack the tensor logit_scale; fetch the checkpoint again."
         )
-    return float(tensors["logit_scale"].float())
+    return one_number(source, tensors, "logit_scale")
+
+
+def one_number(source: Source, tensors: Mapping[str, Tensor], name: str) -> float:
+    """A tensor that holds one number.
+
+    Raises:
+        ModelError: it holds more, or the number is not finite.
+    """
+    found = tensors[name].float().flatten().tolist()
+    if len(found) != 1 or not math.isfinite(found[0]):
+        raise ModelError(
+            f"The tensor {name} of {source.name} is not one finite number; fetch the checkpoint again."
+        )
+    return float(found[0])
+
+
+def side(source: Source, config: Mapping[str, Any], name: str) -> int:
+    """A side in pixels, which some configurations give as two equal ones.
+
+    Raises:
+        ModelError: they differ.
+    """
+    value = config[name]
+    if isinstance(value, list):
+        if len(value) != 2 or value[0] != value[1]:
+            raise ModelError(f"{source.name} has {name} {value}; farshot reads encoders of squares only.")
+        value = value[0]
+    return int(value)
 
 
 def _tokenizer(source: Source, kind: str, text: Mapping[str, Any]) -> Tokenizer | None:

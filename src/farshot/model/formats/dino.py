@@ -14,12 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from farshot.errors import ModelError
-from farshot.model.config import Biases, Rotary, VisionConfig
+from farshot.model.config import Activation, Biases, Rotary, VisionConfig
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native, timm_open_clip
 from farshot.model.formats.clip_hf import ACTIVATIONS
 from farshot.model.formats.files import Checkpoint, Source, block_count
-from farshot.model.formats.preprocessing_hf import colours
+from farshot.model.formats.preprocessing_hf import colours, spread
 
 NAMES = {
     "dinov2": "transformers DINOv2",
@@ -29,6 +29,16 @@ NAMES = {
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _TIMM = re.compile(r"vit_(small|base|large|giant)_patch\d+(_reg4)?_dinov2")
 _TIMM_HEADS = {"small": 6, "base": 12, "large": 16, "giant": 24}
+_DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for what config.json leaves out
+    "dinov2": {"num_attention_heads": 12, "hidden_act": "gelu", "layer_norm_eps": 1e-6},
+    "dinov2_with_registers": {"num_attention_heads": 12, "hidden_act": "gelu", "layer_norm_eps": 1e-6},
+    "dinov3_vit": {
+        "num_attention_heads": 6,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "rope_theta": 100.0,
+    },
+}
 _SIDE = 224  # what the authors feed where the checkpoint does not say; positions are those of 518 pixels
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _OUTER = {
@@ -73,6 +83,7 @@ def read(source: Source) -> Checkpoint:
     """
     config = source.json("config.json")
     if config.get("model_type") in NAMES:
+        config = {**_DEFAULTS[config["model_type"]], **config}
         kind, heads = NAMES[config["model_type"]], int(config["num_attention_heads"])
         side = int(_crop(source) or _SIDE)
     else:
@@ -80,6 +91,8 @@ def read(source: Source) -> Checkpoint:
         side = _SIDE
         config = {"layer_norm_eps": 1e-6, "hidden_act": "gelu", "timm": config}
     tensors = dict(_canonical(source.weights(WEIGHTS)))
+    if "giant" in str(config.get("timm", {}).get("architecture", "")):
+        tensors = dict(_unpacked(tensors))
     vision = _config(source, config, heads, tensors, side, antialias=_antialias(config))
     return Checkpoint(
         format=kind,
@@ -124,8 +137,8 @@ def _config(
         heads=heads,
         hidden=tensors["blocks.0.fc2.weight"].shape[1],
         output=width,
-        activation="silu" if gated else ACTIVATIONS[str(config.get("hidden_act", "gelu"))],
-        eps=float(config.get("layer_norm_eps", 1e-6)),
+        activation=_activation(source, config, gated),
+        eps=float(config["layer_norm_eps"]),
         gated=gated,
         layer_scale=True,
         projection="none",
@@ -137,8 +150,32 @@ def _config(
         antialias=antialias,
         rotary=None
         if positions is not None
-        else Rotary("unit", order="yx", base=float(config.get("rope_theta", 100.0)), pairs=False),
+        else Rotary("unit", order="yx", base=float(config["rope_theta"]), pairs=False),
     )
+
+
+def _activation(source: Source, config: Mapping[str, Any], gated: bool) -> Activation:
+    """DINOv2's gated MLP always has SiLU; DINOv3's has the activation of the configuration.
+
+    Raises:
+        ModelError: an activation that farshot does not have.
+    """
+    if gated and config.get("model_type") != "dinov3_vit":
+        return "silu"
+    name = str(config["hidden_act"])
+    if name not in ACTIVATIONS:
+        raise ModelError(f"{source.name} uses the activation {name!r}; farshot has {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]
+
+
+def _unpacked(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """timm's giant has gate and value in one layer, the gate first."""
+    for name, tensor in tensors.items():
+        if ".fc1." in name:
+            for ours, part in zip(("gate", "fc1"), tensor.chunk(2), strict=True):
+                yield name.replace(".fc1.", f".{ours}."), part
+        else:
+            yield name, tensor
 
 
 def _antialias(config: Mapping[str, Any]) -> bool:
@@ -197,6 +234,6 @@ def _preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
     timm = (config.get("timm") or {}).get("pretrained_cfg") or {}
     return Preprocessing(
         mean=colours(source, found.get("image_mean") or timm.get("mean") or _MEAN),
-        std=colours(source, found.get("image_std") or timm.get("std") or _STD),
+        std=spread(source, found.get("image_std") or timm.get("std") or _STD),
         reading="shortest-bicubic-floor" if found.get("do_center_crop", True) else "squash-bilinear",
     )

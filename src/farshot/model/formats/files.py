@@ -109,8 +109,11 @@ class Checkpoint:
     layout: str = ""
     old_fingerprint: Callable[[Encoder], str] | None = None
 
-    def build(self, source: str) -> Encoder:
+    def build(self, source: str, size: int | None = None) -> Encoder:
         """The encoder, in float32 on the CPU.
+
+        Args:
+            size: side of an image in pixels, where it is not the checkpoint's.
 
         Raises:
             ModelError: tensors and descriptions do not agree, or a tensor holds numbers that are not finite.
@@ -140,9 +143,8 @@ class Checkpoint:
             logit_bias=self.logit_bias,
             origin=Origin(source, self.format, self.layout, self.old_fingerprint),
         )
-        if self.input_size is None or self.input_size == encoder.size:
-            return encoder
-        return encoder.at_size(self.input_size)
+        wanted = size or self.input_size or encoder.size  # resizing twice would blur the positions
+        return encoder if wanted == encoder.size else encoder.at_size(wanted)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -233,6 +235,11 @@ def _check_shapes(source: str, tower: str, config: TowerConfig, found: Mapping[s
         raise ModelError(
             f"The {tower} tower of {source} would have {config.depth} blocks of width {config.width} with "
             f"{config.heads} heads, so its configuration is damaged; fetch the checkpoint again."
+        )
+    if not (math.isfinite(config.eps) and config.eps >= 0):
+        raise ModelError(
+            f"The {tower} tower of {source} has the norm epsilon {config.eps}, so its configuration is "
+            "damaged; fetch the checkpoint again."
         )
     if config.width % config.heads:
         raise ModelError(

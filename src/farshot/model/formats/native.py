@@ -12,7 +12,7 @@ from farshot.errors import ModelError
 from farshot.model.config import Activation, Biases, TextConfig, VisionConfig
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats.files import Source, block_count
-from farshot.model.formats.preprocessing_hf import colours
+from farshot.model.formats.preprocessing_hf import colours, spread
 from farshot.model.formats.tokenizer_files import (
     CLIP_END,
     CLIP_START,
@@ -193,7 +193,7 @@ def preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
         )
     return Preprocessing(
         mean=colours(source, config.get("mean", usual.mean)),
-        std=colours(source, config.get("std", usual.std)),
+        std=spread(source, config.get("std", usual.std)),
         reading=f"{mode}-{resampling}",
     )
 

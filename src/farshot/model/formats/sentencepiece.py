@@ -6,10 +6,13 @@ trainer and normaliser. Only unigram models are read, the kind that SigLIP and T
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
@@ -39,6 +42,10 @@ def sentencepiece_tokenizer(path: Path) -> FastTokenizer:
             (trainer if number == 2 else normaliser).update(_fields(value))
     if not pieces or trainer.get(3, _UNIGRAM) != _UNIGRAM:
         raise ValueError("it holds no unigram model")
+    if not all(text and math.isfinite(score) for text, score in pieces):
+        raise ValueError("a piece has no text or no finite score")
+    if len({text for text, _ in pieces}) != len(pieces):
+        raise ValueError("a piece occurs twice")
     if _UNKNOWN not in kinds:
         raise ValueError("it has no piece for unknown words")
     fast = FastTokenizer(
@@ -60,10 +67,44 @@ def _normalizers(normaliser: dict[int, object]) -> list[normalizers.Normalizer]:
     out: list[normalizers.Normalizer] = []
     charsmap = normaliser.get(2)
     if isinstance(charsmap, bytes) and charsmap:
+        check_charsmap(charsmap)
         out.append(normalizers.Precompiled(charsmap))
     if normaliser.get(4, 1):  # remove_extra_whitespaces
         out += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=True, right=True)]
     return out
+
+
+def check_charsmap(content: bytes) -> None:
+    """Refuses a table of characters that points outside itself: the library would panic at the first text.
+
+    It is a double-array trie of darts-clone: its size in bytes, 32-bit units, then the texts that replace
+    characters, each ended by a zero byte.
+
+    Raises:
+        ValueError: it does.
+    """
+    damaged = ValueError("its table of characters is damaged")
+    size = int.from_bytes(content[:4], "little")
+    if len(content) < 4 or size == 0 or size % 4 or 4 + size > len(content):
+        raise damaged
+    units = np.frombuffer(content, "<u4", size // 4, 4).astype(np.int64)
+    texts = content[4 + size :]
+    texts.decode("utf-8")
+    starts = np.append((np.frombuffer(texts, np.uint8) & 0xC0) != 0x80, True)  # of a character, or the end
+    index = np.arange(len(units))
+    below = index ^ ((units >> 10) << ((units & 0x200) >> 6))  # a node's child for byte c is at below ^ c
+    parent = index ^ (units & 0xFF)
+    waiting: NDArray[np.bool_] = units < 0x80000000  # nodes not reached yet; the others hold values
+    reached = index[:1]
+    while len(reached):
+        waiting[reached] = False
+        bases = below[reached]
+        if ((bases | 0xFF) >= len(units)).any():
+            raise damaged
+        values = units[bases[(units[reached] >> 8 & 1).astype(bool)]] & 0x7FFFFFFF
+        if (values > len(texts)).any() or not starts[values].all():
+            raise damaged
+        reached = index[waiting & np.isin(parent, bases)]
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, object]]:

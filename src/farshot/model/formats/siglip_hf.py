@@ -14,9 +14,9 @@ from torch import Tensor
 from farshot.errors import ModelError
 from farshot.model.config import Biases, TextConfig, VisionConfig
 from farshot.model.formats import native
-from farshot.model.formats.clip_hf import WEIGHTS, common, log_scale, renamed, section
+from farshot.model.formats.clip_hf import WEIGHTS, common, log_scale, one_number, renamed, section, side
 from farshot.model.formats.files import Checkpoint, Source
-from farshot.model.formats.preprocessing_hf import read_preprocessing
+from farshot.model.formats.preprocessing_hf import SIGLIP_COLOURS, read_preprocessing
 from farshot.model.formats.tokenizer_files import load_fast, special_id
 from farshot.model.tokenizer import TextRules, Tokenizer
 
@@ -75,8 +75,8 @@ def read(source: Source) -> Checkpoint:
             **common(source, vision),
             output=joint,
             projection="none",
-            size=int(vision["image_size"]),
-            patch=int(vision["patch_size"]),
+            size=side(source, vision, "image_size"),
+            patch=side(source, vision, "patch_size"),
             class_token=False,
             antialias=False,
             pool="attention",
@@ -93,9 +93,9 @@ def read(source: Source) -> Checkpoint:
         ),
         tensors=dict(_canonical(tensors)),
         tokenizer=_tokenizer(source, text),
-        preprocessing=read_preprocessing(source),
+        preprocessing=read_preprocessing(source, SIGLIP_COLOURS),
         log_scale=log_scale(source, tensors),
-        logit_bias=float(tensors["logit_bias"].float()) if "logit_bias" in tensors else None,
+        logit_bias=one_number(source, tensors, "logit_bias") if "logit_bias" in tensors else None,
         layout="siglip",
     )
 
@@ -105,7 +105,10 @@ def _tokenizer(source: Source, text: Mapping[str, Any]) -> Tokenizer | None:
     if fast is None:
         return None
     about = source.json("tokenizer_config.json")
-    first = str(about.get("tokenizer_class", "")).startswith("Siglip")  # SigLIP 1
+    kind = about.get("tokenizer_class") or ("SiglipTokenizer" if source.has("spiece.model") else "")
+    first = str(kind).startswith(
+        "SiglipTokenizer"
+    )  # SigLIP 1; that of SigLIP 2 is Gemma's or Siglip2Tokenizer
     rules = TextRules(
         length=int(text["max_position_embeddings"]),
         start=None,
