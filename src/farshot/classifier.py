@@ -23,16 +23,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from farshot.data.given import image_table, labelled_table
 from farshot.data.table import ImageTable
-from farshot.errors import DataError, ModelError
+from farshot.errors import DataError, ModelError, SettingError
 from farshot.evaluation import Evaluation, evaluate
 from farshot.finetune import Progress
 from farshot.held_out import HeldOut, hold_out
+from farshot.images.decode import ReadOptions
 from farshot.methods import Adapted, create
 from farshot.methods.base import softmax
 from farshot.model.checkpoint import load_encoder
 from farshot.model.encoder import DualEncoder
 from farshot.randomness import key
-from farshot.saved import read_folder, write_folder
+from farshot.saved import read_folder, saved_options, write_folder
 from farshot.task import DEFAULT_TEMPLATE, Task
 
 Images = Sequence[Any] | NDArray[Any] | ImageTable
@@ -50,6 +51,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             the sorted labels; by default the label itself, '_' read as a space.
         descriptions: class name -> words that take its place in the prompt.
         template: the prompt; `{}` is where the class name goes.
+        read_options: how images of many bits or bands are read: {"range": (low, high), "bands": (r, g, b)} or
+            ReadOptions; by default the range of each image is inferred.
         calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they
             are right.
         precision: "float32" or "bf16".
@@ -63,6 +66,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         adapted_: what the method made.
         losses_: loss of each training step.
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
+        read_options_: how the images were read, as images to predict are.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         class_names: Mapping[Any, str] | Sequence[str] | None = None,
         descriptions: Mapping[str, str] | None = None,
         template: str = DEFAULT_TEMPLATE,
+        read_options: ReadOptions | Mapping[str, Any] | None = None,
         calibrate: bool = False,
         precision: str = "float32",
         device: str = "auto",
@@ -87,6 +92,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.class_names = class_names
         self.descriptions = descriptions
         self.template = template
+        self.read_options = read_options
         self.calibrate = calibrate
         self.precision = precision
         self.device = device
@@ -118,6 +124,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         # all at once, at the end: whatever stops the lines above leaves an earlier fit as it was
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
         self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
+        self.read_options_ = task.table.options
         self.estimate_: dict[str, Any] | None = None
         return self
 
@@ -154,6 +161,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
         """All images as the support of one task, and its sorted labels as they were given."""
         table, classes = labelled_table(X, y, self.class_names)
+        options = X.options if isinstance(X, ImageTable) else ReadOptions()
+        table = table.with_options(options if self.read_options is None else self._read_options())
         assert table.labels is not None
         task = Task(
             table,
@@ -165,6 +174,26 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             key=key("fit", self.seed),
         )
         return task, classes
+
+    def _read_options(self) -> ReadOptions:
+        given = self.read_options
+        if given is None or isinstance(given, ReadOptions):
+            return given or ReadOptions()
+        unknown = set(given) - {"range", "bands"}
+        if unknown:
+            raise SettingError(f"read_options has {min(unknown, key=str)!r}; it takes range and bands.")
+        try:
+            return ReadOptions.from_dict(given)
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+
+    def input_reading(self, table: ImageTable) -> tuple[str, int]:
+        """How `fit` will read the images of a labelled table, so that they need not be decoded twice: reading
+        and size (farshot.images.preprocess). Loads the base model."""
+        assert table.labels is not None
+        shots = int(np.bincount(table.labels).min())
+        reading = create(self.method, self.settings).support_reading(len(table.classes), shots)
+        return reading, self._encoder().size
 
     def _encoder(self) -> DualEncoder:
         """The base model, loaded once as long as model, device and precision stay the same."""
@@ -185,7 +214,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def logits(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
         """Score of each class of `classes_`, as the method makes them; softmax gives probabilities."""
         check_is_fitted(self)
-        return self.adapted_.logits(image_table(X), progress=self.progress)
+        table = image_table(X).with_options(self.read_options_)
+        return self.adapted_.logits(table, progress=self.progress)
 
     def decision_function(
         self, X: Images
@@ -225,6 +255,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             DataError: as `evaluate`.
         """
         check_is_fitted(self)
+        table = table.with_options(self.read_options_)
         known = {str(label): i for i, label in enumerate(self.classes_)}
         unknown = [name for name in table.classes if name not in known]
         if unknown:
@@ -270,6 +301,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 "size": encoder.size,
                 "mean": list(encoder.mean),
                 "std": list(encoder.std),
+                **self.read_options_.to_dict(),
             },
             "calibrate": self.calibrate,
             "temperature": self.temperature_,
@@ -333,6 +365,7 @@ def load(
         class_names=about["class_names"],
         descriptions=about["descriptions"],
         template=about["template"],
+        read_options=saved_options(folder, about),
         calibrate=bool(about.get("calibrate", False)),
         precision=about["precision"],
         device=device,
@@ -355,6 +388,7 @@ def load(
     classifier.adapted_.losses = classifier.losses_
     classifier.support_ids_ = about["support_ids"]
     classifier.estimate_ = about.get("estimate")
+    classifier.read_options_ = classifier._read_options()
     return classifier
 
 

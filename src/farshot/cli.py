@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farshot import cli_app, cli_bench, cli_explain, cli_export, cli_pick, console
-from farshot.cli_options import BaseModel, Device, Saved, SkipUnreadable
+from farshot.cli_options import Bands, BaseModel, Device, Range, Saved, SkipUnreadable, read_options
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
+    from farshot.classifier import FewShotClassifier
     from farshot.data.table import ImageTable
 
 app = typer.Typer(
@@ -66,6 +67,8 @@ def adapt(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Fit a temperature, so that probabilities can be believed.")
     ] = False,
+    value_range: Range = None,
+    bands: Bands = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
     micro_batch: Annotated[
@@ -85,20 +88,25 @@ def adapt(
     create(method, chosen)  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
-    table = _readable(read_table(data, class_names=class_names), skip_unreadable)
-    support = table.subset(table.draw(shots, seed)[0]) if shots else table
+    options = read_options(value_range, bands)
+    table = read_table(data, class_names=class_names).with_options(options)
     classifier = FewShotClassifier(
         model,
         method,
         settings=chosen,
         descriptions=read_descriptions(descriptions, table.names, table.classes) if descriptions else None,
         template=template,
+        read_options=options,
         calibrate=calibrate,
         precision=precision,
         device=device,
         micro_batch=micro_batch,
         seed=seed,
     )
+    with console.progress("loading the model"):
+        reading = classifier.input_reading(table)
+    table = _readable(table, skip_unreadable, reading)
+    support = table.subset(table.draw(shots, seed)[0]) if shots else table
     found = None
     if estimate:
         with console.progress("cross-validating") as classifier.progress:
@@ -140,9 +148,10 @@ def predict(
 
     if as_csv and as_json:
         raise SettingError("Choose one of --csv and --json.")
-    table = _readable(unlabelled(images), skip_unreadable)
+    table = unlabelled(images)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
+    table = _readable(table, skip_unreadable, classifier)
     with console.progress("predicting") as classifier.progress:
         probabilities = classifier.predict_proba(table)
     classes = [str(c) for c in classifier.classes_]
@@ -185,9 +194,10 @@ def evaluate(
     from farshot.classifier import load
     from farshot.data.readers import read_table
 
-    table = _readable(read_table(data, for_prompts=False), skip_unreadable)
+    table = read_table(data, for_prompts=False)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
+    table = _readable(table, skip_unreadable, classifier)
     with console.progress("predicting") as classifier.progress:
         result, left_out = classifier.evaluate(table, include_support=include_support)
     if as_json:
@@ -254,9 +264,15 @@ def _about(method: Any) -> dict[str, Any]:
     }
 
 
-def _readable(table: ImageTable, skip_unreadable: bool) -> ImageTable:
+def _readable(
+    table: ImageTable, skip_unreadable: bool, by: FewShotClassifier | tuple[str, int]
+) -> ImageTable:
+    """The images that can be read, decoded as a model, or a reading and size, will ask for them."""
+    if not isinstance(by, tuple):
+        table = table.with_options(by.read_options_)
+        by = by.adapted_.reading, by.encoder_.size
     with console.progress("reading images") as progress:
-        readable = table.check_readable(skip_unreadable, progress)
+        readable = table.check_readable(skip_unreadable, progress, keep=by)
     if left := len(table) - len(readable):
         console.err.print(
             f"{left} unreadable {'image is' if left == 1 else 'images are'} left out.", markup=False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from farshot.data.table import ImageTable, path_of
 from farshot.explain.lens import BATCH, Ask, View, check_blocks, views
 from farshot.explain.subject import Subject
 from farshot.finetune import Progress
+from farshot.images.decode import ReadOptions
 from farshot.images.reading import ImageSource
 from farshot.methods.base import softmax
 
@@ -58,6 +59,7 @@ class Explanation:
         attention: of the class token in the last block to every patch, mean over heads; what is missing to 1
             is its attention to itself, (L,).
         moved: head and tail tokens for the chosen blocks; empty without alignment.
+        options: how the source is read.
     """
 
     image: ImageSource
@@ -67,6 +69,7 @@ class Explanation:
     similarity: Float[NDArray[np.float32], "L N"]
     attention: Float[NDArray[np.float32], " L"]
     moved: tuple[MovedTokens, ...] = ()
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     @property
     def name(self) -> str:
@@ -124,9 +127,9 @@ def explain_images(
         logits = subject.logits(view.embedded.to(subject.encoder.device))
         scores = subject.adapted.logits(table, rows) if logits is None else logits.cpu().numpy()
         probabilities = softmax((scores / np.float32(temperature)).astype(np.float32))
-        yield from (
-            _one(subject, table.images[row], view, i, probabilities[i], last) for i, row in enumerate(rows)
-        )
+        for i, row in enumerate(rows):
+            one = _one(subject, table.images[row], view, i, probabilities[i], last)
+            yield replace(one, options=table.options)
         start += len(rows)
 
 

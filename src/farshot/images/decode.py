@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from .kinds import HEAD_BYTES, kind_of
+from .kinds import HEAD_BYTES, RAW, kind_of
 from .tiff import MAGIC, Layout, read_bands, read_layout, tile_pixels
 
 MOST_PIXELS = 100_000_000
@@ -87,23 +87,13 @@ class ReadOptions:
     bands: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.range is not None:
-            low, high = _numbers(self.range, 2, "range")
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ValueError(
-                    f"The range {low:g} to {high:g} is empty; give two finite numbers, the lower first."
-                )
-            object.__setattr__(self, "range", (low, high))
-        if self.bands is not None:
-            bands = _numbers(self.bands, 3, "bands")
-            if any(band != int(band) or band < 1 for band in bands):
-                raise ValueError(f"The bands {self.bands} must be whole numbers from 1, such as 4, 3, 2.")
-            object.__setattr__(self, "bands", tuple(map(int, bands)))
+        object.__setattr__(self, "range", _range(self.range))
+        object.__setattr__(self, "bands", _bands(self.bands))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ReadOptions:
         """As `to_dict` wrote it; other keys are ignored."""
-        return cls(values.get("range"), values.get("bands"))
+        return cls(_range(values.get("range")), _bands(values.get("bands")))
 
     def to_dict(self) -> dict[str, list[float] | list[int] | None]:
         """For JSON."""
@@ -167,9 +157,7 @@ def _decode(
     with failing(source, most_pixels):
         layout = _layout(source, formats)
         if layout is not None and layout.raw:
-            raise Unreadable(
-                "this is a camera's RAW photograph; export it as JPEG or TIFF with the camera's program."
-            )
+            raise Unreadable(f"this is {RAW[0]}; {RAW[1]}")
         if layout is not None and _needs_bands(layout, options):
             assert not isinstance(source, Image.Image)
             return _banded(source, layout, options, most_pixels)
@@ -221,6 +209,8 @@ def failing(source: object, most_pixels: int = MOST_PIXELS) -> Iterator[None]:
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         if isinstance(error, OSError) and error.errno is not None:
             raise Unreadable(f"it cannot be read ({error.strerror}); check the path.") from error
+        if (known := _kind(source)) is not None:  # a format that this Pillow knows but cannot read
+            raise Unreadable(f"this is {known[0]}, which cannot be read here; {known[1]}") from error
         line = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise Unreadable(f"the image is truncated or damaged ({line}); fetch or export it again.") from error
 
@@ -393,8 +383,10 @@ def _layout(source: object, formats: tuple[str, ...] | None) -> Layout | None:
 
 def _needs_bands(layout: Layout, options: ReadOptions) -> bool:
     """Whether Pillow would refuse it, drop bands or bits, or take a band for transparency."""
-    if layout.photometric not in (0, 1, 2) or layout.bands < 2 or 0 in (layout.width, layout.height):
+    if layout.photometric not in (0, 1, 2) or 0 in (layout.width, layout.height):
         return False
+    if layout.bands == 1:  # of many bits; Pillow has some in the wrong order, or inverted
+        return layout.bits > 8 and layout.fault is None and options.bands is None
     if options.bands is not None or layout.bits != 8:
         return True
     if layout.photometric == 2:
@@ -453,7 +445,7 @@ def _chosen(layout: Layout, options: ReadOptions) -> tuple[tuple[int, ...], tupl
     if layout.photometric != 2 and count > 3:
         raise Unreadable(
             f"it has {count} bands, none of them named as a colour; choose three for red, green and blue, "
-            'such as --bands 4 3 2 (in Python: reading={"bands": (4, 3, 2)}).'
+            'such as --bands 4 3 2 (in Python: read_options={"bands": (4, 3, 2)}).'
         )
     if layout.photometric != 2 and count == 3:
         return (0, 1, 2), ("its 3 bands are not named as colours; they are read as red, green and blue.",)
@@ -461,10 +453,10 @@ def _chosen(layout: Layout, options: ReadOptions) -> tuple[tuple[int, ...], tupl
     if count < layout.colours:
         raise Unreadable(f"it has {count} bands, too few for RGB; export it again.")
     left = [str(band) for band in range(used + 1, count + 1)]
-    colours = "red, green and blue" if layout.colours == 3 else "grey"
+    colours = "red, green and blue are" if layout.colours == 3 else "grey is"
     word = "band" if len(left) == 1 else "bands"
     names = ", ".join(left) if len(left) < 6 else f"{left[0]} to {left[-1]}"
-    note = (f"it has {count} bands; {colours} are read and {word} {names} left out.",) if left else ()
+    note = (f"it has {count} bands; {colours} read and {word} {names} left out.",) if left else ()
     return tuple(range(layout.colours)), note
 
 
@@ -490,17 +482,40 @@ def _head(source: str | Path | bytes) -> bytes:
         return file.read(HEAD_BYTES)
 
 
+def _kind(source: object) -> tuple[str, str] | None:
+    try:
+        return kind_of(_head(source)) if isinstance(source, str | Path | bytes) else None
+    except OSError:
+        return None
+
+
 def _unidentified(source: object) -> str:
     """What a file is instead of an image."""
-    head = b"?"
-    with suppress(OSError):
-        head = _head(source) if isinstance(source, str | Path | bytes) else head
-    if not head:
+    if isinstance(source, str | Path | bytes) and not _head(source):
         return "the file is empty; remove or replace it."
-    known = kind_of(head)
+    known = _kind(source)
     if known is None:
         return "this is not an image in a known format; remove or replace it."
     return f"this is {known[0]}, not an image in a known format; {known[1]}"
+
+
+def _range(values: Any) -> tuple[float, float] | None:
+    if values is None:
+        return None
+    low, high = _numbers(values, 2, "range")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"The range {low:g} to {high:g} is empty; give two finite numbers, the lower first.")
+    return low, high
+
+
+def _bands(values: Any) -> tuple[int, int, int] | None:
+    if values is None:
+        return None
+    bands = _numbers(values, 3, "bands")
+    if not all(band >= 1 and band == band // 1 for band in bands):
+        raise ValueError(f"The bands {values} must be whole numbers from 1, such as 4, 3, 2.")
+    red, green, blue = map(int, bands)
+    return red, green, blue
 
 
 def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:

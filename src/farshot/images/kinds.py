@@ -15,7 +15,7 @@ ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _EXPORT = "export the picture as PNG or JPEG."
 _REPACK = "unpack it first, or pack the images into an ordinary .zip for the app."
 _HEIC = "export it as JPEG (on an iPhone: Most Compatible)."
-_RAW = "export it as JPEG or TIFF with the camera's program."
+RAW = "a camera's RAW photograph", "export it as JPEG or TIFF with the camera's program."
 _IMAGES = "give images."
 _ARRAY = "save its pictures as PNG, or pass them to farshot as arrays in Python."
 
@@ -38,14 +38,14 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture", _EXPORT),
     (128, b"DICM", "a DICOM file", _EXPORT),
     (344, b"n+1\x00", "a NIfTI volume", _EXPORT),
-    (8, b"CR\x02\x00", "a camera's RAW photograph", _RAW),
-    (0, b"FUJIFILMCCD-RAW", "a camera's RAW photograph", _RAW),
-    (0, b"IIRO", "a camera's RAW photograph", _RAW),
-    (0, b"IIRS", "a camera's RAW photograph", _RAW),
-    (0, b"MMOR", "a camera's RAW photograph", _RAW),
-    (0, b"IIU\x00", "a camera's RAW photograph", _RAW),
-    (0, b"FOVb", "a camera's RAW photograph", _RAW),
-    (4, b"ftypcrx ", "a camera's RAW photograph", _RAW),
+    (8, b"CR\x02\x00", *RAW),
+    (0, b"FUJIFILMCCD-RAW", *RAW),
+    (0, b"IIRO", *RAW),
+    (0, b"IIRS", *RAW),
+    (0, b"MMOR", *RAW),
+    (0, b"IIU\x00", *RAW),
+    (0, b"FOVb", *RAW),
+    (4, b"ftypcrx ", *RAW),
     (4, b"ftyphei", "a HEIC photograph", _HEIC),
     (4, b"ftyphev", "a HEIC photograph", _HEIC),
     *((4, b"ftyp" + brand, "an AVIF picture", _EXPORT) for brand in (b"avif", b"avis", b"mif1", b"msf1")),

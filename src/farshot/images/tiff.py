@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-READABLE = {1, 5, 8, 32773, 32946, 34925, 50000}  # compressions that know nothing of bands
+READABLE = {1, 5, 8, 32773, 32946, 34925, 50000}  # compressions of bytes, whatever they mean
 _NAMES = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34887: "LERC"}
 _FLOATS = 3  # of the tag SampleFormat
-_DEPTHS = {(8, 1), (16, 1), (16, 2), (32, 1), (32, 2), (32, 3)}  # (bits, sample format) that Pillow decodes
+_DEPTHS = {(8, 1), (8, 2), (16, 1), (16, 2), (16, 3), (32, 1), (32, 2), (32, 3), (64, 3)}  # bits, format
+_PREDICTED = READABLE - {1, 32773}  # compressions that may keep differences instead of values
 
 _TILE_SIDES = (322, 323)  # TileWidth, TileLength
 _VALUES = {1: "B", 6: "b", 3: "H", 8: "h", 4: "I", 9: "i", 16: "Q", 17: "q"}  # of whole numbers, by type
@@ -83,7 +85,7 @@ class Layout:
         if (self.bits, self.sample_format) not in _DEPTHS:
             kind = "floating-point values" if self.sample_format == _FLOATS else "samples"
             size = f"{self.bits} bits" if self.bits else "different sizes"
-            return f"its {kind} have {size}; export it with 8 or 16 bits, or 32-bit floating point."
+            return f"its {kind} have {size}; export it with 8 or 16 bits, or as floating point."
         return None
 
 
@@ -181,25 +183,99 @@ def read_layout(file: Any) -> Layout | None:
 def read_bands(data: bytes, layout: Layout, bands: Sequence[int]) -> NDArray[np.generic]:
     """Values of these bands, (height, width, bands), as they are stored.
 
-    Pillow and libtiff decode them as pictures of one band: a band that is stored by itself is one already,
-    and pixels of N interleaved samples are one picture N times as wide.
-
     Args:
         data: the file.
         layout: as `read_layout` gives it, without a `fault`.
         bands: counted from 0.
     """
     order, first = _first(io.BytesIO(data))
-    if first.number(284, 1) == 2:  # planar: every band by itself
-        found = [_decode(data, order, first, layout, part, layout.bands, 1) for part in bands]
-        return np.stack(found, axis=-1)
-    wide = _decode(data, order, first, layout, 0, 1, layout.bands)
-    pixels = wide.reshape(layout.height, layout.width, layout.bands)
-    if first.number(317, 1) == 2:
-        if layout.bits == 16 and layout.sample_format == 2:  # Pillow widens them, but sums are of 16 bits
-            pixels = pixels.astype(np.int16)
-        pixels = _undo_differences(pixels, first.number(322, 0) or layout.width)
-    return pixels[..., list(bands)]
+    kind = {1: "u", 2: "i", 3: "f"}[layout.sample_format]
+    dtype = np.dtype(f"{order}{kind}{layout.bits // 8}")
+    out = np.zeros((layout.height, layout.width, len(bands)), dtype.newbyteorder("="))
+    planar = first.number(284, 1) == 2 and layout.bands > 1
+    for place, band in enumerate(bands) if planar else [(slice(None), 0)]:
+        for y, x, chunk in _chunks(data, first, layout, dtype, band if planar else None):
+            part = out[y : y + chunk.shape[0], x : x + chunk.shape[1], place]
+            found = chunk[..., 0] if planar else chunk[..., list(bands)]
+            part[...] = found[: part.shape[0], : part.shape[1]]
+    return out
+
+
+def _chunks(
+    data: bytes, first: _Directory, layout: Layout, dtype: np.dtype[Any], band: int | None
+) -> Iterator[tuple[int, int, NDArray[np.generic]]]:
+    """Strips or tiles: row and column where each begins, and its values (rows, columns, samples).
+
+    Args:
+        band: the band whose chunks are wanted, where each has its own; None where they are interleaved.
+    """
+    tiles = first.has(324)
+    columns = first.number(322, 0) if tiles else layout.width
+    rows = first.number(323, 0) if tiles else min(first.number(278, layout.height), layout.height)
+    offsets, sizes = first.numbers(324 if tiles else 273), first.numbers(325 if tiles else 279)
+    if columns < 1 or rows < 1:
+        raise ValueError("strips or tiles without pixels")
+    across, down = -(-layout.width // columns), -(-layout.height // rows)
+    start = (band or 0) * across * down
+    if min(len(offsets), len(sizes)) < start + across * down:
+        raise ValueError("strips or tiles are missing")
+    samples = layout.bands if band is None else 1
+    predictor = first.number(317, 1) if layout.compression in _PREDICTED else 1
+    for number in range(across * down):
+        y, x = number // across * rows, number % across * columns
+        here = rows if tiles else min(rows, layout.height - y)
+        place = offsets[start + number]
+        packed = data[place : place + sizes[start + number]]
+        row_bytes = columns * samples * dtype.itemsize
+        plain = _unpacked(packed, layout.compression, here, row_bytes, first.number(266, 1))
+        yield y, x, _values(plain, predictor, samples, dtype)
+
+
+def _unpacked(packed: bytes, compression: int, rows: int, row_bytes: int, fill: int) -> NDArray[np.uint8]:
+    """Bytes of a strip or tile, (rows, bytes)."""
+    size = rows * row_bytes
+    if compression == 1:
+        plain = packed
+    elif compression in (8, 32946):
+        plain = zlib.decompressobj().decompress(packed, size)
+    else:  # libtiff knows the others: as a grey picture of so many pixels
+        tags = {
+            256: row_bytes,
+            257: rows,
+            258: 8,
+            259: compression,
+            262: 1,
+            266: fill,
+            273: 8,
+            277: 1,
+            278: rows,
+            279: len(packed),
+        }
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        odd = len(packed) % 2
+        head = b"II*\0" + struct.pack("<I", 8 + len(packed) + odd)
+        file = b"".join([head, packed, bytes(odd), struct.pack("<H", len(tags)), entries, bytes(4)])
+        with Image.open(io.BytesIO(file), formats=("TIFF",)) as image:
+            return np.asarray(image)
+    if len(plain) < size:
+        raise ValueError("a strip or tile is cut off")
+    return np.frombuffer(plain, np.uint8, size).reshape(rows, row_bytes)
+
+
+def _values(
+    plain: NDArray[np.uint8], predictor: int, samples: int, dtype: np.dtype[Any]
+) -> NDArray[np.generic]:
+    """Values (rows, columns, samples) of a strip or tile whose bytes are unpacked."""
+    rows, native = len(plain), dtype.newbyteorder("=")
+    if predictor == 3:  # differences of bytes, the highest bytes of a row first: Adobe's technical note 3
+        summed = np.cumsum(plain.reshape(rows, -1, samples), axis=1, dtype=np.uint8)
+        planes = summed.reshape(rows, dtype.itemsize, -1)
+        mixed = np.ascontiguousarray(np.moveaxis(planes, 1, 2))
+        return mixed.view(dtype.newbyteorder(">")).astype(native).reshape(rows, -1, samples)
+    values = np.ascontiguousarray(plain).view(dtype).astype(native).reshape(rows, -1, samples)
+    if predictor == 2:  # differences to the left neighbour
+        return np.cumsum(values.view(f"u{dtype.itemsize}"), axis=1, dtype=f"u{dtype.itemsize}").view(native)
+    return values
 
 
 def _first(file: Any) -> tuple[str, _Directory]:
@@ -224,66 +300,6 @@ def _pages(file: Any, order: str, first: _Directory) -> int:
         except (struct.error, ValueError, IndexError):
             break  # what follows is damaged, and not read anyway
     return pages
-
-
-def _decode(
-    data: bytes, order: str, first: _Directory, layout: Layout, part: int, parts: int, times: int
-) -> NDArray[np.generic]:
-    """One of the equal parts of the strips or tiles, as a grey picture `times` as wide as the file says."""
-    tiles = first.has(324)
-    places, sizes = first.numbers(324 if tiles else 273), first.numbers(325 if tiles else 279)
-    each = len(places) // parts
-    if not each or len(sizes) != len(places):
-        raise ValueError("strips are missing")
-    predictor = first.number(317, 1)
-    if times > 1 and predictor == 3:
-        raise ValueError("interleaved bands with the floating-point predictor")
-    chosen = slice(part * each, (part + 1) * each)
-    tags: dict[int, Sequence[int]] = {
-        256: [layout.width * times],
-        257: [layout.height],
-        258: [layout.bits],
-        259: [layout.compression],
-        262: [1],
-        266: [first.number(266, 1)],
-        277: [1],
-        317: [1 if times > 1 else predictor],
-        339: [layout.sample_format],
-        (324 if tiles else 273): places[chosen],
-        (325 if tiles else 279): sizes[chosen],
-    }
-    if tiles:
-        tags |= {322: [first.number(322, 0) * times], 323: [first.number(323, 0)]}
-    else:
-        tags[278] = [min(first.number(278, layout.height), layout.height)]
-    with Image.open(io.BytesIO(_with_directory(data, order, tags)), formats=("TIFF",)) as image:
-        return np.asarray(image)
-
-
-def _with_directory(data: bytes, order: str, tags: dict[int, Sequence[int]]) -> bytes:
-    """The file with another directory at its end; classic, whether or not it was a BigTIFF."""
-    start = len(data) + len(data) % 2
-    behind = start + 2 + 12 * len(tags) + 4
-    entries, arrays = b"", b""
-    for tag in sorted(tags):
-        values = struct.pack(f"{order}{len(tags[tag])}I", *tags[tag])
-        field = values if len(values) == 4 else struct.pack(order + "I", behind + len(arrays))
-        entries += struct.pack(order + "HHI", tag, 4, len(tags[tag])) + field
-        arrays += values if len(values) > 4 else b""
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
-    count = struct.pack(order + "H", len(tags))
-    return b"".join([head, data[8:], bytes(start - len(data)), count, entries, bytes(4), arrays])
-
-
-def _undo_differences(pixels: NDArray[np.generic], tile: int) -> NDArray[np.generic]:
-    """Sums of what each pixel differs by from its left neighbour, beginning again in every tile."""
-    if pixels.dtype.kind == "f":
-        raise ValueError("floating-point differences")
-    found = np.empty_like(pixels)
-    for start in range(0, pixels.shape[1], tile):
-        part = slice(start, start + tile)
-        np.cumsum(pixels[:, part], axis=1, dtype=pixels.dtype, out=found[:, part])
-    return found
 
 
 def _value(field: bytes, kind: int, order: str) -> int:

@@ -23,7 +23,7 @@ from farshot.model.encoder import DualEncoder, Pass, TextFeatures
 from farshot.model.lora import LoRA
 from farshot.model.part import one_task
 from farshot.recipe import Group, Recipe
-from farshot.support import QUERY_READING, image_numbers
+from farshot.support import QUERY_READING, SUPPORT_READING, image_numbers
 from farshot.task import Task
 
 Parts = dict[str, nn.Module]
@@ -174,6 +174,10 @@ class FinetunedMethod(Method):
                     trained=trained,
                 )
         return [out[i] for i in range(len(tasks))]
+
+    def support_reading(self, classes: int, shots: int) -> str:
+        """By the recipe's views."""
+        return SUPPORT_READING[self.recipe(classes, shots).views]
 
     def restore(self, encoder: DualEncoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
         """The parts are built anew and take the saved values."""
