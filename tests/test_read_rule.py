@@ -636,3 +636,59 @@ def test_each_file_of_the_shared_faults_behaves_as_its_readme_says(
     assert "it has 13 bands" in ours.err
     assert theirs.stderr.splitlines()[0].startswith(f"{bad}: it has 13 bands")
     assert len(theirs.stdout.splitlines()) == 1
+
+
+POSIX_ONLY = (
+    *("pwrite", "pread", "fork", "sysconf", "sched_getaffinity", "getuid", "geteuid", "getgid", "mkfifo"),
+    *(
+        "O_NOFOLLOW",
+        "O_NONBLOCK",
+        "statvfs",
+        "chown",
+        "fchmod",
+        "setsid",
+        "killpg",
+        "getloadavg",
+        "ftruncate64",
+    ),
+)
+
+
+def test_nothing_that_windows_lacks_is_needed(tmp_path: Path) -> None:
+    """Adapting, saving, loading, predicting and the pool cache, in a process without it."""
+    for number in range(4):
+        path = tmp_path / "data" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(path)
+    program = f"""
+import os, sys
+from pathlib import Path
+import torch, sklearn.linear_model, scipy.optimize, transformers  # before: others look for these themselves
+from farshot import FewShotClassifier, load
+from farshot.bench.load import _memory
+from farshot.bench.worker import _largest_size
+from farshot.data.cache import cached
+from farshot.data.pools import open_pool
+for name in {POSIX_ONLY}:
+    if hasattr(os, name):
+        delattr(os, name)
+sys.modules.update(dict.fromkeys(("fcntl", "resource", "pwd", "grp", "termios")))
+place = Path({str(tmp_path)!r})
+paths = sorted((place / "data").rglob("*.png"))
+made = FewShotClassifier("mini", "zero-shot").fit(paths, [path.parent.name for path in paths])
+made.save(place / "adapted")
+assert (load(place / "adapted").predict_proba(paths) == made.predict_proba(paths)).all()
+table = cached(open_pool(f"p={{place / 'data'}}"), place / "cache").table
+assert (table.pixels([1, 3], "squash", 16) == table.pixels([1, 3], "squash", 16)).all()
+assert _memory(torch.device("cpu")) > 0
+assert _largest_size() == 0
+print("done")
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(table_module.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.stdout == "done\n", told.stderr
