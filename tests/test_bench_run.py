@@ -184,8 +184,10 @@ def test_another_process_at_work_is_waited_for(place: Place, tmp_path: Path) -> 
 
 def test_no_image_is_decoded_twice_in_any_run(place: Place, tmp_path: Path, monkeypatch) -> None:
     decoded: list[str] = []
-    original = table_module.read_image
-    monkeypatch.setattr(table_module, "read_image", lambda s: decoded.append(str(s)) or original(s))
+    original = table_module.read_picture
+    monkeypatch.setattr(
+        table_module, "read_picture", lambda s, *a, **k: decoded.append(str(s)) or original(s, *a, **k)
+    )
     for attempt in range(2):
         pool = cached(open_pool(f"p={place.folder / 'p'}"), tmp_path / "cache")
         methods = [parse_method(m) for m in ("zero-shot", "prompt-lora[steps=1]")]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from farshot.images import reading
-from farshot.images.reading import Header, UnreadableImage, image_id, read_header, read_image
+from farshot.images.reading import Header, UnreadableImage, image_id, read_header, read_image, read_picture
 from tests.image_bytes import encoded, png, tiled
 from tests.input_helpers import picture, pixels_of
 
@@ -37,10 +37,28 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_dark_sixteen_bit_image_stays_dark(tmp_path: Path) -> None:
-    dark = (RAMP // 512).astype(np.uint16)  # at most 127 of 65535
+    dark = (RAMP // 3).astype(np.uint16)  # a third of the range: 15 bits, so all 16 are meant
     for suffix in (".png", ".pgm", ".tif"):
         Image.fromarray(dark).save(tmp_path / f"dark{suffix}")
-        assert pixels_of(read_image(tmp_path / f"dark{suffix}")).max() == 0
+        picture = read_picture(tmp_path / f"dark{suffix}")
+        assert np.array_equal(pixels_of(picture.image), grey(np.rint(dark / 257).astype(np.uint8)))
+        assert picture.notes == ()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_fewer_bits_in_sixteen_are_stretched_and_said(tmp_path: Path, bits: int, suffix: str) -> None:
+    values = (RAMP >> (16 - bits)).astype(np.uint16)
+    path = tmp_path / f"deep{suffix}"
+    Image.fromarray(values).save(path)
+    picture = read_picture(path)
+    expected = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    assert np.array_equal(pixels_of(picture.image), grey(expected))
+    assert picture.notes == (
+        f"its values up to {2**bits - 1} are read as {bits} bits and stretched; "
+        "a range reads all pictures alike.",
+    )
+    assert np.array_equal(pixels_of(read_image(values)), grey(expected))
 
 
 def test_sixteen_bit_colour_is_scaled(tmp_path: Path) -> None:
@@ -283,11 +301,17 @@ def test_arrays_that_are_no_images_are_refused(array: np.ndarray, words: str) ->
     assert words in refused(array)
 
 
-def test_values_beyond_sixteen_bits_are_refused_not_guessed(tmp_path: Path) -> None:
-    for number, values in enumerate(([[0.0, 70000.0]], [[-1.0, 5.0]], [[np.inf, 0.0]])):
+def test_values_beyond_sixteen_bits_are_stretched_over_their_range_and_said(tmp_path: Path) -> None:
+    for number, values in enumerate(([0.0, 35000.0, 70000.0], [-1.0, 2.0, 5.0], [-1e30, 0.0, 1e30])):
         path = tmp_path / f"{number}.tif"
-        Image.fromarray(np.array(values, np.float32)).save(path)
-        assert refused(path).startswith(f"{path}: its values" if number < 2 else f"{path}: it has values")
+        Image.fromarray(np.array([values], np.float32)).save(path)
+        picture = read_picture(path)
+        assert pixels_of(picture.image)[0, :, 0].tolist() == [0, 128, 255]
+        assert f"its values from {values[0]:g} to {values[2]:g} are stretched" in picture.notes[0]
+    Image.fromarray(np.array([[np.inf, 0.0]], np.float32)).save(tmp_path / "inf.tif")
+    assert refused(tmp_path / "inf.tif").startswith(
+        f"{tmp_path / 'inf.tif'}: it has values that are not finite"
+    )
 
 
 def test_an_opened_image_that_cannot_be_decoded_is_refused() -> None:

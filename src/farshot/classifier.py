@@ -27,12 +27,13 @@ from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
 from farshot.evaluation import Evaluation, evaluate
 from farshot.held_out import HeldOut, hold_out
+from farshot.images.decode import ReadOptions
 from farshot.methods import Adapted, create, current_settings
 from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.randomness import key
-from farshot.saved import read_folder, write_folder
+from farshot.saved import read_folder, saved_options, write_folder
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
 
@@ -89,6 +90,8 @@ class FewShotClassifier(ClassifierProtocol):
             or the names of a table.
         descriptions: label or class name -> words that replace the name in the prompt.
         template: the prompt; `{}` is where the class name goes.
+        read_options: how images of many bits or bands are read: {"range": (low, high), "bands": (r, g, b)} or
+            ReadOptions; by default the range of each image is inferred.
         calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they
             are right. `estimate` then measures calibrated probabilities, too.
         precision: "float32" or "bf16".
@@ -104,6 +107,7 @@ class FewShotClassifier(ClassifierProtocol):
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
         parameters_: the parameters that it was fitted with.
+        read_options_: how the images were read, as images to predict are.
     """
 
     _last_held_out: tuple[tuple[Any, ...], HeldOut] | None = None
@@ -117,6 +121,7 @@ class FewShotClassifier(ClassifierProtocol):
         class_names: Mapping[Any, str] | Sequence[str] | None = None,
         descriptions: Mapping[str, str] | None = None,
         template: str = DEFAULT_TEMPLATE,
+        read_options: ReadOptions | Mapping[str, Any] | None = None,
         calibrate: bool = False,
         precision: str = "float32",
         device: str = "auto",
@@ -130,6 +135,7 @@ class FewShotClassifier(ClassifierProtocol):
         self.class_names = class_names
         self.descriptions = descriptions
         self.template = template
+        self.read_options = read_options
         self.calibrate = calibrate
         self.precision = precision
         self.device = device
@@ -167,6 +173,7 @@ class FewShotClassifier(ClassifierProtocol):
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
         self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
         self.support_groups_ = support_groups
+        self.read_options_ = task.table.options
         self.parameters_ = FittedParameters.of(self, task.descriptions)
         self.estimate_: dict[str, Any] | None = None
         return self
@@ -234,6 +241,8 @@ class FewShotClassifier(ClassifierProtocol):
     def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
         """All images as the support of one task, and its sorted labels as they were given."""
         table, classes = labelled_table(X, y, self.class_names)
+        options = X.options if isinstance(X, ImageTable) else ReadOptions()
+        table = table.with_options(options if self.read_options is None else self._read_options())
         if table.splits is not None:
             rows = table.train_rows()
             if not len(rows):
@@ -271,6 +280,7 @@ class FewShotClassifier(ClassifierProtocol):
             "device": ((str,), "auto, cpu, cuda or another device"),
             "micro_batch": ((int, np.integer, type(None)), "a whole number or None"),
             "seed": ((int, np.integer), "a whole number"),
+            "read_options": ((ReadOptions, Mapping, type(None)), "a mapping with range and bands"),
         }
         for name, (kind, what) in kinds.items():
             value = getattr(self, name)
@@ -278,6 +288,26 @@ class FewShotClassifier(ClassifierProtocol):
                 raise SettingError(f"The parameter {name} must be {what}, not {value!r}.")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise SettingError(f"The parameter micro_batch must be at least 1, not {self.micro_batch}.")
+
+    def _read_options(self) -> ReadOptions:
+        given = self.read_options
+        if given is None or isinstance(given, ReadOptions):
+            return given or ReadOptions()
+        unknown = set(given) - {"range", "bands"}
+        if unknown:
+            raise SettingError(f"read_options has {min(unknown, key=str)!r}; it takes range and bands.")
+        try:
+            return ReadOptions.from_dict(given)
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+
+    def input_reading(self, table: ImageTable) -> tuple[str, int]:
+        """How `fit` will read the images of a labelled table, so that they need not be decoded twice: reading
+        and size (farshot.images.preprocess). Loads the base model."""
+        assert table.labels is not None
+        shots = int(np.bincount(table.labels).min())
+        reading = create(self.method, self.settings).support_reading(len(table.classes), shots)
+        return reading, self._encoder().size
 
     def _encoder(self) -> Encoder:
         """The base model, loaded once as long as model, device and precision stay the same."""
@@ -298,7 +328,8 @@ class FewShotClassifier(ClassifierProtocol):
     def logits(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
         """Score of each class of `classes_`, as the method makes them; softmax gives probabilities."""
         check_is_fitted(self)
-        return self.adapted_.logits(image_table(X), progress=self.progress)
+        table = image_table(X).with_options(self.read_options_)
+        return self.adapted_.logits(table, progress=self.progress)
 
     def decision_function(
         self, X: Images
@@ -359,6 +390,7 @@ class FewShotClassifier(ClassifierProtocol):
                 f"Give a labelled ImageTable, not {type(table).__name__}: "
                 "farshot.data.given.labelled_table(images, labels)[0] makes one."
             )
+        table = table.with_options(self.read_options_)
         if table.labels is None:
             raise DataError("The images have no labels to compare with.")
         known = {nfc(str(label)): i for i, label in enumerate(self.classes_)}
@@ -431,6 +463,7 @@ class FewShotClassifier(ClassifierProtocol):
                 "size": encoder.size,
                 "mean": list(encoder.preprocessing.mean),
                 "std": list(encoder.preprocessing.std),
+                **self.read_options_.to_dict(),
             },
             "calibrate": fitted.calibrate,
             "temperature": self.temperature_,
@@ -499,6 +532,7 @@ def load(
         class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
         descriptions=about["descriptions"],
         template=about["template"],
+        read_options=saved_options(folder, about),
         calibrate=bool(about.get("calibrate", False)),
         precision=precision,
         device=device,
@@ -522,5 +556,6 @@ def load(
     classifier.support_ids_ = about["support_ids"]
     classifier.support_groups_ = list(about.get("support_groups", []))
     classifier.estimate_ = about.get("estimate")
+    classifier.read_options_ = classifier._read_options()
     classifier.parameters_ = FittedParameters.of(classifier, about["descriptions"])
     return classifier

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farshot import cli_app, cli_bench, cli_encoders, cli_explain, cli_export, cli_pick, console
-from farshot.cli_options import BaseModel, Device, Level, Saved, SkipUnreadable
+from farshot.cli_options import (
+    Bands,
+    BaseModel,
+    Device,
+    Level,
+    Range,
+    Saved,
+    SkipUnreadable,
+    read_options,
+)
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -67,6 +76,8 @@ def adapt(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Fit a temperature, so that probabilities can be believed.")
     ] = False,
+    value_range: Range = None,
+    bands: Bands = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
     micro_batch: Annotated[
@@ -87,22 +98,27 @@ def adapt(
     create(method, chosen)  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
-    table = _readable(read_table(data, class_names=class_names, level=level), skip_unreadable)
+    options = read_options(value_range, bands)
+    table = read_table(data, class_names=class_names, level=level).with_options(options)
     words = read_descriptions(descriptions, table.names, table.classes) if descriptions else None
-    train = table.subset(table.train_rows())
-    support = train.subset(train.draw(shots, seed)[0]) if shots and len(train) else train
     classifier = FewShotClassifier(
         model,
         method,
         settings=chosen,
         descriptions=words,
         template=template,
+        read_options=options,
         calibrate=calibrate,
         precision=precision,
         device=device,
         micro_batch=micro_batch,
         seed=seed,
     )
+    with console.progress("loading the model"):
+        reading = classifier.input_reading(table)
+    table = _readable(table, skip_unreadable, reading)
+    train = table.subset(table.train_rows())
+    support = train.subset(train.draw(shots, seed)[0]) if shots and len(train) else train
     if class_names or words:
         console.print_names(table, words or {})
     console.print_splits(table, "train", "Drawing from" if shots else "Adapting to")
@@ -149,9 +165,10 @@ def predict(
 
     if as_csv and as_json:
         raise SettingError("Choose one of --csv and --json.")
-    table = _readable(unlabelled(images), skip_unreadable)
+    table = unlabelled(images)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
+    table = _readable(table, skip_unreadable, classifier)
     with console.progress("predicting") as classifier.progress:
         probabilities = classifier.predict_proba(table)
     note = _note_on(classifier, len(table))
@@ -200,9 +217,10 @@ def evaluate(
     from farshot.classifier import load
     from farshot.data.readers import read_table
 
-    table = _readable(read_table(data, for_prompts=False, level=level), skip_unreadable)
+    table = read_table(data, for_prompts=False, level=level)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
+    table = _readable(table, skip_unreadable, classifier)
     with console.progress("predicting") as classifier.progress:
         result, left_out = classifier.evaluate(table, include_support=include_support)
     note = _note_on(classifier, int(result.confusion.sum()))
@@ -292,11 +310,17 @@ def _note_on(classifier: FewShotClassifier, images: int) -> str:
     return note
 
 
-def _readable(table: ImageTable, skip_unreadable: bool) -> ImageTable:
+def _readable(
+    table: ImageTable, skip_unreadable: bool, by: FewShotClassifier | tuple[str, int]
+) -> ImageTable:
+    """The images that can be read, decoded as a model, or a reading and size, will ask for them."""
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
+    if not isinstance(by, tuple):
+        table = table.with_options(by.read_options_)
+        by = by.adapted_.reading, by.encoder_.size
     with console.progress("reading images") as progress:
-        readable = table.check_readable(skip_unreadable, progress)
+        readable = table.check_readable(skip_unreadable, progress, keep=by)
     if left := len(table) - len(readable):
         console.err.print(
             f"{left} unreadable {'image is' if left == 1 else 'images are'} left out.", markup=False

@@ -37,8 +37,10 @@ def explain(
     from farshot.explain.page import About, check_place, write_explanations
 
     check_place(out)
-    table = unlabelled(images).check_readable(skip_unreadable)
+    table = unlabelled(images)
     classifier = load(folder, model=model, device=device)
+    keep = classifier.adapted_.reading, classifier.encoder_.size
+    table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     about = About(
         classifier.parameters_.model,
@@ -119,10 +121,12 @@ def _model_words(
     about, tensors = read_folder(folder)
     if data is None:
         return model_report(about, tensors, images=images)
-    table = read_table(data, level=level).check_readable(skip_unreadable)
+    table = read_table(data, level=level)
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
     classifier = load(folder, model=model, device=device)
+    keep = classifier.adapted_.reading, classifier.encoder_.size
+    table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     with console.progress("predicting") as classifier.progress:
         return model_report(about, tensors, classifier, table, data=data, images=images)
 

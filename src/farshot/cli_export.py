@@ -124,8 +124,11 @@ def _export(
     check_place(out)
     if kind is Format.onnx:
         needed_packages()
-    table = _table(images, int8, skip_unreadable) if images is not None else None
+    table = _table(images, int8) if images is not None else None
     classifier = load_exact(folder, model)
+    if table is not None:
+        keep = classifier.adapted_.reading, classifier.encoder_.size
+        table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     with console.progress(f"exporting to {kind}"):
         if kind is Format.onnx:
             return export_onnx(classifier, out, table, int8=int8)
@@ -134,13 +137,13 @@ def _export(
         return export_adapter(classifier, out)
 
 
-def _table(images: str, labelled: bool, skip_unreadable: bool) -> ImageTable:
+def _table(images: str, labelled: bool) -> ImageTable:
     from farshot.data.readers import read_table, unlabelled
 
     table = read_table(images, for_prompts=False) if labelled else unlabelled([images])
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
-    return table.check_readable(skip_unreadable)
+    return table
 
 
 def register(app: typer.Typer) -> None:

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from farshot.errors import SettingError
+
+if TYPE_CHECKING:
+    from farshot.images.decode import ReadOptions
 
 Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model, or hf:OWNER/NAME.")]
 BaseModel = Annotated[
     str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")
+]
+Range = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--range",
+        metavar="LOW HIGH",
+        help="Values that become black and white, for images of more than 8 bits or floating point; by "
+        "default inferred for each image.",
+    ),
+]
+Bands = Annotated[
+    tuple[int, int, int] | None,
+    typer.Option(
+        "--bands",
+        metavar="R G B",
+        help="Bands of TIFF files that become red, green and blue, counted from 1.",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 SkipUnreadable = Annotated[
@@ -24,3 +46,17 @@ Level = Annotated[
         min=1,
     ),
 ]
+
+
+def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None) -> ReadOptions:
+    """How images are read.
+
+    Raises:
+        SettingError: an empty range, or bands that are not counted from 1.
+    """
+    from farshot.images.decode import ReadOptions
+
+    try:
+        return ReadOptions(value_range, bands)
+    except ValueError as error:
+        raise SettingError(f"--range, --bands: {error}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from farshot import console
-from farshot.cli_options import Device, SkipUnreadable
+from farshot.cli_options import Bands, Device, Range, SkipUnreadable, read_options
 from farshot.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def pick(
         str | None,
         typer.Option(help="The prompt, by default 'a photo of a {}.'; {} is where the class name goes."),
     ] = None,
+    value_range: Range = None,
+    bands: Bands = None,
     seed: Annotated[int, typer.Option(help="Of random draws.")] = 0,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -58,7 +60,7 @@ def pick(
     from farshot.hub import is_on_hub
     from farshot.model.find import check_machine
     from farshot.pick.sheet import TABLE, adapt_command, check_place, write_choice
-    from farshot.saved import is_saved
+    from farshot.saved import is_saved, read_folder, saved_options
 
     if (shots is None) == (count is None):
         raise SettingError("Say how many: --shots K for K images of each class, or --count N for N in all.")
@@ -69,11 +71,16 @@ def pick(
         )
     if base is not None and not adapted:
         raise SettingError(f"--base is for an adapted model, and {model} is none: give the base as --model.")
+    options = read_options(value_range, bands)
+    if adapted and (value_range or bands):
+        raise SettingError(f"{model} knows how its images are read: leave out --range and --bands.")
     check_machine(device, "float32")
     check_place(out)
     by = _check_rule(rule, adapted)
     names = None if adapted else _names(class_names, shots, count, ways)
-    table = unlabelled(images)
+    if adapted:
+        options = saved_options(model, read_folder(Path(model))[0])
+    table = unlabelled(images).with_options(options)
     with console.progress("reading images") as progress:
         table = table.check_readable(skip_unreadable, progress)
     if adapted:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from farshot.errors import ModelError
 from farshot.hub import fetch, is_on_hub
+from farshot.images.decode import ReadOptions
 from farshot.parts.lora import LoRA
 from farshot.whole import check_folder, reason, whole_folder
 
@@ -138,6 +139,18 @@ def _read_about(folder: Path) -> dict[str, Any]:
     if len(about["classes"]) != len(about["class_names"]):
         raise ValueError("farshot.json names more or fewer classes than it has")
     return about
+
+
+def saved_options(folder: str | Path, about: Mapping[str, Any]) -> ReadOptions:
+    """How the images were read; the default where an earlier version saved the model.
+
+    Raises:
+        ModelError: values that cannot be.
+    """
+    try:
+        return ReadOptions.from_dict(about.get("preprocessing", {}))
+    except (AttributeError, ValueError) as error:
+        raise ModelError(f"{folder} is damaged ({error}); copy it again or adapt it again.") from error
 
 
 def is_saved(folder: Path) -> bool:

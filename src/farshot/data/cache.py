@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,11 +27,14 @@ from numpy.typing import NDArray
 
 from farshot.data.index import Progress, cannot_write, read_index
 from farshot.data.pool import Pool
-from farshot.data.table import ImageTable
+from farshot.data.table import Decoded, ImageTable
 from farshot.errors import DataError
+from farshot.images.decode import ReadOptions
 from farshot.images.preprocess import READINGS, short256_size
 
 _CHUNK = 64
+_RULE = 2  # raised when `farshot.images.decode` reads images in another way, so that old files are not used
+_LOCK = threading.Lock()
 
 
 def default_cache() -> Path:
@@ -66,6 +70,8 @@ def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = No
         _ids=ids,
         _contents=contents,
         cache=pixels,
+        options=table.options,
+        _decoded=Decoded(0),  # the cache keeps them
     )
     return replace(pool, table=read_through)
 
@@ -134,7 +140,7 @@ class Slots:
     """
 
     def __init__(self, folder: Path, name: str, shapes: dict[str, tuple[int, int]]) -> None:
-        layout = hashlib.sha256(json.dumps(list(shapes.items())).encode()).hexdigest()[:12]
+        layout = hashlib.sha256(json.dumps([_RULE, *shapes.items()]).encode()).hexdigest()[:12]
         self.shapes, self._number = shapes, {key: i for i, key in enumerate(shapes)}
         ends = np.cumsum([3 * h * w for h, w in shapes.values()], dtype=np.int64)
         self.bytes = int(ends[-1]) if len(ends) else 0
@@ -193,7 +199,7 @@ class CachedTable(ImageTable):
         self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int
     ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
         """As ImageTable's; what the cache does not hold is decoded and kept."""
-        if self.cache is None:
+        if self.cache is None or self.options != ReadOptions():
             return super().pixels(rows, reading, size)
         slots = self.cache.slots(reading, size)
         keys = [self.id(int(row)) for row in rows]
@@ -217,7 +223,7 @@ def _prepared_shape(reading: str, size: int, width: int, height: int) -> tuple[i
 
 def _grown(path: Path, size: int) -> int:
     """A handle on a file of this size; what is new in it is zero."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
     if os.fstat(handle).st_size < size:
         os.ftruncate(handle, size)
     return handle
@@ -226,5 +232,14 @@ def _grown(path: Path, size: int) -> int:
 def _write_all(handle: int, data: bytes, at: int) -> None:
     view = memoryview(data)
     while view:
-        written = os.pwrite(handle, view, at)
+        written = _write_at(handle, view, at)
         view, at = view[written:], at + written
+
+
+def _write_at(handle: int, data: memoryview, at: int) -> int:
+    """os.pwrite, which Windows does not have."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(handle, data, at)
+    with _LOCK:  # threads share the place in the file; other processes have their own
+        os.lseek(handle, at, os.SEEK_SET)
+        return os.write(handle, data)

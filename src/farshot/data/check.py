@@ -66,7 +66,7 @@ def _large_images(pool: Pool) -> list[Finding]:
     try:
         with Image.open(first) as image:
             width, height = image.size
-    except OSError:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return []  # reading every image will say so
     if min(width, height) <= _LARGE:
         return []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import hashlib
+import threading
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,17 +14,63 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
+from PIL import Image
 
 from farshot.errors import DataError
-from farshot.images.identity import PREFIX, content_id, read_identified
-from farshot.images.preprocess import prepare
-from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image
+from farshot.images.decode import ReadOptions
+from farshot.images.identity import PREFIX, content_id, identify
+from farshot.images.preprocess import prepare, wanted_side
+from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
 from farshot.randomness import numpy_generator
 
 SPLITS = ("train", "val", "test")
 
 _THREADS = 4
 _MOST_LISTED = 20
+_MOST_KEPT = 256 << 20  # bytes of prepared pixels: 1,700 images of 224 x 224
+
+
+class ReadingNote(UserWarning):
+    """Something of an image was left out or stretched when it was read."""
+
+
+class Decoded:
+    """Pixels of files that were decoded already, and the notes given on them: shared by a table and its
+    subsets, so that no file is decoded or mentioned twice.
+
+    Args:
+        most: bytes of pixels that are kept.
+    """
+
+    def __init__(self, most: int = _MOST_KEPT) -> None:
+        self._lock, self._most, self._bytes = threading.Lock(), most, 0
+        self._pixels: dict[tuple[str, str, int], NDArray[np.uint8]] = {}
+        self._noted: set[tuple[str, str]] = set()
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        """Another process decodes for itself."""
+        return Decoded, (self._most,)
+
+    def pixels(self, source: ImageSource, reading: str, size: int) -> NDArray[np.uint8] | None:
+        """What was kept of a file; None where nothing was."""
+        return self._pixels.get((str(source), reading, size)) if isinstance(source, str | Path) else None
+
+    def keep(self, source: ImageSource, reading: str, size: int, pixels: NDArray[np.uint8]) -> None:
+        """Keeps the pixels of a file, as long as there is room."""
+        with self._lock:
+            if isinstance(source, str | Path) and self._bytes + pixels.nbytes <= self._most:
+                self._bytes += pixels.nbytes
+                self._pixels[str(source), reading, size] = pixels
+
+    def new_notes(self, notes: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+        """Names by note, without those that were given before."""
+        found: dict[str, list[str]] = {}
+        with self._lock:
+            for name, note in notes:
+                if (name, note) not in self._noted:
+                    self._noted.add((name, note))
+                    found.setdefault(note, []).append(name)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +86,7 @@ class ImageTable:
         groups: what each image was taken of, such as a patient or a leaf; images of one group are not
             independent. None where the data does not say.
         notes: how a reader understood its source where another reading is possible.
+        options: how images of many bits or bands are read.
     """
 
     images: tuple[ImageSource, ...]
@@ -48,6 +98,8 @@ class ImageTable:
     notes: tuple[str, ...] = ()
     _ids: dict[int, str] = field(default_factory=dict, repr=False)
     _contents: dict[int, str] = field(default_factory=dict, repr=False)
+    options: ReadOptions = field(default_factory=ReadOptions, kw_only=True)
+    _decoded: Decoded = field(default_factory=Decoded, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for what in ("splits", "groups"):
@@ -117,11 +169,20 @@ class ImageTable:
                     f"{same} has two labels, {a!r} and {b!r}; keep one, or leave the picture out."
                 )
 
+    def with_options(self, options: ReadOptions) -> ImageTable:
+        """The same images, read in this way."""
+        if options == self.options:
+            return self
+        return replace(self, options=options, _decoded=Decoded(), _contents={})
+
     def id(self, row: int) -> str:
-        """Content hash of one image."""
+        """Hash of one image's content, and of the options where they are not the default: what is memoised
+        under it depends on both."""
         if row not in self._ids:
             self._ids[row] = image_id(self.images[row])
-        return self._ids[row]
+        if self.options == ReadOptions():
+            return self._ids[row]
+        return hashlib.sha256(f"{self._ids[row]}{self.options.to_dict()}".encode()).hexdigest()[:32]
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -136,7 +197,7 @@ class ImageTable:
             UnreadableImage: it cannot be read.
         """
         if row not in self._contents:
-            self._contents[row] = content_id(self.images[row])
+            self._contents[row] = content_id(self.images[row], self.options)
         return self._contents[row]
 
     def contents(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> tuple[str, ...]:
@@ -166,18 +227,32 @@ class ImageTable:
     ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
         """Pixels of these rows, (rows, R, R, 3); for "short256" a list, since shapes differ.
 
+        Warns:
+            ReadingNote: something of an image was left out or stretched.
+
         Raises:
             UnreadableImage: the first that cannot be read.
         """
 
-        def one(row: int) -> NDArray[np.uint8]:
-            return prepare(read_image(self.images[row]), reading, size)
+        def one(row: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+            return self._prepared(row, reading, size)
 
+        chosen = [int(row) for row in rows]
         with ThreadPoolExecutor(_THREADS) as pool:
-            read = list(pool.map(one, (int(row) for row in rows)))
+            found = list(pool.map(one, chosen))
+        self._warn((row, note) for row, (_, notes) in zip(chosen, found, strict=True) for note in notes)
+        read = [pixels for pixels, _ in found]
         if reading == "short256":
             return read
         return np.stack(read) if read else np.zeros((0, size, size, 3), dtype=np.uint8)
+
+    def image(self, row: int) -> Image.Image:
+        """One picture as RGB, upright, of full size.
+
+        Raises:
+            UnreadableImage: as `read_image`.
+        """
+        return read_image(self.images[row], options=self.options)
 
     def draw(self, shots: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """K random rows of every class, all of different pictures, and all other rows but copies of these,
@@ -215,24 +290,37 @@ class ImageTable:
         return np.array(sorted(chosen), dtype=np.int64), np.array(rest, dtype=np.int64)
 
     def check_readable(
-        self, skip_unreadable: bool = False, progress: Callable[[int, int], None] | None = None
+        self,
+        skip_unreadable: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        keep: tuple[str, int] | None = None,
     ) -> ImageTable:
         """Reads every image once: the table itself, or the table without those that cannot be read.
 
         Args:
             progress: called with (images read, in all).
+            keep: the reading and size that `pixels` will be asked for, so that no file is decoded again then.
+
+        Warns:
+            ReadingNote: something of an image was left out or stretched.
 
         Raises:
             DataError: lists all unreadable images at once, unless they are to be skipped; or a class has none
                 left.
         """
 
-        faults = []
+        def look(row: int) -> tuple[str | None, tuple[str, ...]]:
+            return self._look(row, keep)
+
+        faults: list[str | None] = []
+        noted: list[tuple[int, str]] = []
         with ThreadPoolExecutor(_THREADS) as pool:
-            for fault in pool.map(self._fault, range(len(self))):
+            for fault, notes in pool.map(look, range(len(self))):
+                noted += [(len(faults), note) for note in notes]
                 faults.append(fault)
                 if progress:
                     progress(len(faults), len(self))
+        self._warn(noted)
         bad = [fault for fault in faults if fault is not None]
         if not bad:
             return self
@@ -254,14 +342,41 @@ class ImageTable:
             raise DataError(f"Without the {len(bad)} unreadable images there is {what} left; add some.")
         return left
 
-    def _fault(self, row: int) -> str | None:
-        """What is wrong with an image; one in memory is known by its place."""
+    def _look(self, row: int, keep: tuple[str, int] | None) -> tuple[str | None, tuple[str, ...]]:
+        """What is wrong with an image, and the notes on it; one in memory is known by its place."""
         source = self.images[row]
         try:
-            self._contents[row] = read_identified(source)[1]
+            if keep is not None:
+                return None, self._prepared(row, *keep)[1]
+            picture = read_picture(source, self.options)
+            self._contents[row] = identify(source, picture.image, self.options)
+            return None, picture.notes
         except UnreadableImage as error:
-            return str(error) if isinstance(source, str | Path) else f"image {row + 1}, {error}"
-        return None
+            return (str(error) if isinstance(source, str | Path) else f"image {row + 1}, {error}"), ()
+
+    def _prepared(self, row: int, reading: str, size: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Pixels of one image, and the notes on it, which are none where the pixels were kept."""
+        source = self.images[row]
+        kept = self._decoded.pixels(source, reading, size)
+        if kept is not None:
+            return kept, ()
+        picture = read_picture(source, self.options, wanted=wanted_side(reading, size))
+        if picture.image.size == picture.size:  # a JPEG that was decoded smaller does not show its identity
+            self._contents[row] = identify(source, picture.image, self.options)
+        pixels = prepare(picture.image, reading, size, picture.size)
+        self._decoded.keep(source, reading, size, pixels)
+        return pixels, picture.notes
+
+    def _warn(self, notes: Iterable[tuple[int, str]]) -> None:
+        """One warning for each new note, with the first image that it is about."""
+        named = ((self._name(row), note) for row, note in notes)
+        for note, names in self._decoded.new_notes(named).items():
+            where = names[0] if len(names) == 1 else f"{len(names)} images, the first {names[0]}"
+            warnings.warn(f"{where}: {note}", ReadingNote, stacklevel=3)
+
+    def _name(self, row: int) -> str:
+        source = self.images[row]
+        return str(source) if isinstance(source, str | Path) else f"image {row + 1}"
 
     def _called(self, row: int) -> str:
         source = self.images[row]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from farshot.data.table import ImageTable, path_of
 from farshot.explain.lens import BATCH, Ask, View, check_blocks, views
 from farshot.explain.subject import Subject
+from farshot.images.decode import ReadOptions
 from farshot.images.reading import ImageSource
 from farshot.methods.base import Adapted, softmax
 from farshot.methods.finetuned import FinetunedAdapted
@@ -65,6 +66,7 @@ class Explanation:
             to every patch, mean over heads; what is missing to 1 goes to class token and registers, (L,).
         attention_of: what that is, in words.
         moved: head and tail tokens for the chosen blocks; empty without alignment.
+        options: how the source is read.
     """
 
     image: ImageSource
@@ -75,6 +77,7 @@ class Explanation:
     attention: Float[NDArray[np.float32], " L"]
     attention_of: str = "class token, last block"
     moved: tuple[MovedTokens, ...] = ()
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     @property
     def name(self) -> str:
@@ -132,7 +135,9 @@ def explain_images(
         rows = np.arange(start, start + len(view.pixels))
         scores = known[rows] if known is not None else _embedding_logits(subject.adapted, view)
         probabilities = softmax((scores / np.float32(temperature)).astype(np.float32))
-        yield from (_one(subject, table.images[row], view, i, probabilities[i]) for i, row in enumerate(rows))
+        for i, row in enumerate(rows):
+            one = _one(subject, table.images[row], view, i, probabilities[i])
+            yield replace(one, options=table.options)
         start += len(rows)
 
 

@@ -101,7 +101,7 @@ def fit(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _original(shown: Explanation) -> Image.Image:
-    picture = read_image(shown.image)
+    picture = read_image(shown.image, options=shown.options)
     zoom = SIDE / max(picture.size)
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
     how = Image.Resampling.BILINEAR if zoom < 2 else Image.Resampling.NEAREST

@@ -32,7 +32,8 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
         "base_model": base_name(classifier),
         "base_fingerprint": known["base_fingerprint"],
         "adapted_in": known["precision"],
-        "images": describe_reading(known["preprocessing"]["reading"], known["preprocessing"]["size"]),
+        "images": describe_reading(known["preprocessing"]["reading"], known["preprocessing"]["size"])
+        | classifier.read_options_.to_dict(),
     }
 
 

@@ -52,6 +52,7 @@ def predict_table(
     classifier: FewShotClassifier, predict: Predict, table: ImageTable, batch: int = 16
 ) -> Float[NDArray[np.float32], "B N"]:
     """Probabilities of a table's images by the export: the first alone, then in batches."""
+    table = table.with_options(classifier.read_options_)
     starts = [0, *range(1, len(table), batch)]
     ends = [*starts[1:], len(table)]
     reading, size = classifier.adapted_.reading, classifier.encoder_.size

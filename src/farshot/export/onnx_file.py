@@ -27,18 +27,25 @@ from farshot.export.about import check_place, describe, write_about
 from farshot.export.check import Predict, check_same, samples
 from farshot.export.int8 import Cost, measure_cost, quantise
 from farshot.export.predictor import Predictor, predictor
+from farshot.images import decode
 from farshot.whole import reason, whole_folder
 
 FILE = "model.onnx"
 OPSET = 18  # of 2022: old enough for what runs on small machines
 _MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GiB; the graph needs some of it
-_PROGRAM = Path(__file__).with_name("predict.py")
+_IMAGES = Path(decode.__file__).parent
+_PROGRAM = (
+    Path(__file__).with_name("predict.py"),
+    *(_IMAGES / f"{n}.py" for n in ("decode", "kinds", "tiff")),
+)
+"""What predicts without farshot, and how it reads images."""
 
 
 def export_onnx(
     classifier: FewShotClassifier, out: Path, images: ImageTable | None = None, *, int8: bool = False
 ) -> dict[str, Any]:
-    """Writes a folder with model.onnx, export.json and predict.py; returns what export.json says.
+    """Writes a folder with model.onnx, export.json, and predict.py with what it reads images by; returns what
+    export.json says.
 
     Args:
         images: to compare on instead of generated ones; with `int8` labelled, since its cost is measured on
@@ -68,7 +75,8 @@ def export_onnx(
         if int8:
             about |= {"precision": "int8", "int8": _in_8_bits(classifier, file, images).to_dict()}
         about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        shutil.copyfile(_PROGRAM, staging / _PROGRAM.name)
+        for file in _PROGRAM:
+            shutil.copyfile(file, staging / file.name)
         return write_about(staging, about)
 
 

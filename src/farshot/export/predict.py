@@ -1,27 +1,57 @@
-"""Says what images show: python predict.py IMAGE ... Needs onnxruntime, numpy and pillow, nothing else."""
+"""Say what images show: python predict.py IMAGE ... Needs onnxruntime, numpy and pillow, nothing else.
+
+Images are read as farshot reads them: decode.py, kinds.py and tiff.py beside this file are its own. A file
+that cannot be read is reported on the error stream, the others are predicted, and the exit status is 1.
+"""
 
 import json
 import sys
+import types
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
 
-HERE = Path(__file__).parent
-about = json.loads((HERE / "export.json").read_text(encoding="utf-8"))
-session = onnxruntime.InferenceSession(str(HERE / about["file"]), providers=["CPUExecutionProvider"])
+HERE = Path(__file__).resolve().parent
+package = types.ModuleType("reading")  # the files beside this one, as the package that their imports expect
+package.__path__ = [str(HERE)]
+sys.modules["reading"] = package
+
+from reading.decode import ReadOptions, Unreadable, decode  # noqa: E402
+
+ABOUT = json.loads((HERE / "export.json").read_text(encoding="utf-8"))
+READING = ABOUT["images"]
 
 
 def pixels(path: str) -> np.ndarray:
     """uint8 (R, R, 3): upright, over white, resized and cropped as the model expects."""
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
-    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    image = image.resize(about["images"]["resize"], Image.Resampling.BILINEAR)
-    return np.asarray(image.crop(about["images"]["crop"]))
+    picture = decode(path, ReadOptions.from_dict(READING), wanted=max(READING["resize"]))
+    for note in picture.notes:
+        print(f"Note: {path}: {note}", file=sys.stderr)
+    image = picture.image
+    if image.size != tuple(READING["resize"]):
+        image = image.resize(READING["resize"], 2)  # bilinear
+    return np.asarray(image.crop(READING["crop"]))
 
 
-for path in sys.argv[1:]:
-    probabilities = session.run(None, {"pixels": pixels(path)[None]})[0][0]
-    best = probabilities.argmax()
-    print(f"{path}\t{about['classes'][best]}\t{100 * probabilities[best]:.1f} %")
+def main(paths: list) -> int:
+    """Predicts the images one by one; returns the exit status."""
+    warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels are what counts
+    session = onnxruntime.InferenceSession(str(HERE / ABOUT["file"]), providers=["CPUExecutionProvider"])
+    bad = 0
+    for path in paths:
+        try:
+            image = pixels(path)
+        except Unreadable as error:
+            print(f"{path}: {error.reason}", file=sys.stderr)
+            bad += 1
+            continue
+        probabilities = session.run(None, {"pixels": image[None]})[0][0]
+        best = probabilities.argmax()
+        print(f"{path}\t{ABOUT['classes'][best]}\t{100 * probabilities[best]:.1f} %", flush=True)
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

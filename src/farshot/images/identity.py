@@ -11,43 +11,46 @@ from pathlib import Path
 
 from PIL import Image
 
+from farshot.images.decode import ReadOptions
 from farshot.images.reading import ImageSource, read_image
 
 PREFIX = "rgb-"
 """Begins every identity: a hash of a file's bytes, which earlier versions kept, does not."""
 
 _MOST_KNOWN = 1_000_000
-_known: dict[tuple[str, int, int, int], str] = {}
+_Place = tuple[str, int, int, int, str]
+_known: dict[_Place, str] = {}
 
 
-def content_id(source: ImageSource) -> str:
+def content_id(source: ImageSource, options: ReadOptions | None = None) -> str:
     """Identity of a picture: "rgb-" and 32 hexadecimal digits of the SHA-256 of its pixels.
 
     A file is decoded once per process, and again when its size or time of change differs.
 
+    Args:
+        options: how images of many bits or bands are read.
+
     Raises:
         UnreadableImage: as `read_image`.
     """
-    place = _place(source)
+    place = _place(source, options)
     if place is not None and place in _known:
         return _known[place]
-    return read_identified(source)[1]
+    return identify(source, read_image(source, options=options), options)
 
 
-def read_identified(source: ImageSource) -> tuple[Image.Image, str]:
-    """The picture as `read_image` returns it, and its identity: for code that decodes the picture anyway.
+def identify(source: ImageSource, image: Image.Image, options: ReadOptions | None = None) -> str:
+    """Identity of a picture that was decoded anyway, in full; `content_id` need not decode it again.
 
-    Raises:
-        UnreadableImage: as `read_image`.
+    Args:
+        image: what `read_image` returns of the source.
     """
-    place = _place(source)
-    image = read_image(source)
-    identity = content_of(image)
+    place, identity = _place(source, options), content_of(image)
     if place is not None:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
         _known[place] = identity
-    return image, identity
+    return identity
 
 
 def content_of(image: Image.Image) -> str:
@@ -57,7 +60,7 @@ def content_of(image: Image.Image) -> str:
     return f"{PREFIX}{digest.hexdigest()[:32]}"
 
 
-def _place(source: ImageSource) -> tuple[str, int, int, int] | None:
+def _place(source: ImageSource, options: ReadOptions | None) -> _Place | None:
     """What a file is recognised by while it does not change; None for what is not a file."""
     if not isinstance(source, str | Path):
         return None
@@ -66,4 +69,5 @@ def _place(source: ImageSource) -> tuple[str, int, int, int] | None:
         status = path.stat()
     except (OSError, ValueError):
         return None  # reading it will say what is wrong
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ino
+    how = repr((options or ReadOptions()).to_dict())
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ino, how

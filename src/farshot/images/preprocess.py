@@ -29,12 +29,15 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 _SHORT, _MOST_RATIO = 256, 64
 
 
-def prepare(image: Image.Image, reading: str, size: int) -> UInt8[NDArray[np.uint8], "h w 3"]:
+def prepare(
+    image: Image.Image, reading: str, size: int, full_size: tuple[int, int] | None = None
+) -> UInt8[NDArray[np.uint8], "h w 3"]:
     """Pixels of one reading; bilinear with antialiasing, as Pillow resizes.
 
     Args:
         image: RGB.
         size: R; plays no part in "short256".
+        full_size: (width, height) of the picture where the image is a smaller draft of it.
     """
     if reading == "squash":
         return np.asarray(_resize(image, size, size))
@@ -43,7 +46,7 @@ def prepare(image: Image.Image, reading: str, size: int) -> UInt8[NDArray[np.uin
         edge = (side - size) // 2
         return np.asarray(_resize(image, side, side))[edge : edge + size, edge : edge + size]
     if reading == "short256":
-        return np.asarray(_resize(_shortened(image), *short256_size(*image.size)))
+        return np.asarray(_resize(_shortened(image), *short256_size(*(full_size or image.size))))
     own = _OWN.fullmatch(reading)
     if own is None:
         raise ValueError(f"unknown reading {reading!r}; one of {READINGS}, or {_OWN.pattern}")
@@ -63,6 +66,11 @@ def _centre_of_shortest(
     corner = [(side - size) / 2 for side in (width, height)]
     left, top = (int(edge) if down else round(edge) for edge in corner)
     return np.asarray(_resize(image, width, height, resampling))[top : top + size, left : left + size]
+
+
+def wanted_side(reading: str, size: int) -> int:
+    """Shorter side in pixels of what an image is resized to."""
+    return {"squash": size, "centre": round(257 * size / 224)}.get(reading, _SHORT)
 
 
 def short256_size(width: int, height: int) -> tuple[int, int]:

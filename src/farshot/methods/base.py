@@ -90,6 +90,10 @@ class Method(ABC):
     plain: ClassVar[str] = ""
     revision: ClassVar[int] = 1
 
+    def support_reading(self, classes: int, shots: int) -> str:
+        """How `adapt` reads the images of a task of this size (farshot.images.preprocess)."""
+        return "squash"
+
     @abstractmethod
     def adapt(
         self,

@@ -23,7 +23,7 @@ from farshot.model.tower import Part, Pass, TextFeatures
 from farshot.parts.lora import LoRA
 from farshot.parts.part import one_task
 from farshot.task import Task
-from farshot.training.batches import QUERY_READING, image_numbers
+from farshot.training.batches import QUERY_READING, SUPPORT_READING, image_numbers
 from farshot.training.loop import Objective, Progress, class_logits, finetune
 from farshot.training.recipe import Group, Recipe
 
@@ -177,6 +177,10 @@ class FinetunedMethod(Method):
                     trained=trained,
                 )
         return [out[i] for i in range(len(tasks))]
+
+    def support_reading(self, classes: int, shots: int) -> str:
+        """By the recipe's views."""
+        return SUPPORT_READING[self.recipe(classes, shots).views]
 
     def restore(self, encoder: Encoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
         """The parts are built anew and take the saved values."""

@@ -186,6 +186,10 @@ class FrozenMethod(Method):
         """One direction per class, for explanations: class texts unless a method has better."""
         return state.get("texts")
 
+    def support_reading(self, classes: int, shots: int) -> str:
+        """As the setting says."""
+        return self.reading
+
     @property
     def prompt_templates(self) -> tuple[str, ...]:
         """The templates that are not the task's own; empty for "task"."""

@@ -153,6 +153,7 @@ def pick_next(
     check_is_fitted(classifier)
     if count < 1:
         raise SettingError(f"At least one image must be chosen, not {count}.")
+    table = table.with_options(classifier.read_options_)
     used = set(classifier.support_ids_)
     different = _without_copies(table)
     known_before = table.among(used)[different]

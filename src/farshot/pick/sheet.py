@@ -23,7 +23,7 @@ from farshot.explain.figure import fit, font
 from farshot.explain.html import environment
 from farshot.explain.page import common
 from farshot.explain.style import rgb
-from farshot.images.reading import ImageSource, read_image
+from farshot.images.reading import ImageSource
 from farshot.pick.choice import Choice
 from farshot.task import DEFAULT_TEMPLATE
 from farshot.whole import check_folder, reason, whole_folder
@@ -110,9 +110,9 @@ def cards(choice: Choice, table: ImageTable) -> list[Card]:
     out = []
     for place, row in enumerate(choice.rows.tolist()):
         guess, alike = choice.guesses[place], choice.alike[place]
-        small = tuple(_boxed(table.images[other], _SMALL) for other in alike[:SHOWN_ALIKE])
+        small = tuple(_boxed(table.image(other), _SMALL) for other in alike[:SHOWN_ALIKE])
         name = Path(path_of(table.images[row])).name
-        picture = _boxed(table.images[row], SIDE)
+        picture = _boxed(table.image(row), SIDE)
         more = len(alike) - len(small)
         out.append(Card(place + 1, name, picture, guess, choice.reasons[place], colours[guess], small, more))
     return out
@@ -201,9 +201,8 @@ def _wrapped(text: str, face: ImageFont.FreeTypeFont, width: float, most: int) -
     return [fit(line, face, width) for line in lines]
 
 
-def _boxed(source: ImageSource, side: int) -> Image.Image:
-    """The image in its own proportions, in the middle of a square."""
-    picture = read_image(source)
+def _boxed(picture: Image.Image, side: int) -> Image.Image:
+    """The picture in its own proportions, in the middle of a square."""
     zoom = side / max(picture.size)
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
     how = Image.Resampling.BILINEAR if zoom < 2 else Image.Resampling.NEAREST

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from farshot.bench.grid import changed_settings, label
@@ -26,7 +27,6 @@ from farshot.explain.figure import panels
 from farshot.explain.html import data_uri
 from farshot.explain.page import described
 from farshot.explain.subject import subject
-from farshot.images.reading import read_image
 from farshot.methods import create
 from farshot.report.calibration import reliability
 from farshot.report.commands import adapt_command
@@ -110,6 +110,7 @@ def model_report(
 
 def measure(classifier: FewShotClassifier, table: ImageTable) -> Measured:
     """Predicts all images of a table but those that the model was adapted to."""
+    table = table.with_options(classifier.read_options_)
     rows, labels = classifier.unseen(table)
     probabilities = classifier.predict_proba(table.subset(rows))
     found = evaluate(labels, probabilities, [str(label) for label in classifier.classes_])
@@ -186,8 +187,11 @@ def _quality(about: Mapping[str, Any], found: Measured, images: int) -> dict[str
         "mistakes": [_picture(found, int(row), names) for row in found.wrong[:images]],
         "wrong": len(found.wrong),
         "support": [
-            {"source": _thumbnail(image), "name": names[_class_of(found.support, row, about)]}
-            for row, image in enumerate(found.support.images[:_MOST_SUPPORT])
+            {
+                "source": _thumbnail(found.support.image(row)),
+                "name": names[_class_of(found.support, row, about)],
+            }
+            for row in range(min(len(found.support), _MOST_SUPPORT))
         ],
         "support_images": len(found.support),
     }
@@ -201,7 +205,7 @@ def _class_of(table: ImageTable, row: int, about: Mapping[str, Any]) -> int:
 def _picture(found: Measured, row: int, names: Sequence[str]) -> dict[str, Any]:
     p = found.probabilities[row]
     return {
-        "source": _thumbnail(found.table.images[row], 2 * _THUMBNAIL),
+        "source": _thumbnail(found.table.image(row), 2 * _THUMBNAIL),
         "file": Path(path_of(found.table.images[row])).name,
         "true": names[int(found.labels[row])],
         "predicted": names[int(p.argmax())],
@@ -210,8 +214,7 @@ def _picture(found: Measured, row: int, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _thumbnail(image: Any, side: int = _THUMBNAIL) -> str:
-    picture = read_image(image)
+def _thumbnail(picture: Image.Image, side: int = _THUMBNAIL) -> str:
     picture.thumbnail((side, side))
     return data_uri(picture)
 

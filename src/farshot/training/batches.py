@@ -28,7 +28,7 @@ VIEWS = ("five", "turn", "none", "crops")
 QUERY_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "squash"}
 """How an image is read at prediction, by the views a method was trained with."""
 
-_SUPPORT_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "short256"}
+SUPPORT_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "short256"}
 FIVE = 5
 """Fixed views of an image."""
 _MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made anew in every step
@@ -105,7 +105,7 @@ class SupportImages:
             raise SettingError(f"Unknown views {views!r}; choose one of {', '.join(VIEWS)}.")
         self.tasks, self.size, self.views = tasks, size, views
         self.batch, self.batch_total, self.plain = batch, batch_total, plain
-        reading = _SUPPORT_READING[views]
+        reading = SUPPORT_READING[views]
         self._read = [task.table.pixels(task.support, reading, size) for task in tasks]
         self._content = [image_numbers(pixels) for pixels in self._read]
         self._whole = all(len(self._rows(task, 0)) == len(task.support) for task in tasks)

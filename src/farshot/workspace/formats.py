@@ -15,11 +15,9 @@ from pathlib import Path
 from PIL import Image
 
 from farshot.errors import DataError
+from farshot.images.kinds import ZIP_MAGIC, kind_of
 from farshot.images.reading import read_header, read_image
 from farshot.workspace.limits import Limits
-
-HEAD_BYTES = 512  # enough to know every kind: a tar says so at byte 257
-ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # of a zip, an empty one, one in parts
 
 _SUFFIXES = {
     "JPEG": ".jpg",
@@ -33,33 +31,6 @@ _SUFFIXES = {
 }
 _TAKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or PPM"
 _MOST_PASSES = 64  # over a JPEG; the usual progressive script has 10, and one more can cost 0.1 s in 25 bytes
-
-_EXPORT = "export the picture as PNG or JPEG."
-_REPACK = "pack the images into an ordinary .zip."
-_HEIC = "export it as JPEG (on an iPhone: Most Compatible)."
-_KINDS: tuple[tuple[int, bytes, str, str], ...] = (
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _REPACK),
-    (0, b"Rar!\x1a\x07", "a RAR archive", _REPACK),
-    (0, b"\x1f\x8b", "a gzip archive", _REPACK),
-    (0, b"BZh", "a bzip2 archive", _REPACK),
-    (0, b"\xfd7zXZ\x00", "an xz archive", _REPACK),
-    (0, b"\x28\xb5\x2f\xfd", "a zstd archive", _REPACK),
-    (257, b"ustar", "a tar archive", _REPACK),
-    (0, b"%PDF", "a PDF document", _EXPORT),
-    (0, b"%!PS", "a PostScript drawing", _EXPORT),
-    (0, b"\xc5\xd0\xd3\xc6", "a PostScript drawing", _EXPORT),
-    (0, b"8BPS", "a Photoshop document", _EXPORT),
-    (128, b"DICM", "a DICOM file", _EXPORT),
-    (4, b"ftyphei", "a HEIC photograph", _HEIC),
-    (4, b"ftyphev", "a HEIC photograph", _HEIC),
-    *((4, b"ftyp" + brand, "an AVIF picture", _EXPORT) for brand in (b"avif", b"avis", b"mif1", b"msf1")),
-    (4, b"ftyp", "a video", "save single pictures of it as JPEG."),
-    (0, b"\x93NUMPY", "a NumPy array", "save its pictures as PNG, or use farshot from Python."),
-    (0, b"\x00\x00\x01\x00", "an icon", _EXPORT),
-    (0, b"MZ", "a program", "send images."),
-    (0, b"\x7fELF", "a program", "send images."),
-)
-"""Where bytes of a known kind stand, what it is and the way out; the first that fits counts."""
 
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 """Of a JPEG: those that a length or the end follows; not stuffed bytes, fill bytes and restarts."""
@@ -76,7 +47,8 @@ def check_kind(head: bytes) -> None:
     if head.startswith(ZIP_MAGIC):
         raise DataError("this is a zip within a zip, which is not opened; send it by itself.")
     if not any(_accepts(kind, head[:16]) for kind in _formats()):
-        what, way = _kind(head)
+        unknown = f"no image in a format that is taken ({_TAKEN})", "export it as one of these."
+        what, way = kind_of(head) or unknown
         raise DataError(f"this is {what}; {way}")
 
 
@@ -111,23 +83,6 @@ def _accepts(kind: str, prefix: bytes) -> bool:
     """Whether Pillow would try this format; text instead of True says why it cannot."""
     accept = Image.OPEN[kind][1]
     return accept is None or accept(prefix) is True
-
-
-def _kind(head: bytes) -> tuple[str, str]:
-    for place, magic, what, way in _KINDS:
-        if head[place : place + len(magic)] == magic:
-            return what, way
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith(b"<"):
-        if b"<svg" in text:
-            return "an SVG drawing", _EXPORT
-        page = b"<html" in text or b"<script" in text or text.startswith(b"<!doctype html")
-        return ("a web page" if page else "an XML file"), "send images."
-    if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "a Python pickle, which is never opened", "send images."
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
-        return "a file of model weights", "send images."
-    return f"no image in a format that is taken ({_TAKEN})", "export it as one of these."
 
 
 def _passes(data: bytes) -> int:

@@ -21,11 +21,12 @@ from typing import IO
 
 from farshot.data.files import is_litter
 from farshot.errors import DataError
+from farshot.images.kinds import HEAD_BYTES, ZIP_MAGIC
 from farshot.images.reading import UnreadableImage, image_id
 from farshot.plain import plain
 from farshot.whole import reason
 from farshot.workspace.archive import CHUNK, read_directory, unpack
-from farshot.workspace.formats import HEAD_BYTES, ZIP_MAGIC, check_image, check_kind
+from farshot.workspace.formats import check_image, check_kind
 from farshot.workspace.limits import Limits, in_megabytes
 from farshot.workspace.names import parts_of, proposed_classes, shown_name
 
