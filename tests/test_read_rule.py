@@ -25,6 +25,7 @@ from farshot.images.decode import DRAFT_PIXELS, ReadOptions
 from farshot.images.kinds import kind_of
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import UnreadableImage, read_header, read_image, read_picture
+from farshot.model.features import image_features
 from tests.image_bytes import encoded, png, tiff
 from tests.input_helpers import Farshot, picture, pixels_of
 
@@ -471,7 +472,7 @@ def test_the_same_file_read_in_two_ways_has_two_features(mini_encoder, tmp_path:
     (tmp_path / "x.tif").write_bytes(stored(random(16, 16, 5, top=3000)))
     table = unlabelled([tmp_path / "x.tif"])
     found = [
-        mini_encoder.features(table.with_options(ReadOptions((0.0, top), (1, 2, 3))), [0])
+        image_features(mini_encoder, table.with_options(ReadOptions((0.0, top), (1, 2, 3))), [0])
         for top in (1000.0, 60000.0)
     ]
     assert not np.allclose(*found)
