@@ -53,7 +53,7 @@ def interrupt(*_arguments, **_options) -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        "farshot.data.table.ImageTable._fault",  # reading images
+        "farshot.data.table.ImageTable._look",  # reading images
         "farshot.classifier.load_encoder",
         "farshot.training.batches.SupportImages.at",  # training
         "farshot.saved.json.dumps",  # between the files of the folder

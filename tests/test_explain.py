@@ -201,8 +201,23 @@ def test_a_folder_holds_a_figure_per_image_a_page_and_the_numbers(
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds no explanations"):
+    with pytest.raises(DataError, match="is not a folder of explanations"):
         write_explanations(tmp_path / "other", first, about, model.origin)
+
+
+def test_files_that_explain_did_not_write_are_never_deleted(
+    atha: FewShotClassifier, queries: ImageTable, tmp_path: Path
+) -> None:
+    model, out = seen(atha), tmp_path / "out"
+    about = About("mini", "atha", model.class_names, False)
+    found = list(explain_images(model, queries))[:2]
+    assert write_explanations(out, found, about, model.origin) == 2
+    assert write_explanations(out, found[:1], about, model.origin) == 1  # its own files are replaced
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"holds more than a folder of explanations \(notes\.txt\)"):
+        write_explanations(out, found, about, model.origin)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "explanations.json").exists()
 
 
 def test_nothing_is_left_behind_when_an_image_fails(atha: FewShotClassifier, tmp_path: Path) -> None:

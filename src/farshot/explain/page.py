@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from farshot.errors import DataError
 from farshot.explain.explanation import Explanation
 from farshot.explain.figure import Panel, compose, panels, ranked_classes
 from farshot.explain.html import data_uri, environment
 from farshot.explain.style import colour, letter
 from farshot.plain import plain
+from farshot.whole import check_folder, whole_folder
 
-_NUMBERS = "explanations.json"
+_NUMBERS, _PAGE = "explanations.json", "index.html"
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,7 @@ def write_explanations(
     """
     folder = Path(folder).expanduser()
     check_place(folder)
-    staging = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    with whole_folder(folder) as staging:
         shown: list[dict[str, Any]] = []
         numbers: list[dict[str, Any]] = []
         for explanation in explanations:
@@ -71,30 +66,23 @@ def write_explanations(
             numbers.append({"figure": file, **explanation.to_dict()})
         page = environment().get_template("explain.html")
         words = {"title": "What the model looked at", "about": about, "origin": origin, "shown": shown}
-        _write(
-            staging / "index.html", page.render(**words, moves=any(n["blocks"] for n in numbers), **common())
-        )
+        _write(staging / _PAGE, page.render(**words, moves=any(n["blocks"] for n in numbers), **common()))
         _write(staging / _NUMBERS, json.dumps(numbers, ensure_ascii=False, indent=1) + "\n")
-        staging.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.rename(folder)
-        return len(shown)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{folder} cannot be written ({reason}); choose another --out.") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+    return len(shown)
 
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else than explanations, before any work is done for it."""
-    folder = folder.expanduser()
-    if folder.is_dir() and ((folder / _NUMBERS).is_file() or not any(folder.iterdir())):
-        return
-    if folder.exists():
-        raise DataError(f"{folder} exists and holds no explanations; choose another --out, or remove it.")
+    check_folder(folder.expanduser(), "a folder of explanations", _files)
+
+
+def _files(folder: Path) -> Collection[str] | None:
+    """The files that an earlier call wrote; None where the folder holds no explanations."""
+    try:
+        numbers = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        return {_NUMBERS, _PAGE, *(str(one["figure"]) for one in numbers)}
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def figure_name(number: int, name: str) -> str:
