@@ -199,6 +199,15 @@ def test_images_that_make_pillow_warn_are_images(
 # Base models ---------------------------------------------------------------------------------------------
 
 
+def test_a_mistyped_model_is_refused_before_any_image_is_read(farshot: Farshot, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "damaged.png").write_bytes(b"no image")
+    out = ("--out", tmp_path / "out", "--model", tmp_path / "mistyped")
+    for command in (("adapt", tmp_path / "data"), ("pick", tmp_path / "data", "--count", 1)):
+        assert "There is no folder or file" in refusal(farshot(*command, *out))
+
+
 def test_base_models_that_cannot_be_used(refused_adapt, place: Path, tmp_path: Path) -> None:
     assert "There is no folder" in refused_adapt(model=tmp_path / "missing")
     clip = Path(shutil.copytree(place / "clip", tmp_path / "clip"))

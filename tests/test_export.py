@@ -210,7 +210,7 @@ def test_transformers_alone_gives_our_probabilities(method, settings, checkpoint
     [
         ("atha", QUICK, "moves patches before the blocks"),
         ("vpt", {"views": "none", "steps": 2}, "adds tokens behind the patches"),
-        ("linear-probe", {}, "puts a head of its own on the image features"),
+        ("linear-probe", {}, "adds a classifier on the image features"),
         ("zero-shot", {"templates": "clip"}, "averages the texts of 7 prompts"),
     ],
 )

@@ -58,7 +58,7 @@ def pick(
     """Say which images to label first; and which next, once a model is adapted."""
     from farshot.data.readers import unlabelled
     from farshot.hub import is_on_hub
-    from farshot.model.find import check_machine
+    from farshot.model.find import check_machine, check_source
     from farshot.pick.sheet import TABLE, adapt_command, check_place, write_choice
     from farshot.saved import is_saved, read_folder, saved_options
 
@@ -75,6 +75,8 @@ def pick(
     if adapted and (value_range or bands):
         raise SettingError(f"{model} knows how its images are read: leave out --range and --bands.")
     check_machine(device, "float32")
+    if not adapted:
+        check_source(model)
     check_place(out)
     by = _check_rule(rule, adapted)
     names = None if adapted else _names(class_names, shots, count, ways)

@@ -15,7 +15,7 @@ C = TypeVar("C", bound="ClassifierProtocol")
 
 
 class ClassifierProtocol:
-    """What scikit-learn asks of a classifier beside `fit` and `predict`.
+    """What scikit-learn asks of a classifier in addition to `fit` and `predict`.
 
     Constructor arguments are kept as attributes of the same name.
     """

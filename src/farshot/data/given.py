@@ -161,27 +161,6 @@ def plain_label(label: Any) -> Hashable:
     return plain
 
 
-def check_descriptions(
-    descriptions: Mapping[str, str] | None, classes: Sequence[str], names: Sequence[str]
-) -> dict[str, str]:
-    """Descriptions by the name of the class in prompts; keys may also be labels.
-
-    Raises:
-        DataError: a key that is no class, or a description that is not text.
-    """
-    known = dict(zip(classes, names, strict=True)) | {name: name for name in names}
-    found: dict[str, str] = {}
-    for key, words in (descriptions or {}).items():
-        if str(key) not in known:
-            raise DataError(
-                f"descriptions has {key!r}, which is not a class; the classes are: {', '.join(names)}."
-            )
-        if not isinstance(words, str) or not words.strip():
-            raise DataError(f"The description of {key!r} is {words!r}; give words that take its place.")
-        found[known[str(key)]] = words
-    return found
-
-
 def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """The sorted labels and the index of each image's."""
     if values.dtype.kind == "f":

@@ -169,7 +169,7 @@ def _groups(cells: Iterable[Any], places: Sequence[str], path: Path) -> list[str
     for place, cell in zip(places, cells, strict=True):
         if is_blank(cell):
             raise DataError(
-                f"{path}, {place}: no group; name one, of its own if the image belongs to no other, or "
+                f"{path}, {place}: no group; name one, a new one if the image belongs to no other, or "
                 f"give the column another name than {GROUP_COLUMN!r}."
             )
         found.append(nfc(str(cell).strip()))

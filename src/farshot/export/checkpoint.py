@@ -140,7 +140,7 @@ def _plain_frozen(classifier: FewShotClassifier, adapted: FrozenAdapted) -> tupl
     method, task = adapted.method, _task(classifier)
     if method.needs_images or set(adapted.state) != {"texts"}:
         raise ModelError(
-            f"{classifier.method_.name} puts a head of its own on the image features, for which a CLIPModel "
+            f"{classifier.method_.name} adds a classifier on the image features, for which a CLIPModel "
             f"has no place, and leaves the weights as they are; {_ONNX}."
         )
     templates = method.prompt_templates or (task.template,)

@@ -1,7 +1,8 @@
 """Say what images show: python predict.py IMAGE ... Needs onnxruntime, numpy and pillow, nothing else.
 
-Images are read as farshot reads them: decode.py, kinds.py and tiff.py beside this file are its own. A file
-that cannot be read is reported on the error stream, the others are predicted, and the exit status is 1.
+Images are read as farshot reads them: decode.py, kinds.py and tiff.py next to this file are copies of its
+code. A file that cannot be read is reported on the error stream, the others are predicted, and the exit
+status is 1.
 """
 
 import json
