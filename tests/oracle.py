@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from farshot.images.preprocess import normalise
-from farshot.model.encoder import Encoder
+from farshot.model.encoder import Encoder, normalise
 from farshot.model.formats.clip_hf import config_json, state_dict
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from farshot import FewShotClassifier, load
 from farshot.cli import app
 from farshot.errors import SettingError
-from farshot.methods import available, base, create
+from farshot.methods import available, create, registry
 from farshot.model.encoder import Encoder
 from tests.toy import toy_task, world_table
 
@@ -39,7 +39,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {folder}\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(f"[farshot.methods]\n{method} = {module}\n")
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    monkeypatch.setattr(registry, "_METHODS", available())
     monkeypatch.syspath_prepend(tmp_path)
     invalidate_caches()
     for known in (folder, module):

@@ -192,8 +192,6 @@ def test_a_transductive_method_is_marked_wherever_it_stands_beside_others(store:
     block = comparison_block(group, cells, "transclip", "zero-shot")
     assert block.header[3:5] == ["A: transclip (transductive)", "B: zero-shot"]
     assert "sees all queries of a task together" in block.notes[-1]
-    plain = comparison_block(group, cells, "zero-shot", "prototypes")
-    assert not any("transductive" in words for words in (*plain.header, *plain.notes))
     assert [row[3] for row in runs_block(store).sections[0][1]] == ["transclip (transductive)", "zero-shot"]
     (told,) = store_report(store)["groups"]
     assert told["baseline"] == "zero-shot"
@@ -201,6 +199,10 @@ def test_a_transductive_method_is_marked_wherever_it_stands_beside_others(store:
     assert [row["name"] for row in told["times"]] == ["zero-shot", "transclip (transductive)"]
     (chart,) = told["calibration"]
     assert [row["name"] for row in chart["rows"]] == ["zero-shot", "transclip (transductive)"]
+    fill(store, run_of("prototypes"), shares(2))
+    ((group, cells),) = compare(store, "zero-shot", "prototypes").items()
+    plain = comparison_block(group, cells, "zero-shot", "prototypes")
+    assert not any("transductive" in words for words in (*plain.header, *plain.notes))
 
 
 def test_reported_settings_without_development_are_marked(store: Store) -> None:

@@ -150,7 +150,7 @@ def ends(farshot: Farshot, monkeypatch: pytest.MonkeyPatch, error: BaseException
     def fail(*_arguments, **_options) -> None:
         raise error
 
-    monkeypatch.setattr("farshot.methods.available", fail)
+    monkeypatch.setattr("farshot.methods.catalogue.catalogue", fail)
     told = farshot("methods")
     assert "Traceback" not in told.err
     return told.code, told.err

@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from farshot.images.preprocess import normalise, prepare
+from farshot.images.preprocess import prepare
+from farshot.model.encoder import normalise
 from farshot.model.find import load_encoder
 from farshot.model.positions import rotary_tables
 from farshot.model.tokenizer import TextRules, pooled_positions

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import CLIPImageProcessor
 
-from farshot.images.preprocess import CLIP_MEAN, CLIP_STD, normalise, prepare, short256_size
+from farshot.images.preprocess import CLIP_MEAN, CLIP_STD, prepare, short256_size
+from farshot.model.encoder import normalise
 from tests.input_helpers import picture, pixels_of
 
 

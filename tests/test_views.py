@@ -11,7 +11,8 @@ from PIL import Image, ImageEnhance
 
 from farshot.data.table import ImageTable
 from farshot.images import views
-from farshot.randomness import key, numpy_generator, random_bits, row_keys, torch_generator
+from farshot.parts.keyed import random_bits, row_keys, torch_generator
+from farshot.randomness import key, numpy_generator
 from farshot.task import Task
 from farshot.training.batches import SupportImages
 from tests.input_helpers import picture, pixels_of

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel
 
-from farshot.images.preprocess import normalise
-from farshot.model.encoder import Encoder
+from farshot.model.encoder import Encoder, normalise
 from farshot.model.formats.clip_hf import config_json, state_dict
 from farshot.task import Task
 

@@ -28,8 +28,9 @@ from farshot.estimator import ClassifierProtocol, check_is_fitted
 from farshot.evaluation import Evaluation, evaluate
 from farshot.held_out import HeldOut, hold_out
 from farshot.images.decode import ReadOptions
-from farshot.methods import Adapted, create, current_settings
+from farshot.methods import Adapted, Method, available, create, current_settings
 from farshot.methods.base import softmax
+from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.randomness import key
@@ -448,13 +449,14 @@ class FewShotClassifier(ClassifierProtocol):
         return {
             "farshot_version": version("farshot"),
             "method": fitted.method,
+            "method_package": package_of(type(self.method_)),
             "revision": self.method_.revision,
             "settings": self.method_.settings(),
             "classes": list(map(plain_label, self.classes_)),
             "class_names": list(self.adapted_.class_names),
             "descriptions": fitted.descriptions,
             "template": fitted.template,
-            "base_model": fitted.model,
+            "base_model": encoder.source,
             "base_format": encoder.origin.format,
             "base_fingerprint": encoder.fingerprint,
             "precision": fitted.precision,
@@ -501,6 +503,7 @@ def load(
             from.
     """
     about, tensors = read_folder(as_path(folder))
+    method = _saved_method(folder, about)
     base = str(model or about["base_model"])
     precision = precision or about["precision"]
     try:
@@ -517,18 +520,10 @@ def load(
             f"{folder} was adapted from {about['base_model']}, but the weights in {base} are others; name "
             "its base with --model."
         )
-    settings = current_settings(about["method"], about["settings"])
-    method = create(about["method"], settings)
-    if method.revision != about["revision"]:
-        raise ModelError(
-            f"{folder} was made by revision {about['revision']} of {about['method']}, this farshot has "
-            f"{method.revision}: "
-            f"adapt anew, or use farshot {about['farshot_version']}."
-        )
     classifier = FewShotClassifier(
         base,
         about["method"],
-        settings=settings,
+        settings=current_settings(about["method"], about["settings"]),
         class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
         descriptions=about["descriptions"],
         template=about["template"],
@@ -559,3 +554,24 @@ def load(
     classifier.read_options_ = classifier._read_options()
     classifier.parameters_ = FittedParameters.of(classifier, about["descriptions"])
     return classifier
+
+
+def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:
+    """The method of a saved model.
+
+    Raises:
+        ModelError: its package is missing, or its numbers have changed since.
+    """
+    name, package = about["method"], about.get("method_package", "farshot")
+    if package != "farshot" and name not in available():
+        raise ModelError(
+            f"{folder} was adapted with the method {name!r} of the package {package}, which is missing or "
+            f"cannot be imported; install it: pip install {package}."
+        )
+    method = create(name, current_settings(name, about["settings"]))
+    if method.revision != about["revision"]:
+        raise ModelError(
+            f"{folder} was made by revision {about['revision']} of {name}, this farshot has "
+            f"{method.revision}: adapt it again, or use farshot {about['farshot_version']}."
+        )
+    return method

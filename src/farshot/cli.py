@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -249,17 +249,16 @@ def methods(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """List the methods, with what they train and their settings."""
-    from farshot.methods import available
-    from farshot.methods.size import REFERENCE
+    from farshot.methods.catalogue import REFERENCE, catalogue
 
-    found = available(pattern)
+    found = catalogue(pattern)
     if not found:
         raise SettingError(f"No method matches {pattern!r}; `farshot methods` lists all.")
     if as_json:
-        console.print_json({name: _about(method) for name, method in found.items()})
+        console.print_json(found)
         return
-    for name, method in found.items():
-        console.print_method(name, **_about(method))
+    for name, facts in found.items():
+        console.print_method(name, facts)
     console.out.print(
         f"Trained parameters are those for {REFERENCE}. Another value of a setting: --set name=value, once "
         "for each.",
@@ -284,18 +283,6 @@ cli_explain.register(app)
 cli_export.register(app)
 cli_pick.register(app)
 cli_app.register(app)
-
-
-def _about(method: Any) -> dict[str, Any]:
-    from farshot.methods.size import trained_parameters
-
-    return {
-        "kind": method.kind,
-        "doc": method.doc,
-        "reference": method.reference,
-        "trained_parameters": trained_parameters(method()),
-        "settings": method().settings(),
-    }
 
 
 def _note_on(classifier: FewShotClassifier, images: int) -> str:

@@ -154,19 +154,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def print_method(
-    name: str,
-    *,
-    kind: str,
-    doc: str,
-    reference: str,
-    trained_parameters: int,
-    settings: Mapping[str, Any],
-) -> None:
-    """What a method is, and its settings as they are unless changed."""
-    out.print(Text.assemble((name, "bold"), f"  {kind}  {doc}"))
-    lines = [f"{reference}; {trained_parameters:,} trained parameters"]
-    words = " ".join(f"{key}={value}" for key, value in settings.items())
+def print_method(name: str, facts: Mapping[str, Any]) -> None:
+    """A method and the default values of its settings (farshot.methods.catalogue)."""
+    out.print(Text.assemble((name, "bold"), f"  {facts['kind']}  {facts['doc']}"))
+    lines = [f"{facts['reference']}; {facts['trained_parameters']:,} trained parameters"]
+    words = " ".join(f"{key}={value}" for key, value in facts["settings"].items())
     lines += textwrap.wrap(f"settings: {words}", _TEXT_WIDTH, break_on_hyphens=False, break_long_words=False)
     out.print(textwrap.indent("\n".join(lines), "    ") + "\n", markup=False)
 

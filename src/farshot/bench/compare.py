@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import glob
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from farshot.bench.grid import label, parse_method
-from farshot.bench.records import marked
+from farshot.bench.records import Run, marked
 from farshot.bench.render import Block, number, signed
 from farshot.bench.results import Calibration, Entry, Group, calibration, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import SettingError
-from farshot.methods import Method
+from farshot.methods.catalogue import catalogue
 from farshot.stats import Interval, PairedDifference, holm, mean_interval, paired_difference
 
 
@@ -25,6 +26,7 @@ class CellComparison:
         a, b: accuracy over the common tasks, in [0, 1].
         difference: A minus B, paired.
         t_holm, sign_holm: p-values corrected over all cells of the group.
+        a_kind, b_kind: of the methods: features, fine-tuned or transductive.
     """
 
     pool: str
@@ -36,6 +38,18 @@ class CellComparison:
     difference: PairedDifference
     t_holm: float
     sign_holm: float
+    a_kind: str
+    b_kind: str
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a run must have to be compared."""
+
+    method: str
+    revision: int
+    settings: dict[str, Any]
+    label: str = field(compare=False)
 
 
 def compare(store: Store, a: str, b: str) -> dict[Group, list[CellComparison]]:
@@ -44,13 +58,12 @@ def compare(store: Store, a: str, b: str) -> dict[Group, list[CellComparison]]:
     Raises:
         SettingError: one of them, or common tasks, are not in the store.
     """
-    first, second = parse_method(a), parse_method(b)
-    if (first.name, first.settings()) == (second.name, second.settings()):
-        raise SettingError(f"{a} and {b} are the same method with the same settings.")
     out: dict[Group, list[CellComparison]] = {}
     groups = read_groups(store)
-    for method in (first, second):
-        _require_known(store, method, groups)
+    runs = [entry.run for entries in groups.values() for entry in entries]
+    first, second = (_wanted(store, spec, runs) for spec in (a, b))
+    if first == second:
+        raise SettingError(f"{a} and {b} are the same method with the same settings.")
     for group, entries in groups.items():
         pairs = [
             (one, other)
@@ -64,7 +77,7 @@ def compare(store: Store, a: str, b: str) -> dict[Group, list[CellComparison]]:
             out[group] = sorted(_corrected(cells), key=lambda cell: (cell.shots, order.index(cell.pool)))
     if not out:
         raise SettingError(
-            f"{store.path} has no two tasks that both {label(first)} and {label(second)} have done; "
+            f"{store.path} has no two tasks that both {first.label} and {second.label} have done; "
             "run both on the same pools, shots and seed."
         )
     return out
@@ -76,8 +89,8 @@ def comparison_block(group: Group, cells: list[CellComparison], a: str, b: str) 
         "pool",
         "shots",
         "tasks",
-        f"A: {marked(a, parse_method(a).kind)}",
-        f"B: {marked(b, parse_method(b).kind)}",
+        f"A: {marked(a, cells[0].a_kind)}",
+        f"B: {marked(b, cells[0].b_kind)}",
         "A - B",
         "t 95 %",
         "bootstrap 95 %",
@@ -146,6 +159,8 @@ def _compare_cell(store: Store, one: Entry, other: Entry) -> CellComparison | No
         paired_difference(a, b),
         1.0,
         1.0,
+        one.run.kind,
+        other.run.kind,
     )
 
 
@@ -153,24 +168,39 @@ def _corrected(cells: list[CellComparison]) -> list[CellComparison]:
     t = holm([cell.difference.t_p for cell in cells])
     sign = holm([cell.difference.sign_p for cell in cells])
     return [
-        CellComparison(
-            c.pool, c.shots, c.a, c.b, c.a_calibration, c.b_calibration, c.difference, t_holm, sign_holm
-        )
-        for c, t_holm, sign_holm in zip(cells, t, sign, strict=True)
+        replace(cell, t_holm=t_holm, sign_holm=sign_holm)
+        for cell, t_holm, sign_holm in zip(cells, t, sign, strict=True)
     ]
 
 
-def _is(entry: Entry, method: Method) -> bool:
+def _is(entry: Entry, wanted: _Wanted) -> bool:
     run = entry.run
-    return (run.method, run.revision, run.settings) == (method.name, method.revision, method.settings())
+    return (run.method, run.revision, run.settings) == (wanted.method, wanted.revision, wanted.settings)
 
 
 def _place(entry: Entry) -> tuple[str, int]:
     return entry.column.name, entry.run.shape.shots
 
 
-def _require_known(store: Store, method: Method, groups: dict[Group, list[Entry]]) -> None:
-    entries = [entry for group in groups.values() for entry in group]
-    if not any(_is(entry, method) for entry in entries):
-        known = ", ".join(dict.fromkeys(entry.run.label for entry in entries)) or "nothing yet"
-        raise SettingError(f"{store.path} has no results of {label(method)}; it has: {known}.")
+def _wanted(store: Store, spec: str, runs: list[Run]) -> _Wanted:
+    """The runs that a spec means: those with this label, else those of the method that it describes.
+
+    Raises:
+        SettingError: the store has none, or the spec is not one.
+    """
+    facts = catalogue(glob.escape(spec.partition("[")[0].strip()))
+    current = {name: about["revision"] for name, about in facts.items()}
+    named = [run for run in runs if run.label == spec.strip() and run.revision == current.get(run.method)]
+    if named and all(run.settings == named[0].settings for run in named):
+        return _Wanted(named[0].method, named[0].revision, named[0].settings, named[0].label)
+    from farshot.bench.grid import label, parse_method  # imports torch
+
+    method = parse_method(spec)
+    wanted = _Wanted(method.name, method.revision, method.settings(), label(method))
+    if not any(
+        (run.method, run.revision, run.settings) == (wanted.method, wanted.revision, wanted.settings)
+        for run in runs
+    ):
+        known = ", ".join(dict.fromkeys(run.label for run in runs)) or "nothing yet"
+        raise SettingError(f"{store.path} has no results of {wanted.label}; it has: {known}.")
+    return wanted

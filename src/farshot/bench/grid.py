@@ -13,6 +13,7 @@ from farshot.bench.tasks import Shape, draw_ranks
 from farshot.data.pool import Pool
 from farshot.errors import DataError, SettingError
 from farshot.methods import Method, create
+from farshot.methods.values import written
 from farshot.model.encoder import Encoder
 from farshot.model.find import PRECISIONS
 from farshot.task import DEFAULT_TEMPLATE
@@ -22,6 +23,8 @@ PROTOCOL_TASKS = {1: 800}
 PROTOCOL_TASKS_ELSE = 400
 
 _SPEC = re.compile(r"\s*([^\s\[\]]+)\s*(?:\[(.*)\])?\s*")
+_SEPARATOR = re.compile(r",(?=[^,=\[\]]+=|\s*$)")
+"""A comma before the next setting; others belong to a value, such as sizes=[1,2]."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def parse_method(spec: str) -> Method:
     if match is None:
         raise SettingError(f"A method is written NAME or NAME[setting=value,...], not {spec!r}.")
     settings: dict[str, str] = {}
-    for pair in filter(str.strip, (match[2] or "").split(",")):
+    for pair in filter(str.strip, _SEPARATOR.split(match[2] or "")):
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or name in settings:
             raise SettingError(f"In {spec!r}, {pair.strip()!r} must be setting=value, each setting once.")
@@ -152,7 +155,7 @@ def label(method: Method) -> str:
     changed = changed_settings(method)
     if not changed:
         return method.name
-    return f"{method.name}[{','.join(f'{name}={_word(value)}' for name, value in changed.items())}]"
+    return f"{method.name}[{','.join(f'{name}={written(value)}' for name, value in changed.items())}]"
 
 
 def changed_settings(method: Method) -> dict[str, Any]:
@@ -172,7 +175,3 @@ def _matters(method: Method, name: str, default: Any) -> bool:
 def precision_of(encoder: Encoder) -> str:
     """As --precision calls it."""
     return next(name for name, dtype in PRECISIONS.items() if dtype == encoder.dtype)
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

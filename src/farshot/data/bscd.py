@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from farshot.data.listing import (
     Finding,
@@ -207,7 +206,9 @@ def _first_file(path: Path, names: Sequence[str]) -> Path | None:
     return next((path / name for name in names if (path / name).is_file()), None)
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_csv(path: Path, columns: Sequence[str]) -> Any:
+    import pandas as pd  # slow to import, and `data list` needs none
+
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:

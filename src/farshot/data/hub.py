@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from farshot.data.found import Found
 from farshot.data.names import in_class_order, nfc
 from farshot.data.text import first_line
@@ -95,4 +93,10 @@ def _encoded(value: Any, where: str) -> ImageSource:
 
 def is_blank(value: Any) -> bool:
     """Whether a cell of a table holds nothing: null, not a number, or white space."""
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value)) or str(value).strip() == ""
+    if value is None or str(value).strip() == "":
+        return True
+    if isinstance(value, str):
+        return False
+    import pandas as pd  # slow to import, and most cells are text
+
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))

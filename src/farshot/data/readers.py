@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from farshot.data.files import image_files, is_litter
 from farshot.data.folders import from_folder
@@ -176,8 +175,10 @@ def _groups(cells: Iterable[Any], places: Sequence[str], path: Path) -> list[str
     return found
 
 
-def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The table, and where each of its rows stands in the file."""
+def _read_csv(path: Path) -> tuple[Any, list[str]]:
+    """The data frame, and the place of each of its rows in the file."""
+    import pandas as pd  # slow to import, and a folder needs none
+
     text = read_text(path)
     header = text.partition("\n")[0]
     separator = next((mark for mark in ",;\t" if mark in header), ",")  # spreadsheets differ by country
@@ -203,8 +204,10 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return pd.DataFrame(rows[1:], columns=rows[0], dtype=object), places[1:]
 
 
-def _read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The table, and what to call each of its rows."""
+def _read_parquet(path: Path) -> tuple[Any, list[str]]:
+    """The data frame, and the name of each of its rows."""
+    import pandas as pd
+
     try:
         frame = pd.read_parquet(path)
     except ImportError as error:

@@ -31,10 +31,9 @@ from farshot.errors import ModelError
 from farshot.export.about import check_place, describe, write_about
 from farshot.export.card import checkpoint_card
 from farshot.export.check import Predict, check_same, samples
-from farshot.images.preprocess import normalise
 from farshot.methods.finetuned import FinetunedAdapted, FinetunedMethod
 from farshot.methods.frozen import FrozenAdapted
-from farshot.model.encoder import Encoder
+from farshot.model.encoder import Encoder, normalise
 from farshot.model.formats.clip_hf import config_json, state_dict
 from farshot.model.tokenizer import Tokenizer
 from farshot.parts.alignment import HeadTailAlignment

@@ -15,11 +15,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -78,18 +76,6 @@ def short256_size(width: int, height: int) -> tuple[int, int]:
     short, most = min(width, height), _SHORT * _MOST_RATIO
     sides = [min(most, max(_SHORT, round(side * _SHORT / short))) for side in (width, height)]
     return sides[0], sides[1]
-
-
-def normalise(
-    pixels: UInt8[Tensor, "*images R R 3"],
-    mean: tuple[float, ...] = CLIP_MEAN,
-    std: tuple[float, ...] = CLIP_STD,
-    dtype: torch.dtype = torch.float32,
-) -> Float[Tensor, "*images 3 R R"]:
-    """(pixel / 255 - mean) / std, colours first."""
-    centre = torch.tensor(mean, device=pixels.device)
-    spread = torch.tensor(std, device=pixels.device)
-    return ((pixels.float() / 255 - centre) / spread).movedim(-1, -3).to(dtype).contiguous()
 
 
 def _shortened(image: Image.Image) -> Image.Image:

@@ -20,8 +20,9 @@ import torch
 
 from farshot.errors import SettingError
 from farshot.methods.atha_settings import REFERENCE_DEPTH, ATHASettings
-from farshot.methods.base import register, require
+from farshot.methods.base import require
 from farshot.methods.finetuned import Parts
+from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.alignment import HeadTailAlignment
 from farshot.parts.ratios import support_ratios

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from farshot.methods.base import create, require
+from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod
 from farshot.methods.prompt_lora import PromptLoRA
+from farshot.methods.registry import create
 from farshot.parts.alignment import check_ratios
 
 VARIANTS: dict[str, dict[str, Any]] = {

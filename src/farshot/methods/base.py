@@ -1,22 +1,17 @@
 """What a method is: settings, and `adapt`, which turns tasks into classifiers.
 
 A method is one file: a docstring with the paper, the idea and the command that runs it; a frozen dataclass of
-its settings; `adapt`. One decorator registers it. Third parties register theirs by the entry point group
-"farshot.methods".
+its settings; `adapt`. One decorator registers it (farshot.methods.registry).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatch
-from importlib.metadata import entry_points
 from itertools import groupby
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,6 +21,7 @@ from torch import Tensor
 
 from farshot.data.table import ImageTable
 from farshot.errors import SettingError
+from farshot.methods.values import json_value
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import LoRA
 from farshot.task import Task
@@ -120,8 +116,8 @@ class Method(ABC):
         return 0
 
     def settings(self) -> dict[str, Any]:
-        """Name and value of every setting."""
-        return dataclasses.asdict(self)
+        """Name and value of every setting, as JSON can hold them."""
+        return {name: json_value(value) for name, value in dataclasses.asdict(self).items()}
 
     def check(self, low: float, *names: str, high: float = math.inf, under: float = math.inf) -> None:
         """Refuses settings outside [low, high], or [low, under); None passes where a setting may be that."""
@@ -141,103 +137,6 @@ class Method(ABC):
         require(
             value in choices, f"The setting {name} of {self.name} is one of {tuple(choices)}, not {value!r}."
         )
-
-
-_REGISTRY: dict[str, type[Method]] = {}
-M = TypeVar("M", bound=type[Method])
-
-
-def register(method: M) -> M:
-    """Makes a method known by its name."""
-    _REGISTRY[method.name] = method
-    return method
-
-
-def available(pattern: str = "*") -> dict[str, type[Method]]:
-    """The registered methods whose name matches a wildcard, by name."""
-    for point in entry_points(group="farshot.methods"):
-        if point.name not in _REGISTRY:
-            point.load()
-    return {name: _REGISTRY[name] for name in sorted(_REGISTRY) if fnmatch(name, pattern)}
-
-
-def create(name: str, settings: Mapping[str, Any] | None = None) -> Method:
-    """A method by name; values may be strings, as they come from `--set name=value`.
-
-    Raises:
-        SettingError: unknown method, unknown setting, or a value that does not fit; names the choices.
-    """
-    methods = available()
-    if name not in methods:
-        raise SettingError(f"There is no method {name!r}; choose one of: {', '.join(methods)}.")
-    kinds = typing.get_type_hints(methods[name])
-    known = {field.name: kinds[field.name] for field in dataclasses.fields(methods[name])}
-    values = {}
-    for key, value in (settings or {}).items():
-        if key not in known:
-            choices = ", ".join(known) or "it has none"
-            raise SettingError(f"The method {name} has no setting {key!r}; its settings are: {choices}.")
-        values[key] = _convert(name, key, value, known[key])
-    return methods[name](**values)
-
-
-_RETIRED = {"first_block": 0, "settle": 0.0}
-"""Settings of version 0.1 that are gone, and the value at which they did nothing."""
-
-
-def current_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as an earlier version stored them, without those that are gone and did nothing.
-
-    Raises:
-        SettingError: one that is gone did something.
-    """
-    for name, neutral in _RETIRED.items():
-        if settings.get(name, neutral) != neutral:
-            raise SettingError(
-                f"{method} was used with {name}={settings[name]}, a setting that this farshot no longer "
-                "has; use farshot 0.1."
-            )
-    return {name: value for name, value in settings.items() if name not in _RETIRED}
-
-
-def _convert(method: str, key: str, value: Any, kind: Any) -> Any:
-    """A value of the setting's type; strings are read as such a value."""
-    if isinstance(kind, types.UnionType):
-        if value is None or (isinstance(value, str) and value.lower() == "none"):
-            return None
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    readers: dict[Any, Callable[[Any], Any]] = {
-        bool: _read_bool,
-        int: _read_int,
-        float: _read_float,
-        str: str,
-    }
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    try:
-        if isinstance(value, bool) and kind in (int, float):
-            raise ValueError
-        return readers[kind](value)
-    except (ValueError, TypeError):
-        raise SettingError(f"The setting {key} of {method} must be {words[kind]}, not {value!r}.") from None
-
-
-def _read_bool(value: Any) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    return words[str(value).lower()] if str(value).lower() in words else _fail()
-
-
-def _read_float(value: Any) -> float:
-    number = float(value)
-    return number if math.isfinite(number) else _fail()
-
-
-def _read_int(value: Any) -> int:
-    number = _read_float(value)
-    return int(number) if number == int(number) else _fail()
-
-
-def _fail() -> Any:
-    raise ValueError
 
 
 def require(condition: bool, message: str) -> None:

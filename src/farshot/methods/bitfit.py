@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
+from farshot.methods.registry import register
 from farshot.methods.tuning import WeightMethod
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import TOWERS

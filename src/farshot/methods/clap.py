@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
+from farshot.methods.registry import register
 from farshot.training.recipe import SGD, Group
 
 CONSTRAINTS = ("l2", "none")

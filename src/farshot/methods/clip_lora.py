@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register, require
+from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.lora_settings import build_lora, check_lora
+from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.task import Task
 from farshot.training.batches import VIEWS

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompting import PromptMethod
+from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task

@@ -19,8 +19,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from farshot.methods.base import register, require
+from farshot.methods.base import require
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support
+from farshot.methods.registry import register
 
 STARTS = ("zero-shot", "zero")
 _GRADIENT_LEFT = 1e-6

@@ -19,9 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from farshot.methods.base import register, require
+from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.lora_settings import build_lora, check_lora
+from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.randomness import numpy_generator
 from farshot.task import Task

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.lora_settings import build_lora, check_lora
+from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support
+from farshot.methods.registry import register
 
 
 @register

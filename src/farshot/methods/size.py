@@ -18,12 +18,11 @@ from farshot.model.tokenizer import TextRules, Tokenizer
 from farshot.model.tower import TextTower, VisionTower
 from farshot.task import Task
 
-REFERENCE = "CLIP ViT-B/16, 5 classes, 5 images each"
 _CLASSES, _SHOTS = 5, 5
 
 
 def trained_parameters(method: Method) -> int:
-    """What the method would train on REFERENCE."""
+    """What the method would train on the task of farshot.methods.catalogue.REFERENCE."""
     return parameters_for(method, _reference(), _CLASSES, _SHOTS)
 
 

@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy
+from farshot.methods.registry import register
 
 ALPHAS = tuple(0.1 + 9.9 * i / 20 for i in range(20))  # configs/eurosat.yaml: search_scale [12, 10]
 BETAS = tuple(0.1 + 11.9 * i / 20 for i in range(20))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, Support, mean_cross_entropy, train
+from farshot.methods.registry import register
 from farshot.methods.tip_adapter import TipAdapter, cache_logits
 from farshot.training.recipe import AdamW, Group
 

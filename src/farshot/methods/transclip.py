@@ -25,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from farshot.methods.base import register
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support
+from farshot.methods.registry import register
 
 _TEMPER = 50.0
 _LEAST_VARIANCE = 1e-8  # a feature in which all images agree

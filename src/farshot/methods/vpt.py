@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshot.methods.base import register
 from farshot.methods.finetuned import Parts
 from farshot.methods.prompting import DeepPromptMethod
+from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import VisualPrompts
 from farshot.task import Task

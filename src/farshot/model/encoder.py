@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from farshot.errors import ModelError
-from farshot.images.preprocess import CLIP_MEAN, CLIP_STD, normalise
+from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.model.positions import resize_positions
 from farshot.model.tokenizer import Prompts, Tokenizer
 from farshot.model.tower import Pass, TextFeatures, TextTower, VisionTower
@@ -330,3 +330,15 @@ class Encoder:
             origin=self.origin,
             fingerprint=fingerprint,
         )
+
+
+def normalise(
+    pixels: UInt8[Tensor, "*images R R 3"],
+    mean: tuple[float, ...] = CLIP_MEAN,
+    std: tuple[float, ...] = CLIP_STD,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "*images 3 R R"]:
+    """(pixel / 255 - mean) / std, colours first."""
+    centre = torch.tensor(mean, device=pixels.device)
+    spread = torch.tensor(std, device=pixels.device)
+    return ((pixels.float() / 255 - centre) / spread).movedim(-1, -3).to(dtype).contiguous()

@@ -19,7 +19,8 @@ from farshot.errors import SettingError
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Hook, Pass, TextFeatures
 from farshot.parts.anchors import inverted_anchors, transposed_anchors
-from farshot.randomness import key, random_bits, row_keys
+from farshot.parts.keyed import random_bits, row_keys
+from farshot.randomness import key
 
 Ratio = float | Float[Tensor, "*#T"]
 """A share of patches, the same for all tasks or one per task."""

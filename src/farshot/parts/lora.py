@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from farshot.model.encoder import Encoder, TowerName
 from farshot.model.tower import Hook, Pass
+from farshot.parts.keyed import random_bits, row_keys, torch_generator
 from farshot.parts.merging import MergedTensors
-from farshot.randomness import key, random_bits, row_keys, torch_generator
+from farshot.randomness import key
 
 PROJECTIONS = ("q", "k", "v")
 TOWERS: tuple[TowerName, ...] = ("vision", "text")

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from farshot.errors import SettingError
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Hook, Pass
-from farshot.randomness import torch_generator
+from farshot.parts.keyed import torch_generator
 
 _STD = 0.02  # of prompts that start at random, in all three sources' programs
 

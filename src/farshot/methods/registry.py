@@ -1,0 +1,151 @@
+"""The registry of methods: each by its name, and how one is made from a name and settings.
+
+A module of this package that registers a method is found by itself. Third parties register theirs by the
+entry point group "farshot.methods", or by running the decorator. Methods are imported when one is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+import warnings
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from typing import Any, TypeVar
+
+from farshot.errors import SettingError
+from farshot.methods.base import Method
+from farshot.methods.catalogue import plugins
+from farshot.methods.values import read_value, setting_types
+
+_PACKAGE = "farshot.methods"
+
+_METHODS: dict[str, type[Method]] = {}
+_BROKEN: dict[str, str] = {}
+"""Entry points that could not be loaded, by name, and why; each is tried once."""
+
+M = TypeVar("M", bound=type[Method])
+
+
+class PluginWarning(UserWarning):
+    """A package that offers methods cannot be used."""
+
+
+def register(method: M) -> M:
+    """Registers a method under its name; for use as a decorator.
+
+    Raises:
+        SettingError: another method has this name. A class that is defined again, as in a notebook, replaces
+            itself.
+    """
+    if not method.__module__.startswith(f"{_PACKAGE}."):
+        _load_built_in()  # whose names are taken
+    known = _METHODS.get(method.name)
+    if known is not None and _place(known) != _place(method):
+        raise SettingError(
+            f"The method {method.name!r} of {_place(method)} cannot be registered: {_place(known)} has this "
+            "name already; choose another name."
+        )
+    _METHODS[method.name] = method
+    return method
+
+
+def available(pattern: str = "*") -> dict[str, type[Method]]:
+    """The registered methods whose name matches a wildcard, by name; imports all of them.
+
+    Warns:
+        PluginWarning: a package's methods cannot be imported; the others can be used.
+    """
+    _load_built_in()
+    for point in plugins():
+        _load(point)
+    return {name: _METHODS[name] for name in sorted(_METHODS) if fnmatch(name, pattern)}
+
+
+def find(name: str) -> type[Method]:
+    """The method of this name.
+
+    Raises:
+        SettingError: there is none, or its package cannot be imported.
+    """
+    _load_built_in()
+    methods = _METHODS if name in _METHODS else available()
+    if name in methods:
+        return methods[name]
+    if name in _BROKEN:
+        raise SettingError(_BROKEN[name])
+    raise SettingError(f"There is no method {name!r}; choose one of: {', '.join(methods)}.")
+
+
+def create(name: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """A method by name; values may be strings, as they come from `--set name=value`.
+
+    Raises:
+        SettingError: unknown method, unknown setting, or a value that does not fit; names the choices.
+    """
+    method = find(name)
+    kinds = setting_types(method)
+    values = {}
+    for key, value in (settings or {}).items():
+        if key not in kinds:
+            choices = ", ".join(kinds) or "it has none"
+            raise SettingError(f"The method {name} has no setting {key!r}; its settings are: {choices}.")
+        values[key] = read_value(name, key, value, kinds[key])
+    return method(**values)
+
+
+def package_of(method: type[Method]) -> str:
+    """What to install for a method: a package, "farshot" for its own; or the module that defines it."""
+    module = method.__module__.partition(".")[0]
+    if module == "farshot":
+        return module
+    for point in plugins():
+        if point.module.partition(".")[0] == module and point.dist is not None:
+            return point.dist.name
+    return method.__module__
+
+
+_RETIRED = {"first_block": 0, "settle": 0.0}
+"""Settings of version 0.1 that are gone, and the value at which they did nothing."""
+
+
+def current_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version stored them, without those that are gone and did nothing.
+
+    Raises:
+        SettingError: one that is gone did something.
+    """
+    for name, neutral in _RETIRED.items():
+        if settings.get(name, neutral) != neutral:
+            raise SettingError(
+                f"{method} was used with {name}={settings[name]}, a setting that this farshot no longer "
+                "has; use farshot 0.1."
+            )
+    return {name: value for name, value in settings.items() if name not in _RETIRED}
+
+
+def _load_built_in() -> None:
+    package = importlib.import_module(_PACKAGE)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{_PACKAGE}.{module.name}")
+
+
+def _load(point: importlib.metadata.EntryPoint) -> None:
+    """Imports a package's methods; what is wrong with them is one warning."""
+    if point.name in _BROKEN:
+        return
+    try:
+        point.load()
+    except Exception as error:  # whatever a foreign module raises
+        package = point.dist.name if point.dist is not None else point.module
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        _BROKEN[point.name] = (
+            f"The method {point.name!r} of the package {package} cannot be used ({reason}); update or "
+            "uninstall the package."
+        )
+        warnings.warn(_BROKEN[point.name], PluginWarning, stacklevel=2)
+
+
+def _place(method: type[Method]) -> str:
+    return f"{method.__module__}.{method.__qualname__}"
