@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,25 @@ def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
         probabilities, labels = store.predictions(run, [(1, 1)])
         assert probabilities.tolist() == [[0.75, 0.25]] * 4
         assert labels.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("gone", [{}, {"first_block": 0}, {"first_block": 0, "settle": 0.0}])
+def test_a_run_of_version_1_is_continued(tmp_path: Path, gone: dict[str, Any]) -> None:
+    old = replace(RUN, model_fingerprint="old", settings=RUN.settings | gone)
+    with Store(tmp_path / "r.db") as store:
+        run = store.run_id(old)
+        record(store, run, [0])
+        assert store.run_id(RUN, RUN.former_identities("old")) == run
+        assert store.runs() == {run: RUN} and store.done(run, 1, 5) == {0}
+        assert store.run_id(RUN, RUN.former_identities("old")) == run
+
+
+@pytest.mark.parametrize("gone", [{"first_block": 8}, {"first_block": 0, "settle": 0.1}])
+def test_a_run_with_a_setting_that_is_gone_is_not_continued(tmp_path: Path, gone: dict[str, Any]) -> None:
+    old = replace(RUN, model_fingerprint="old", settings=RUN.settings | gone)
+    with Store(tmp_path / "r.db") as store:
+        run = store.run_id(old)
+        assert store.run_id(RUN, RUN.former_identities("old")) != run
 
 
 def test_a_result_is_never_stored_twice_nor_replaced(tmp_path: Path) -> None:

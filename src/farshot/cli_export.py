@@ -3,6 +3,7 @@ help."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,12 +119,13 @@ def _export(
 ) -> dict[str, Any]:
     from farshot.export.about import check_place, load_exact
     from farshot.export.adapter import export_adapter
-    from farshot.export.checkpoint import export_checkpoint
     from farshot.export.onnx_file import export_onnx, needed_packages
 
     check_place(out)
     if kind is Format.onnx:
         needed_packages()
+    if kind is Format.transformers:
+        export_checkpoint = _checkpoint_exporter()
     table = _table(images, int8) if images is not None else None
     classifier = load_exact(folder, model)
     if table is not None:
@@ -135,6 +137,19 @@ def _export(
         if kind is Format.transformers:
             return export_checkpoint(classifier, out, table)
         return export_adapter(classifier, out)
+
+
+def _checkpoint_exporter() -> Callable[..., dict[str, Any]]:
+    try:
+        from farshot.export.checkpoint import export_checkpoint
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise SettingError(
+            "--format transformers needs an extra (transformers is missing): "
+            "pip install 'farshot[transformers]'."
+        ) from error
+    return export_checkpoint
 
 
 def _table(images: str, labelled: bool) -> ImageTable:

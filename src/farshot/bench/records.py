@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from farshot.bench.tasks import PROTOCOL, Shape
 from farshot.errors import FarshotError
+from farshot.methods.values import RETIRED
 
 
 class StoreError(FarshotError):
@@ -63,6 +64,18 @@ class Run:
             del parts[recorded_only]
         words = json.dumps(parts, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(words.encode()).hexdigest()[:32]
+
+    def former_identities(self, fingerprint: str) -> list[str]:
+        """The identities that version 0.1 could have given to this run.
+
+        Args:
+            fingerprint: of the model, as that version computed it.
+        """
+        gone = [{}, {"first_block": RETIRED["first_block"]}, RETIRED]
+        return [
+            replace(self, model_fingerprint=fingerprint, settings=self.settings | settings).identity
+            for settings in gone
+        ]
 
     @property
     def shown(self) -> str:

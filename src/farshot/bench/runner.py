@@ -73,13 +73,21 @@ def run_grid(
         FarshotError: from a method, the executor or the store; what is stored stays.
     """
     grid.check()
-    runs = [store.run_id(grid.run(cell, encoder)) for cell in grid.cells]
+    runs = _run_ids(grid, encoder, store)
     if executor is None:
         worker = Worker(grid, encoder, tasks_per_batch=tasks_per_batch, micro_batch=micro_batch)
         executor = Here(worker, _report_to(watcher, grid.cells) if watcher else None)
     filling = _Filling(grid, store, runs, executor, watcher)
     with store.renewing():
         filling.run(sleep)
+
+
+def _run_ids(grid: Grid, encoder: Encoder, store: Store) -> list[int]:
+    """The stored run of each cell; one of version 0.1 is continued, except in bf16, which has changed."""
+    runs = [grid.run(cell, encoder) for cell in grid.cells]
+    exact = bool(runs) and runs[0].precision == "float32"
+    old = encoder.fingerprint_of_version_1() if exact else None
+    return [store.run_id(run, run.former_identities(old) if old else ()) for run in runs]
 
 
 class _Filling:

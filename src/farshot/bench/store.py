@@ -62,8 +62,13 @@ class Store:
 
     # Runs --------------------------------------------------------------------------------------------
 
-    def run_id(self, run: Run) -> int:
-        """The number of a run in this store, which learns of it here."""
+    def run_id(self, run: Run, former: Sequence[str] = ()) -> int:
+        """The number of a run in this store; the run is added where it is new.
+
+        Args:
+            former: identities that earlier versions gave to the same run; a stored run with one of them gets
+                the new identity and is continued.
+        """
         values = {
             "identity": run.identity,
             "label": run.label,
@@ -86,9 +91,20 @@ class Store:
             "created": time.time(),
         }
         with self._change():
+            self._take_over(values, former)
             self._insert("runs", values)
             found = self._connection.execute("SELECT id FROM runs WHERE identity = ?", (run.identity,))
             return int(found.fetchone()[0])
+
+    def _take_over(self, values: dict[str, Any], former: Sequence[str]) -> None:
+        known = self._connection.execute("SELECT id FROM runs WHERE identity = ?", (values["identity"],))
+        for identity in [] if known.fetchone() else former:
+            changed = self._connection.execute(
+                "UPDATE runs SET identity = ?, settings = ?, model_fingerprint = ? WHERE identity = ?",
+                (values["identity"], values["settings"], values["model_fingerprint"], identity),
+            )
+            if changed.rowcount:
+                return
 
     def runs(self) -> dict[int, Run]:
         """All runs, by number."""

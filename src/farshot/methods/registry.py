@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from farshot.errors import SettingError
 from farshot.methods.base import Method
 from farshot.methods.catalogue import plugins
-from farshot.methods.values import read_value, setting_types
+from farshot.methods.values import RETIRED, read_value, setting_types
 
 _PACKAGE = "farshot.methods"
 
@@ -106,23 +106,19 @@ def package_of(method: type[Method]) -> str:
     return method.__module__
 
 
-_RETIRED = {"first_block": 0, "settle": 0.0}
-"""Settings of version 0.1 that are gone, and the value at which they did nothing."""
-
-
 def current_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as an earlier version stored them, without those that are gone and did nothing.
 
     Raises:
         SettingError: one that is gone did something.
     """
-    for name, neutral in _RETIRED.items():
+    for name, neutral in RETIRED.items():
         if settings.get(name, neutral) != neutral:
             raise SettingError(
                 f"{method} was used with {name}={settings[name]}, a setting that this farshot no longer "
                 "has; use farshot 0.1."
             )
-    return {name: value for name, value in settings.items() if name not in _RETIRED}
+    return {name: value for name, value in settings.items() if name not in RETIRED}
 
 
 def _load_built_in() -> None:

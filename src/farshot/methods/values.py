@@ -16,6 +16,9 @@ from typing import Any, Literal
 
 from farshot.errors import SettingError
 
+RETIRED: dict[str, Any] = {"first_block": 0, "settle": 0.0}
+"""Settings of version 0.1 that are gone, and the value at which they did nothing."""
+
 
 def setting_types(method: type) -> dict[str, Any]:
     """The declared type of each setting of a method.
