@@ -130,8 +130,8 @@ def check_writable(folder: Path, way: str, *names: str) -> None:
     place = _checked(folder, way)
     if os.path.lexists(place) and not place.is_dir():
         raise DataError(f"{folder} is no folder; {way}.")
-    for name in names or ("x",):
-        _try_out(folder, place / name, way)
+    for name in names or ("",):
+        _try_out(folder / name, place / (name or "x"), way)
 
 
 def reason(error: BaseException) -> str:
