@@ -166,7 +166,7 @@ def test_an_export_that_is_interrupted_leaves_what_was_there(
     before = contents(tmp_path)
 
     def stop(*arguments, **options):
-        written = [path for path in tmp_path.glob(".out-*/*") if path.stat().st_size > 5000]
+        written = [path for path in tmp_path.glob(".farshot-*/*") if path.stat().st_size > 5000]
         assert written
         raise KeyboardInterrupt
 

@@ -21,6 +21,7 @@ from farshot.cli_options import (
     read_options,
 )
 from farshot.errors import DataError, SettingError
+from farshot.paths import quoted
 
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier
@@ -140,9 +141,10 @@ def adapt(
         left = len(table.test_rows())
     if left:
         console.out.print(
-            f"{left} images are left for measuring: farshot evaluate {out} {data}", markup=False
+            f"{left} images are left for measuring: farshot evaluate {quoted(out)} {quoted(data)}",
+            markup=False,
         )
-    console.out.print(f"For new images: farshot predict {out} IMAGES", markup=False)
+    console.out.print(f"For new images: farshot predict {quoted(out)} IMAGES", markup=False)
     if found:
         console.print_evaluation(found, "Cross-validated on the labelled images")
 

@@ -125,6 +125,7 @@ def bench(
     from farshot.bench.grid import Grid, parse_method
     from farshot.bench.machines import Machines
     from farshot.bench.runner import run_grid
+    from farshot.bench.schema import check_place
     from farshot.bench.store import Store
     from farshot.bench.tasks import FIRST_REPORTING_SEED, check_seed
     from farshot.console_bench import GridProgress
@@ -135,6 +136,7 @@ def bench(
 
     chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)
     wanted = [parse_method(spec) for spec in methods]
+    check_place(store)
     places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
     default_ways, ways_of = read_ways(ways or [])
     found = [open_pool(name, root=data_root, paths=places, class_names=words_of) for name in pools]
@@ -152,8 +154,8 @@ def bench(
         for note in pool.notes:
             console.err.print(f"Note: {pool.name}: {note}; its numbers are marked.", markup=False)
     machines = Machines(executor, device, workers, address, gpus_per_worker, cpus_per_worker)
+    encoder = load_encoder(model, device=machines.driver_device, precision=precision)  # no store without it
     with Store(store) as filled:
-        encoder = load_encoder(model, device=machines.driver_device, precision=precision)
         for i, pool in enumerate(found):
             with console.progress(f"looking over {pool.name}") as progress:
                 found[i] = cached(pool, cache, progress)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from farshot import console
+from farshot.paths import home
 
 data_app = typer.Typer(help="Pools of images that the benchmark draws from.", no_args_is_help=True)
 
@@ -50,7 +51,7 @@ def check(
     from farshot.data.check import check_pool
 
     with console.progress(f"checking {name}") as progress:
-        pool, findings = check_pool(name.lower(), path.expanduser(), quick=quick, progress=progress)
+        pool, findings = check_pool(name.lower(), home(path), quick=quick, progress=progress)
     for finding in findings:
         word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
         word = "COPIES" if finding.copies else word

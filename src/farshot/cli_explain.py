@@ -11,6 +11,7 @@ from farshot import console
 from farshot.cli_bench import ManyValues
 from farshot.cli_options import BaseModel, Device, Level, Saved, SkipUnreadable
 from farshot.errors import SettingError
+from farshot.paths import home
 
 
 def explain(
@@ -82,10 +83,12 @@ def report(
     level: Level = None,
 ) -> None:
     """Write one self-contained page on a benchmark or on an adapted model."""
+    from farshot.hub import is_on_hub
     from farshot.report.page import check_page, write_page
 
     check_page(out)
-    if what.is_dir():
+    what = what if is_on_hub(what) else home(what)
+    if is_on_hub(what) or what.is_dir():
         if baseline is not None:
             raise SettingError(f"{what} is an adapted model: --baseline is for a store of results.")
         template, words = (

@@ -13,6 +13,7 @@ import typer
 from farshot import console
 from farshot.cli_options import BaseModel, Saved, SkipUnreadable
 from farshot.errors import SettingError
+from farshot.paths import quoted
 
 if TYPE_CHECKING:
     from farshot.data.table import ImageTable
@@ -105,7 +106,7 @@ def push(
 
     where = push_model(folder, repo, base=model, evaluation=evaluation, private=private)
     console.out.print(where, markup=False)
-    console.out.print(f"To use it: farshot predict hf:{repository(repo)} IMAGES", markup=False)
+    console.out.print(f"To use it: farshot predict {quoted(f'hf:{repository(repo)}')} IMAGES", markup=False)
 
 
 def _export(

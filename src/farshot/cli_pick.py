@@ -10,6 +10,7 @@ import typer
 from farshot import console
 from farshot.cli_options import Bands, Device, Range, SkipUnreadable, read_options
 from farshot.errors import ModelError, SettingError
+from farshot.paths import home
 
 if TYPE_CHECKING:
     from farshot.data.table import ImageTable
@@ -64,7 +65,7 @@ def pick(
 
     if (shots is None) == (count is None):
         raise SettingError("Say how many: --shots K for K images of each class, or --count N for N in all.")
-    adapted = is_on_hub(model) or is_saved(Path(model).expanduser())
+    adapted = is_on_hub(model) or is_saved(home(model))
     if adapted and (class_names or ways or template is not None):
         raise SettingError(
             f"{model} knows its classes and its prompt: leave out --class-names, --ways and --template."

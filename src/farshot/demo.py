@@ -15,11 +15,12 @@ import shlex
 import time
 from pathlib import Path
 
-from farshot import console
+from farshot import console, saved
 from farshot.bench.compare import compare
 from farshot.bench.grid import Grid, label, parse_method
 from farshot.bench.render import render
 from farshot.bench.runner import run_grid
+from farshot.bench.schema import check_place as check_store
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.classifier import FewShotClassifier, load
@@ -31,8 +32,10 @@ from farshot.errors import DataError
 from farshot.explain import explain_images, subject
 from farshot.explain.page import About, check_place, write_explanations
 from farshot.model.find import load_encoder
+from farshot.paths import home
 from farshot.stats import PairedDifference
-from farshot.world import write_folder
+from farshot.whole import check_file, check_writable, whole_file
+from farshot.world import class_names, write_folder
 
 WORLD = "mini-skin"
 IMAGES = 210  # about thirty per class
@@ -55,12 +58,12 @@ def run_demo(out: Path, tasks: int) -> None:
     Raises:
         DataError: the folder holds something else.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "images").is_dir())):
-        raise DataError(f"{out} exists and is not the folder of a demo; choose another --out.")
+    out = home(out)
     began = time.monotonic()
     images, store, adapted, predictions, explained = (
         out / name for name in ("images", "results.db", "adapted", "predictions.csv", "explained")
     )
+    _check_places(out, images, store, adapted, predictions, explained)
     write_folder(WORLD, "test", range(IMAGES), images)
     table = read_table(str(images))
     _say(f"{len(table)} drawn pictures, a folder for each of {len(table.classes)} classes: {images}")
@@ -78,6 +81,42 @@ def run_demo(out: Path, tasks: int) -> None:
     _say(f"Results of every task: {store}   adapted model: {adapted}   predictions: {predictions}")
     _say(f"What it looked at: {explained / 'index.html'}")
     _say(f"{time.monotonic() - began:.0f} s in all.")
+
+
+def _check_places(
+    out: Path, images: Path, store: Path, adapted: Path, predictions: Path, explained: Path
+) -> None:
+    """Refuses a folder of something else, before anything is drawn."""
+    check_writable(out, "choose another --out")
+    if out.is_dir() and any(out.iterdir()) and not images.is_dir():
+        raise DataError(f"{out} exists and is not the folder of a demo; choose another --out.")
+    check_writable(images, "choose another --out")
+    if images.is_dir() and (others := _other_than_drawn(images)):
+        raise DataError(f"{others[0]} is not of a demo; choose another --out.")
+    check_store(store)
+    saved.check_place(adapted)
+    _check_predictions(predictions)
+    check_place(explained)
+
+
+def _other_than_drawn(images: Path) -> list[Path]:
+    """What no demo puts into its folder of images, which would be taken for images of a class."""
+    names, numbers = set(class_names(WORLD)), {f"{number:05d}.png" for number in range(IMAGES)}
+    folders = {images / name for name in names}
+    found = [path for path in images.iterdir() if path not in folders and not path.name.startswith(".")]
+    for folder in folders:
+        if folder.is_dir():
+            found += [p for p in folder.iterdir() if p.name not in numbers and not p.name.startswith(".")]
+    return sorted(found)
+
+
+def _check_predictions(path: Path) -> None:
+    check_file(path, "a table of predictions", _is_predictions)
+
+
+def _is_predictions(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline(10_000).startswith("image,class,")
 
 
 def _compare(table: ImageTable, images: Path, store: Path, tasks: int) -> PairedDifference:
@@ -122,7 +161,10 @@ def _predict(classifier: FewShotClassifier, some: ImageTable, adapted: Path, pre
     """The saved model on an image of every class."""
     _say_command("predict", adapted, *some.images[:2], "...", "--csv", ">", predictions)
     probabilities = classifier.predict_proba(some)
-    with predictions.open("w", newline="", encoding="utf-8") as file:
+    with (
+        whole_file(predictions, _check_predictions) as staging,
+        staging.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "class", *classifier.classes_])
         for path, p in zip(some.images, probabilities, strict=True):
@@ -136,7 +178,6 @@ def _explain(classifier: FewShotClassifier, some: ImageTable, adapted: Path, exp
     _say_command("explain", adapted, *some.images[:2], "...", "--out", explained)
     seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     about = About("mini", label(classifier.method_), seen.class_names, calibrated=False)
-    check_place(explained)
     count = write_explanations(explained, explain_images(seen, some), about, seen.origin)
     _say(f"{count} images: {explained / 'index.html'}")
 

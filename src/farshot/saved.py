@@ -23,6 +23,7 @@ from farshot.errors import ModelError
 from farshot.hub import fetch, is_on_hub
 from farshot.images.decode import ReadOptions
 from farshot.parts.lora import LoRA
+from farshot.paths import home, quoted
 from farshot.whole import check_folder, reason, whole_folder
 
 FORMAT = 2
@@ -62,9 +63,7 @@ def write_folder(
     Raises:
         DataError: the place is taken by something else, or cannot be written; nothing is left behind.
     """
-    folder = folder.expanduser()
-    check_place(folder)
-    with whole_folder(folder) as staging:
+    with whole_folder(folder, check_place) as staging:
         if lora is not None:
             write_adapter(staging, str(about["base_model"]), tensors, lora)
         apart = () if lora is None else ("lora.",)
@@ -83,7 +82,7 @@ def write_adapter(folder: Path, base_model: str, tensors: Mapping[str, Tensor], 
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else than an adapted model, before any work is done for it."""
-    check_folder(folder.expanduser(), "an adapted model", lambda place: FILES if is_saved(place) else None)
+    check_folder(folder, "an adapted model", lambda place: FILES if _is_ours(place) else None)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -92,11 +91,11 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ModelError: not such a folder, damaged, or made by a newer farshot.
     """
-    folder = fetch(folder, FILES) if is_on_hub(folder) else folder.expanduser()
+    folder = fetch(folder, FILES) if is_on_hub(folder) else home(folder)
     if not is_saved(folder):
         raise ModelError(
             f"{folder} is not an adapted model: it has no farshot.json. `farshot adapt ... --out "
-            f"{folder}` makes one."
+            f"{quoted(folder)}` makes one."
         )
     try:
         about = _read_about(folder)
@@ -156,6 +155,15 @@ def saved_options(folder: str | Path, about: Mapping[str, Any]) -> ReadOptions:
 def is_saved(folder: Path) -> bool:
     """Whether an adapted model lies there."""
     return (folder / "farshot.json").is_file()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether farshot wrote the farshot.json there."""
+    try:
+        about = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
+        return False
+    return isinstance(about, dict) and about.keys() >= {"format", "base_model"}
 
 
 def _peft_config(lora: LoRA, base_model: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
+from farshot.paths import home
+
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -37,7 +39,7 @@ def models(given: Sequence[str] = ()) -> list[ModelChoice]:
 
 
 def _given(name: str) -> ModelChoice:
-    path = Path(name).expanduser()
+    path = home(name)
     if path.is_dir():
         return ModelChoice(name, path.resolve().name, "A CLIP in a folder of this computer.")
     return ModelChoice(name, name, "A CLIP from the hub; it is downloaded when it is first used.")

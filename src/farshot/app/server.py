@@ -21,8 +21,11 @@ from farshot.app.guard import LOOPBACK, Guard
 from farshot.app.models import models
 from farshot.app.pages import STATIC, Page
 from farshot.app.routes import routes
-from farshot.app.sessions import Sessions
+from farshot.app.sessions import Sessions, is_session
+from farshot.data.files import is_litter
 from farshot.errors import DataError, SettingError
+from farshot.paths import home
+from farshot.whole import check_writable
 from farshot.workspace.encoders import Encoders
 from farshot.workspace.limits import Limits
 from farshot.workspace.state import Choice
@@ -153,13 +156,22 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="farshot-app-", ignore_cleanup_errors=True) as place:
             yield Path(place)
         return
-    keep = keep.expanduser()
+    keep = home(keep)
+    _check_keep(keep)
     try:
         keep.mkdir(parents=True, exist_ok=True)
         keep.chmod(0o700)  # pictures of patients, say: for their owner alone
     except OSError as error:
         raise DataError(f"{keep} cannot be used ({error.strerror}); name another --keep.") from error
     yield keep
+
+
+def _check_keep(keep: Path) -> None:
+    """Refuses a folder that holds something else: its rights would be taken from others."""
+    check_writable(keep, "name another --keep")
+    for entry in keep.iterdir() if keep.is_dir() else ():
+        if not (is_session(entry) or is_litter([entry.name], hidden=True)):
+            raise DataError(f"{keep} holds something else ({entry.name}); name a new folder as --keep.")
 
 
 def _free_port(host: str, wanted: int) -> int:

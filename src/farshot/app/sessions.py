@@ -221,6 +221,11 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def is_session(folder: Path) -> bool:
+    """Whether it is the folder of a session."""
+    return re.fullmatch("[0-9a-f]{32}", folder.name) is not None and (folder / "pictures").is_dir()
+
+
 def is_token(value: str | None) -> bool:
     """Whether a cookie may be one of ours."""
     return value is not None and _TOKEN.fullmatch(value) is not None

@@ -14,6 +14,7 @@ from farshot.bench.records import StoreError
 from farshot.bench.render import Block, number
 from farshot.bench.store import Store
 from farshot.errors import DataError
+from farshot.whole import check_file, whole_file
 
 _JOINED = """
 SELECT runs.identity AS run, runs.label, runs.method, runs.revision, runs.kind, runs.settings, runs.precision,
@@ -28,6 +29,11 @@ JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint AND e.protocol = r
 WHERE runs.id = ? ORDER BY r.seed, r.idx
 """
 _LISTS = ("pool_notes", "class_names", "classes", "support", "query")
+_OWN_COLUMNS = ("run", "pool_fingerprint", "model_fingerprint", "predictions", "probabilities")
+"""What no other program's file is likely to have."""
+
+_LONGEST_LINE = 2**26
+_WAY = "choose another place"
 _CHUNK = 500  # rows written at once
 
 
@@ -37,18 +43,40 @@ def export(store: Store, out: Path) -> int:
     Raises:
         DataError: another suffix, pyarrow missing, or a file that cannot be written.
     """
-    out = out.expanduser()
     if out.suffix not in (".jsonl", ".parquet"):
         raise DataError(f"{out} must end in .jsonl or .parquet.")
-    beside = out.with_name(f".{out.name}.part")
+    with whole_file(out, check_place, _WAY) as staging:
+        if out.suffix == ".jsonl":
+            return _write_lines(store, staging)
+        try:
+            return _write_parquet(store, staging)
+        except StoreError as error:
+            raise StoreError(str(error).replace(str(staging), str(out))) from error
+
+
+def check_place(out: Path) -> None:
+    """Refuses a place taken by something else than exported results, before any work is done for it."""
+    check_file(out, "an export of farshot", _is_lines if out.suffix == ".jsonl" else _is_parquet, _WAY)
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether the first line of a file is one that `export` writes."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        line = file.readline(_LONGEST_LINE)
     try:
-        count = (_write_lines if out.suffix == ".jsonl" else _write_parquet)(store, beside)
-        beside.replace(out)
-    except OSError as error:
-        raise DataError(f"{out} cannot be written ({error.strerror}); choose another place.") from error
-    finally:
-        beside.unlink(missing_ok=True)
-    return count
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and row.keys() >= set(_OWN_COLUMNS)
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether a file has the columns that `export` writes."""
+    pa, parquet = _pyarrow()
+    try:
+        return set(parquet.read_schema(path).names) >= set(_OWN_COLUMNS)
+    except pa.ArrowException:
+        return False
 
 
 def rows(store: Store) -> Iterator[dict[str, Any]]:
@@ -100,11 +128,7 @@ def _write_lines(store: Store, path: Path) -> int:
 
 
 def _write_parquet(store: Store, path: Path) -> int:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise DataError("Writing Parquet needs an extra: pip install 'farshot[parquet]'.") from error
+    pa, parquet = _pyarrow()
     count, source = 0, rows(store)
     writer = None
     schema = _schema(pa)
@@ -121,6 +145,16 @@ def _write_parquet(store: Store, path: Path) -> int:
         if writer is not None:
             writer.close()
     return count
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    """The modules that write Parquet."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError("Writing Parquet needs an extra: pip install 'farshot[parquet]'.") from error
+    return pa, parquet
 
 
 def _schema(pa: Any) -> Any:

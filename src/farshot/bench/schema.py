@@ -6,16 +6,22 @@ Raise VERSION with every change; a store of another version is refused, never mi
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from farshot.bench.records import StoreError
+from farshot.errors import DataError
+from farshot.paths import home, quoted
+from farshot.whole import check_file, check_writable
 
 VERSION = 1
 _APPLICATION = 0x66617273  # "fars": tells a store from any other SQLite file
 _WAIT_S = 60.0  # for another process's transaction; they last milliseconds
+
+_WAY = "choose another --store"
 
 _TABLES = """
 CREATE TABLE runs (
@@ -44,11 +50,36 @@ CREATE TABLE claims (
 """
 
 
+def check_place(path: Path) -> None:
+    """Refuses a place that holds something else than a store, or where none can be made; changes nothing.
+
+    Raises:
+        StoreError: one sentence on what is wrong.
+    """
+    path, filled = home(path), False
+    with contextlib.suppress(OSError, ValueError):  # no such name can be: refused below
+        filled = path.is_file() and path.stat().st_size > 0
+    if filled:
+        with speaking(path), contextlib.closing(_connect_to_read(path)) as connection:
+            if _is_taken(connection):
+                _check(connection, path)
+        if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
+            raise StoreError(_sentence(path, "readonly"))
+        return
+    try:
+        check_file(path, "a farshot store", lambda _: False, _WAY)
+        check_writable(path.parent, _WAY, f"{path.name}-journal")  # SQLite's own file beside it
+    except DataError as error:
+        raise StoreError(str(error)) from error
+
+
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode to a store, made if there is none."""
     with speaking(path):
         connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
         try:
+            if _is_taken(connection):
+                _check(connection, path)  # before anything is changed: it may be another program's
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")  # what is stored survives a power cut
             with transaction(connection):
@@ -64,22 +95,31 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing, also where the folder cannot be written."""
     if not path.is_file():
-        raise StoreError(f"There is no store {path}; `farshot bench ... --store {path}` makes one.")
+        raise StoreError(f"There is no store {path}; `farshot bench ... --store {quoted(path)}` makes one.")
     with speaking(path):
-        for how in (
-            "mode=ro",
-            "mode=ro&immutable=1",
-        ):  # a WAL database in a read-only folder needs the latter
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_WAIT_S)
-            try:
-                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-                break
-            except sqlite3.OperationalError:
-                connection.close()
-                if "immutable" in how:
-                    raise
+        connection = _connect_to_read(path)
         _check(connection, path)
         return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    for how in ("mode=ro", "mode=ro&immutable=1"):  # a WAL database in a read-only folder needs the latter
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_WAIT_S)
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            break
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if "immutable" in how or not isinstance(error, sqlite3.OperationalError):
+                raise
+    return connection
+
+
+def _is_taken(connection: sqlite3.Connection) -> bool:
+    """Whether a file is a database already, of whatever program."""
+    if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        return True
+    return bool(connection.execute("PRAGMA application_id").fetchone()[0])
 
 
 @contextlib.contextmanager

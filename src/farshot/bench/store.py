@@ -25,8 +25,9 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from farshot.bench.records import Episode, Result, Run, Series
-from farshot.bench.schema import open_for_reading, open_for_writing, speaking, transaction
+from farshot.bench.schema import check_place, open_for_reading, open_for_writing, speaking, transaction
 from farshot.bench.tasks import Shape
+from farshot.paths import home
 
 LEASE_S = 60.0
 _RENEW_S = 15.0
@@ -44,7 +45,9 @@ class Store:
     """
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
-        self.path = Path(path).expanduser()
+        self.path = home(path)
+        if not read_only:
+            check_place(self.path)
         self._connection = (open_for_reading if read_only else open_for_writing)(self.path)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 

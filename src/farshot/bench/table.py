@@ -9,6 +9,7 @@ from farshot.bench.render import Block, number
 from farshot.bench.results import Column, Entry, Group, average, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import DataError
+from farshot.paths import quoted
 
 _SECTIONS = {"transductive": "Transductive: sees all queries of a task together"}
 _MEASURED = "Measured"
@@ -31,7 +32,7 @@ def table_blocks(store: Store, *, with_published: bool = False) -> list[Block]:
     groups = read_groups(store)
     if not groups:
         raise DataError(
-            f"{store.path} has no results yet; `farshot bench ... --store {store.path}` adds some."
+            f"{store.path} has no results yet; `farshot bench ... --store {quoted(store.path)}` adds some."
         )
     return [
         _block(group, entries, shots, with_published)

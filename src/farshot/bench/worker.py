@@ -26,6 +26,7 @@ from farshot.methods import Method
 from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
+from farshot.paths import home
 from farshot.task import Task
 from farshot.training.loop import Progress
 
@@ -137,7 +138,7 @@ def setup_for(
     micro_batch: int | None = None,
 ) -> Setup:
     """What workers elsewhere need for this grid; its paths no longer depend on the current folder."""
-    model = Path(encoder.source).expanduser()
+    model = home(encoder.source)
     return Setup(
         dataclasses.replace(grid, pools=tuple(map(_absolute, grid.pools))),
         str(model.absolute()) if model.is_dir() else encoder.source,

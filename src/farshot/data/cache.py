@@ -31,6 +31,8 @@ from farshot.data.table import Decoded, ImageTable
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
 from farshot.images.preprocess import READINGS, short256_size
+from farshot.paths import home
+from farshot.whole import check_writable
 
 _CHUNK = 64
 _RULE = 2  # raised when `farshot.images.decode` reads images in another way, so that old files are not used
@@ -41,9 +43,9 @@ def default_cache() -> Path:
     """$FARSHOT_CACHE, or a folder in the user's cache."""
     place = os.environ.get("FARSHOT_CACHE")
     if place:
-        return Path(place).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "farshot"
+        return home(place)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "farshot"
 
 
 def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = None) -> Pool:
@@ -57,7 +59,8 @@ def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = No
     if pool.root is None:
         return pool
     digest = hashlib.sha256(str(pool.root.absolute()).encode()).hexdigest()[:8]
-    folder = (cache or default_cache()).expanduser() / f"{pool.name}-{digest}"
+    folder = home(cache or default_cache()) / f"{pool.name}-{digest}"
+    check_writable(folder, "choose another --cache", "index.json")  # before minutes of reading
     entries = read_index(pool, folder, progress)
     shapes = {entry.hash: (entry.width, entry.height) for entry in entries}
     table = pool.table

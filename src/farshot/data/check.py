@@ -16,6 +16,7 @@ from farshot.data.pools import published_pool, suspicions
 from farshot.data.readers import read_table
 from farshot.errors import DataError
 from farshot.images.reading import UnreadableImage
+from farshot.paths import quoted
 
 _THREADS = 4
 _LARGE = 512  # pixels; beyond it, decoding an image costs more than a small model's pass over it
@@ -70,10 +71,11 @@ def _large_images(pool: Pool) -> list[Finding]:
         return []  # reading every image will say so
     if min(width, height) <= _LARGE:
         return []
+    prepared = f"{pool.name}={pool.root}" if pool.root else pool.name
     return [
         Finding(
             f"images are {width}x{height} pixels, slow to decode in every task",
-            f"Run `farshot data prepare {pool.name}` once; the benchmark then reads small ones.",
+            f"Run `farshot data prepare {quoted(prepared)}` once; the benchmark then reads small ones.",
         )
     ]
 

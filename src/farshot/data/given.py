@@ -15,6 +15,7 @@ from PIL import Image
 from farshot.data.names import in_class_order, names_by_label, names_in_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.paths import home
 
 _CHANNELS = (1, 3, 4)
 """Of an image; an array of three dimensions with this many in the last or the first may be one image."""
@@ -139,8 +140,8 @@ def as_path(place: Any) -> Path:
         raise DataError(f"Give a path, not {place!r}.")
     path = Path(place)
     try:
-        return path if not str(path).startswith("~") or path.exists() else path.expanduser()
-    except (RuntimeError, OSError, ValueError):  # no home folder of that name: whoever reads it says so
+        return home(path)
+    except DataError:  # no home folder of that name: whoever reads it says so
         return path
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from farshot.data.text import load_json, read_text
 from farshot.errors import DataError
+from farshot.paths import home
 
 ClassNames = Mapping[Any, str] | Sequence[str] | str | Path | None
 """Names for prompts: by label, in the order of the classes, or a file that says so."""
@@ -83,7 +84,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: a file that cannot be read, lines of both forms, or two names that are the same.
     """
-    found = _names_file(path.expanduser(), None)
+    found = _names_file(home(path), None)
     names = list(found.values()) if isinstance(found, Mapping) else list(found)
     return names_in_prompts(None, names, str(path))
 
@@ -195,7 +196,7 @@ def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
     where = "class_names"
     if isinstance(names, str | Path):
         where = str(names)
-        names = _names_file(Path(names).expanduser(), classes)
+        names = _names_file(home(names), classes)
     if isinstance(names, Mapping):
         return [str(name) for name in names_by_label(names, classes, where)]
     return [str(name) for name in names_in_order(names, classes, where)]

@@ -20,6 +20,7 @@ from farshot.data.pool import Pool, pool_of
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.paths import home
 from farshot.world import WORLDS, generate
 from farshot.world import class_names as world_classes
 
@@ -82,16 +83,16 @@ def find_pool(
     if equals:
         if not _NAME.fullmatch(name):
             raise DataError(f"A pool's name has letters, digits, '.', '-' and '_' only, not {name!r}.")
-        return name, Path(path).expanduser()
+        return name, home(path)
     places = {key.lower(): place for key, place in (paths or {}).items()}
     if lower in places:
-        return name, places[lower].expanduser()
+        return name, home(places[lower])
     if name in MINI:
         return name, None
     if name in PUBLISHED:
         return name, _below_root(name, root)
-    if Path(name).expanduser().exists():
-        place = Path(name).expanduser()
+    if home(name).exists():
+        place = home(name)
         return place.resolve().stem, place
     raise DataError(
         f"There is no pool {name!r}; choose of {', '.join([*PUBLISHED, *MINI])}, or give NAME=PATH."
@@ -101,7 +102,7 @@ def find_pool(
 def data_root(root: Path | None = None) -> Path | None:
     """The folder of published pools: the one given, or $FARSHOT_DATA."""
     place = root or (Path(os.environ["FARSHOT_DATA"]) if os.environ.get("FARSHOT_DATA") else None)
-    return place.expanduser() if place else None
+    return home(place) if place else None
 
 
 def published_pool(name: str, listing: Listing) -> Pool:

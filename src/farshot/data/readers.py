@@ -14,12 +14,14 @@ import numpy as np
 from farshot.data.files import image_files, is_litter
 from farshot.data.folders import from_folder
 from farshot.data.found import Found, split_called
+from farshot.data.given import as_path
 from farshot.data.hub import LABEL_COLUMNS, from_hub, from_saved, is_blank
 from farshot.data.names import ClassNames, check_labels, in_class_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.data.text import first_line, load_json, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
+from farshot.paths import home
 
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
 SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
@@ -66,7 +68,7 @@ def read_table(
 
 
 def _found(source: str, level: int | None) -> Found:
-    path = Path(source).expanduser()
+    path = home(source)
     is_folder = not source.startswith("hf:") and path.is_dir()
     saved = is_folder and any((path / f"dataset_{what}.json").is_file() for what in ("info", "dict"))
     if is_folder and not saved:
@@ -98,7 +100,7 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
     """
     files: list[ImageSource] = []
     for source in sources:
-        path = Path(source).expanduser()
+        path = home(source)
         if not path.exists():
             raise DataError(f"There is no {path}; check the path.")
         if path.is_dir():
@@ -259,7 +261,7 @@ def _existing(folder: Path, file: Any, where: str) -> Path:
     if not isinstance(file, str):
         kind = type(file).__name__
         raise DataError(f"{where}: {kind} where the path of an image should be; write paths, not images.")
-    path = folder / Path(file.strip()).expanduser()
+    path = folder / as_path(file.strip())
     try:
         found: Path | None = path if path.is_file() else _in_other_form(path)
     except (OSError, ValueError):  # no file can have this name

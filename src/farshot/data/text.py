@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from farshot.errors import DataError
+from farshot.paths import home
 
 
 def load_json(path: Path) -> Any:
@@ -30,7 +31,7 @@ def load_json(path: Path) -> Any:
 def read_text(path: Path) -> str:
     """A file of UTF-8 text, with or without a byte order mark."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return home(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:

@@ -53,9 +53,7 @@ def write_explanations(
     Raises:
         DataError: the place is taken by something else, or cannot be written.
     """
-    folder = Path(folder).expanduser()
-    check_place(folder)
-    with whole_folder(folder) as staging:
+    with whole_folder(Path(folder), check_place) as staging:
         shown: list[dict[str, Any]] = []
         numbers: list[dict[str, Any]] = []
         for explanation in explanations:
@@ -73,15 +71,17 @@ def write_explanations(
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else than explanations, before any work is done for it."""
-    check_folder(folder.expanduser(), "a folder of explanations", _files)
+    check_folder(folder, "a folder of explanations", _files)
 
 
 def _files(folder: Path) -> Collection[str] | None:
     """The files that an earlier call wrote; None where the folder holds no explanations."""
     try:
         numbers = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        if not isinstance(numbers, list):
+            return None
         return {_NUMBERS, _PAGE, *(str(one["figure"]) for one in numbers)}
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -71,7 +71,7 @@ def describe_reading(reading: str, size: int) -> dict[str, Any]:
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else than an export, before any work is done for it."""
-    check_folder(folder.expanduser(), "an export of farshot", _files)
+    check_folder(folder, "an export of farshot", _files)
 
 
 def write_about(staging: Path, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,5 +87,5 @@ def _files(folder: Path) -> Collection[str] | None:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return list(map(str, about["files"])) if "farshot_version" in about else None
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None

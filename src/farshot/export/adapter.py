@@ -21,7 +21,6 @@ def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
         DataError: the place is taken or cannot be written.
         ModelError: there is no LoRA.
     """
-    out = out.expanduser()
     check_place(out)
     adapted = classifier.adapted_
     if adapted.lora is None:
@@ -31,7 +30,7 @@ def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
         )
     about = describe(classifier, "peft")
     about["left_out"] = [name for name, part in parts_of(adapted).items() if part is not adapted.lora]
-    with whole_folder(out) as staging:
+    with whole_folder(out, check_place) as staging:
         write_adapter(staging, base_name(classifier), adapted.tensors(), adapted.lora)
         (staging / "README.md").write_text(adapter_card(about), encoding="utf-8")
         return write_about(staging, about)

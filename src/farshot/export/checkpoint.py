@@ -79,11 +79,10 @@ def export_checkpoint(
         DataError: the place is taken or cannot be written.
         ModelError: the method is more than weights and prompts, or the checkpoint predicts something else.
     """
-    out = out.expanduser()
     check_place(out)
     plain = as_plain(classifier)
     about = describe(classifier, "transformers") | {"prompts": list(plain.prompts)}
-    with whole_folder(out) as staging:
+    with whole_folder(out, check_place) as staging:
         _save(plain, staging)
         text = json.dumps(_image_processor(classifier.encoder_, about["images"]), indent=2)
         (staging / "preprocessor_config.json").write_text(text + "\n", encoding="utf-8")

@@ -57,7 +57,6 @@ def export_onnx(
         ModelError: the method cannot be exported, or the file predicts something else.
     """
     needed_packages()
-    out = out.expanduser()
     check_place(out)
     if int8 and (images is None or images.labels is None):
         raise DataError(
@@ -65,7 +64,7 @@ def export_onnx(
             "with --images."
         )
     module = predictor(classifier)
-    with whole_folder(out) as staging:
+    with whole_folder(out, check_place) as staging:
         file = staging / FILE
         write_onnx(module, classifier.encoder_.size, file, classifier.method_.name)
         table = samples(images)

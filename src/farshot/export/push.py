@@ -10,6 +10,7 @@ from typing import Any
 from farshot.errors import DataError, ModelError
 from farshot.export.card import model_card
 from farshot.hub import put, repository
+from farshot.paths import home
 from farshot.saved import FILES, read_folder
 
 _CARD = "README.md"
@@ -37,7 +38,7 @@ def push(
     name = repository(repo)
     about, _ = read_folder(folder)
     about["base_model"] = base or _known_elsewhere(about["base_model"], folder)
-    files = _files(folder.expanduser(), about["base_model"])
+    files = _files(home(folder), about["base_model"])
     measured = _read_evaluation(evaluation) if evaluation else None
     files[_CARD] = model_card(about, name, measured).encode()
     message = f"{about['method']} on {len(about['classes'])} classes, by farshot {about['farshot_version']}"
@@ -66,7 +67,7 @@ def _known_elsewhere(base: str, folder: Path) -> str:
 
 def _read_evaluation(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(home(path).read_text(encoding="utf-8"))
         _ = found["data"], found["images"], found["calibration_error"]
         if not all(isinstance(found["accuracy"][name], float) for name in ("value", "low", "high")):
             raise TypeError("no accuracy")

@@ -24,6 +24,7 @@ from farshot.errors import ModelError, SettingError
 from farshot.model import formats
 from farshot.model.encoder import Encoder
 from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line
+from farshot.paths import home
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 SUPPORTED = (
@@ -92,7 +93,7 @@ def check_source(model: str | Path) -> None:
         ModelError: no such folder, file or possible hub name.
     """
     name, _ = _split_options(str(model))
-    if name in BUNDLED or Path(name).expanduser().exists():
+    if name in BUNDLED or home(name).exists():
         return
     _hub_parts(name)
 
@@ -143,7 +144,7 @@ def locate(model: str, options: dict[str, str] | None = None) -> Source:
     chosen = {**given, **(options or {})}
     if name in BUNDLED:
         return Source(model, BUNDLED[name], options=chosen)
-    path = Path(name).expanduser()
+    path = home(name)
     if path.is_dir():
         return Source(model, path, options=chosen, fetch=_fetch_small)
     if path.is_file():
@@ -162,7 +163,7 @@ def locate(model: str, options: dict[str, str] | None = None) -> Source:
 
 def _split_options(model: str) -> tuple[str, dict[str, str]]:
     name, *rest = model.split("@")
-    if not rest or Path(model).expanduser().exists():
+    if not rest or home(model).exists():
         return model, {}
     options = dict(part.partition("=")[::2] for part in rest)
     unknown = [key for key in options if key != "gelu"]

@@ -24,6 +24,7 @@ from farshot.explain.html import environment
 from farshot.explain.page import common
 from farshot.explain.style import rgb
 from farshot.images.reading import ImageSource
+from farshot.paths import home
 from farshot.pick.choice import Choice
 from farshot.task import DEFAULT_TEMPLATE
 from farshot.whole import check_folder, reason, whole_folder
@@ -71,14 +72,14 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
     Raises:
         DataError: the place is taken or cannot be written, or a path has characters that no table can hold.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(folder)
     check_place(folder)
     paths = [_written_path(table.images[int(row)]) for row in choice.rows]
     drawn = cards(choice, table)
     words = {"title": headline(choice), "cards": drawn, "explained": explained(choice)}
     words["command"] = adapt_command(Path(folder.name) / TABLE, choice)
     page = environment("farshot.pick").get_template("pick.html").render(**words, **common())
-    with whole_folder(folder) as staging:
+    with whole_folder(folder, check_place) as staging:
         sheet(choice, drawn).save(staging / "sheet.png")
         (staging / "index.html").write_text(page, encoding="utf-8", errors="replace")
         with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
@@ -90,10 +91,10 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else, or by a choice that has labels, before any work is done."""
-    folder = folder.expanduser()
     check_folder(folder, "a choice of images", lambda place: FILES if (place / TABLE).is_file() else None)
-    if (folder / TABLE).is_file() and not _is_untouched(folder / TABLE):
-        raise DataError(f"{folder / TABLE} was filled in, and would be lost; choose another --out.")
+    table = home(folder) / TABLE
+    if table.is_file() and not _is_untouched(table):
+        raise DataError(f"{table} was filled in, and would be lost; choose another --out.")
 
 
 def adapt_command(table: Path, choice: Choice) -> str:

@@ -27,6 +27,7 @@ from farshot.data.names import nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.reading import read_image
+from farshot.paths import home
 from farshot.plain import plain
 from farshot.workspace.intake import UNFINISHED, Refused, Upload, take_in
 from farshot.workspace.limits import Limits
@@ -90,7 +91,8 @@ class Workspace:
     """
 
     def __init__(self, folder: Path, limits: Limits | None = None, choice: Choice | None = None) -> None:
-        self.folder, self.limits = folder, limits or Limits()
+        self.folder, self.limits = home(folder), limits or Limits()
+        folder = self.folder
         self._lock = threading.RLock()  # labels change while a model is being adapted
         self._pictures: dict[str, Picture] = {}
         self._classes: tuple[ClassWords, ...] = ()

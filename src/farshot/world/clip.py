@@ -20,6 +20,14 @@ from transformers import (
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from farshot.whole import check_folder, whole_folder
+
+_FILES = (
+    *("config.json", "model.safetensors", "preprocessor_config.json", "vocab.json", "merges.txt"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+"""What `export` writes, with any version of transformers."""
+
 WIDTH = 128
 START_SCALE = 1.6  # natural logarithm of the first logit scale, 5
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -124,8 +132,30 @@ def text_features(
 
 
 def export(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Writes what transformers reads: float16 safetensors, configuration, tokenizer, preprocessing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes what transformers reads: float16 safetensors, configuration, tokenizer, preprocessing.
+
+    Raises:
+        DataError: the place is taken by something else, or cannot be written.
+    """
+    with whole_folder(folder, check_place) as staging:
+        _write(model, tokenizer, staging)
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a place taken by something else than a CLIP of this module, before any work is done for it."""
+    check_folder(folder, "a mini CLIP", lambda place: _FILES if _is_ours(place) else None)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        about = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return False
+    size = about.get("size") if isinstance(about, dict) else None
+    return size == {"height": 64, "width": 64} and (folder / "vocab.json").is_file()
+
+
+def _write(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     half = build_model(tokenizer)
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder, safe_serialization=True)

@@ -1,5 +1,6 @@
 """`generate`: images of a world by their numbers."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from numpy import ndarray
 from PIL import Image
 
 from farshot.errors import DataError
+from farshot.paths import home
+from farshot.whole import check_writable, whole_file
 from farshot.world import photo, targets
 from farshot.world.canvas import patch_truth, to_pixels
 from farshot.world.keyed import uniforms
@@ -78,12 +81,34 @@ def generate(world: str, split: str, indices: Sequence[int] | ndarray) -> Images
 
 
 def write_folder(world: str, split: str, indices: Sequence[int] | ndarray, folder: str | Path) -> Path:
-    """Writes images as an ordinary folder of PNGs, one subfolder for each class, and returns the folder."""
-    folder = Path(folder)
+    """Writes images as an ordinary folder of PNGs, one subfolder for each class, and returns the folder.
+
+    Images that are there already stay as they are.
+
+    Raises:
+        DataError: a file of another picture has the name of one of these, or the folder cannot be written.
+    """
+    folder = home(folder)
+    check_writable(folder, "choose another folder")
     images = generate(world, split, indices)
     names = class_names(world)
+    missing = []
     for i, index in enumerate(np.asarray(indices).reshape(-1)):
-        place = folder / names[images.labels[i]]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(images.pixels[i]).save(place / f"{int(index):05d}.png")
+        place = folder / names[images.labels[i]] / f"{int(index):05d}.png"
+        if not os.path.lexists(place):
+            missing.append((place, images.pixels[i]))
+        elif not _shows(place, images.pixels[i]):
+            raise DataError(f"{place} exists and is another picture; choose another folder.")
+    for place, pixels in missing:
+        with whole_file(place, lambda _: None, "choose another folder") as staging:
+            Image.fromarray(pixels).save(staging, format="PNG")
     return folder
+
+
+def _shows(path: Path, pixels: ndarray) -> bool:
+    """Whether a file is an image of these pixels."""
+    try:
+        with Image.open(path) as image:
+            return np.array_equal(np.asarray(image), pixels)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False

@@ -160,7 +160,7 @@ class Trainer:
             return False
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        told = json.loads(header["__metadata__"]["farshot"])
+        told = json.loads(header.get("__metadata__", {}).get("farshot", '{"recipe": null}'))
         if told["recipe"] != asdict(self.recipe):
             raise SettingError(
                 f"{path} was made with other settings; remove it, or give the settings it was made with."
@@ -225,6 +225,7 @@ def main() -> None:
         "--bf16", action="store_true", help="mixed precision: faster where the processor has it"
     )
     given = parser.parse_args()
+    clip.check_place(given.out)
     torch.set_num_threads(given.threads)
     work = given.work or given.out.with_name(given.out.name + "-checkpoint")
     options = {
