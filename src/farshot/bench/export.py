@@ -1,7 +1,8 @@
-"""Every task of every run as JSON lines or Parquet, and a list of the runs."""
+"""Every task of every run as JSON lines, CSV or Parquet, and a list of the runs."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +14,7 @@ import numpy as np
 from farshot.bench.records import StoreError
 from farshot.bench.render import Block, number
 from farshot.bench.store import Store
-from farshot.errors import DataError
+from farshot.errors import DataError, SettingError
 
 _JOINED = """
 SELECT runs.identity AS run, runs.label, runs.method, runs.revision, runs.kind, runs.settings, runs.precision,
@@ -28,21 +29,37 @@ JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint AND e.protocol = r
 WHERE runs.id = ? ORDER BY r.seed, r.idx
 """
 _LISTS = ("pool_notes", "class_names", "classes", "support", "query")
+_COLUMNS = (
+    *("run", "label", "method", "revision", "kind", "settings", "precision", "model", "model_fingerprint"),
+    *("pool", "pool_fingerprint", "pool_notes", "class_names", "template", "protocol", "ways", "shots"),
+    *("queries", "seed", "index", "accuracy", "loss", "seconds", "peak_memory", "batch", "device", "version"),
+    *("created", "classes", "support", "query", "labels", "predictions", "probabilities"),
+)
 _CHUNK = 500  # rows written at once
 
 
-def export(store: Store, out: Path) -> int:
-    """Writes all results to a .jsonl or .parquet file; returns how many tasks.
+FORMATS = ("jsonl", "csv", "parquet")
+
+
+def export(store: Store, out: Path, form: str | None = None) -> int:
+    """Writes all results to a file; returns how many tasks.
+
+    Args:
+        form: one of FORMATS; by default as the file's name ends.
 
     Raises:
-        DataError: another suffix, pyarrow missing, or a file that cannot be written.
+        SettingError: there is no such format.
+        DataError: a name that says none, pyarrow missing, or a file that cannot be written.
     """
     out = out.expanduser()
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise DataError(f"{out} must end in .jsonl or .parquet.")
+    if form is not None and form not in FORMATS:
+        raise SettingError(f"There is no format {form!r}; choose one of {', '.join(FORMATS)}.")
+    form = form or out.suffix.removeprefix(".")
+    if form not in FORMATS:
+        raise DataError(f"{out} must end in .jsonl, .csv or .parquet, or give --format.")
     beside = out.with_name(f".{out.name}.part")
     try:
-        count = (_write_lines if out.suffix == ".jsonl" else _write_parquet)(store, beside)
+        count = {"jsonl": _write_lines, "csv": _write_csv, "parquet": _write_parquet}[form](store, beside)
         beside.replace(out)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}); choose another place.") from error
@@ -97,6 +114,23 @@ def _write_lines(store: Store, path: Path) -> int:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     return count
+
+
+def _write_csv(store: Store, path: Path) -> int:
+    """Lists and settings are JSON within their cell; probabilities with the digits of half precision."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in rows(store):
+            row["probabilities"] = [[float(f"{p:.4g}") for p in image] for image in row["probabilities"]]
+            writer.writerow(_cell(row[name]) for name in _COLUMNS)
+            count += 1
+    return count
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, list | dict) else value
 
 
 def _write_parquet(store: Store, path: Path) -> int:
