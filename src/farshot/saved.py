@@ -123,22 +123,18 @@ def damaged(file: str | Path) -> Iterator[None]:
         yield
     except ModelError:
         raise
+    except torch.OutOfMemoryError:
+        raise
     except KeyError as error:
         raise ModelError(f"{file} is damaged (it lacks {error}); {_WAY_OUT}.") from error
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        raise ModelError(f"{file} is damaged ({_in_one_line(error)}); {_WAY_OUT}.") from error
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] if isinstance(error, RuntimeError) else reason(error)
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, SafetensorError) as error:
+        raise ModelError(f"{file} is damaged ({reason(error)}); {_WAY_OUT}.") from error
+    except RuntimeError as error:  # of torch, whose first line alone says little
+        words = " ".join(str(error).split())
+        beside = Path(file).with_name("adapter_model.safetensors")
+        if "LoRA" in words and beside.with_name("adapter_config.json").is_file():
+            file = beside
+        raise ModelError(f"{file} is damaged ({words[:200]}); {_WAY_OUT}.") from error
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

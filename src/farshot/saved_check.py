@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from farshot.methods.base import Adapted
 from farshot.methods.finetuned import FinetunedAdapted
 from farshot.methods.frozen import FrozenAdapted
+from farshot.methods.tip_adapter import TipAdapter
 from farshot.model.encoder import Encoder
 
 _LABELS = (str, int, float, bool)
@@ -61,6 +62,9 @@ def check_restored(adapted: Adapted, encoder: Encoder) -> None:
     if isinstance(adapted, FrozenAdapted):
         if "texts" in adapted.state:
             _check_shape("texts", adapted.state["texts"], (classes, width))
+        if isinstance(adapted.method, TipAdapter):  # others would be spread over the classes
+            for name in ("alpha", "beta"):
+                _check_shape(name, adapted.state[name], ())
         made_up = F.normalize(torch.ones(2, width).cumsum(1), dim=-1)
         scores = adapted.method.scores(made_up, adapted.state, adapted.method.scale_of(encoder))
         _check_shape("of the scores", scores, (2, classes))
