@@ -261,7 +261,7 @@ def test_exports_hold_every_task_in_both_formats(tmp_path: Path) -> None:
         record(store, store.run_id(replace(RUN, settings={"scale": 2.0, "word": "x"})), [0])
         assert export(store, tmp_path / "r.jsonl") == 4
         assert export(store, tmp_path / "r.parquet") == 4
-        with pytest.raises(DataError, match=r"\.jsonl or \.parquet"):
+        with pytest.raises(DataError, match=r"\.jsonl, \.csv or \.parquet"):
             export(store, tmp_path / "r.xlsx")
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]
     table = parquet.read_table(tmp_path / "r.parquet").to_pylist()

@@ -24,5 +24,12 @@ farshot bench --pools isic eurosat cropdiseases chestx --shots 1 5 --methods $ME
     --report --store $STORE --model $MODEL $MORE
 
 farshot table --store $STORE --published
+
+# A comparison needs both methods in the store, from this run or an earlier one.
+stored() { farshot store list $STORE | grep -qF -- "  $1  "; }
+if stored atha && stored prompt-lora; then
 farshot compare atha prompt-lora --store $STORE
+fi
+if stored "atha[variant=released]" && stored prompt-lora; then
 farshot compare "atha[variant=released]" prompt-lora --store $STORE
+fi

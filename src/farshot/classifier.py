@@ -34,7 +34,8 @@ from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.randomness import key
-from farshot.saved import read_folder, saved_options, write_folder
+from farshot.saved import damaged, read_folder, saved_options, write_folder
+from farshot.saved_check import check_restored
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
 
@@ -537,12 +538,9 @@ def load(
     task = Task(
         ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"]
     )
-    try:
+    with damaged(f"{folder}/parts.safetensors"):
         classifier.adapted_ = method.restore(encoder, task, tensors)
-    except (KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"{folder} is damaged ({str(error).splitlines()[0][:200]}); copy it again or adapt anew."
-        ) from error
+        check_restored(classifier.adapted_, encoder)
     classifier.classes_ = np.asarray(about["classes"])
     classifier.encoder_, classifier.method_ = encoder, method
     classifier.use_encoder(encoder)
@@ -568,7 +566,10 @@ def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:
             f"{folder} was adapted with the method {name!r} of the package {package}, which is missing or "
             f"cannot be imported; install it: pip install {package}."
         )
-    method = create(name, current_settings(name, about["settings"]))
+    try:
+        method = create(name, current_settings(name, about["settings"]))
+    except SettingError as error:
+        raise ModelError(f"{folder}/farshot.json cannot be used as it is: {error}") from error
     if method.revision != about["revision"]:
         raise ModelError(
             f"{folder} was made by revision {about['revision']} of {name}, this farshot has "

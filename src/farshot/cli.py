@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from farshot import cli_app, cli_bench, cli_encoders, cli_explain, cli_export, cli_pick, console
+from farshot import cli_app, cli_bench, cli_encoders, cli_explain, cli_export, cli_pick, console, streams
 from farshot.cli_options import (
     Bands,
     BaseModel,
@@ -191,12 +189,10 @@ def predict(
             ]
         )
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["image", "class", *classes])
-        writer.writerows([path, name, *(f"{value:.6f}" for value in p)] for path, name, p in rows)
-    else:
-        for path, name, p in rows:
-            sys.stdout.write(f"{path}\t{name}\t{100 * p.max():.1f} %\n")  # rich would make spaces of tabs
+        values = ([path, name, *(f"{value:.6f}" for value in p)] for path, name, p in rows)
+        console.print_csv([["image", "class", *classes], *values])
+    else:  # rich would make spaces of tabs
+        streams.write_data("".join(f"{path}\t{name}\t{100 * p.max():.1f} %\n" for path, name, p in rows))
 
 
 @app.command()

@@ -92,7 +92,7 @@ def _until_stopped() -> None:
         while not ended.wait(0.5):
             pass
     except KeyboardInterrupt:
-        console.err.print("ended.", markup=False)
+        raise console.Stopped("ended.") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -178,10 +177,8 @@ def bench(
                     watcher=watcher,
                 )
         except KeyboardInterrupt:
-            console.err.print(
-                f"Stopped. {store} holds all finished tasks; the same command goes on.", markup=False
-            )
-            raise
+            farewell = f"stopped; {store} holds all finished tasks, and the same command goes on."
+            raise console.Stopped(farewell) from None
 
 
 def compare(
@@ -193,13 +190,14 @@ def compare(
     """Compare two methods task by task: paired difference, intervals, tests, calibration."""
     from farshot.bench.compare import compare as compare_methods
     from farshot.bench.compare import comparison_block
-    from farshot.bench.render import render
+    from farshot.bench.render import check_format, render
     from farshot.bench.store import Store
 
+    check_format(form)
     with Store(store, read_only=True) as filled:
         found = compare_methods(filled, a, b)
     blocks = [comparison_block(group, cells, a, b) for group, cells in found.items()]
-    sys.stdout.write(render(blocks, form))
+    console.print_rendered(render(blocks, form), form)
 
 
 def table(
@@ -210,13 +208,14 @@ def table(
     ] = False,
 ) -> None:
     """Print the field's table: methods by pools, one block per number of shots."""
-    from farshot.bench.render import render
+    from farshot.bench.render import check_format, render
     from farshot.bench.store import Store
     from farshot.bench.table import table_blocks
 
+    check_format(form)
     with Store(store, read_only=True) as filled:
         blocks = table_blocks(filled, with_published=published)
-    sys.stdout.write(render(blocks, form))
+    console.print_rendered(render(blocks, form), form)
 
 
 @store_app.command("list")
@@ -227,20 +226,24 @@ def list_runs(store: Annotated[Path, typer.Argument(help="A store.")]) -> None:
     from farshot.bench.store import Store
 
     with Store(store, read_only=True) as filled:
-        sys.stdout.write(render([runs_block(filled)], "text"))
+        console.print_rendered(render([runs_block(filled)], "text"), "text")
 
 
 @store_app.command("export")
 def export_store(
     store: Annotated[Path, typer.Argument(help="A store.")],
-    out: Annotated[Path, typer.Argument(help="A file that ends in .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Argument(help="A file that ends in .jsonl, .csv or .parquet.")],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="jsonl, csv or parquet; by default as the file's name ends."),
+    ] = None,
 ) -> None:
-    """Write every task of every run to JSON lines or Parquet."""
+    """Write every task of every run to JSON lines, CSV or Parquet."""
     from farshot.bench.export import export
     from farshot.bench.store import Store
 
     with Store(store, read_only=True) as filled:
-        count = export(filled, out)
+        count = export(filled, out, form)
     console.out.print(f"{count} tasks: {out}", markup=False)
 
 

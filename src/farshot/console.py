@@ -4,15 +4,14 @@ wrong."""
 from __future__ import annotations
 
 import contextlib
-import errno
+import csv
 import io
-import json
 import math
 import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,6 +27,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from farshot import streams
 from farshot.errors import FarshotError
 
 if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
@@ -51,19 +51,42 @@ _SILENT = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, Resourc
 """Warnings for those who write programs."""
 
 
-class _Stopped(Exception):
-    """Ctrl-C, on its way past typer, which would end the program without a word."""
+class Stopped(Exception):
+    """Ctrl-C, on its way past typer, which would end the program without a word.
+
+    Its text is the farewell, the only one; a command raises it in place of KeyboardInterrupt to say more than
+    the usual one.
+    """
+
+    def __init__(self, farewell: str = "stopped; nothing half-written is left behind.") -> None:
+        super().__init__(farewell)
 
 
 class Commands(TyperGroup):
-    """Commands that can be stopped with one sentence."""
+    """Commands that can be stopped with one sentence, and whose reader may go."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Parses the command line; `--help` prints here."""
+        with _past_typer():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the chosen command."""
-        try:
+        with _past_typer():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise _Stopped from None
+
+
+@contextlib.contextmanager
+def _past_typer() -> Iterator[None]:
+    """Exceptions that typer would end the program with, as those that it lets pass."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped from None
+    except OSError as error:
+        if streams.is_broken_pipe(error):
+            raise streams.ReaderGone from error
+        raise
 
 
 @contextlib.contextmanager
@@ -85,12 +108,21 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 def run(app: Callable[[], Any]) -> None:
     """Runs the command line; what is wrong with input is one sentence and exit code 2, never a traceback.
 
+    Ctrl-C is one farewell and 130; a reader that has gone, as `head` does, is no word and 141.
     FARSHOT_TRACEBACK=1 shows where an error comes from.
     """
     warnings.showwarning = _note
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to stop
-            stream.reconfigure(errors="backslashreplace")
+    streams.prepare()
+    try:
+        _run(app)
+    except OSError as error:  # the error stream's own reader has gone
+        if not streams.is_broken_pipe(error):
+            raise
+        streams.silence()
+        sys.exit(streams.EXIT_BROKEN_PIPE)
+
+
+def _run(app: Callable[[], Any]) -> None:
     try:
         try:
             app()
@@ -98,12 +130,15 @@ def run(app: Callable[[], Any]) -> None:
             sys.stdout.flush()
     except FarshotError as error:
         _end(str(error), EXIT_REFUSED)
-    except (KeyboardInterrupt, _Stopped):
-        _end("stopped; nothing half-written is left behind.", EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, Stopped) as stop:
+        _end(str(stop) or str(Stopped()), EXIT_INTERRUPTED)
+    except streams.ReaderGone:
+        streams.silence()
+        sys.exit(streams.EXIT_BROKEN_PIPE)
     except OSError as error:
-        _silence_output()
-        if error.errno == errno.EPIPE:  # who reads has seen enough
-            sys.exit(0)
+        if streams.is_broken_pipe(error):
+            raise
+        streams.silence()
         where = f"{error.filename}: " if error.filename else "the output cannot be written: "
         _end(f"{where}{error.strerror or error}; mend that and run it again.", EXIT_REFUSED)
     except Exception as error:
@@ -134,14 +169,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
-def _silence_output() -> None:
-    """What could not be written must not be tried again when the program ends."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
 def percent(interval: Interval) -> str:
     """A share in per cent with its 95 % interval."""
     if not math.isfinite(interval.mean):
@@ -151,7 +178,22 @@ def percent(interval: Interval) -> str:
 
 def print_json(value: Any) -> None:
     """Machine-readable output on the standard stream."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    streams.write_json(value)
+
+
+def print_csv(rows: Iterable[Iterable[Any]]) -> None:
+    """Comma-separated values on the standard stream, in UTF-8."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    streams.write_data(text.getvalue())
+
+
+def print_rendered(text: str, form: str) -> None:
+    """A table of farshot.bench.render: text as the terminal can show it, other formats in UTF-8."""
+    if form == "text":
+        sys.stdout.write(text)
+    else:
+        streams.write_data(text)
 
 
 def print_method(name: str, facts: Mapping[str, Any]) -> None:

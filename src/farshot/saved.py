@@ -9,8 +9,9 @@ A folder is written whole or not at all: beside its place first, then moved ther
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from torch import Tensor
 from farshot.errors import ModelError
 from farshot.hub import fetch, is_on_hub
 from farshot.images.decode import ReadOptions
+from farshot.json_text import parse_object
 from farshot.parts.lora import LoRA
 from farshot.paths import home, quoted
+from farshot.saved_check import check_finite, check_values
 from farshot.whole import check_folder, reason, whole_folder
 
 FORMAT = 2
@@ -47,6 +50,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 }
 """What farshot.json must hold, and as what."""
 
+_WAY_OUT = "copy the folder again or adapt anew"
 _PREFIX = "base_model.model."
 FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
 """All that such a folder may hold."""
@@ -97,16 +101,45 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{folder} is not an adapted model: it has no farshot.json. `farshot adapt ... --out "
             f"{quoted(folder)}` makes one."
         )
-    try:
+    with damaged(folder / "farshot.json"):
         about = _read_about(folder)
-        tensors = load_file(folder / "parts.safetensors")
-        if (folder / "adapter_model.safetensors").is_file():
-            tensors |= _from_peft(load_file(folder / "adapter_model.safetensors"))
-        if about["format"] == 1:
-            tensors = _renamed(tensors)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{folder} is damaged ({reason(error)}); copy it again or adapt anew.") from error
-    return about, tensors
+    with damaged(folder / "parts.safetensors"):
+        tensors = _read_tensors(folder / "parts.safetensors")
+    if (folder / "adapter_model.safetensors").is_file():
+        with damaged(folder / "adapter_model.safetensors"):
+            tensors |= _from_peft(_read_tensors(folder / "adapter_model.safetensors"))
+    return about, _renamed(tensors) if about["format"] == 1 else tensors
+
+
+@contextlib.contextmanager
+def damaged(file: str | Path) -> Iterator[None]:
+    """Whatever is wrong with a file of an adapted model, as one sentence that names it and the way out.
+
+    Raises:
+        ModelError: in place of what reading it raised.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except torch.OutOfMemoryError:
+        raise
+    except KeyError as error:
+        raise ModelError(f"{file} is damaged (it lacks {error}); {_WAY_OUT}.") from error
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, SafetensorError) as error:
+        raise ModelError(f"{file} is damaged ({reason(error)}); {_WAY_OUT}.") from error
+    except RuntimeError as error:  # of torch, whose first line alone says little
+        words = " ".join(str(error).split())
+        beside = Path(file).with_name("adapter_model.safetensors")
+        if "LoRA" in words and beside.with_name("adapter_config.json").is_file():
+            file = beside
+        raise ModelError(f"{file} is damaged ({words[:200]}); {_WAY_OUT}.") from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = load_file(path)
+    check_finite(found)
+    return found
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -123,20 +156,17 @@ def module_name(name: str) -> str:
 def _read_about(folder: Path) -> dict[str, Any]:
     """farshot.json, every value of its type; the format comes first, since a newer one may have other files
     and names."""
-    about: dict[str, Any] = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
-    if not isinstance(about, dict):
-        raise ValueError("farshot.json is no object")
+    about = parse_object((folder / "farshot.json").read_bytes())
     if isinstance(about.get("format"), int) and about["format"] > FORMAT:
         raise ModelError(
             f"{folder} was made by farshot {about.get('farshot_version')}; update farshot to read it."
         )
     for key, kind in _KEYS.items():
         if key not in about:
-            raise ValueError(f"farshot.json lacks {key}")
+            raise ValueError(f"it lacks {key}")
         if not isinstance(about[key], kind):
-            raise ValueError(f"farshot.json has {about[key]!r} as {key}")
-    if len(about["classes"]) != len(about["class_names"]):
-        raise ValueError("farshot.json names more or fewer classes than it has")
+            raise ValueError(f"it has {str(about[key])[:60]!r} as {key}")
+    check_values(about)
     return about
 
 
@@ -146,10 +176,8 @@ def saved_options(folder: str | Path, about: Mapping[str, Any]) -> ReadOptions:
     Raises:
         ModelError: values that cannot be.
     """
-    try:
+    with damaged(f"{folder}/farshot.json"):
         return ReadOptions.from_dict(about.get("preprocessing", {}))
-    except (AttributeError, ValueError) as error:
-        raise ModelError(f"{folder} is damaged ({error}); copy it again or adapt it again.") from error
 
 
 def is_saved(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
+from farshot.json_text import parse
 from farshot.paths import home
 
 
@@ -60,7 +60,7 @@ def _cached() -> list[str]:
 
 def _is_clip(folder: Path) -> bool:
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        about = parse((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     weights = [*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")]

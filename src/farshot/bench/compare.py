@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from farshot.bench.records import Run, marked
-from farshot.bench.render import Block, number, signed
+from farshot.bench.render import Block, Value, number, signed
 from farshot.bench.results import Calibration, Entry, Group, calibration, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import SettingError
@@ -116,7 +116,41 @@ def comparison_block(group: Group, cells: list[CellComparison], a: str, b: str) 
     ]
     if any("transductive" in name for name in header[3:5]):
         notes.append("A transductive method sees all queries of a task together, which others do not.")
-    return Block(str(group), header, [("", rows)], notes)
+    records = [_record(group, cell, a, b) for cell in cells]
+    return Block(str(group), header, [("", rows)], notes, records)
+
+
+def _record(group: Group, cell: CellComparison, a: str, b: str) -> dict[str, Value]:
+    """A cell for programs; accuracy, differences and calibration errors in points."""
+    d = cell.difference
+    points: dict[str, float] = {
+        "a_mean": cell.a.mean,
+        "a_ci95": cell.a.half,
+        "b_mean": cell.b.mean,
+        "b_ci95": cell.b.half,
+        "difference": d.mean,
+        "low": d.low,
+        "high": d.high,
+        "bootstrap_low": d.bootstrap_low,
+        "bootstrap_high": d.bootstrap_high,
+        "a_ece": cell.a_calibration.error,
+        "b_ece": cell.b_calibration.error,
+    }
+    return {
+        **group.place(cell.shots),
+        "pool": cell.pool,
+        "a": a,
+        "b": b,
+        "n": d.n,
+        **{name: 100 * value for name, value in points.items()},
+        "a_nll": cell.a_calibration.nll,
+        "b_nll": cell.b_calibration.nll,
+        "p_t": d.t_p,
+        "p_t_holm": cell.t_holm,
+        "p_sign": d.sign_p,
+        "p_sign_holm": cell.sign_holm,
+        "tasks_for_half_a_point": d.tasks_needed,
+    }
 
 
 def _row(cell: CellComparison) -> list[str]:

@@ -1,9 +1,11 @@
-"""Every task of every run as JSON lines or Parquet, and a list of the runs."""
+"""Every task of every run as JSON lines, CSV or Parquet, and a list of the runs."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 from farshot.bench.records import StoreError
 from farshot.bench.render import Block, number
 from farshot.bench.store import Store
-from farshot.errors import DataError
+from farshot.errors import DataError, SettingError
 from farshot.whole import check_file, whole_file
 
 _JOINED = """
@@ -34,29 +36,49 @@ _OWN_COLUMNS = ("run", "pool_fingerprint", "model_fingerprint", "predictions", "
 
 _LONGEST_LINE = 2**26
 _WAY = "choose another place"
+_COLUMNS = (
+    *("run", "label", "method", "revision", "kind", "settings", "precision", "model", "model_fingerprint"),
+    *("pool", "pool_fingerprint", "pool_notes", "class_names", "template", "protocol", "ways", "shots"),
+    *("queries", "seed", "index", "accuracy", "loss", "seconds", "peak_memory", "batch", "device", "version"),
+    *("created", "classes", "support", "query", "labels", "predictions", "probabilities"),
+)
 _CHUNK = 500  # rows written at once
 
 
-def export(store: Store, out: Path) -> int:
-    """Writes all results to a .jsonl or .parquet file; returns how many tasks.
+FORMATS = ("jsonl", "csv", "parquet")
+
+
+def export(store: Store, out: Path, form: str | None = None) -> int:
+    """Writes all results to a file; returns how many tasks.
+
+    Args:
+        form: one of FORMATS; by default as the file's name ends.
 
     Raises:
-        DataError: another suffix, pyarrow missing, or a file that cannot be written.
+        SettingError: there is no such format.
+        DataError: a name that says none, pyarrow missing, or a file that cannot be written.
     """
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise DataError(f"{out} must end in .jsonl or .parquet.")
-    with whole_file(out, check_place, _WAY) as staging:
-        if out.suffix == ".jsonl":
-            return _write_lines(store, staging)
+    if form is not None and form not in FORMATS:
+        raise SettingError(f"There is no format {form!r}; choose one of {', '.join(FORMATS)}.")
+    form = form or out.suffix.removeprefix(".")
+    if form not in FORMATS:
+        raise DataError(f"{out} must end in .jsonl, .csv or .parquet, or give --format.")
+    write = {"jsonl": _write_lines, "csv": _write_csv, "parquet": _write_parquet}[form]
+    with whole_file(out, partial(check_place, form=form), _WAY) as staging:
         try:
-            return _write_parquet(store, staging)
+            return write(store, staging)
         except StoreError as error:
             raise StoreError(str(error).replace(str(staging), str(out))) from error
 
 
-def check_place(out: Path) -> None:
-    """Refuses a place taken by something else than exported results, before any work is done for it."""
-    check_file(out, "an export of farshot", _is_lines if out.suffix == ".jsonl" else _is_parquet, _WAY)
+def check_place(out: Path, form: str | None = None) -> None:
+    """Refuses a place taken by something else than exported results, before any work is done for it.
+
+    Args:
+        form: one of FORMATS; by default as the file's name ends.
+    """
+    ours = {"jsonl": _is_lines, "csv": _is_csv}.get(form or out.suffix.removeprefix("."), _is_parquet)
+    check_file(out, "an export of farshot", ours, _WAY)
 
 
 def _is_lines(path: Path) -> bool:
@@ -68,6 +90,12 @@ def _is_lines(path: Path) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and row.keys() >= set(_OWN_COLUMNS)
+
+
+def _is_csv(path: Path) -> bool:
+    """Whether the header of a file is the one that `export` writes."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline(_LONGEST_LINE).strip() == ",".join(_COLUMNS)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -125,6 +153,23 @@ def _write_lines(store: Store, path: Path) -> int:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     return count
+
+
+def _write_csv(store: Store, path: Path) -> int:
+    """Lists and settings are JSON within their cell; probabilities with the digits of half precision."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in rows(store):
+            row["probabilities"] = [[float(f"{p:.4g}") for p in image] for image in row["probabilities"]]
+            writer.writerow(_cell(row[name]) for name in _COLUMNS)
+            count += 1
+    return count
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, list | dict) else value
 
 
 def _write_parquet(store: Store, path: Path) -> int:

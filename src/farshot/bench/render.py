@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from farshot.errors import SettingError
 
+Value = str | int | float | None
 FORMATS = ("text", "markdown", "latex", "csv")
 
 _LATEX = {
@@ -37,19 +39,37 @@ class Block:
         header: one word per column.
         sections: (heading, rows); a heading may be empty.
         notes: stand below it.
+        records: the same for programs, one per cell and every number in a column of its own; all of a table
+            have the same columns. CSV holds these alone.
     """
 
     title: str
     header: Sequence[str]
     sections: Sequence[tuple[str, Sequence[Sequence[str]]]]
     notes: Sequence[str] = ()
+    records: Sequence[Mapping[str, Value]] = ()
+
+
+def check_format(form: str) -> None:
+    """Refuses what is none of FORMATS.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if form not in FORMATS:
+        raise SettingError(f"There is no format {form!r}; choose one of {', '.join(FORMATS)}.")
 
 
 def render(blocks: Sequence[Block], form: str) -> str:
-    """All blocks in one of FORMATS."""
-    if form not in FORMATS:
-        raise SettingError(f"There is no format {form!r}; choose one of {', '.join(FORMATS)}.")
-    writers = {"text": _text, "markdown": _markdown, "latex": _latex, "csv": _csv}
+    """All blocks in one of FORMATS.
+
+    Raises:
+        SettingError: there is no such format.
+    """
+    check_format(form)
+    if form == "csv":
+        return _csv(blocks)
+    writers = {"text": _text, "markdown": _markdown, "latex": _latex}
     return "\n".join(writers[form](block) for block in blocks)
 
 
@@ -121,16 +141,22 @@ def _latex(block: Block) -> str:
     return "\n".join([*out, *(f"% {note}" for note in block.notes)]) + "\n"
 
 
-def _csv(block: Block) -> str:
-    """Title and notes as comment lines; the section is the first column."""
+def _csv(blocks: Sequence[Block]) -> str:
+    """One header and the records of all blocks; a number that is none is empty."""
+    records = [record for block in blocks for record in block.records]
     out = io.StringIO()
-    out.write(f"# {block.title}\n")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["section", *block.header])
-    for heading, section in block.sections:
-        writer.writerows([heading, *row] for row in section)
-    out.writelines(f"# {note}\n" for note in block.notes)
+    writer = csv.DictWriter(
+        out, list(dict.fromkeys(key for row in records for key in row)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows({key: _plain(value) for key, value in row.items()} for row in records)
     return out.getvalue()
+
+
+def _plain(value: Value) -> str | int:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return "" if value is None else value
 
 
 def _escaped(text: str) -> str:

@@ -42,6 +42,19 @@ class Group:
             f"{self.queries} queries per class, prompt {self.template!r}, {seeds}"
         )
 
+    def place(self, shots: int) -> dict[str, str | int | float | None]:
+        """The first columns of a record (farshot.bench.render.Block)."""
+        return {
+            "model": self.model,
+            "fingerprint": self.model_fingerprint,
+            "precision": self.precision,
+            "template": self.template,
+            "seeds": "reporting" if self.reporting else "development",
+            "ways": self.ways,
+            "queries": self.queries,
+            "shots": shots,
+        }
+
 
 @dataclass(frozen=True)
 class Column:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from farshot.bench import published
-from farshot.bench.render import Block, number
+from farshot.bench.render import Block, Value, number
 from farshot.bench.results import Column, Entry, Group, average, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import DataError
@@ -64,7 +64,45 @@ def _block(group: Group, entries: list[Entry], shots: int, with_published: bool)
         ordered.append((_OTHERS, rows))
         notes += published.NOTES
     header = ["method", *(column.name for column in columns), "average"]
-    return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes)
+    records = [_record(group, entry, names[_row(entry)], most[entry.column]) for entry in here]
+    if with_published:
+        records += _published_records(group, columns, shots)
+    return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes, records)
+
+
+def _record(group: Group, entry: Entry, name: str, most: int) -> dict[str, Value]:
+    """A cell for programs; accuracy in points."""
+    interval = entry.accuracy
+    return group.place(entry.run.shape.shots) | {
+        "source": "measured",
+        "method": name,
+        "kind": entry.run.kind,
+        "pool": entry.column.name,
+        "mean": 100 * interval.mean,
+        "ci95": 100 * interval.half,
+        "low": 100 * interval.low,
+        "high": 100 * interval.high,
+        "n": interval.n,
+        "published_images": int(not entry.run.notes),
+        "developed": int(not entry.marked),
+        "fewer_tasks": int(len(entry.series) < most),
+    }
+
+
+def _published_records(group: Group, columns: list[Column], shots: int) -> list[dict[str, Value]]:
+    """Other people's numbers in these columns, which come without intervals."""
+    rows = []
+    for name, by_shots in published.PUBLISHED.items():
+        if shots not in by_shots:
+            continue
+        by_pool = dict(zip(published.POOLS, by_shots[shots], strict=False))  # the average comes last
+        rows += [
+            group.place(shots)
+            | {"source": "published", "method": name, "pool": column.name, "mean": by_pool[column.name]}
+            for column in columns
+            if column.name in by_pool
+        ]
+    return rows
 
 
 def _row(entry: Entry) -> tuple[str, int, str]:

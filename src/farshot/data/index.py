@@ -17,6 +17,7 @@ from farshot.data.pool import Pool
 from farshot.errors import DataError
 from farshot.images.identity import content_id
 from farshot.images.reading import UnreadableImage, image_id, read_image
+from farshot.json_text import parse_object
 
 Progress = Callable[[int, int], None]
 
@@ -57,7 +58,7 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entr
     path = folder / "index.json"
     known: dict[str, Entry] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
-        known = {name: Entry(*values) for name, values in json.loads(path.read_text("utf-8")).items()}
+        known = {name: Entry(*values) for name, values in parse_object(path.read_bytes()).items()}
     found: dict[str, Entry] = {}
     saved = time.monotonic()
 

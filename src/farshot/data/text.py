@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from farshot.errors import DataError
+from farshot.json_text import parse
 from farshot.paths import home
 
 
@@ -23,9 +24,13 @@ def load_json(path: Path) -> Any:
         return found
 
     try:
-        return json.loads(read_text(path), object_pairs_hook=without_doubles)
+        return parse(read_text(path), without_doubles)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend it there.") from error
+    except DataError:
+        raise
+    except ValueError as error:  # nested too deep, or a number of thousands of digits
+        raise DataError(f"{path} cannot be read as JSON ({error}); write it again.") from error
 
 
 def read_text(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import ModelError
+from farshot.json_text import parse
 from farshot.whole import check_folder
 
 ABOUT = "export.json"
@@ -85,7 +86,7 @@ def write_about(staging: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 def _files(folder: Path) -> Collection[str] | None:
     """The files of an export; None where the folder is none."""
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = parse((folder / ABOUT).read_text(encoding="utf-8"))
         return list(map(str, about["files"])) if "farshot_version" in about else None
     except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -2,10 +2,12 @@
 
 Images are read as farshot reads them: decode.py, kinds.py and tiff.py next to this file are copies of its
 code. A file that cannot be read is reported on the error stream, the others are predicted, and the exit
-status is 1.
+status is 1. Lines are UTF-8 whatever the terminal; it is 141 where their reader has gone, 130 after Ctrl-C.
 """
 
+import io
 import json
+import os
 import sys
 import types
 import warnings
@@ -55,4 +57,14 @@ def main(paths: list) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    for stream, encoding in ((sys.stdout, "utf-8"), (sys.stderr, None)):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+    try:
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be flushed
+        status = 141
+    sys.exit(status)

@@ -10,8 +10,9 @@ from typing import Any
 from farshot.errors import DataError, ModelError
 from farshot.export.card import model_card
 from farshot.hub import put, repository
+from farshot.json_text import parse, parse_object
 from farshot.paths import home
-from farshot.saved import FILES, read_folder
+from farshot.saved import FILES, damaged, read_folder
 
 _CARD = "README.md"
 
@@ -50,7 +51,8 @@ def _files(folder: Path, base: str) -> dict[str, bytes]:
     files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     for name, key in (("farshot.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):
         if name in files:
-            said = json.loads(files[name]) | {key: base}
+            with damaged(folder / name):
+                said = parse_object(files[name]) | {key: base}
             files[name] = (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
     return files
 
@@ -67,7 +69,7 @@ def _known_elsewhere(base: str, folder: Path) -> str:
 
 def _read_evaluation(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(home(path).read_text(encoding="utf-8"))
+        found = parse(home(path).read_text(encoding="utf-8"))
         _ = found["data"], found["images"], found["calibration_error"]
         if not all(isinstance(found["accuracy"][name], float) for name in ("value", "low", "high")):
             raise TypeError("no accuracy")

@@ -228,7 +228,8 @@ def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> 
     model = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     shown = explain_images(model, found.table.subset(rows), temperature=classifier.temperature_)
     return [
-        described(one, panels(one)) | {"true": model.class_names[int(found.labels[row])]}
+        described(one, panels(one))
+        | {"true": model.class_names[int(found.labels[row])], "right": one.predicted == found.labels[row]}
         for row, one in zip(rows, shown, strict=True)
     ]
 

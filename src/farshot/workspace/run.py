@@ -169,15 +169,24 @@ def last_run(workspace: Workspace) -> Run | None:
     """What is known of the adapted model; None where there is none."""
     if not (workspace.folder / "run.json").exists() or not workspace.adapted.is_dir():
         return None
-    found = read_json(workspace.folder / "run.json")
+    place = workspace.folder / "run.json"
     predictions = workspace.folder / "predictions.json"
+    try:
+        return _run_of(read_json(place), read_json(predictions) if predictions.exists() else {})
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{place} is damaged ({error}); remove it and adapt again.") from error
+
+
+def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Run:
     certainty = found.pop("certainty")
     return Run(
         **{**found, "choice": Choice(**found["choice"]), "classes": tuple(found["classes"])},
         certainty=None
         if certainty is None
         else Certainty(*certainty[:2], *(Interval(*i) for i in certainty[2:])),
-        predictions=read_json(predictions) if predictions.exists() else {},
+        predictions=predictions,
     )
 
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -27,11 +27,13 @@ from farshot.data.names import nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.reading import read_image
+from farshot.json_text import parse_object
 from farshot.paths import home
 from farshot.plain import plain
 from farshot.workspace.intake import UNFINISHED, Refused, Upload, take_in
 from farshot.workspace.limits import Limits
 
+T = TypeVar("T")
 FORMAT = 1
 MOST_CLASSES = 50
 _MOST_LETTERS = {"name": 60, "description": 300}
@@ -316,16 +318,30 @@ class Workspace:
 
     def _load(self) -> None:
         found = read_json(self._state)
-        if found.get("format", 0) > FORMAT:
-            raise DataError(f"{self.folder} was written by a newer farshot; update farshot to read it.")
         try:
-            self._classes = tuple(ClassWords(**words) for words in found["classes"])
+            if found.get("format", 0) > FORMAT:
+                raise DataError(f"{self.folder} was written by a newer farshot; update farshot to read it.")
+            self._classes = tuple(_of_texts(ClassWords, words) for words in found["classes"])
             self._choice = Choice(**found["choice"])
-            pictures = [Picture(**picture) for picture in found["pictures"]]
+            pictures = [_of_texts(Picture, picture) for picture in found["pictures"]]
+            unknown = {p.label for p in pictures} - {None, *self.class_names}
+            if unknown:
+                raise TypeError(f"no class is called {min(map(str, unknown))!r}")
+            if not isinstance(self._choice.model, str) or not isinstance(self._choice.method, str):
+                raise TypeError("model and method are no names")
         except (KeyError, TypeError) as error:
             raise DataError(f"{self._state} is damaged ({error}); remove {self.folder}.") from error
         # a file that somebody took away is no picture any more
         self._pictures = {picture.id: picture for picture in pictures if self.path(picture).is_file()}
+
+
+def _of_texts(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass whose fields are text or, by default, None; TypeError where a value is neither."""
+    found = kind(**values)
+    for name, value in vars(found).items():
+        if not isinstance(value, str) and (value is not None or name != "label"):
+            raise TypeError(f"{str(value)[:40]!r} is no {name}")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -346,12 +362,9 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: it is no such file.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove {path.parent}.") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path} is damaged (no object); remove {path.parent}.")
-    return found
 
 
 def _cleaned(words: ClassWords) -> ClassWords:

@@ -6,7 +6,6 @@ configuration says before the tensors of the file have been compared with it.
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import warnings
@@ -22,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from farshot.errors import ModelError
+from farshot.json_text import parse_object
 from farshot.model.config import MOST_BLOCKS, TextConfig, TowerConfig, VisionConfig
 from farshot.model.encoder import Encoder, Origin, Preprocessing
 from farshot.model.tokenizer import Tokenizer
@@ -154,8 +154,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: it is no such file.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return parse_object(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not readable JSON ({first_line(error)}); fetch it again.") from error
 
 
