@@ -147,7 +147,8 @@ def test_tip_adapter_f_untrained_is_tip_adapter():
 
 
 def test_clip_adapter_takes_the_first_step_that_its_gradient_says():
-    support, lr, ratio = drawn(), 0.05, 0.4
+    support, lr, ratio = drawn(), 0.002, 0.4
+    rate = lr * (100 / SCALE) ** 2
     features, labels, targets, texts = numpy_of(support)
     still = frozen("clip-adapter", steps=1, lr=0.0, ratio=ratio)
     start = {k: v.double().numpy() for k, v in state_of(still, support).items()}
@@ -162,8 +163,10 @@ def test_clip_adapter_takes_the_first_step_that_its_gradient_says():
     by_out = ratio * (out > 0) * (by_unit - (by_unit * unit).sum(1, keepdims=True) * unit) / length
     by_hidden = (hidden > 0) * (by_out @ start["up"])
     found = state_of(frozen("clip-adapter", steps=1, lr=lr, ratio=ratio, weight_decay=0.0), support)
-    np.testing.assert_allclose(found["up"].numpy(), start["up"] - lr * by_out.T @ hidden, atol=1e-5)
-    np.testing.assert_allclose(found["down"].numpy(), start["down"] - lr * by_hidden.T @ features, atol=1e-5)
+    np.testing.assert_allclose(found["up"].numpy(), start["up"] - rate * by_out.T @ hidden, atol=1e-5)
+    np.testing.assert_allclose(
+        found["down"].numpy(), start["down"] - rate * by_hidden.T @ features, atol=1e-5
+    )
 
 
 def test_clip_adapter_of_share_zero_is_zero_shot_and_length_does_not_matter():
@@ -217,7 +220,8 @@ def test_lp_plus_plus_never_climbs():
 
 @pytest.mark.parametrize("constraint", ["l2", "none"])
 def test_clap_takes_the_steps_that_its_gradient_says(constraint):
-    support, steps, lr, momentum = drawn(), 3, 0.3, 0.9
+    support, steps, momentum = drawn(), 3, 0.9
+    lr, factor = 0.012, (100 / SCALE) ** 2
     features, labels, targets, texts = numpy_of(support)
     start = support.texts[0].double().numpy()
     zero_shot = softmax(SCALE * features @ texts.T, axis=1)
@@ -231,9 +235,9 @@ def test_clap_takes_the_steps_that_its_gradient_says(constraint):
         by_unit = SCALE * wrong.T @ features
         slope = (by_unit - (by_unit * unit).sum(1, keepdims=True) * unit) / length
         if constraint == "l2":
-            slope += 2 * held[:, None] * (weights - start) / N
+            slope += 2 * held[:, None] / factor * (weights - start) / N
         velocity = momentum * velocity + slope
-        weights = weights - lr * (1 + np.cos(np.pi * step / steps)) / 2 * velocity
+        weights = weights - lr * factor * (1 + np.cos(np.pi * step / steps)) / 2 * velocity
     found = state_of(frozen("clap", steps=steps, lr=lr, constraint=constraint), support)
     np.testing.assert_allclose(found["weights"].numpy(), weights, atol=1e-4)
 

@@ -1,6 +1,8 @@
 """What every method on frozen features keeps: tasks, settings, prompts, and one encoding per image."""
 
 import dataclasses
+import importlib
+import math
 import re
 from pathlib import Path
 
@@ -15,11 +17,12 @@ from farshot.bench.tasks import Shape, query_labels
 from farshot.errors import SettingError
 from farshot.methods import available, create
 from farshot.methods.base import Method
-from farshot.methods.frozen import CLIP_TEMPLATES, class_texts
+from farshot.methods.frozen import CLIP_TEMPLATES, class_texts, rate_factor
 from farshot.methods.size import trained_parameters
 from farshot.model import features
 from farshot.model.encoder import Encoder
 from farshot.model.features import FeatureCache
+from farshot.world import class_names
 from tests.features import FROZEN, E, N, drawn, frozen, state_of
 from tests.toy import toy_task, world_table
 
@@ -202,3 +205,40 @@ def test_docs_list_every_method_with_all_its_settings(name):
     assert row, f"docs/methods.md has no row that begins with | `{name}` | kind | trained parameters |"
     assert (row[1], int(row[2].replace(",", ""))) == (method.kind, trained_parameters(method()))
     assert [f.name for f in dataclasses.fields(method) if f"`{f.name}`" not in page] == []
+
+
+# The encoder's scale -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["clap", "clip-adapter"])
+@pytest.mark.parametrize("scale", [3.0, 10.0, 30.0])
+def test_training_does_not_depend_on_a_scale_of_100(name: str, scale: float, mini: Encoder):
+    table = world_table("mini-xray", 210, class_names("mini-xray"))
+    task = toy_task(table, shots=5)
+    made = frozen(name, scale=scale).adapt(mini, [task])[0]
+    untrained = frozen("zero-shot", scale=scale).adapt(mini, [task])[0]
+    assert table.labels is not None
+    truth = table.labels[task.query]
+    right, right_before = (
+        (one.logits(table, task.query).argmax(1) == truth).mean() for one in (made, untrained)
+    )
+    assert made.losses[-1] < 0.8 * made.losses[0]
+    assert right > right_before + 0.1
+
+
+@pytest.mark.parametrize("name", ["clap", "clip-adapter"])
+def test_training_at_a_scale_of_100_is_as_published(name: str, monkeypatch: pytest.MonkeyPatch):
+    support = dataclasses.replace(drawn(), scale=100.0)
+    found = frozen(name).fit(support)
+    module = importlib.import_module(f"farshot.methods.{name.replace('-', '_')}")
+    monkeypatch.setattr(module, "rate_factor", lambda scale: 1.0)
+    as_published = frozen(name).fit(support)
+    assert np.array_equal(found.losses, as_published.losses)
+    assert all(torch.equal(value, as_published.state[key]) for key, value in found.state.items())
+
+
+def test_the_rate_follows_the_scale():
+    assert [rate_factor(s) for s in (100.0, math.exp(4.6052), 99.99)] == [1.0] * 3
+    assert rate_factor(10.0) == pytest.approx(100)
+    assert rate_factor(200.0) == pytest.approx(0.25)
+    assert rate_factor(1e-30) == rate_factor(1.0)

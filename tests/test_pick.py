@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -299,11 +301,14 @@ def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_pat
     again = ("pick", leaves / "images", "--model", tmp_path / "adapted", "--device", "cpu", "--shots", 1)
     told = farshot(*again, "--out", tmp_path / "second")
     assert told.out.endswith(
-        f"farshot adapt {tmp_path / 'second' / 'picked.csv'} --model mini --out adapted/\n"
+        f"farshot adapt {tmp_path / 'second' / 'picked.csv'} --model mini --method prototypes --seed 0 "
+        "--out adapted/\n"
     )
     assert "leave out" in refusal(farshot(*again, "--template", "a {}.", "--out", tmp_path / "third"))
-    second = table_of(tmp_path / "second")
-    assert len(second) == 2
+    both = table_of(tmp_path / "second")
+    second, before = both[:2], both[2:]
+    assert {(r["path"], r["label"]) for r in before} == {(r["path"], r["guess"]) for r in rows}
+    assert {r["reason"] for r in before} == {"labelled before"}
     assert not {row["path"] for row in rows} & {row["path"] for row in second}
     assert all(row["reason"].startswith("between ") for row in second)
 
@@ -380,3 +385,84 @@ def test_real_pictures_are_chosen_too(farshot: Farshot, real_images: Path, tmp_p
     )
     assert told.code == 0, told.err
     assert all(Path(row["path"]).parent.samefile(folder) for row in table_of(tmp_path / "out"))
+
+
+# The next command ----------------------------------------------------------------------------------------
+
+
+def fill_in(folder: Path, labels: list[str]) -> None:
+    """Writes labels into the rows of picked.csv that have none."""
+    rows, fresh = table_of(folder), iter(labels)
+    with (folder / "picked.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | {"label": row["label"] or next(fresh)} for row in rows)
+
+
+def next_command(told) -> list[str]:
+    """The words of the printed line, as a shell takes it apart."""
+    words = shlex.split(told.out.splitlines()[-1].partition(", then: ")[2])
+    assert words[0] == "farshot"
+    return words[1:]
+
+
+def test_the_printed_line_adapts_as_before_with_old_and_new_labels(
+    farshot: Farshot, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.json").write_text(json.dumps(dict(zip("ab", EASY, strict=True))))
+    (tmp_path / "words.json").write_text(json.dumps({EASY[0]: "a wide 'road'"}))
+    pick_ = ("pick", leaves / "images", "--device", "cpu", "--shots", 1)
+    farshot(*pick_, "--model", "mini", "--class-names", leaves / "names.txt", "--out", "one")
+    fill_in(Path("one"), ["a", "b"])
+    told = farshot(
+        *("adapt", "one/picked.csv", "--model", "mini", "--method", "clap", "--set", "steps=3", "--seed", 4),
+        *("--template", "it's a {}.", "--class-names", "names.json", "--descriptions", "words.json"),
+        *("--device", "cpu", "--range", -0.5, 1234.5678, "--out", "first model"),
+    )
+    assert told.code == 0, told.err
+    told = farshot(*pick_, "--model", "first model", "--out", "it's two")
+    assert told.code == 0, told.err
+    assert "The 2 images with labels that it was adapted to are in it too." in told.out
+    fill_in(Path("it's two"), ["a", "b"])
+    again = farshot(*next_command(told))
+    assert again.code == 0, again.err
+    before, after = (
+        json.loads((Path(folder) / "farshot.json").read_text()) for folder in ("first model", "adapted")
+    )
+    kept = ("base_model", "method", "settings", "classes", "class_names", "descriptions", "template")
+    for name in (*kept, "preprocessing", "seed", "calibrate", "precision"):
+        assert after[name] == before[name], name
+    assert len(after["support_ids"]) == 4
+    old = dict(zip(before["support_ids"], before["support_labels"], strict=True))
+    assert old.items() <= dict(zip(after["support_ids"], after["support_labels"], strict=True)).items()
+
+
+def test_old_labels_that_cannot_be_added_are_told(
+    farshot: Farshot, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = class_folders(tmp_path / "data", EASY, 2)
+    adapt = ("adapt", folder, "--model", "mini", "--method", "prototypes", "--device", "cpu")
+    assert farshot(*adapt, "--out", "model").code == 0
+    told = farshot(
+        "pick", leaves / "images", "--model", "model", "--device", "cpu", "--count", 2, "--out", "out"
+    )
+    assert told.code == 0, told.err
+    assert "4 that it was adapted to cannot be added" in told.out
+    about = json.loads(Path("model/farshot.json").read_text())
+    del about["support_labels"]  # as saved by an earlier version
+    Path("model/farshot.json").write_text(json.dumps(about))
+    told = farshot("pick", folder, leaves / "images", "--model", "model", "--count", 2, "--out", "out")
+    assert "4 that it was adapted to cannot be added" in told.out
+    assert [row["label"] for row in table_of(Path("out"))] == ["", ""]
+
+
+def test_the_first_choice_keeps_how_images_are_read(farshot: Farshot, leaves: Path, tmp_path: Path) -> None:
+    told = farshot(
+        *("pick", leaves / "images", "--model", "mini", "--count", 2, "--out", tmp_path / "out"),
+        *("--range", 0, 1000.0625),
+    )
+    assert told.code == 0, told.err
+    words = next_command(told)
+    assert words[words.index("--range") :][:3] == ["--range", "0", "1000.0625"]

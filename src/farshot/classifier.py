@@ -34,7 +34,7 @@ from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.randomness import key
-from farshot.saved import damaged, read_folder, saved_options, write_folder
+from farshot.saved import damaged, read_folder, saved_options, support_labels, write_folder
 from farshot.saved_check import check_restored
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
@@ -108,6 +108,7 @@ class FewShotClassifier(ClassifierProtocol):
         losses_: loss of each training step.
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
+        support_labels_: index in classes_ of each of them; empty in models saved before these were kept.
         parameters_: the parameters that it was fitted with.
         read_options_: how the images were read, as images to predict are.
     """
@@ -170,11 +171,12 @@ class FewShotClassifier(ClassifierProtocol):
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
         support_ids = [task.table.content(int(row)) for row in task.support]
+        codes = [int(code) for code in task.labels]
         support_groups = sorted(set(task.table.groups or ()))
         # all at once, at the end: whatever stops the lines above leaves an earlier fit as it was
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
         self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
-        self.support_groups_ = support_groups
+        self.support_labels_, self.support_groups_ = codes, support_groups
         self.read_options_ = task.table.options
         self.parameters_ = FittedParameters.of(self, task.descriptions)
         self.estimate_: dict[str, Any] | None = None
@@ -472,6 +474,7 @@ class FewShotClassifier(ClassifierProtocol):
             "temperature": self.temperature_,
             "seed": fitted.seed,
             "support_ids": self.support_ids_,
+            "support_labels": self.support_labels_,
             "support_groups": self.support_groups_,
             "estimate": self.estimate_,
             "losses": [round(float(loss), 6) for loss in self.losses_],
@@ -547,6 +550,7 @@ def load(
     classifier.losses_, classifier.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
     classifier.adapted_.losses = classifier.losses_
     classifier.support_ids_ = about["support_ids"]
+    classifier.support_labels_ = support_labels(about)
     classifier.support_groups_ = list(about.get("support_groups", []))
     classifier.estimate_ = about.get("estimate")
     classifier.read_options_ = classifier._read_options()

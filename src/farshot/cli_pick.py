@@ -78,6 +78,7 @@ def pick(
     check_machine(device, "float32")
     if not adapted:
         check_source(model)
+    out = home(out)
     check_place(out)
     by = _check_rule(rule, adapted)
     names = None if adapted else _names(class_names, shots, count, ways)
@@ -94,6 +95,18 @@ def pick(
     with console.progress("drawing the sheet"):
         write_choice(out, choice, table)
     console.out.print(f"Chose {len(choice)} of {choice.looked_at} images: {out / 'sheet.png'}", markup=False)
+    labelled, missing = len(choice.recipe.labelled), choice.recipe.missing
+    if labelled:
+        console.out.print(
+            f"The {labelled} images with labels that it was adapted to are in it too.", markup=False
+        )
+    if missing:
+        console.out.print(
+            f"{missing} that it was adapted to cannot be added: they are not among these images, or "
+            f"{model} does not keep their labels. Paste their rows below those of {TABLE}, or the next model "
+            "will not know them.",
+            markup=False,
+        )
     console.out.print(
         f"Fill in the column label of {out / TABLE}, then: {adapt_command(out / TABLE, choice)}",
         markup=False,

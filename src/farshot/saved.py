@@ -56,6 +56,15 @@ FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_mo
 """All that such a folder may hold."""
 
 
+def support_labels(about: Mapping[str, Any]) -> list[int]:
+    """Index of the class of each support image; empty where farshot.json does not soundly say."""
+    found = about.get("support_labels")
+    classes = range(len(about["classes"]))
+    if not isinstance(found, list) or len(found) != len(about["support_ids"]):
+        return []
+    return found if all(type(code) is int and code in classes for code in found) else []
+
+
 def write_folder(
     folder: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], lora: LoRA | None
 ) -> None:

@@ -102,6 +102,16 @@ class ReadOptions:
             "bands": None if self.bands is None else list(self.bands),
         }
 
+    def words(self) -> list[str]:
+        """The options of a command line that say the same."""
+        bounds = [] if self.range is None else ["--range", *map(_exactly, self.range)]
+        return bounds if self.bands is None else [*bounds, "--bands", *map(str, self.bands)]
+
+
+def _exactly(value: float) -> str:
+    """The shortest text that is read as the same number."""
+    return str(int(value)) if value == int(value) else repr(float(value))
+
 
 @dataclass(frozen=True)
 class Picture:

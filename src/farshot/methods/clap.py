@@ -7,6 +7,9 @@ w_j starts at t_j, the class text as it comes, not normalised. lambda_j is the m
 class j on its own support images: what CLIP knows is held, what it does not is let go. No validation images
 are needed. With constraint=none it is the paper's ZS-LP.
 
+The paper's rate and lambda are for s = 100. For another s the rate is multiplied by (100 / s)^2 and lambda
+divided by it (rate_factor), so that logits move as far: with the rate as it is, an s of 10 trains hardly.
+
     farshot adapt images/ --model mini --method clap --shots 5 --out adapted/
 """
 
@@ -18,7 +21,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
+from farshot.methods.frozen import (
+    Fitted,
+    FrozenMethod,
+    State,
+    Support,
+    mean_cross_entropy,
+    rate_factor,
+    train,
+)
 from farshot.methods.registry import register
 from farshot.training.recipe import SGD, Group
 
@@ -35,10 +46,11 @@ class CLAP(FrozenMethod):
         steps: each on the whole support set (configs/trainers/SGD_lr1e-1_B256_ep300.yaml: 300 epochs; its
             warm-up of one epoch is left out).
         lr, momentum, weight_decay: of SGD (the same file; momentum is its framework's default); the rate
-            falls to 0 along a cosine.
+            falls to 0 along a cosine. Rate and decay are for s = 100.
     """
 
     name = "clap"
+    revision = 2  # rate and lambda follow the scale
     reference = "Silva-Rodriguez et al. 2024 (arXiv 2312.12730)"
     doc = "linear probe from the class texts, held to them as far as they are right"
     plain = "learns one direction per class and keeps it near the class's name: a careful quick choice"
@@ -59,14 +71,15 @@ class CLAP(FrozenMethod):
     def fit(self, support: Support) -> Fitted:
         """The class vectors of every task."""
         weights = nn.Parameter(support.texts.clone())
-        held = multipliers(support) if self.constraint == "l2" else 0.0
+        factor = rate_factor(support.scale)
+        held = multipliers(support) / factor if self.constraint == "l2" else 0.0
 
         def loss() -> Float[Tensor, " T"]:
             logits = support.scale * support.images @ F.normalize(weights, dim=-1).mT
             away = (weights - support.texts).square().sum(-1)  # (T, N)
             return mean_cross_entropy(logits, support.labels) + (held * away).mean(-1)
 
-        optimiser = SGD(self.lr, self.momentum, self.weight_decay)
+        optimiser = SGD(self.lr * factor, self.momentum, self.weight_decay / factor)
         losses = train(loss, [Group([weights], optimiser)], self.steps, cosine_to=0.0)
         return Fitted({"weights": weights}, losses)
 

@@ -3,7 +3,8 @@ with Feature Adapters, IJCV 2024.
 
     x' = ratio * relu(relu(x A) B) + (1 - ratio) * x,   logits = s * cosine(x', t_j)
 
-A and B are trained; there is no bias, so the length of x does not matter.
+A and B are trained; there is no bias, so the length of x does not matter. The authors' rate is for s = 100;
+for another s it is multiplied by (100 / s)^2 and weight decay divided by it (rate_factor).
 
     farshot adapt images/ --model mini --method clip-adapter --shots 5 --out adapted/
 """
@@ -19,7 +20,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, mean_cross_entropy, train
+from farshot.methods.frozen import (
+    Fitted,
+    FrozenMethod,
+    State,
+    Support,
+    mean_cross_entropy,
+    rate_factor,
+    train,
+)
 from farshot.methods.registry import register
 from farshot.parts.keyed import torch_generator
 from farshot.training.recipe import SGD, Group
@@ -40,6 +49,7 @@ class ClipAdapter(FrozenMethod):
     """
 
     name = "clip-adapter"
+    revision = 2  # the rate follows the scale
     reference = "Gao et al. 2024 (arXiv 2110.04544)"
     doc = "a trained bottleneck on the image feature, mixed with the feature itself"
     plain = "learns a small correction of what CLIP sees"
@@ -71,7 +81,8 @@ class ClipAdapter(FrozenMethod):
             return mean_cross_entropy(support.scale * adapted @ support.directions.mT, support.labels)
 
         steps = self.steps or (50 if support.shots <= 1 else 100 if support.shots <= 4 else 200)
-        optimiser = SGD(self.lr, self.momentum, self.weight_decay)
+        factor = rate_factor(support.scale)
+        optimiser = SGD(self.lr * factor, self.momentum, self.weight_decay / factor)
         losses = train(loss, [Group(list(adapter.values()), optimiser)], steps, cosine_to=0.0)
         return Fitted({"texts": support.texts, **adapter}, losses)
 

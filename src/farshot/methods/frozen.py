@@ -44,6 +44,10 @@ CLIP_TEMPLATES = (
 
 _TEXTS_AT_ONCE = 256
 
+PUBLISHED_SCALE = 100.0
+"""s of the CLIP for which published learning rates were chosen."""
+_LEAST_SCALE = 1.0
+
 State = dict[str, Tensor]
 """Name -> what a fitted method keeps; with a leading T while tasks are fitted together."""
 
@@ -284,6 +288,19 @@ def class_texts(
         return texts[:, 0]
     length = texts.norm(dim=-1, keepdim=True).mean(1)
     return length * F.normalize(F.normalize(texts, dim=-1).mean(1), dim=-1)
+
+
+def rate_factor(scale: float) -> float:
+    """By what a rate of SGD on directions in s * cosine is multiplied for another s than 100: (100 / s)^2.
+
+    A step of the published rate moves directions by an amount in proportion to s, and logits by s times that.
+    With this factor logits move as far in a step at any s, as far as cosines are linear in the directions;
+    penalties and weight decay, divided by it, act as strongly against the steps. It is 1 for CLIP's own s,
+    which checkpoints store as a rounded logarithm of 100, and constant below s = 1.
+    """
+    if math.isclose(scale, PUBLISHED_SCALE, rel_tol=1e-3):
+        return 1.0
+    return (PUBLISHED_SCALE / max(scale, _LEAST_SCALE)) ** 2
 
 
 def mean_cross_entropy(logits: Float[Tensor, "T S N"], labels: Int[Tensor, "T S"]) -> Float[Tensor, " T"]:

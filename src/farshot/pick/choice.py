@@ -10,13 +10,14 @@ copies count once. Shapes: B images, S labelled ones, E joint width, N classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from farshot.bench.grid import changed_settings
 from farshot.classifier import FewShotClassifier
 from farshot.data.names import names_in_prompts
 from farshot.data.table import ImageTable
@@ -42,6 +43,25 @@ MOST_IMAGES = 5000
 _AT_ONCE = 64
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What adapting again needs to know beyond model, template and new labels.
+
+    Attributes:
+        options: words for `farshot adapt`: method, settings, seed, precision, calibration, reading of images.
+        class_names: label -> its name in prompts, where they differ; else empty.
+        descriptions: class name -> words that take its place.
+        labelled: row of the table and label of each image that the model was adapted to.
+        missing: number of images it was adapted to that are not in the table, or whose label is not known.
+    """
+
+    options: tuple[str, ...] = ()
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    labelled: tuple[tuple[int, str], ...] = ()
+    missing: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Choice:
     """Images of a table to label, the most useful first.
@@ -55,6 +75,7 @@ class Choice:
         rule: by name.
         looked_at: number of images it was chosen from; exact copies count once.
         model, template: the base model that looked at them, and the prompt; what is labelled is for these.
+        recipe: how the images, once labelled, are adapted to.
     """
 
     rows: Int[NDArray[np.int64], " n"]
@@ -65,6 +86,7 @@ class Choice:
     looked_at: int
     model: str
     template: str
+    recipe: Recipe = field(default_factory=Recipe)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,7 +146,8 @@ def pick_first(
             f"{reason}; too few were guessed for each class" for reason in reasons[balancing:]
         ]
     guesses = [None if guess is None or names is None else names[guess[i]] for i in found]
-    return _choice(rows, found, guesses, reasons, stands, rule, model=encoder.source, template=template)
+    choice = _choice(rows, found, guesses, reasons, stands, rule, model=encoder.source, template=template)
+    return replace(choice, recipe=Recipe(tuple(table.options.words())))
 
 
 def pick_next(
@@ -174,7 +197,36 @@ def pick_next(
     ]
     guesses = [names[probabilities[i].argmax()] for i in found]
     model, template = classifier.encoder_.source, classifier.parameters_.template
-    return _choice(rows, found, guesses, reasons, stands, rule, model=model, template=template)
+    choice = _choice(rows, found, guesses, reasons, stands, rule, model=model, template=template)
+    return replace(choice, recipe=_recipe(classifier, table, labelled))
+
+
+def _recipe(
+    classifier: FewShotClassifier, table: ImageTable, labelled: Int[NDArray[np.int64], " S"]
+) -> Recipe:
+    """How the classifier was adapted, and to which of these images."""
+    fitted, names = classifier.parameters_, [str(label) for label in classifier.classes_]
+    words = ["--method", fitted.method, "--seed", str(fitted.seed)]
+    for name, value in changed_settings(classifier.method_).items():
+        words += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
+    if fitted.precision != "float32":
+        words += ["--precision", fitted.precision]
+    if fitted.calibrate:
+        words.append("--calibrate")
+    codes = dict(zip(classifier.support_ids_, classifier.support_labels_, strict=False))
+    kept: dict[str, tuple[int, str]] = {}  # by picture: a copy is not a label more
+    for row in labelled.tolist():
+        known = [picture for picture in (table.content(row), table.id(row)) if picture in codes]
+        if known:
+            kept.setdefault(known[0], (row, names[codes[known[0]]]))
+    shown = dict(zip(names, classifier.adapted_.class_names, strict=True))
+    return Recipe(
+        (*words, *classifier.read_options_.words()),
+        class_names=shown if any(a.replace("_", " ") != b for a, b in shown.items()) else {},
+        descriptions=dict(fitted.descriptions or {}),
+        labelled=tuple(kept.values()),
+        missing=len(set(classifier.support_ids_)) - len(kept),
+    )
 
 
 def rule_named(rules: dict[str, Rule], name: str) -> Rule:

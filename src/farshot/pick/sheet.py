@@ -2,7 +2,9 @@
 
     sheet.png     the images in the order to label them, each with its reason and the images it stands for
     index.html    the same as one page that needs nothing else
-    picked.csv    order, path, label (empty), guess, reason; filled in, `farshot adapt picked.csv` takes it
+    picked.csv    order, path, label (empty), guess, reason; filled in, `farshot adapt picked.csv` takes it;
+                  with an adapted model also the images it was adapted to, labelled, at the end
+    names.json, descriptions.json    of an adapted model that has such, for the same command
 
 The folder is written whole or not at all.
 """
@@ -10,6 +12,7 @@ The folder is written whole or not at all.
 from __future__ import annotations
 
 import csv
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +34,12 @@ from farshot.whole import check_folder, reason, whole_folder
 
 TABLE = "picked.csv"
 FILES = (TABLE, "sheet.png", "index.html")
+NAMES, DESCRIPTIONS = "names.json", "descriptions.json"
+_MAY_HOLD = (*FILES, NAMES, DESCRIPTIONS)
 COLUMNS = ("order", "path", "label", "guess", "reason")
+
+BEFORE = "labelled before"
+"""The reason of rows that an adapted model was adapted to; they have no place in the order."""
 
 MOST_ON_SHEET = 60
 SHOWN_ALIKE = 4
@@ -75,6 +83,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
     folder = Path(folder)
     check_place(folder)
     paths = [_written_path(table.images[int(row)]) for row in choice.rows]
+    before = [(_written_path(table.images[row]), label) for row, label in choice.recipe.labelled]
     drawn = cards(choice, table)
     words = {"title": headline(choice), "cards": drawn, "explained": explained(choice)}
     words["command"] = adapt_command(Path(folder.name) / TABLE, choice)
@@ -87,22 +96,36 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
             writer.writerow(COLUMNS)
             for card, path in zip(drawn, paths, strict=True):
                 writer.writerow([card.number, path, "", card.guess or "", card.reason])
+            writer.writerows(["", path, label, "", BEFORE] for path, label in before)
+        for name, content in _word_files(choice).items():
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            (staging / name).write_text(text + "\n", encoding="utf-8")
 
 
 def check_place(folder: Path) -> None:
     """Refuses a place taken by something else, or by a choice that has labels, before any work is done."""
-    check_folder(folder, "a choice of images", lambda place: FILES if (place / TABLE).is_file() else None)
+    check_folder(folder, "a choice of images", lambda place: _MAY_HOLD if (place / TABLE).is_file() else None)
     table = home(folder) / TABLE
     if table.is_file() and not _is_untouched(table):
         raise DataError(f"{table} was filled in, and would be lost; choose another --out.")
 
 
 def adapt_command(table: Path, choice: Choice) -> str:
-    """The `farshot adapt` line for the filled-in table, with the model that looked at the images."""
-    words = ["farshot", "adapt", str(table), "--model", choice.model]
+    """The `farshot adapt` line for the filled-in table: with the model that looked at the images, and as
+    before where that was adapted."""
+    place = f"./{table}" if str(table).startswith("-") else str(table)
+    words = ["farshot", "adapt", place, "--model", choice.model, *choice.recipe.options]
+    for name in _word_files(choice):
+        words += [f"--{'class-names' if name == NAMES else 'descriptions'}={Path(place).parent / name}"]
     if choice.template != DEFAULT_TEMPLATE:
         words += ["--template", choice.template]
     return shlex.join([*words, "--out", "adapted/"])
+
+
+def _word_files(choice: Choice) -> dict[str, dict[str, str]]:
+    """Name -> content of the files of class names and descriptions."""
+    files = {NAMES: dict(choice.recipe.class_names), DESCRIPTIONS: dict(choice.recipe.descriptions)}
+    return {name: content for name, content in files.items() if content}
 
 
 def cards(choice: Choice, table: ImageTable) -> list[Card]:
@@ -231,4 +254,6 @@ def _is_untouched(table: Path) -> bool:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({reason(error)}); choose another --out.") from error
     label = COLUMNS.index("label")
-    return bool(rows) and rows[0] == list(COLUMNS) and all(len(r) > label and not r[label] for r in rows[1:])
+    if not rows or rows[0] != list(COLUMNS):
+        return False
+    return all(len(r) == len(COLUMNS) and (not r[label] or (not r[0] and r[-1] == BEFORE)) for r in rows[1:])

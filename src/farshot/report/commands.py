@@ -49,7 +49,7 @@ def adapt_command(about: Mapping[str, Any], changed: Mapping[str, Any], shots: i
         words += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
     if about["template"] != DEFAULT_TEMPLATE:
         words += ["--template", about["template"]]
-    words += _option_words(ReadOptions.from_dict(about.get("preprocessing", {})))
+    words += ReadOptions.from_dict(about.get("preprocessing", {})).words()
     if about["precision"] != "float32":
         words += ["--precision", about["precision"]]
     if about["temperature"] != 1:
@@ -59,11 +59,6 @@ def adapt_command(about: Mapping[str, Any], changed: Mapping[str, Any], shots: i
     if [str(c).replace("_", " ") for c in about["classes"]] != list(about["class_names"]):
         words += ["--class-names", "names.txt"]
     return shlex.join(words)
-
-
-def _option_words(options: ReadOptions) -> list[str]:
-    words = [] if options.range is None else ["--range", *(f"{value:g}" for value in options.range)]
-    return words if options.bands is None else [*words, "--bands", *map(str, options.bands)]
 
 
 def _bench_command(
