@@ -12,7 +12,6 @@ import argparse
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -56,14 +55,14 @@ class Stress:
         return seconds
 
     def kills(self, times: int, seconds: float) -> None:
-        """SIGKILL at random moments of a run, then once to the end."""
+        """Killed at random moments of a run, then once to the end."""
         store = self.folder / "killed.db"
         rows = []
         for _ in range(times):
             child = self.start(store)
             # some before the process has opened the store, most in the middle of its work
             time.sleep(self.random.uniform(0, seconds / 3))
-            child.send_signal(signal.SIGKILL)
+            child.kill()
             child.communicate()
             rows.append(self._rows(store))
         print(f"rows after each kill: {' '.join(map(str, rows))}", flush=True)

@@ -267,7 +267,7 @@ def methods(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for images and the adapted model.")] = Path("demo"),
-    tasks: Annotated[int, typer.Option(help="Tasks per method.", min=2)] = 12,
+    tasks: Annotated[int, typer.Option(help="Tasks per method.", min=2)] = 40,
 ) -> None:
     """Do on the bundled mini world what you would do with your own images."""
     from farshot.demo import run_demo

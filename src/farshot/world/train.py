@@ -3,7 +3,8 @@
     python -m farshot.world.train --bf16 --out mini
 
 Every few minutes it writes a checkpoint next to the output folder; the same command goes on from there, step
-for step as if it had never stopped. At the end it writes the model to the output folder.
+for step as if it had never stopped. At the end it writes the model to the output folder. It needs
+torch.optim.Muon, which came with torch 2.9; farshot itself asks for 2.10.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
-from farshot.errors import SettingError
+from farshot.errors import FarshotError, SettingError
 from farshot.world import clip, generate
 from farshot.world.contrast import choose_captions, contrast, contrast_wordings, name_grounds, patch_loss
 from farshot.world.evaluate import zero_shot
@@ -65,7 +66,16 @@ class Trainer:
         self.optimisers = self._optimisers()
 
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
-        """Muon turns the blocks' matrices, a step of it worth about two of AdamW; AdamW has all the rest."""
+        """Muon turns the blocks' matrices, a step of it worth about two of AdamW; AdamW has all the rest.
+
+        Raises:
+            SettingError: torch has no Muon.
+        """
+        if not hasattr(torch.optim, "Muon"):
+            raise SettingError(
+                f"Training the mini CLIP needs torch 2.9 or later, for torch.optim.Muon; this is torch "
+                f"{torch.__version__}: pip install --upgrade torch."
+            )
         r, named = self.recipe, dict(self.model.named_parameters())
         self.names = {
             "muon": [n for n, p in named.items() if p.ndim == 2 and ".layers." in n],
@@ -267,4 +277,7 @@ def _steps_that_fit(recipe: Recipe, minutes: float, device: str, work: Path) -> 
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FarshotError as error:
+        raise SystemExit(f"farshot: {error}") from None
