@@ -38,10 +38,11 @@ for name in ("SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGPIPE", "a
         delattr(signal, name)
 """
 
+# farshot.export.predict is copied into an export and runs there, beside the package `reading`.
 EVERY_MODULE = """
 import importlib, pkgutil, farshot
 for found in pkgutil.walk_packages(farshot.__path__, "farshot."):
-    if not found.name.endswith("__main__") and "ray" not in found.name:
+    if not found.name.endswith(("__main__", "export.predict")):
         importlib.import_module(found.name)
 """
 
