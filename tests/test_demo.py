@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def test_what_the_demo_prints_is_true(told: str, shown: Path) -> None:
     with (shown / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == [found for _, found, *_ in lines]
+    explained = json.loads((shown / "explained" / "explanations.json").read_text(encoding="utf-8"))
+    for one, row in zip(explained, rows, strict=False):  # the first of them
+        expected = {name: float(row[name]) for name in one["probabilities"]}
+        assert one["probabilities"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_examples_are_drawn_without_a_look_at_the_result(

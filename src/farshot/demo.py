@@ -216,7 +216,8 @@ def _explain(
     seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     about = About("mini", label(classifier.method_), seen.class_names, calibrated=calibrated)
     check_place(explained)
-    count = write_explanations(explained, explain_images(seen, some), about, seen.origin)
+    shown = explain_images(seen, some, temperature=classifier.temperature_)
+    count = write_explanations(explained, shown, about, seen.origin)
     _say(f"the first {count} of them: {explained / 'index.html'}")
 
 
