@@ -45,6 +45,15 @@ def test_an_explanation_has_the_probabilities_of_predict_proba(method: str, quer
     assert all(bool(one.moved) == (method == "atha") for one in found)
 
 
+def test_a_transductive_method_is_explained_with_all_images_together(queries: ImageTable) -> None:
+    classifier = adapted("transclip")
+    found = list(explain_images(seen(classifier), queries, batch=2))
+    expected = classifier.predict_proba(queries)
+    np.testing.assert_allclose([one.probabilities for one in found], expected, atol=1e-5)
+    apart = np.concatenate([classifier.predict_proba(queries.subset([row])) for row in range(len(queries))])
+    assert abs(apart - expected).max() > 0.01  # so that the order of batches would be seen
+
+
 def test_looking_changes_nothing(atha: FewShotClassifier, queries: ImageTable) -> None:
     before = atha.predict_proba(queries)
     list(explain_images(seen(atha), queries, blocks=range(12)))
