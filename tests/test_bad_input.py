@@ -265,14 +265,15 @@ def test_a_damaged_adapted_model(
     (copy / file).unlink()
     if content is not None:
         (copy / file).write_bytes(content)
-    assert f"{copy} is damaged (" in refusal(farshot("predict", copy, place / "data"))
+    assert f"{copy / file} is damaged (" in refusal(farshot("predict", copy, place / "data"))
 
 
 def test_an_adapted_model_with_a_part_missing(farshot: Farshot, copy: Path, place: Path) -> None:
     tensors = load_file(copy / "parts.safetensors")
     some = {name: tensor.clone() for name, tensor in tensors.items() if name != "scale"}
     save_file(some, copy / "parts.safetensors")
-    assert f"{copy} is damaged ('scale')" in refusal(farshot("predict", copy, place / "data"))
+    said = refusal(farshot("predict", copy, place / "data"))
+    assert f"{copy / 'parts.safetensors'} is damaged (it lacks 'scale')" in said
 
 
 def change(folder: Path, **values) -> None:

@@ -61,7 +61,7 @@ def sentence(folder: Path, file: str) -> str:
     said = str(refused.value)
     assert str(folder / file) in said, said
     assert "is damaged" in said, said
-    assert "copy the folder again or adapt anew" in said, said
+    assert "copy the folder again or adapt again" in said, said
     assert "\n" not in said, said
     return said
 

@@ -404,7 +404,7 @@ class FewShotClassifier(ClassifierProtocol):
         if unknown:
             raise DataError(
                 f"The label {unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); "
-                "leave those images out, or adapt anew with them."
+                "leave those images out, or adapt again with them."
             )
         seen = np.zeros(len(candidates), dtype=bool)
         if not include_support:

@@ -50,7 +50,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 }
 """What farshot.json must hold, and as what."""
 
-_WAY_OUT = "copy the folder again or adapt anew"
+_WAY_OUT = "copy the folder again or adapt again"
 _PREFIX = "base_model.model."
 FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
 """All that such a folder may hold."""
