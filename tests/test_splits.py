@@ -171,6 +171,23 @@ def test_two_levels_of_classes_are_refused_with_both_named(farshot: Farshot, tmp
     assert "(level 1)" in refusal(farshot("report", tmp_path / "o", "--data", data, "--out", out))
 
 
+def test_the_benchmark_takes_a_level_too(farshot: Farshot, tmp_path: Path) -> None:
+    names = [f"{folder}/{number}.png" for folder in ("a/x", "a/y", "b/z") for number in range(3)]
+    data, store, cache = pictures(tmp_path / "data", *names), tmp_path / "r.db", tmp_path / "cache"
+    bench = ("bench", "--pools", f"own={data}", "--methods", "zero-shot", "--shots", 1, "--queries", 1)
+    bench += ("--ways", "all", "--tasks", 2, "--model", "mini", "--store", store, "--cache", cache)
+    assert "(level 1)" in refusal(farshot(*bench))
+    assert farshot(*bench, "--level", 2).code == 0
+    assert farshot("store", "export", store, tmp_path / "r.jsonl").code == 0
+    assert '"class_names": ["x", "y", "z"]' in (tmp_path / "r.jsonl").read_text(encoding="utf-8")
+    check = ("data", "check", "own", data)
+    assert "(level 1)" in farshot(*check).out
+    assert "9 images of 3 classes" in farshot(*check, "--level", 2).out
+    prepare = ("data", "prepare", "own", data, "--size", 64, "--cache", tmp_path / "other")
+    assert "(level 1)" in refusal(farshot(*prepare))
+    assert "9 decoded now" in farshot(*prepare, "--level", 2).out
+
+
 def test_two_levels_within_splits_are_refused_too(tmp_path: Path) -> None:
     names = [f"{split}/{name}/0.png" for split in ("train", "test") for name in ("a/x", "a/y", "b/z")]
     data = pictures(tmp_path / "data", *names)

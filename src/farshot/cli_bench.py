@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from farshot import console
+from farshot.cli_options import Level
 from farshot.errors import SettingError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def bench(
         list[str] | None,
         typer.Option("--class-names", help="Words for prompts of your own images: NAME=FILE."),
     ] = None,
+    level: Level = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
     ] = None,
@@ -138,7 +140,9 @@ def bench(
     check_place(store)
     places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
     default_ways, ways_of = read_ways(ways or [])
-    found = [open_pool(name, root=data_root, paths=places, class_names=words_of) for name in pools]
+    found = [
+        open_pool(name, root=data_root, paths=places, class_names=words_of, level=level) for name in pools
+    ]
     check_pool_names("--pool-path", places, found)
     check_pool_names("--class-names", words_of, found)
     check_pool_names("--ways", ways_of, found)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from farshot import console
+from farshot.cli_options import Level
 from farshot.paths import home
 
 data_app = typer.Typer(help="Pools of images that the benchmark draws from.", no_args_is_help=True)
@@ -46,12 +47,13 @@ def check(
     name: Annotated[str, typer.Argument(help="A published pool, or any name for images of your own.")],
     path: Annotated[Path, typer.Argument(help="Its folder.")],
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
+    level: Level = None,
 ) -> None:
     """Verify counts, classes and readability; say what is wrong and how to mend it."""
     from farshot.data.check import check_pool
 
     with console.progress(f"checking {name}") as progress:
-        pool, findings = check_pool(name.lower(), home(path), quick=quick, progress=progress)
+        pool, findings = check_pool(name.lower(), home(path), quick=quick, level=level, progress=progress)
     for finding in findings:
         word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
         word = "COPIES" if finding.copies else word
@@ -76,6 +78,7 @@ def prepare(
     ] = None,
     data_root: Root = None,
     cache: Cache = None,
+    level: Level = None,
 ) -> None:
     """Decode a pool once, so that no benchmark does it again; goes on where it was stopped."""
     from farshot.data.cache import cached, default_cache
@@ -83,7 +86,7 @@ def prepare(
     from farshot.data.pools import open_pool
 
     paths = {name.lower(): path} if path else {}
-    pool = open_pool(f"{name.lower()}={path}" if path else name, root=data_root, paths=paths)
+    pool = open_pool(f"{name.lower()}={path}" if path else name, root=data_root, paths=paths, level=level)
     with console.progress(f"looking over {pool.name}") as progress:
         pool = cached(pool, cache, progress)
     with console.progress(f"decoding {pool.name}") as progress:

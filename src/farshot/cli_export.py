@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farshot import console
-from farshot.cli_options import BaseModel, Saved, SkipUnreadable
+from farshot.cli_options import BaseModel, Level, Saved, SkipUnreadable
 from farshot.errors import SettingError
 from farshot.paths import quoted
 
@@ -57,6 +57,7 @@ def export(
     ] = None,
     model: BaseModel = None,
     skip_unreadable: SkipUnreadable = False,
+    level: Level = None,
 ) -> None:
     """Take an adapted model out of farshot: ONNX, a transformers checkpoint, or a PEFT adapter."""
     if quantize and kind is not Format.onnx:
@@ -66,7 +67,7 @@ def export(
             "--quantize costs accuracy, which is measured on your own images: name a labelled folder with "
             "--images."
         )
-    about = _export(folder, kind, out, images, quantize is not None, model, skip_unreadable)
+    about = _export(folder, kind, out, images, quantize is not None, model, skip_unreadable, level)
     console.out.print(f"{out}: {', '.join(about['files'])}", markup=False)
     if "checked" in about:
         checked = about["checked"]
@@ -117,6 +118,7 @@ def _export(
     int8: bool,
     model: str | None,
     skip_unreadable: bool,
+    level: int | None,
 ) -> dict[str, Any]:
     from farshot.export.about import check_place, load_exact
     from farshot.export.adapter import export_adapter
@@ -127,7 +129,7 @@ def _export(
         needed_packages()
     if kind is Format.transformers:
         export_checkpoint = _checkpoint_exporter()
-    table = _table(images, int8) if images is not None else None
+    table = _table(images, int8, level) if images is not None else None
     classifier = load_exact(folder, model)
     if table is not None:
         keep = classifier.adapted_.reading, classifier.encoder_.size
@@ -153,10 +155,10 @@ def _checkpoint_exporter() -> Callable[..., dict[str, Any]]:
     return export_checkpoint
 
 
-def _table(images: str, labelled: bool) -> ImageTable:
+def _table(images: str, labelled: bool, level: int | None) -> ImageTable:
     from farshot.data.readers import read_table, unlabelled
 
-    table = read_table(images, for_prompts=False) if labelled else unlabelled([images])
+    table = read_table(images, for_prompts=False, level=level) if labelled else unlabelled([images])
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
     return table

@@ -24,13 +24,19 @@ _MOST_LISTED = 5
 
 
 def check_pool(
-    name: str, path: Path, *, quick: bool = False, progress: Callable[[int, int], None] | None = None
+    name: str,
+    path: Path,
+    *,
+    quick: bool = False,
+    level: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Pool | None, list[Finding]]:
     """The pool, unless it must be refused, and all that was found.
 
     Args:
         name: of a published pool, or any name for images of one's own.
         quick: do not decode every image.
+        level: how deep the class folders of images of one's own lie, as for `read_table`.
     """
     findings: list[Finding] = []
     pool = None
@@ -41,7 +47,7 @@ def check_pool(
             if not any(finding.fatal for finding in findings):
                 pool = published_pool(name, listing)
         else:
-            pool = pool_of(name, read_table(path))
+            pool = pool_of(name, read_table(path, level=level))
             findings += suspicions(pool)
     except DataError as error:
         return None, [*findings, Finding(str(error), fatal=True)]

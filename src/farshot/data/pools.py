@@ -40,6 +40,7 @@ def open_pool(
     paths: Mapping[str, Path] | None = None,
     class_names: Mapping[str, Path] | None = None,
     images: int | None = None,
+    level: int | None = None,
 ) -> Pool:
     """The pool of this name.
 
@@ -49,6 +50,7 @@ def open_pool(
         paths: name -> folder, where a pool does not lie below root.
         class_names: name -> file with the words for prompts, for images of one's own.
         images: images per class of a mini world.
+        level: how deep the class folders of images of one's own lie, as for `read_table`.
 
     Raises:
         DataError: no such pool, or one whose numbers would be wrong: what was found and how to mend it.
@@ -61,7 +63,7 @@ def open_pool(
         return _mini_pool(name, images or MINI_IMAGES_PER_CLASS)
     if name in PUBLISHED:
         return published_pool(name, read_published(name, place))
-    pool = pool_of(name, read_table(place, class_names=words.get(name.lower())))
+    pool = pool_of(name, read_table(place, class_names=words.get(name.lower()), level=level))
     for finding in suspicions(pool):
         if finding.fatal:
             raise DataError(f"{name}: {finding.what}. {finding.mend}")
