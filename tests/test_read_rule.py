@@ -548,6 +548,7 @@ def test_the_exported_program_goes_on_at_a_bad_file_and_ends_with_1(exported, tm
     assert "it has 13 bands" in lines[2]
 
 
+@pytest.mark.slow
 def test_the_exported_program_keeps_range_and_bands(tmp_path: Path) -> None:
     for number in range(4):
         data = stored(random(24, 24, 13, top=3000, seed=number), planar=True)

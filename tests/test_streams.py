@@ -25,7 +25,11 @@ from tests.input_helpers import PROGRAM, Farshot, class_folders, subprocess_envi
 from tests.toy import world_table
 
 NAMES = ("été", "中文", "\U0001f33b")
-ENCODINGS = ("ascii", "latin-1", "utf-8", "cp1252")
+ENCODINGS = (
+    "ascii",
+    "utf-8",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("latin-1", "cp1252")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,9 @@ def test_values_separated_by_commas_or_tabs_are_utf8(adapted: Path, encoding: st
     assert [line[:2] for line in lines] == [row[:2] for row in rows]
 
 
-@pytest.mark.parametrize("form", ["csv", "markdown", "latex"])
+@pytest.mark.parametrize(
+    "form", ["csv", *(pytest.param(form, marks=pytest.mark.slow) for form in ("markdown", "latex"))]
+)
 def test_tables_for_programs_are_utf8(tmp_path: Path, form: str) -> None:
     class_folders(tmp_path / "pool", tuple("abcde"), images=4)
     tiny_checkpoint(tmp_path / "clip")
@@ -131,7 +137,9 @@ def test_an_error_stream_whose_reader_went_ends_without_a_word() -> None:
     assert (found.returncode, found.stdout) == (141, b"")
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [">&-", *(pytest.param(closed, marks=pytest.mark.slow) for closed in ("2>&-", ">&- 2>&-"))]
+)
 def test_a_closed_stream_keeps_nothing_and_breaks_nothing(adapted: Path, closed: str) -> None:
     for command in (("methods",), ("predict", adapted, adapted.parent / "data", "--json"), ("--help",)):
         found = told(*command, shell=closed)

@@ -65,6 +65,7 @@ farshot("bench", "--pools", "own=images", *one, "--shots", "1", "--ways", "2", "
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [EVERY_MODULE, COMMANDS], ids=["imports", "commands"])
 def test_nothing_that_windows_lacks_is_needed(program: str, tmp_path: Path) -> None:
     class_folders(tmp_path / "images", images=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 import torch
 
 from farshot import FewShotClassifier
@@ -12,11 +13,12 @@ from farshot.model.find import load_encoder
 from tests.toy import world_table
 
 TABLE = world_table(count=40)
-THREADS, PREDICTIONS = 8, 50
+THREADS = 8
 QUICK = {"views": "none", "steps": 2, "lora_lr": 0.01}
 
 
-def test_eight_threads_with_three_models_on_one_encoder() -> None:
+@pytest.mark.parametrize("predictions", [12, pytest.param(50, marks=pytest.mark.slow)])
+def test_eight_threads_with_three_models_on_one_encoder(predictions: int) -> None:
     encoder = load_encoder("mini")
     support, others = TABLE.draw(2, 0)
     queries = [TABLE.subset(others[i : i + 2]) for i in range(0, 8, 2)]
@@ -29,14 +31,14 @@ def test_eight_threads_with_three_models_on_one_encoder() -> None:
     def predict(number: int) -> list[float]:
         torch.set_num_threads(1)
         found = []
-        for i in range(PREDICTIONS):
+        for i in range(predictions):
             model, table = (number + i) % len(models), (number * 7 + i) % len(queries)
             found.append(float(np.abs(models[model].logits(queries[table]) - wanted[model][table]).max()))
         return found
 
     with ThreadPoolExecutor(THREADS) as pool:
         differences = [value for found in pool.map(predict, range(THREADS)) for value in found]
-    assert len(differences) == THREADS * PREDICTIONS
+    assert len(differences) == THREADS * predictions
     assert max(differences) == 0
     again = [[model.logits(table) for table in queries] for model in models]
     for one, other in zip(wanted, again, strict=True):
