@@ -40,12 +40,12 @@ SUPPORT, QUERIES = TABLE.subset(TASK.support), TABLE.subset(TASK.query)
 QUICK = {"views": "none", "steps": 3, "lora_lr": 0.02}
 ONNX = [
     ("atha", QUICK),
-    ("atha", {**QUICK, "variant": "released"}),
-    ("prompt-lora", QUICK),
     ("tip-adapter", {}),
-    ("linear-probe", {}),
+    pytest.param("atha", {**QUICK, "variant": "released"}, marks=pytest.mark.slow),
+    pytest.param("prompt-lora", QUICK, marks=pytest.mark.slow),
+    pytest.param("linear-probe", {}, marks=pytest.mark.slow),
 ]
-NAMES = ["atha", "released", "prompt-lora", "tip-adapter", "linear-probe"]
+NAMES = ["atha", "tip-adapter", "released", "prompt-lora", "linear-probe"]
 
 
 def _saved(folder: Path, model: str | Path, method: str, settings: dict) -> FewShotClassifier:
@@ -239,6 +239,7 @@ def test_no_lora_no_adapter(probe, tmp_path: Path):
         export_adapter(probe, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_command_quantises_and_says_what_it_cost(farshot: Farshot, checkpoint: Path, tmp_path: Path):
     for row, image in enumerate(TABLE.images):
         place = tmp_path / "images" / TABLE.classes[TABLE.labels[row]]

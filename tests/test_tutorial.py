@@ -31,6 +31,7 @@ def size(picture: bytes | None) -> tuple[int, int] | None:
     return None if picture is None else Image.open(io.BytesIO(picture)).size
 
 
+@pytest.mark.slow
 def test_every_cell_runs_and_says_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     notebook = read(TUTORIAL)

@@ -367,6 +367,7 @@ def test_the_background_is_read_from_the_captions():
         assert any(wording.endswith(f" on {names[ground]}") for wording in wordings)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path):
     recipe = Recipe(steps=2, batch=8, full=0.5)  # the first on some of the patches, the second on all
     whole = Trainer(recipe)
@@ -382,6 +383,7 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path):
         Trainer(Recipe(steps=3, batch=8)).resume(tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_training_ends_at_rate_zero_and_says_how_long_it_takes(tmp_path, capsys):
     trainer = Trainer(Recipe(steps=3, batch=8, warmup=2))
     train(trainer, tmp_path)
