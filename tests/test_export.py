@@ -153,7 +153,11 @@ def test_an_export_onto_a_full_disk_leaves_what_was_there(export, clip_lora, tmp
 @pytest.mark.parametrize(
     ("export", "last"),
     [
-        (partial(export_onnx, images=TABLE, int8=True), "onnx_file.measure_cost"),  # both files are there
+        pytest.param(  # both files are there
+            partial(export_onnx, images=TABLE, int8=True),
+            "onnx_file.measure_cost",
+            marks=pytest.mark.slow,
+        ),
         (export_checkpoint, "checkpoint.write_about"),
         (export_adapter, "adapter.write_about"),
     ],

@@ -514,6 +514,7 @@ def odd_files(folder: Path) -> list[Path]:
     return [folder / name for name in made]
 
 
+@pytest.mark.slow
 def test_the_exported_program_reads_as_farshot_does(exported, tmp_path: Path) -> None:
     made, folder = exported
     files = odd_files(tmp_path)
@@ -532,6 +533,7 @@ def test_the_exported_program_reads_as_farshot_does(exported, tmp_path: Path) ->
         assert (folder / "out" / name).read_bytes() == ours.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_exported_program_goes_on_at_a_bad_file_and_ends_with_1(exported, tmp_path: Path) -> None:
     _, folder = exported
     picture(1).save(tmp_path / "good.png")
@@ -604,6 +606,7 @@ FAULTS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::farshot.data.table.ReadingNote")
 def test_each_file_of_the_shared_faults_behaves_as_its_readme_says(
     real_images: Path, exported, farshot: Farshot

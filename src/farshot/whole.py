@@ -87,13 +87,13 @@ def check_folder(
     """
     place = _checked(folder, way)
     if os.path.lexists(place):
-        _check_inside(folder, place, what, files, way)
         if _is_here(place):
             raise DataError(
                 f"{folder} is the folder that you are in, which cannot be replaced; name a new folder in it."
             )
         if os.path.ismount(place):
             raise DataError(f"{folder} is a mount point, which cannot be replaced; name a new folder in it.")
+        _check_inside(folder, place, what, files, way)
     _try_out(folder, place, way)
 
 
