@@ -23,8 +23,15 @@ from torch import Tensor
 
 from farshot.bench.tasks import query_labels, sample_task
 from farshot.data.pool import Pool
-from farshot.data.pools import MINI, open_pool
+from farshot.data.pools import open_pool
 from farshot.data.table import ImageTable
+from farshot.evaluation.intervals import (
+    Interval,
+    PairedDifference,
+    mean_interval,
+    paired_difference,
+    proportion_interval,
+)
 from farshot.explain import Domain, domain_cka, learned_strengths, subject, token_agreement
 from farshot.explain.cka import embed
 from farshot.methods import Adapted, create
@@ -33,9 +40,9 @@ from farshot.model.find import load_encoder
 from farshot.model.tower import Hook, Pass
 from farshot.parts.alignment import choose_tokens, patch_class_similarity
 from farshot.parts.anchors import transposed_anchors
-from farshot.stats import Interval, PairedDifference, mean_interval, paired_difference, proportion_interval
 from farshot.task import Task
 from farshot.world import class_names, generate
+from farshot.world.pools import POOLS as MINI
 
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "plain (prompt-lora)": ("prompt-lora", {}),

@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 from farshot import FewShotClassifier
 from farshot.bench.tasks import check_seed
 from farshot.data.pool import Pool
-from farshot.data.pools import MINI, open_pool
+from farshot.data.pools import open_pool
+from farshot.evaluation.intervals import PairedDifference, holm, mean_interval, paired_difference
 from farshot.methods import create
 from farshot.pick import pick_first, pick_next
 from farshot.pick.choice import DEFAULT_BALANCED, DEFAULT_FIRST, DEFAULT_NEXT
 from farshot.pick.rules import FIRST, NEXT
 from farshot.randomness import key, numpy_generator
-from farshot.stats import PairedDifference, holm, mean_interval, paired_difference
 from farshot.task import Task
+from farshot.world.pools import POOLS as MINI
 
 WAYS = 5
 SHOTS = (1, 5)

@@ -20,10 +20,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from farshot.bench.same import difference
+from tests.same_rows import difference
+
 from farshot.bench.store import Store
 
-MAIN = [sys.executable, "-c", "from farshot.cli import main; main()"]
+MAIN = [sys.executable, "-c", "from farshot.cli.root import main; main()"]
 METHODS = ["zero-shot", "prompt-lora[steps=5,views=none]", "atha[steps=5,views=none]"]
 
 

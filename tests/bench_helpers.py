@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tools.mini_clip.tokens import build_tokenizer
 from transformers import CLIPConfig, CLIPModel
 
 from farshot.data.bscd import CHESTX, EUROSAT, ISIC
-from farshot.world.tokens import build_tokenizer
 
 
 def tiny_checkpoint(folder: Path, side: int = 32) -> Path:

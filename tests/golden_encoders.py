@@ -13,11 +13,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from farshot import hub
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.model.tokenizer import PromptCutWarning, Prompts
 from farshot.model.tower import Pass
+from farshot.storage import hub
 
 NAMES = (
     "biomedclip-like",

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from farshot import console
-from farshot.cli import app
+from farshot.cli import console
+from farshot.cli.root import app
 
 
 def picture(number: int, width: int = 24, height: int = 20) -> Image.Image:
@@ -117,4 +117,4 @@ def subprocess_environment(**more: str) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more
 
 
-PROGRAM = [sys.executable, "-c", "from farshot.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from farshot.cli.root import main; main()"]

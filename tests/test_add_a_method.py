@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from farshot import FewShotClassifier, load
-from farshot.cli import app
+from farshot.cli.root import app
 from farshot.errors import SettingError
 from farshot.methods import available, create, registry
 from farshot.model.encoder import Encoder

@@ -26,9 +26,9 @@ from farshot.app.guard import LOOPBACK, Guard, cookie_token
 from farshot.app.routes import routes
 from farshot.app.server import USER, Options, serving
 from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
+from farshot.app.workspace import Choice
+from farshot.app.workspace.limits import Limits
 from farshot.errors import DataError, SettingError
-from farshot.workspace import Choice
-from farshot.workspace.limits import Limits
 from tests.hostile import hostile_uploads
 from tests.input_helpers import Farshot
 from tests.pages import Page as Read

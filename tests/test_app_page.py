@@ -13,9 +13,9 @@ from farshot.app import models as app_models
 from farshot.app import view
 from farshot.app.pages import LATER, Page, about_method
 from farshot.app.sessions import COOKIE, Sessions, new_token
+from farshot.app.workspace import Choice
+from farshot.app.workspace.encoders import Encoders
 from farshot.methods import available
-from farshot.workspace import Choice
-from farshot.workspace.encoders import Encoders
 from tests.workspaces import CLASSES, drawn, uploads
 
 pytestmark = [

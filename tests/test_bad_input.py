@@ -345,7 +345,7 @@ def test_no_space_left(
         path.write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr("farshot.saved.save_file", fail)
+    monkeypatch.setattr("farshot.storage.model_folder.save_file", fail)
     told = farshot("adapt", place / "data", "--model", place / "clip", *QUICK, "--out", tmp_path / "out")
     sentence = refusal(told)
     assert f"{tmp_path / 'out'} cannot be written (" in sentence

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from farshot import console
 from farshot.bench.store import Store
-from farshot.cli import app
-from farshot.cli_bench import spread
-from farshot.console_bench import GridProgress, in_words
+from farshot.cli import console
+from farshot.cli.bench import spread
+from farshot.cli.console_bench import GridProgress, in_words
+from farshot.cli.root import app
 from farshot.methods.prompt_lora import PromptLoRA
 from tests.bench_helpers import folder_pool, isic, picture, stand_ins, tiny_checkpoint
 

@@ -16,7 +16,6 @@ import pytest
 from farshot.bench.grid import Grid, label, parse_method
 from farshot.bench.load import choose_load, cost, images_per_step
 from farshot.bench.runner import run_grid
-from farshot.bench.same import difference
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
 from farshot.bench.worker import tasks_of
@@ -28,9 +27,10 @@ from farshot.methods import create
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
+from tests.same_rows import difference
 
 METHODS = ("zero-shot", "prompt-lora[steps=3,views=none]", "atha[steps=3,views=none]")
-MAIN = "from farshot.cli import main; main()"
+MAIN = "from farshot.cli.root import main; main()"
 
 
 @dataclass(frozen=True)

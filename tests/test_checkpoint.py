@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from farshot.errors import ModelError, SettingError
-from farshot.model.find import BUNDLED, load_encoder
+from farshot.model.find import bundled_folder, load_encoder
 from tests.bench_helpers import tiny_checkpoint
 
 
@@ -50,7 +50,9 @@ def test_a_folder_and_the_bundled_model(tiny: Path) -> None:
     assert encoder.dtype == torch.float32
     assert not any(value.requires_grad for value in encoder.vision.tensors.values())
     assert (
-        load_encoder("mini").fingerprint == load_encoder(BUNDLED["mini"]).fingerprint != encoder.fingerprint
+        load_encoder("mini").fingerprint
+        == load_encoder(bundled_folder("mini")).fingerprint
+        != encoder.fingerprint
     )
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from farshot import console
-from farshot.cli import app
+from farshot.cli import console
+from farshot.cli.root import app
 from farshot.model.tokenizer import PromptCutWarning
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import (
@@ -56,8 +56,8 @@ def interrupt(*_arguments, **_options) -> None:
         "farshot.data.table.ImageTable._look",  # reading images
         "farshot.classifier.load_encoder",
         "farshot.training.batches.SupportImages.at",  # training
-        "farshot.saved.json.dumps",  # between the files of the folder
-        "farshot.saved._to_peft",
+        "farshot.storage.model_folder.json.dumps",  # between the files of the folder
+        "farshot.storage.model_folder._to_peft",
     ],
 )
 def test_ctrl_c_anywhere_is_one_sentence_and_leaves_nothing(
@@ -92,7 +92,7 @@ def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path) -> None:
     program = (
         "import farshot.training.batches as support\nreal = support.SupportImages.at\n"
         "def at(self, step):\n    if step == 3: print('training', flush=True)\n    return real(self, step)\n"
-        "support.SupportImages.at = at\nfrom farshot.cli import main\nmain()"
+        "support.SupportImages.at = at\nfrom farshot.cli.root import main\nmain()"
     )
     command = [sys.executable, "-c", program, "adapt", str(place / "data"), "--model", str(place / "clip")]
     command += ["--out", str(tmp_path / "out"), "--method", "prompt-lora", "--set", "steps=1000000"]

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from farshot import FewShotClassifier, load
+from farshot.app.workspace import Workspace
+from farshot.app.workspace.run import last_run
 from farshot.data.text import load_json
 from farshot.errors import DataError, ModelError
 from farshot.model.formats.files import read_json
-from farshot.workspace import Workspace
-from farshot.workspace.run import last_run
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import Farshot, class_folders, refusal
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farshot import demo, load
+from farshot import load
 from farshot.classifier import FewShotClassifier
+from farshot.cli import demo
 from farshot.data.readers import read_table
 from tests.input_helpers import Farshot, command_line
 

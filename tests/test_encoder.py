@@ -11,13 +11,13 @@ from farshot.data.table import ImageTable
 from farshot.errors import FarshotError
 from farshot.model.encoder import Encoder
 from farshot.model.features import FeatureCache, image_features
-from farshot.model.find import BUNDLED, load_encoder
+from farshot.model.find import bundled_folder, load_encoder
 from farshot.model.tokenizer import PromptCutWarning
 from farshot.model.tower import Pass
 from farshot.parts.lora import LoRA
 from tests.oracle import transformers_clip
 
-MINI = BUNDLED["mini"]
+MINI = bundled_folder("mini")
 PROMPTS = [["a photo of a mole.", "a photo of a very long and winding road through the old forest."]]
 
 

@@ -31,7 +31,7 @@ def test_the_command_prints_every_name(farshot: Farshot) -> None:
 
 def test_the_list_needs_no_pytorch() -> None:
     code = (
-        "import sys; sys.argv = ['farshot', 'encoders']; from farshot.cli import main\n"
+        "import sys; sys.argv = ['farshot', 'encoders']; from farshot.cli.root import main\n"
         "try: main()\nfinally: print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

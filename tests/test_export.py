@@ -29,7 +29,7 @@ from farshot.export.about import load_exact
 from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
 from farshot.export.onnx_file import export_onnx, runtime
-from farshot.hub import _client_error, repository
+from farshot.storage.hub import _client_error, repository
 from tests.input_helpers import Farshot, everything_in, refusal
 from tests.oracle import planes
 from tests.toy import toy_task, world_table

@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from farshot import FewShotClassifier, hub, load
+from farshot import FewShotClassifier, load
 from farshot.errors import ModelError
 from farshot.explain import explain_images, subject
 from farshot.export.onnx_file import export_onnx
+from farshot.storage import hub
 from tests.golden_encoders import NAMES, root
 from tests.toy import world_table
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from farshot.app.workspace.intake import Upload, take_in
+from farshot.app.workspace.limits import Limits
 from farshot.data.files import image_files, is_litter, may_be_image, subfolders
 from farshot.data.listing import Listing, add_class_folders
 from farshot.data.pools import open_pool
 from farshot.data.readers import read_table, unlabelled
 from farshot.errors import DataError
-from farshot.workspace.intake import Upload, take_in
-from farshot.workspace.limits import Limits
 from tests.bench_helpers import eurosat
 from tests.input_helpers import Farshot, class_folders, picture
 

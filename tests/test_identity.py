@@ -22,7 +22,7 @@ from farshot.data.pool import Pool, pool_of
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError
-from farshot.held_out import fit_temperature, units
+from farshot.evaluation.crossval import fit_temperature, units
 from farshot.images.identity import content_id
 from farshot.images.reading import image_id
 from farshot.task import Task
@@ -254,7 +254,7 @@ def test_a_temperature_at_its_bound_is_not_used() -> None:
 
 
 def test_predictions_that_allow_no_temperature_are_said_to(monkeypatch) -> None:
-    monkeypatch.setattr("farshot.held_out.fit_temperature", lambda logits, labels: None)
+    monkeypatch.setattr("farshot.evaluation.crossval.fit_temperature", lambda logits, labels: None)
     made = zero_shot(calibrate=True)
     with pytest.warns(UserWarning, match="No temperature could be fitted"):
         made.fit(IMAGES, LABELS)

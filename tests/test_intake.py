@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from farshot.app.workspace import intake
+from farshot.app.workspace.intake import Refused, Taken, Upload, take_in
+from farshot.app.workspace.limits import Limits
 from farshot.errors import DataError, SettingError
 from farshot.images.reading import MOST_PIXELS, image_id, read_image
-from farshot.workspace import intake
-from farshot.workspace.intake import Refused, Taken, Upload, take_in
-from farshot.workspace.limits import Limits
 from tests.hostile import Hostile, hostile_uploads
 from tests.image_bytes import encoded, png
 from tests.input_helpers import everything_in, picture, pixels_of, subprocess_environment
@@ -121,8 +121,8 @@ def test_memory_stays_bounded(hostile: list[Hostile], tmp_path: Path) -> None:
     (tmp_path / "warm.png").write_bytes(image(0))
     program = f"""
 from pathlib import Path
-from farshot.workspace.intake import Upload, take_in
-from farshot.workspace.limits import Limits
+from farshot.app.workspace.intake import Upload, take_in
+from farshot.app.workspace.limits import Limits
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) // 1024

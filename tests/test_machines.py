@@ -22,7 +22,6 @@ from farshot.bench.load import Load
 from farshot.bench.machines import Machines
 from farshot.bench.processes import Processes, _Process, _serve, devices_for
 from farshot.bench.runner import run_grid
-from farshot.bench.same import difference
 from farshot.bench.store import Store
 from farshot.bench.worker import Chunk, Setup, Worker, setup_for
 from farshot.data.cache import cached
@@ -31,10 +30,11 @@ from farshot.errors import FarshotError, SettingError
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
+from tests.same_rows import difference
 
 METHODS = ("zero-shot", "prompt-lora[steps=5,views=none]")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-MAIN = "from farshot.cli import main; main()"
+MAIN = "from farshot.cli.root import main; main()"
 
 
 @pytest.fixture(scope="module")

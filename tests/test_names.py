@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from farshot import FewShotClassifier, load
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.run import adapt
+from farshot.app.workspace.state import Choice, ClassWords, Workspace
 from farshot.data.names import descriptions_of, in_class_order, read_names
 from farshot.data.readers import read_table
 from farshot.errors import DataError
-from farshot.workspace.encoders import Encoders
-from farshot.workspace.run import adapt
-from farshot.workspace.state import Choice, ClassWords, Workspace
 from tests.bench_helpers import folder_pool
 from tests.input_helpers import Farshot, class_folders, picture, refusal
 from tests.workspaces import labelled

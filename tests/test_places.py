@@ -13,22 +13,22 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tools.mini_clip import clip
 
 from farshot import FewShotClassifier, load
 from farshot.bench.export import export
 from farshot.bench.records import StoreError
 from farshot.bench.store import Store
+from farshot.cli.demo import run_demo
 from farshot.data.readers import unlabelled
-from farshot.demo import run_demo
 from farshot.errors import DataError, FarshotError
 from farshot.explain.page import check_place as check_explanations
 from farshot.export.about import check_place as check_export
 from farshot.model.find import check_source
 from farshot.pick.sheet import check_place as check_choice
 from farshot.report.page import check_page, write_page
-from farshot.saved import check_place, write_folder
-from farshot.whole import whole_folder
-from farshot.world import clip
+from farshot.storage.atomic import whole_folder
+from farshot.storage.model_folder import check_place, write_folder
 from farshot.world import write_folder as write_world
 from tests.input_helpers import QUICK, Farshot, class_folders, everything_in, refusal
 from tests.test_bench_store import RUN, record

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from farshot import FewShotClassifier, load
 from farshot.bench.grid import label, parse_method
-from farshot.cli import app
+from farshot.cli.root import app
 from farshot.errors import ModelError, SettingError
 from farshot.methods import available, create, registry
 from farshot.methods.catalogue import catalogue, own_methods

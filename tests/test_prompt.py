@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from farshot.errors import DataError, SettingError
 from farshot.methods import create
 from farshot.model.encoder import Encoder
-from farshot.model.find import BUNDLED, load_encoder
+from farshot.model.find import bundled_folder, load_encoder
 from farshot.model.tower import Pass
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
@@ -110,7 +110,7 @@ def test_a_template_names_the_class_exactly_once(template):
 def test_prompts_are_as_long_as_the_longest_and_end_with_the_end_token(mini: Encoder):
     ids = mini.prompts([["a dog", "a cat"], ["a mole", "a photo of a mole on a leg"]])
     end = mini.tokenizer.rules.end
-    theirs = AutoTokenizer.from_pretrained(BUNDLED["mini"])
+    theirs = AutoTokenizer.from_pretrained(bundled_folder("mini"))
     lengths = [
         [len(theirs(p)["input_ids"]) for p in task]
         for task in (["a dog", "a cat"], ["a mole", "a photo of a mole on a leg"])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from farshot.cli import app
+from farshot.cli.root import app
 from farshot.world import class_names, generate
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ class Hub:
 def test_the_commands_run_in_the_order_of_the_readme(folder: Path, checkpoint: Path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    monkeypatch.setattr("farshot.cli_app._until_stopped", lambda: None)  # nobody is there to press Ctrl-C
+    monkeypatch.setattr("farshot.cli.app._until_stopped", lambda: None)  # nobody is there to press Ctrl-C
     for command in COMMANDS:
         run = CliRunner().invoke(app, quick(command, checkpoint))
         assert run.exit_code == 0, f"{command}\n{run.output}\n{run.exception!r}"

@@ -8,8 +8,8 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel
 from typer.testing import CliRunner
 
-from farshot.cli import app
-from farshot.saved import read_folder
+from farshot.cli.root import app
+from farshot.storage.model_folder import read_folder
 from farshot.world import generate
 from tests.checkpoints import END, copy_tokenizer
 

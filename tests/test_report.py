@@ -17,12 +17,12 @@ from farshot.bench.records import Episode, Result, Run
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
 from farshot.data.readers import read_table
+from farshot.evaluation.intervals import expected_calibration_error
 from farshot.methods import create
 from farshot.report.calibration import reliability
 from farshot.report.page import write_page
 from farshot.report.svg import Chart, padded, ticks
-from farshot.saved import read_folder
-from farshot.stats import expected_calibration_error
+from farshot.storage.model_folder import read_folder
 from farshot.world import write_folder
 from tests.pages import Page, assert_inert
 

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
-from farshot import FewShotClassifier, load, saved
+from farshot import FewShotClassifier, load
 from farshot.errors import DataError, ModelError
 from farshot.model.tower import Pass
-from farshot.saved import write_folder
+from farshot.storage import model_folder
+from farshot.storage.model_folder import write_folder
 from tests.oracle import planes
 from tests.toy import toy_task, world_table
 
@@ -180,7 +181,7 @@ def test_nothing_half_written_is_left(adapted, before, call, error, tmp_path: Pa
 
         return instead
 
-    monkeypatch.setattr("farshot.saved.save_file", stopped(saved.save_file))
+    monkeypatch.setattr("farshot.storage.model_folder.save_file", stopped(model_folder.save_file))
     monkeypatch.setattr(Path, "write_text", stopped(Path.write_text))
     monkeypatch.setattr(Path, "rename", stopped(Path.rename))
     try:

@@ -16,7 +16,7 @@ from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.report.model import measure, model_report
-from farshot.saved import read_folder
+from farshot.storage.model_folder import read_folder
 from tests.bench_helpers import folder_pool
 from tests.input_helpers import Farshot, class_folders, picture, refusal
 

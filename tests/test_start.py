@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from farshot.cli import app
+from farshot.cli.root import app
 from tests.toy import world_table
 
 SLOW = {"transformers", "sklearn", "pandas", "matplotlib", "gradio", "ray", "datasets", "onnx", "jinja2"}
@@ -17,7 +17,7 @@ HEAVY = SLOW | {"torch", "scipy", "huggingface_hub"}
 
 PROGRAM = """
 import json, sys
-from farshot.cli import main
+from farshot.cli.root import main
 sys.argv = ["farshot", *json.loads(sys.argv[1])]
 try:
     main()

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
 
-from farshot.evaluation import evaluate
-from farshot.stats import (
+from farshot.evaluation.intervals import (
     certain_from,
     expected_calibration_error,
     holm,
@@ -23,6 +22,7 @@ from farshot.stats import (
     paired_difference,
     proportion_interval,
 )
+from farshot.evaluation.metrics import evaluate
 
 # Intervals -----------------------------------------------------------------------------------------------
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farshot import FewShotClassifier, cli_app
+from farshot import FewShotClassifier
 from farshot.bench.export import rows as stored_rows
 from farshot.bench.store import Store
-from farshot.console import Stopped
+from farshot.cli import app
+from farshot.cli.console import Stopped
 from farshot.report.model import measure, model_report
 from farshot.report.page import write_page
-from farshot.saved import read_folder
+from farshot.storage.model_folder import read_folder
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import PROGRAM, Farshot, class_folders, subprocess_environment
 from tests.toy import world_table
@@ -174,9 +175,9 @@ def test_a_stopped_benchmark_says_farewell_once(
 
 
 def test_ctrl_c_ends_the_app_with_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_app.threading.Event, "wait", _stop)
+    monkeypatch.setattr(app.threading.Event, "wait", _stop)
     with pytest.raises(Stopped, match=r"^ended\.$"):
-        cli_app._until_stopped()
+        app._until_stopped()
 
 
 def test_ctrl_c_while_the_command_line_is_read_is_one_farewell(

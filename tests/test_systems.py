@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tools.mini_clip.train import Recipe, Trainer
 
 from farshot.errors import SettingError
-from farshot.world.train import Recipe, Trainer
 from tests.input_helpers import class_folders
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ for found in pkgutil.walk_packages(farshot.__path__, "farshot."):
 """
 
 COMMANDS = """
-from farshot.cli import main
+from farshot.cli.root import main
 def farshot(*words):
     sys.argv = ["farshot", *words]
     try:

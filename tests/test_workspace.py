@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from farshot import load
+from farshot.app.workspace import Choice, ClassWords, Workspace
+from farshot.app.workspace.downloads import DOWNLOADS, is_ready, prepare
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.intake import Upload
+from farshot.app.workspace.run import adapt, explain, last_run, predict, settings_of
+from farshot.app.workspace.suggest import suggest
 from farshot.errors import DataError
 from farshot.model.encoder import Encoder
-from farshot.workspace import Choice, ClassWords, Workspace
-from farshot.workspace.downloads import DOWNLOADS, is_ready, prepare
-from farshot.workspace.encoders import Encoders
-from farshot.workspace.intake import Upload
-from farshot.workspace.run import adapt, explain, last_run, predict, settings_of
-from farshot.workspace.suggest import suggest
 from tests.workspaces import CLASSES, drawn, labelled, uploads, zipped
 
 
@@ -285,7 +285,7 @@ def test_models_are_loaded_once_and_only_so_many_kept(
 ) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(
-        "farshot.workspace.encoders.load_encoder", lambda name, **_: loaded.append(name) or mini_encoder
+        "farshot.app.workspace.encoders.load_encoder", lambda name, **_: loaded.append(name) or mini_encoder
     )
     encoders = Encoders("cpu", most=2)
     for name in ("a", "b", "a", "c", "a", "b"):

@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from tools.mini_clip import clip
+from tools.mini_clip.contrast import choose_captions, contrast, name_grounds, patch_loss
+from tools.mini_clip.tokens import build_tokenizer, caption_words, encode
+from tools.mini_clip.train import Recipe, Trainer, train
 
 from farshot.errors import FarshotError, SettingError
-from farshot.world import WORLDS, class_names, clip, generate, write_folder
+from farshot.world import WORLDS, class_names, generate, write_folder
 from farshot.world.canvas import patch_truth
-from farshot.world.contrast import choose_captions, contrast, name_grounds, patch_loss
-from farshot.world.tokens import build_tokenizer, caption_words, encode
-from farshot.world.train import Recipe, Trainer, train
 from farshot.world.truth import token_truth
 from farshot.world.vocabulary import plural
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from farshot.workspace import ClassWords, Workspace
-from farshot.workspace.intake import Upload
+from farshot.app.workspace import ClassWords, Workspace
+from farshot.app.workspace.intake import Upload
 from farshot.world import class_names, generate
 
 WORLD = "mini-crops"

@@ -13,12 +13,13 @@ import sys
 import numpy as np
 
 from farshot.bench.tasks import FIRST_REPORTING_SEED, sample_task
-from farshot.data.pools import MINI, open_pool
+from farshot.data.pools import open_pool
+from farshot.evaluation.intervals import mean_interval
 from farshot.explain.subject import subject
 from farshot.explain.truth import token_agreement
 from farshot.methods import create
 from farshot.model.find import load_encoder
-from farshot.stats import mean_interval
+from farshot.world.pools import POOLS as MINI
 
 RECIPE = {"views": "none", "steps": 50}
 MODELS = {

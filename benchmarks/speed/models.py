@@ -10,7 +10,7 @@ import torch
 from farshot.data.table import ImageTable
 from farshot.model.config import Biases, TextConfig, VisionConfig
 from farshot.model.encoder import Encoder, Origin, Preprocessing
-from farshot.model.find import BUNDLED, PRECISIONS
+from farshot.model.find import PRECISIONS, bundled_folder
 from farshot.model.formats.files import Source
 from farshot.model.formats.tokenizer_files import load_fast
 from farshot.model.tokenizer import TextRules, Tokenizer
@@ -35,7 +35,7 @@ def random_clip(name: str, device: str = "cpu", precision: str = "float32") -> E
         **images, activation="quick_gelu", eps=1e-5, pre_norm=True, biases=Biases(patch=False)
     )
     text = TextConfig(**words, activation="quick_gelu", eps=1e-5)
-    fast = load_fast(Source("mini", BUNDLED["mini"]), text.vocabulary)
+    fast = load_fast(Source("mini", bundled_folder("mini")), text.vocabulary)
     assert fast is not None
     generator = torch.Generator().manual_seed(0)
     towers = [

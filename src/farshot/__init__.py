@@ -8,10 +8,16 @@ if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier, load
     from farshot.model.find import load_encoder
 
-__all__ = ["FarshotError", "FewShotClassifier", "load", "load_encoder"]
+    __version__: str
+
+__all__ = ["FarshotError", "FewShotClassifier", "__version__", "load", "load_encoder"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("farshot")
     # the classifier brings PyTorch with it: only those who use it wait for that
     if name == "load_encoder":
         from farshot.model.find import load_encoder

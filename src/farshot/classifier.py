@@ -25,8 +25,8 @@ from farshot.data.names import descriptions_of, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
-from farshot.evaluation import Evaluation, evaluate
-from farshot.held_out import HeldOut, hold_out
+from farshot.evaluation.crossval import HeldOut, hold_out
+from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.images.decode import ReadOptions
 from farshot.methods import Adapted, Method, available, create, current_settings
 from farshot.methods.base import softmax
@@ -34,8 +34,8 @@ from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.randomness import key
-from farshot.saved import damaged, read_folder, saved_options, support_labels, write_folder
-from farshot.saved_check import check_restored
+from farshot.storage.model_check import check_restored
+from farshot.storage.model_folder import damaged, read_folder, saved_options, support_labels, write_folder
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
 

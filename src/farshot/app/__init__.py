@@ -2,7 +2,7 @@
 
     farshot app
 
-Gradio makes the page and carries its events; what they do stands in farshot.workspace. A browser is known by
-a cookie that only the server reads, and pictures come and go by routes that look at it, so nobody sees what
-another browser brought.
+Gradio renders the page and carries its events; `farshot.app.workspace` does the work. A browser is known by a
+cookie that only the server reads, and pictures pass through routes that check it, so nobody sees the pictures
+of another browser.
 """

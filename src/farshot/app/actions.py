@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from farshot.app.sessions import Job, Session
+from farshot.app.workspace.downloads import DOWNLOADS, prepare
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.run import Report, adapt, last_run, predict
+from farshot.app.workspace.state import ClassWords, Workspace
+from farshot.app.workspace.suggest import suggest
 from farshot.errors import DataError
-from farshot.workspace.downloads import DOWNLOADS, prepare
-from farshot.workspace.encoders import Encoders
-from farshot.workspace.run import Report, adapt, last_run, predict
-from farshot.workspace.state import ClassWords, Workspace
-from farshot.workspace.suggest import suggest
 
 _MOST_IDS = 5000
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
-from farshot.json_text import parse
-from farshot.paths import home
+from farshot.storage.json_text import parse
+from farshot.storage.paths import home
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from farshot.app import actions, view
 from farshot.app.guard import cookie_token
 from farshot.app.models import ModelChoice
 from farshot.app.sessions import Session, Sessions
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.run import Run
+from farshot.app.workspace.state import Choice
 from farshot.errors import FarshotError
 from farshot.methods import available
 from farshot.methods.base import Method
-from farshot.workspace.encoders import Encoders
-from farshot.workspace.run import Run
-from farshot.workspace.state import Choice
 
 STATIC = Path(__file__).parent / "static"
 

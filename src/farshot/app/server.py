@@ -22,13 +22,13 @@ from farshot.app.models import models
 from farshot.app.pages import STATIC, Page
 from farshot.app.routes import routes
 from farshot.app.sessions import Sessions, is_session
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.limits import Limits
+from farshot.app.workspace.state import Choice
 from farshot.data.files import is_litter
 from farshot.errors import DataError, SettingError
-from farshot.paths import home
-from farshot.whole import check_writable
-from farshot.workspace.encoders import Encoders
-from farshot.workspace.limits import Limits
-from farshot.workspace.state import Choice
+from farshot.storage.atomic import check_writable
+from farshot.storage.paths import home
 
 FIRST_PORT, LAST_PORT = 7860, 7879
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")

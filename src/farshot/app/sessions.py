@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from farshot.app.workspace import Choice, Workspace
+from farshot.app.workspace.intake import Refused, Upload
+from farshot.app.workspace.limits import Limits
+from farshot.app.workspace.run import Report
 from farshot.errors import DataError, FarshotError
-from farshot.workspace import Choice, Workspace
-from farshot.workspace.intake import Refused, Upload
-from farshot.workspace.limits import Limits
-from farshot.workspace.run import Report
 
 COOKIE = "farshot_session"
 MOST_SESSIONS = 40

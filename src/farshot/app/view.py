@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farshot.app.sessions import Job, Session
+from farshot.app.workspace.downloads import DOWNLOADS, is_ready
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.intake import Refused
+from farshot.app.workspace.run import Answer, Run, explain, last_run
+from farshot.app.workspace.state import Picture
 from farshot.explain.figure import panels
 from farshot.explain.html import environment
 from farshot.explain.page import common, described
 from farshot.explain.subject import OWN
-from farshot.workspace.downloads import DOWNLOADS, is_ready
-from farshot.workspace.encoders import Encoders
-from farshot.workspace.intake import Refused
-from farshot.workspace.run import Answer, Run, explain, last_run
-from farshot.workspace.state import Picture
 
 PER_PAGE = 60
 

@@ -13,8 +13,8 @@ from farshot.bench.render import Block, Value, number, signed
 from farshot.bench.results import Calibration, Entry, Group, calibration, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import SettingError
+from farshot.evaluation.intervals import Interval, PairedDifference, holm, mean_interval, paired_difference
 from farshot.methods.catalogue import catalogue
-from farshot.stats import Interval, PairedDifference, holm, mean_interval, paired_difference
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from farshot.bench.records import StoreError
 from farshot.bench.render import Block, number
 from farshot.bench.store import Store
 from farshot.errors import DataError, SettingError
-from farshot.whole import check_file, whole_file
+from farshot.storage.atomic import check_file, whole_file
 
 _JOINED = """
 SELECT runs.identity AS run, runs.label, runs.method, runs.revision, runs.kind, runs.settings, runs.precision,

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from farshot.bench.records import Run, Series
 from farshot.bench.store import Store
 from farshot.bench.tasks import FIRST_REPORTING_SEED
-from farshot.stats import Interval, expected_calibration_error, mean_interval, negative_log_likelihood
+from farshot.evaluation.intervals import (
+    Interval,
+    expected_calibration_error,
+    mean_interval,
+    negative_log_likelihood,
+)
 
 PAPER_ORDER = ("isic", "eurosat", "cropdiseases", "chestx")
 """The order of pools in the field's tables."""

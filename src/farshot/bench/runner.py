@@ -21,8 +21,8 @@ from farshot.bench.store import Store
 from farshot.bench.tasks import query_labels
 from farshot.bench.worker import Chunk, Worker, tasks_of
 from farshot.errors import FarshotError
+from farshot.evaluation.intervals import mean_interval
 from farshot.model.encoder import Encoder
-from farshot.stats import mean_interval
 from farshot.task import Task
 
 _POLL_S = 0.5

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from farshot.bench.records import StoreError
 from farshot.errors import DataError
-from farshot.paths import home, quoted
-from farshot.whole import check_file, check_writable
+from farshot.storage.atomic import check_file, check_writable
+from farshot.storage.paths import home, quoted
 
 VERSION = 1
 _APPLICATION = 0x66617273  # "fars": tells a store from any other SQLite file

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from farshot.bench.records import Episode, Result, Run, Series
 from farshot.bench.schema import check_place, open_for_reading, open_for_writing, speaking, transaction
 from farshot.bench.tasks import Shape
-from farshot.paths import home
+from farshot.storage.paths import home
 
 LEASE_S = 60.0
 _RENEW_S = 15.0

@@ -9,7 +9,7 @@ from farshot.bench.render import Block, Value, number
 from farshot.bench.results import Column, Entry, Group, average, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import DataError
-from farshot.paths import quoted
+from farshot.storage.paths import quoted
 
 _SECTIONS = {"transductive": "Transductive: sees all queries of a task together"}
 _MEASURED = "Measured"

@@ -26,7 +26,7 @@ from farshot.methods import Method
 from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
-from farshot.paths import home
+from farshot.storage.paths import home
 from farshot.task import Task
 from farshot.training.loop import Progress
 

@@ -31,8 +31,8 @@ from farshot.data.table import Decoded, ImageTable
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
 from farshot.images.preprocess import READINGS, short256_size
-from farshot.paths import home
-from farshot.whole import check_writable
+from farshot.storage.atomic import check_writable
+from farshot.storage.paths import home
 
 _CHUNK = 64
 _RULE = 2  # raised when `farshot.images.decode` reads images in another way, so that old files are not used

@@ -16,7 +16,7 @@ from farshot.data.pools import published_pool, suspicions
 from farshot.data.readers import read_table
 from farshot.errors import DataError
 from farshot.images.reading import UnreadableImage
-from farshot.paths import quoted
+from farshot.storage.paths import quoted
 
 _THREADS = 4
 _LARGE = 512  # pixels; beyond it, decoding an image costs more than a small model's pass over it

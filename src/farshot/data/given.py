@@ -15,7 +15,7 @@ from PIL import Image
 from farshot.data.names import in_class_order, names_by_label, names_in_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.paths import home
+from farshot.storage.paths import home
 
 _CHANNELS = (1, 3, 4)
 """Of an image; an array of three dimensions with this many in the last or the first may be one image."""

@@ -17,7 +17,7 @@ from farshot.data.pool import Pool
 from farshot.errors import DataError
 from farshot.images.identity import content_id
 from farshot.images.reading import UnreadableImage, image_id, read_image
-from farshot.json_text import parse_object
+from farshot.storage.json_text import parse_object
 
 Progress = Callable[[int, int], None]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from farshot.data.text import load_json, read_text
 from farshot.errors import DataError
-from farshot.paths import home
+from farshot.storage.paths import home
 
 ClassNames = Mapping[Any, str] | Sequence[str] | str | Path | None
 """Names for prompts: by label, in the order of the classes, or a file that says so."""

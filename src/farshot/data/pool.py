@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -17,6 +19,22 @@ from numpy.typing import NDArray
 
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+
+
+class GeneratedPool(NamedTuple):
+    """A pool that needs no files; packages provide a mapping from names to these as an entry point of the
+    group `farshot.pools`.
+
+    Attributes:
+        title: what it is, in a few words.
+        classes, images: how many it has by default.
+        open: makes it; takes the number of images per class, or None for the default.
+    """
+
+    title: str
+    classes: int
+    images: int
+    open: Callable[[int | None], Pool]
 
 
 @dataclass(frozen=True, eq=False)

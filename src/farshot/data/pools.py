@@ -10,24 +10,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 
 from farshot.data.bscd import PUBLISHED, read_published
 from farshot.data.listing import Finding, Listing, augmented_copies
-from farshot.data.pool import Pool, pool_of
+from farshot.data.pool import GeneratedPool, Pool, pool_of
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.paths import home
-from farshot.world import WORLDS, generate
-from farshot.world import class_names as world_classes
+from farshot.storage.paths import home
 
-MINI = tuple(world for world in WORLDS if world.startswith("mini-"))
-MINI_IMAGES_PER_CLASS = 100
-_WORLD_REVISION = "world 2"  # raised when the generator draws other images
-_CHUNK = 256
+GROUP = "farshot.pools"
+"""Entry points of this group name a mapping from names to GeneratedPool."""
+
 _NAME = re.compile(r"[\w.-]+")
 
 _SHORT_NAMES = {"MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC", "AK", "SCC"}
@@ -60,7 +59,7 @@ def open_pool(
     if name.lower() in words and (place is None or name in PUBLISHED):
         raise DataError(f"The classes of the pool {name} have fixed names; leave out class names for it.")
     if place is None:
-        return _mini_pool(name, images or MINI_IMAGES_PER_CLASS)
+        return generated_pools()[name].open(images)
     if name in PUBLISHED:
         return published_pool(name, read_published(name, place))
     pool = pool_of(name, read_table(place, class_names=words.get(name.lower()), level=level))
@@ -68,6 +67,15 @@ def open_pool(
         if finding.fatal:
             raise DataError(f"{name}: {finding.what}. {finding.mend}")
     return pool
+
+
+@cache
+def generated_pools() -> dict[str, GeneratedPool]:
+    """Pools that need no files, by name, of every installed package; the mini worlds are farshot's own."""
+    found: dict[str, GeneratedPool] = {}
+    for entry in entry_points(group=GROUP):
+        found.update(entry.load())
+    return found
 
 
 def find_pool(
@@ -80,7 +88,7 @@ def find_pool(
     """
     name, equals, path = spec.partition("=")
     lower = name.lower()
-    if lower in PUBLISHED or lower in MINI:
+    if lower in PUBLISHED or lower in generated_pools():
         name = lower
     if equals:
         if not _NAME.fullmatch(name):
@@ -89,16 +97,15 @@ def find_pool(
     places = {key.lower(): place for key, place in (paths or {}).items()}
     if lower in places:
         return name, home(places[lower])
-    if name in MINI:
+    if name in generated_pools():
         return name, None
     if name in PUBLISHED:
         return name, _below_root(name, root)
     if home(name).exists():
         place = home(name)
         return place.resolve().stem, place
-    raise DataError(
-        f"There is no pool {name!r}; choose of {', '.join([*PUBLISHED, *MINI])}, or give NAME=PATH."
-    )
+    known = ", ".join([*PUBLISHED, *generated_pools()])
+    raise DataError(f"There is no pool {name!r}; choose one of {known}, or give NAME=PATH.")
 
 
 def data_root(root: Path | None = None) -> Path | None:
@@ -173,28 +180,3 @@ def _below_root(name: str, root: Path | None) -> Path:
         if (base / candidate).is_dir():
             return base / candidate
     raise DataError(f"{base} has no folder {name}; put {title} there ({PUBLISHED[name].source}).")
-
-
-def _mini_pool(world: str, per_class: int) -> Pool:
-    """The first test images of every class of a mini world."""
-    names = world_classes(world)
-    chosen: list[tuple[int, int]] = []  # (class, index)
-    pixels = {}
-    counts = np.zeros(len(names), dtype=np.int64)
-    start = 0
-    while counts.min() < per_class:
-        numbers = np.arange(start, start + _CHUNK)
-        found = generate(world, "test", numbers)
-        for number, label, image in zip(numbers.tolist(), found.labels.tolist(), found.pixels, strict=True):
-            if counts[label] < per_class:
-                counts[label] += 1
-                chosen.append((label, number))
-                pixels[number] = image
-        start += _CHUNK
-    table = ImageTable(
-        tuple(pixels[number] for _, number in chosen),
-        np.array([label for label, _ in chosen], dtype=np.int64),
-        names,
-        names,
-    )
-    return Pool(world, table, tuple(f"test/{number:06d}" for _, number in chosen), revision=_WORLD_REVISION)

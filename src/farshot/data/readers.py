@@ -21,7 +21,7 @@ from farshot.data.table import ImageTable
 from farshot.data.text import first_line, load_json, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
-from farshot.paths import home
+from farshot.storage.paths import home
 
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
 SPLIT_COLUMN, GROUP_COLUMN = "split", "group"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from farshot.errors import DataError
-from farshot.json_text import parse
-from farshot.paths import home
+from farshot.storage.json_text import parse
+from farshot.storage.paths import home
 
 
 def load_json(path: Path) -> Any:

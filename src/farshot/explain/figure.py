@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from farshot.explain.explanation import Explanation, MovedTokens
 from farshot.explain.style import letter, rgb
 from farshot.images.reading import read_image
-from farshot.plain import plain
+from farshot.sanitize import plain
 
 SIDE = 320  # pixels of a panel
 _BAR = 10  # height of the colour bar under a map

@@ -14,7 +14,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from farshot.plain import plain
+from farshot.sanitize import plain
 
 _QUALITY = 88  # of JPEGs: letters on patches stay sharp
 

@@ -15,8 +15,8 @@ from farshot.explain.explanation import Explanation
 from farshot.explain.figure import Panel, compose, panels, ranked_classes
 from farshot.explain.html import data_uri, environment
 from farshot.explain.style import colour, letter
-from farshot.plain import plain
-from farshot.whole import check_folder, whole_folder
+from farshot.sanitize import plain
+from farshot.storage.atomic import check_folder, whole_folder
 
 _NUMBERS, _PAGE = "explanations.json", "index.html"
 

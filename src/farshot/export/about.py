@@ -9,8 +9,8 @@ from typing import Any
 
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import ModelError
-from farshot.json_text import parse
-from farshot.whole import check_folder
+from farshot.storage.atomic import check_folder
+from farshot.storage.json_text import parse
 
 ABOUT = "export.json"
 

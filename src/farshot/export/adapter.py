@@ -10,8 +10,8 @@ from farshot.errors import ModelError
 from farshot.export.about import base_name, check_place, describe, write_about
 from farshot.export.card import adapter_card
 from farshot.export.predictor import parts_of
-from farshot.saved import write_adapter
-from farshot.whole import whole_folder
+from farshot.storage.atomic import whole_folder
+from farshot.storage.model_folder import write_adapter
 
 
 def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:

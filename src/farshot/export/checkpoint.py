@@ -40,8 +40,8 @@ from farshot.parts.alignment import HeadTailAlignment
 from farshot.parts.merging import merged
 from farshot.parts.prompt import LinkedPrompts, PromptContext, VisualPrompts
 from farshot.parts.reweighting import TokenReweighting
+from farshot.storage.atomic import whole_folder
 from farshot.task import Task
-from farshot.whole import whole_folder
 
 _ONNX = "`--format onnx` exports it whole"
 _NO_PLACE: dict[type[nn.Module], str] = {

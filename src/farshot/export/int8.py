@@ -12,8 +12,8 @@ import numpy as np
 from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.evaluation.intervals import Interval, PairedDifference, paired_difference, proportion_interval
 from farshot.export.check import Predict, predict_table
-from farshot.stats import Interval, PairedDifference, paired_difference, proportion_interval
 
 
 @dataclass(frozen=True)

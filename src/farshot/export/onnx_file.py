@@ -28,7 +28,7 @@ from farshot.export.check import Predict, check_same, samples
 from farshot.export.int8 import Cost, measure_cost, quantise
 from farshot.export.predictor import Predictor, predictor
 from farshot.images import decode
-from farshot.whole import reason, whole_folder
+from farshot.storage.atomic import reason, whole_folder
 
 FILE = "model.onnx"
 OPSET = 18  # of 2022: old enough for what runs on small machines

@@ -9,10 +9,10 @@ from typing import Any
 
 from farshot.errors import DataError, ModelError
 from farshot.export.card import model_card
-from farshot.hub import put, repository
-from farshot.json_text import parse, parse_object
-from farshot.paths import home
-from farshot.saved import FILES, damaged, read_folder
+from farshot.storage.hub import put, repository
+from farshot.storage.json_text import parse, parse_object
+from farshot.storage.model_folder import FILES, damaged, read_folder
+from farshot.storage.paths import home
 
 _CARD = "README.md"
 

@@ -11,7 +11,7 @@ from farshot.data.table import ImageTable
 from farshot.methods.base import Method
 from farshot.model.config import Biases, TextConfig, VisionConfig
 from farshot.model.encoder import Encoder, Origin, Preprocessing
-from farshot.model.find import BUNDLED
+from farshot.model.find import bundled_folder
 from farshot.model.formats.files import Source
 from farshot.model.formats.tokenizer_files import load_fast
 from farshot.model.tokenizer import TextRules, Tokenizer
@@ -62,7 +62,7 @@ def _reference() -> Encoder:
         for config in (vision, text)
     ]
     # words of the default prompt are one token each, as in CLIP's own
-    fast = load_fast(Source("mini", BUNDLED["mini"]), text.vocabulary)
+    fast = load_fast(Source("mini", bundled_folder("mini")), text.vocabulary)
     assert fast is not None
     rules = TextRules(length=text.length, start=1054, end=1055, pad=1055)
     return Encoder(

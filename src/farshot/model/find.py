@@ -14,17 +14,19 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 
-from farshot import hub
 from farshot.errors import ModelError, SettingError
 from farshot.model import formats
 from farshot.model.encoder import Encoder
 from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line
-from farshot.paths import home
+from farshot.storage import hub
+from farshot.storage.paths import home
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 SUPPORTED = (
@@ -35,8 +37,8 @@ _SMALL = ("*.json", "*.txt", "*.model")
 _HUB = "hf-hub:"
 _WEIGHTS = (".safetensors", *TORCH_FILES)
 
-BUNDLED = {"mini": Path(__file__).parent.parent / "world" / "mini"}
-"""Models that come with the package, by name."""
+GROUP = "farshot.encoders"
+"""Entry points of this group name a function that returns a checkpoint's folder; `mini` is farshot's own."""
 
 
 @runtime_checkable
@@ -86,6 +88,17 @@ def load_encoder(
     return encoder.to(place, PRECISIONS[precision])
 
 
+@cache
+def bundled() -> dict[str, EntryPoint]:
+    """Checkpoints that come with installed packages, by name."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def bundled_folder(name: str) -> Path:
+    """Folder of a checkpoint that comes with an installed package."""
+    return Path(bundled()[name].load()())
+
+
 def check_source(model: str | Path) -> None:
     """Refuses a name that is no model at all, without reading weights or asking the network.
 
@@ -93,7 +106,7 @@ def check_source(model: str | Path) -> None:
         ModelError: no such folder, file or possible hub name.
     """
     name, _ = _split_options(str(model))
-    if name in BUNDLED or home(name).exists():
+    if name in bundled() or home(name).exists():
         return
     _hub_parts(name)
 
@@ -142,8 +155,8 @@ def locate(model: str, options: dict[str, str] | None = None) -> Source:
     """
     name, given = _split_options(model)
     chosen = {**given, **(options or {})}
-    if name in BUNDLED:
-        return Source(model, BUNDLED[name], options=chosen)
+    if name in bundled():
+        return Source(model, bundled_folder(name), options=chosen)
     path = home(name)
     if path.is_dir():
         return Source(model, path, options=chosen, fetch=_fetch_small)
@@ -180,7 +193,7 @@ def _hub_parts(name: str) -> tuple[str, str]:
     if repo.count("/") != 1 or not all(repo.split("/")) or repo.startswith((".", "~")):
         raise ModelError(
             f"There is no folder or file {name}; give a checkpoint's folder or file, a hub name such as "
-            f"openai/clip-vit-base-patch16, or {', '.join(sorted(BUNDLED)) or 'a bundled model'}."
+            f"openai/clip-vit-base-patch16, or {', '.join(sorted(bundled())) or 'a bundled model'}."
         )
     return repo, file
 

@@ -27,10 +27,10 @@ from farshot.explain.html import environment
 from farshot.explain.page import common
 from farshot.explain.style import rgb
 from farshot.images.reading import ImageSource
-from farshot.paths import home
 from farshot.pick.choice import Choice
+from farshot.storage.atomic import check_folder, reason, whole_folder
+from farshot.storage.paths import home
 from farshot.task import DEFAULT_TEMPLATE
-from farshot.whole import check_folder, reason, whole_folder
 
 TABLE = "picked.csv"
 FILES = (TABLE, "sheet.png", "index.html")

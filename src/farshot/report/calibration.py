@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-BINS = 15  # as in farshot.stats.expected_calibration_error
+BINS = 15  # as in farshot.evaluation.intervals.expected_calibration_error
 
 
 @dataclass(frozen=True)

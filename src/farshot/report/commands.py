@@ -9,7 +9,7 @@ from typing import Any
 from farshot.bench.results import Entry
 from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.data.bscd import PUBLISHED
-from farshot.data.pools import MINI
+from farshot.data.pools import generated_pools
 from farshot.images.decode import ReadOptions
 from farshot.task import DEFAULT_TEMPLATE
 
@@ -67,7 +67,7 @@ def _bench_command(
     pools = list(dict.fromkeys(pool for pool, _ in grid))
     shots = sorted({shots for _, shots in grid})
     words = ["farshot", "bench", "--pools"]
-    words += [pool if pool in MINI or pool in PUBLISHED else f"{pool}=PATH" for pool in pools]
+    words += [pool if pool in generated_pools() or pool in PUBLISHED else f"{pool}=PATH" for pool in pools]
     words += ["--shots", *map(str, shots), "--methods", *methods, "--tasks", str(tasks)]
     words += ["--seed", str(seed)]
     if seed >= FIRST_REPORTING_SEED:

@@ -21,7 +21,7 @@ from farshot.bench.grid import changed_settings, label
 from farshot.classifier import FewShotClassifier
 from farshot.data.names import nfc
 from farshot.data.table import ImageTable, path_of
-from farshot.evaluation import Evaluation, evaluate
+from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.explain.explanation import explain_images
 from farshot.explain.figure import panels
 from farshot.explain.html import data_uri
@@ -79,7 +79,7 @@ def model_report(
     """Everything that the template `model.html` shows.
 
     Args:
-        about, tensors: the saved folder (farshot.saved.read_folder).
+        about, tensors: the saved folder (farshot.storage.model_folder.read_folder).
         classifier, table: the loaded model and labelled images, where it shall be measured.
         data: what the images are called on the command line.
         images: mistakes to show, and images to show token maps of.

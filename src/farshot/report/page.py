@@ -9,7 +9,7 @@ from typing import Any
 from farshot.explain.html import environment
 from farshot.explain.page import common
 from farshot.report.calibration import BINS
-from farshot.whole import check_file, whole_file
+from farshot.storage.atomic import check_file, whole_file
 
 _OURS = 'name="generator" content="farshot'
 

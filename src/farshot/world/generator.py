@@ -11,8 +11,8 @@ from numpy import ndarray
 from PIL import Image
 
 from farshot.errors import DataError
-from farshot.paths import home
-from farshot.whole import check_writable, whole_file
+from farshot.storage.atomic import check_writable, whole_file
+from farshot.storage.paths import home
 from farshot.world import photo, targets
 from farshot.world.canvas import patch_truth, to_pixels
 from farshot.world.keyed import uniforms

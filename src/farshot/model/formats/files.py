@@ -21,11 +21,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from farshot.errors import ModelError
-from farshot.json_text import parse_object
 from farshot.model.config import MOST_BLOCKS, TextConfig, TowerConfig, VisionConfig
 from farshot.model.encoder import Encoder, Origin, Preprocessing
 from farshot.model.tokenizer import Tokenizer
 from farshot.model.tower import TextTower, VisionTower
+from farshot.storage.json_text import parse_object
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 

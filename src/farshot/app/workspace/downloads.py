@@ -1,0 +1,156 @@
+"""What a person takes away: the adapted model, an ONNX file, a report, the predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.run import Run, last_run
+from farshot.app.workspace.state import Workspace
+from farshot.errors import DataError
+from farshot.export.about import load_exact
+from farshot.export.onnx_file import export_onnx
+from farshot.report.model import model_report
+from farshot.report.page import write_page
+from farshot.storage.model_folder import read_folder
+
+_MOST_CHECKED = 16  # pictures that an ONNX file is compared with the model on
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Download:
+    """Something to take away.
+
+    Attributes:
+        file: what it is called.
+        about: what it is for, one sentence.
+        make: writes it to a path.
+        sources: files of the workspace that it is made of: one of them newer, and it is out of date.
+    """
+
+    file: str
+    about: str
+    make: Callable[[Workspace, Run, Encoders, Path], None]
+    sources: tuple[str, ...] = ("adapted/farshot.json",)
+
+
+def prepare(workspace: Workspace, encoders: Encoders, name: str) -> Path:
+    """Makes a download of the adapted model as it is now.
+
+    Raises:
+        FarshotError: one sentence on why it cannot be made.
+    """
+    with encoders.busy:
+        run = last_run(workspace)
+        if run is None:
+            raise DataError("Adapt a model first; then there is something to take away.")
+        folder = workspace.folder / "downloads"
+        folder.mkdir(exist_ok=True)
+        place = folder / DOWNLOADS[name].file
+        DOWNLOADS[name].make(workspace, run, encoders, place)
+        return place
+
+
+def is_ready(workspace: Workspace, name: str) -> bool:
+    """Whether a download is there and nothing that it is made of has changed since."""
+    place = workspace.folder / "downloads" / DOWNLOADS[name].file
+    sources = [workspace.folder / source for source in DOWNLOADS[name].sources]
+    if not place.is_file() or not all(source.is_file() for source in sources):
+        return False
+    return place.stat().st_mtime_ns >= max(source.stat().st_mtime_ns for source in sources)
+
+
+def _model(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+    _zip(workspace.adapted, place)
+
+
+def _onnx(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+    staging = place.with_suffix("")
+    try:
+        own = workspace.table(workspace.pictures[:_MOST_CHECKED])
+        export_onnx(load_exact(workspace.adapted), staging, own)
+        _zip(staging, place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _report(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+    about, tensors = read_folder(workspace.adapted)
+    write_page(place, "model.html", model_report(about, tensors))
+
+
+def _predictions(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow(["image", "label", "class", "sure", *(f"p({name})" for name in run.classes)])
+    for picture in workspace.pictures:
+        answer = run.answer(picture.id)
+        if answer is None:
+            writer.writerow(
+                [_cell(picture.name), _cell(picture.label or ""), "", "", *[""] * len(run.classes)]
+            )
+            continue
+        sure = {True: "yes", False: "no", None: ""}[answer.sure]
+        shares = [f"{p:.6f}" for p in run.predictions[picture.id]]
+        writer.writerow([_cell(picture.name), _cell(picture.label or ""), _cell(answer.name), sure, *shares])
+    _write(place, rows.getvalue())
+
+
+DOWNLOADS = {
+    "model": Download(
+        "adapted-model.zip",
+        "The adapted model. Unpacked, it is what farshot predict and load() in Python take.",
+        _model,
+    ),
+    "onnx": Download(
+        "onnx-model.zip",
+        "One ONNX file and a small program, for computers without PyTorch; compared with the model first.",
+        _onnx,
+    ),
+    "report": Download(
+        "report.html", "One page: what the model was made from, and how good it seems to be.", _report
+    ),
+    "predictions": Download(
+        "predictions.csv",
+        "What the model says of every picture, for a spreadsheet.",
+        _predictions,
+        ("adapted/farshot.json", "predictions.json", "state.json"),
+    ),
+}
+
+
+def _cell(text: str) -> str:
+    """A spreadsheet takes a cell that begins like this for a formula, and runs it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _zip(folder: Path, place: Path) -> None:
+    """All files of a folder below its name without the rest of its path."""
+    staging = place.with_name(f".{place.name}")
+    try:
+        with zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.iterdir()):
+                archive.write(file, f"{place.stem}/{file.name}")
+        staging.replace(place)
+    except OSError as error:
+        raise DataError(f"{place.name} cannot be written ({error.strerror}); free some space.") from error
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def _write(place: Path, text: str) -> None:
+    staging = place.with_name(f".{place.name}")
+    try:
+        staging.write_text(text, encoding="utf-8-sig")  # with a mark, so that spreadsheets know the letters
+        staging.replace(place)
+    except OSError as error:
+        raise DataError(f"{place.name} cannot be written ({error.strerror}); free some space.") from error
+    finally:
+        staging.unlink(missing_ok=True)

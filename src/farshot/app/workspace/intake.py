@@ -1,0 +1,234 @@
+"""Uploads of strangers become image files in a folder, or sentences that say why not.
+
+What is kept is kept byte for byte, so that the same file gives the same predictions everywhere; its name on
+disk is made of its content and its true format, never of what it was called. Nothing is believed: not a name,
+an extension, a size that something declares of itself. No byte is unpickled, run or handed to a format that
+is not on the list of `formats`. Whoever serves these files to a browser must name their type and forbid
+guessing it (`X-Content-Type-Options: nosniff`): a picture can be a program as well.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+from farshot.app.workspace.archive import CHUNK, read_directory, unpack
+from farshot.app.workspace.formats import check_image, check_kind
+from farshot.app.workspace.limits import Limits, in_megabytes
+from farshot.app.workspace.names import parts_of, proposed_classes, shown_name
+from farshot.data.files import is_litter
+from farshot.errors import DataError
+from farshot.images.kinds import HEAD_BYTES, ZIP_MAGIC
+from farshot.images.reading import UnreadableImage, image_id
+from farshot.sanitize import plain
+from farshot.storage.atomic import reason
+
+UNFINISHED = ".incoming-"
+"""How files begin that are not known to be images yet; only a machine that stops leaves one behind."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file as it came.
+
+    Attributes:
+        name: as the browser called it, perhaps with folders ("Class/x.jpg"); untrusted.
+        path: where its bytes lie.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An image that was stored.
+
+    Attributes:
+        id: content hash, `farshot.images.reading.image_id` of the file.
+        name: what it was called, fit for display.
+        folder: the folder it came in, fit for display, which proposes its class.
+        path: the stored file.
+    """
+
+    id: str
+    name: str
+    folder: str | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that was not stored.
+
+    Attributes:
+        name: what it was called, fit for display.
+        reason: what is wrong and the way out; the sentence follows the name and a colon.
+        same_as: the id of the image that it equals, where it is refused only for being here already.
+    """
+
+    name: str
+    reason: str
+    same_as: str | None = None
+
+
+def take_in(
+    uploads: Sequence[Upload], place: Path, limits: Limits, known: Collection[str] = ()
+) -> tuple[list[Taken], list[Refused]]:
+    """Stores the images among uploads, and those in the zips among them.
+
+    Litter of operating systems is passed over in silence; every other file is in one of the two lists.
+
+    Args:
+        place: the folder of stored images; made where it is missing.
+        known: ids of all images of the workspace, which count towards its limit and are not stored again.
+
+    Raises:
+        DataError: the folder cannot be made.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{place} cannot be made ({reason(error)}); choose another place.") from error
+    intake = _Intake(place, limits, known)
+    folders = proposed_classes([upload.name for upload in uploads])
+    for upload, folder in zip(uploads, folders, strict=True):
+        if not is_litter(parts_of(upload.name), hidden=False):
+            intake.upload(upload, folder)
+    return intake.taken, intake.refused
+
+
+class _Intake:
+    """What one call of `take_in` has come to so far."""
+
+    def __init__(self, place: Path, limits: Limits, known: Collection[str]) -> None:
+        self.place, self.limits, self.known = place, limits, set(known)
+        self.taken: list[Taken] = []
+        self.refused: list[Refused] = []
+
+    def upload(self, upload: Upload, folder: str | None) -> None:
+        with self._refusing(upload.name), _opened(upload.path) as (file, size):
+            if file.read(4) in ZIP_MAGIC:
+                self._zip(file, size)
+                return
+            file.seek(0)
+            if size > self.limits.file_bytes:
+                most = in_megabytes(self.limits.file_bytes)
+                raise DataError(f"the file is over {most}; scale the image down or save it as JPEG.")
+            self._image(upload.name, folder, iter(lambda: file.read(CHUNK), b""))
+
+    def _zip(self, file: IO[bytes], size: int) -> None:
+        """Entries in their order; what one of them has wrong does not stop the others."""
+        entries = [
+            entry
+            for entry in read_directory(file, size, self.limits)
+            if not (entry.is_folder or is_litter(parts_of(entry.name), hidden=True))
+        ]
+        if not entries:
+            raise DataError("there is no image in the zip; pack the images themselves into it.")
+        folders = proposed_classes([entry.name for entry in entries])
+        unpacked = _Count()
+        for number, (entry, folder) in enumerate(zip(entries, folders, strict=True)):
+            left = len(entries) - number
+            if self._is_full():
+                raise DataError(f"the last {left} files in it were left out: {self._full_reason()}")
+            if not entry.fault and unpacked.bytes + entry.size > self.limits.unpacked_bytes:
+                most = in_megabytes(self.limits.unpacked_bytes)
+                raise DataError(f"it unpacks to over {most}; send the last {left} files in another zip.")
+            with self._refusing(entry.name):
+                if entry.fault:
+                    raise DataError(entry.fault)
+                self._image(entry.name, folder, unpacked.of(unpack(file, entry)))
+
+    def _image(self, name: str, folder: str | None, pieces: Iterator[bytes]) -> None:
+        """Stores one image under its content and true format, once all of it has been decoded."""
+        if self._is_full():
+            raise DataError(self._full_reason())
+        head = b""
+        while len(head) < HEAD_BYTES and (piece := next(pieces, b"")):
+            head += piece
+        check_kind(head)
+        with self._unfinished(chain([head], pieces)) as file:
+            identity = image_id(file)
+            if identity in self.known:
+                self.refused.append(
+                    Refused(shown_name(name), "the same image is already here; nothing to do.", identity)
+                )
+                return
+            stored = self.place / (identity + check_image(file, self.limits))
+            file.replace(stored)
+        self.known.add(identity)
+        self.taken.append(Taken(identity, shown_name(name), folder, stored))
+
+    @contextmanager
+    def _unfinished(self, pieces: Iterator[bytes]) -> Iterator[Path]:
+        """A file of these bytes in the place it would stay, gone afterwards unless it was renamed."""
+        handle, path = tempfile.mkstemp(prefix=UNFINISHED, dir=self.place)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                for piece in pieces:
+                    if out.tell() + len(piece) > self.limits.file_bytes:  # it grew while it was read
+                        raise DataError(f"the file is over {in_megabytes(self.limits.file_bytes)}.")
+                    out.write(piece)
+            yield Path(path)
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    @contextmanager
+    def _refusing(self, name: str) -> Iterator[None]:
+        """What is raised about a file becomes its refusal."""
+        try:
+            yield
+        except UnreadableImage as error:
+            self._refuse(name, error.reason)
+        except DataError as error:
+            self._refuse(name, str(error))
+        except OSError as error:  # of the system, such as a full disk
+            self._refuse(name, f"it cannot be stored ({reason(error)}); free some space or send it again.")
+
+    def _refuse(self, name: str, why: str) -> None:
+        self.refused.append(Refused(shown_name(name), plain(why)))
+
+    def _is_full(self) -> bool:
+        return len(self.known) >= self.limits.images
+
+    def _full_reason(self) -> str:
+        return f"the workspace holds at most {self.limits.images:,} images; remove some first."
+
+
+class _Count:
+    """How many bytes came, of what was asked for: of a file that is no image only the first."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def of(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.bytes += len(piece)
+            yield piece
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """An ordinary file and its size; whatever else has this path, a link or a pipe, is not followed or waited
+    for."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        ordinary = stat.S_ISREG(path.lstat().st_mode)
+        handle = os.open(path, flags | getattr(os, "O_BINARY", 0)) if ordinary else None
+    except (OSError, ValueError) as error:
+        raise DataError(f"the upload cannot be read ({reason(error)}); send it again.") from error
+    if handle is None:
+        raise DataError("this is not an ordinary file; send an image or a zip of images.")
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):  # exchanged since it was looked at
+            raise DataError("this is not an ordinary file; send an image or a zip of images.")
+        yield file, about.st_size

@@ -1,0 +1,222 @@
+"""From a workspace's labels to a model, its predictions, and what is known of how good they are.
+
+Shapes: N classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.state import Choice, Workspace, read_json, write_json
+from farshot.classifier import FewShotClassifier, load
+from farshot.errors import DataError
+from farshot.evaluation.crossval import HeldOut
+from farshot.evaluation.intervals import Certainty, Interval
+from farshot.explain import Explanation, explain_images, subject
+from farshot.methods import available
+
+WANTED_RIGHT = 0.8
+"""Share of the given answers that should be right. Four of five: few labelled pictures can show no more."""
+
+Report = Callable[[str, int, int], None]
+"""(what is being done, steps done, in all); raising from it stops the work."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of an adapted model.
+
+    Attributes:
+        stamp: of the labels and settings it was made from.
+        choice: model and method.
+        classes: the N classes, in the order of its probabilities.
+        pictures: how many it was adapted to.
+        seconds: that adapting took.
+        estimate: cross-validated quality (Evaluation.to_dict); None while it is not known.
+        why_not: why there is no estimate, in one sentence.
+        certainty: from which probability on an answer is given; None without an estimate.
+        predictions: picture -> probability of each class.
+    """
+
+    stamp: str
+    choice: Choice
+    classes: tuple[str, ...]
+    pictures: int
+    seconds: float
+    estimate: dict[str, Any] | None = None
+    why_not: str | None = None
+    certainty: Certainty | None = None
+    predictions: dict[str, list[float]] = field(default_factory=dict)
+
+    def answer(self, id: str) -> Answer | None:
+        """What the model says of a picture; None where it was not asked."""
+        if id not in self.predictions:
+            return None
+        p = np.asarray(self.predictions[id])
+        order = np.argsort(-p, kind="stable")
+        sure = None if self.certainty is None else bool(p[order[0]] >= self.certainty.threshold)
+        return Answer(tuple((self.classes[c], float(p[c])) for c in order), sure)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one picture.
+
+    Attributes:
+        ranked: (class, probability), the most probable first.
+        sure: whether it should decide; None where that is not known.
+    """
+
+    ranked: tuple[tuple[str, float], ...]
+    sure: bool | None
+
+    @property
+    def name(self) -> str:
+        """The most probable class."""
+        return self.ranked[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Of that class."""
+        return self.ranked[0][1]
+
+
+def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
+    """Adapts to the labelled pictures, predicts the others, then cross-validates.
+
+    Each is kept as soon as it is there: stopped during the cross-validation, there is a model without an
+    estimate.
+
+    Raises:
+        FarshotError: one sentence on what is missing.
+    """
+    stamp, choice = workspace.stamp(), workspace.choice
+    support = workspace.support()
+    with encoders.busy:
+        report("loading the model", 0, 0)
+        classifier = FewShotClassifier(
+            choice.model,
+            choice.method,
+            settings=settings_of(choice),
+            descriptions={c: words for c, words in workspace.descriptions().items() if c in support.classes},
+            device=encoders.device,
+            precision=encoders.precision,
+        ).use_encoder(encoders.get(choice.model))
+        start = time.perf_counter()
+        classifier.progress = lambda done, total: report("adapting", done, total)
+        classifier.fit(support)
+        seconds = time.perf_counter() - start
+        classifier.progress = None
+        classifier.save(workspace.adapted)
+        names = tuple(map(str, classifier.classes_))
+        run = Run(stamp, choice, names, len(support), seconds)
+        _keep(workspace, run)
+        run = _predict(workspace, run, classifier, report)
+        try:
+            classifier.progress = lambda done, total: report("cross-validating", done, total)
+            held_out = classifier.held_out(support)
+        except DataError as error:  # a class with one picture
+            run = replace(run, why_not=str(error))
+        else:
+            run = replace(run, **_known_from(held_out))
+            classifier.estimate_ = run.estimate
+            classifier.save(workspace.adapted)
+        _keep(workspace, run)
+    return run
+
+
+def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
+    """Asks the adapted model about unlabelled pictures that it was not asked about.
+
+    Raises:
+        DataError: there is no adapted model yet.
+    """
+    with encoders.busy:
+        run = last_run(workspace)
+        if run is None:
+            raise DataError("Adapt a model first; then it can say what new pictures show.")
+        if all(picture.id in run.predictions for picture in workspace.unlabelled):
+            return run
+        report("loading the model", 0, 0)
+        return _predict(workspace, run, adapted_model(workspace, run, encoders), report)
+
+
+def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
+    """What the adapted model looked at in one picture."""
+    with encoders.busy:
+        run = last_run(workspace)
+        if run is None:
+            raise DataError("Adapt a model first; then it can show what it looked at.")
+        classifier = adapted_model(workspace, run, encoders)
+        seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
+        table = workspace.table([workspace.picture(id)])
+        (found,) = explain_images(seen, table, temperature=classifier.temperature_)
+        return found
+
+
+def adapted_model(workspace: Workspace, run: Run, encoders: Encoders) -> FewShotClassifier:
+    """The adapted model of a workspace; the caller holds `encoders.busy`."""
+    return load(workspace.adapted, device=encoders.device, encoder=encoders.get(run.choice.model))
+
+
+def last_run(workspace: Workspace) -> Run | None:
+    """What is known of the adapted model; None where there is none."""
+    if not (workspace.folder / "run.json").exists() or not workspace.adapted.is_dir():
+        return None
+    place = workspace.folder / "run.json"
+    predictions = workspace.folder / "predictions.json"
+    try:
+        return _run_of(read_json(place), read_json(predictions) if predictions.exists() else {})
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{place} is damaged ({error}); remove it and adapt again.") from error
+
+
+def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Run:
+    certainty = found.pop("certainty")
+    return Run(
+        **{**found, "choice": Choice(**found["choice"]), "classes": tuple(found["classes"])},
+        certainty=None
+        if certainty is None
+        else Certainty(*certainty[:2], *(Interval(*i) for i in certainty[2:])),
+        predictions=predictions,
+    )
+
+
+def settings_of(choice: Choice) -> dict[str, Any]:
+    """Settings of the method; quick leaves out the views, where it has them."""
+    known = available(choice.method)[choice.method]().settings()
+    return {"views": "none"} if choice.quick and "views" in known else {}
+
+
+def _known_from(held_out: HeldOut) -> dict[str, Any]:
+    return {
+        "estimate": held_out.evaluation().to_dict(),
+        "certainty": held_out.certainty(WANTED_RIGHT),
+    }
+
+
+def _predict(workspace: Workspace, run: Run, classifier: FewShotClassifier, report: Report) -> Run:
+    asked = [picture for picture in workspace.unlabelled if picture.id not in run.predictions]
+    if asked:
+        classifier.progress = lambda done, total: report("predicting", done, total)
+        found = classifier.predict_proba(workspace.table(asked))
+        classifier.progress = None
+        new = {picture.id: list(map(float, p)) for picture, p in zip(asked, found, strict=True)}
+        run = replace(run, predictions={**run.predictions, **new})
+    _keep(workspace, run)
+    return run
+
+
+def _keep(workspace: Workspace, run: Run) -> None:
+    """Predictions first: a run without predictions asks again, those of another run would mislead."""
+    write_json(workspace.folder / "predictions.json", run.predictions)
+    about = {name: value for name, value in run.__dict__.items() if name != "predictions"}
+    write_json(workspace.folder / "run.json", {**about, "choice": asdict(run.choice)})

@@ -1,0 +1,397 @@
+"""Pictures, classes and labels of a workspace, kept on disk so that they outlive a page and a program.
+
+    state.json         pictures, classes, chosen model and method
+    pictures/          the picture files, by content
+    thumbnails/        small copies that are shown
+    adapted/           the adapted model, as FewShotClassifier saves it
+    run.json           what is known of it
+    predictions.json   what it says of the unlabelled pictures
+
+Every change is written before the call returns, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from farshot.app.workspace.intake import UNFINISHED, Refused, Upload, take_in
+from farshot.app.workspace.limits import Limits
+from farshot.data.given import labelled_table
+from farshot.data.names import nfc
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+from farshot.images.reading import read_image
+from farshot.sanitize import plain
+from farshot.storage.json_text import parse_object
+from farshot.storage.paths import home
+
+T = TypeVar("T")
+FORMAT = 1
+MOST_CLASSES = 50
+_MOST_LETTERS = {"name": 60, "description": 300}
+_THUMBNAIL = 192  # pixels of the longer side
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture.
+
+    Attributes:
+        id: content hash.
+        name: what the person calls it, cleaned.
+        file: name of its file in the folder of pictures.
+        label: its class; None while it has none.
+    """
+
+    id: str
+    name: str
+    file: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class ClassWords:
+    """A class, and the words that may stand in place of its name in prompts."""
+
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to adapt and how.
+
+    Attributes:
+        model: base model, as `load_encoder` takes it.
+        method: one of `farshot methods`.
+        quick: without views of the support images, where the method has them.
+    """
+
+    model: str = "mini"
+    method: str = "atha"
+    quick: bool = False
+
+
+class Workspace:
+    """A person's pictures and labels.
+
+    Args:
+        folder: made where it does not exist.
+        limits: of what is taken in.
+        choice: of model and method, until the person chooses.
+
+    Raises:
+        DataError: the folder's state is damaged, or was written by a newer farshot.
+    """
+
+    def __init__(self, folder: Path, limits: Limits | None = None, choice: Choice | None = None) -> None:
+        self.folder, self.limits = home(folder), limits or Limits()
+        folder = self.folder
+        self._lock = threading.RLock()  # labels change while a model is being adapted
+        self._pictures: dict[str, Picture] = {}
+        self._classes: tuple[ClassWords, ...] = ()
+        self._choice = choice or Choice()
+        for name in ("pictures", "thumbnails"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for left in (folder / "pictures").glob(f"{UNFINISHED}*"):  # by a program that was ended
+            left.unlink(missing_ok=True)
+        if self._state.exists():
+            self._load()
+
+    # What there is -----------------------------------------------------------------------------------
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures in the order they came."""
+        with self._lock:
+            return tuple(self._pictures.values())
+
+    @property
+    def classes(self) -> tuple[ClassWords, ...]:
+        """The classes in the order they were named."""
+        return self._classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(words.name for words in self._classes)
+
+    @property
+    def choice(self) -> Choice:
+        """The chosen model and method."""
+        return self._choice
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Class -> number of pictures with that label."""
+        found = dict.fromkeys(self.class_names, 0)
+        for picture in self.pictures:
+            if picture.label is not None:
+                found[picture.label] += 1
+        return found
+
+    @property
+    def unlabelled(self) -> tuple[Picture, ...]:
+        """Pictures without a label: those that a model is asked about."""
+        return tuple(picture for picture in self.pictures if picture.label is None)
+
+    @property
+    def adapted(self) -> Path:
+        """Where the adapted model lies, once there is one."""
+        return self.folder / "adapted"
+
+    def picture(self, id: str) -> Picture:
+        """The picture of this id.
+
+        Raises:
+            DataError: there is none.
+        """
+        with self._lock:
+            if id not in self._pictures:
+                raise DataError("This picture is not here any more; load the page again.")
+            return self._pictures[id]
+
+    def path(self, picture: Picture) -> Path:
+        """Its file."""
+        return self.folder / "pictures" / picture.file
+
+    def thumbnail(self, id: str) -> Path:
+        """A small JPEG of a picture, made when it is first asked for."""
+        picture = self.picture(id)
+        place = self.folder / "thumbnails" / f"{picture.id}.jpg"
+        if not place.exists():
+            small = read_image(self.path(picture))
+            small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            staging = place.with_name(f".{picture.id}-{threading.get_ident()}")
+            small.save(staging, "JPEG", quality=85)
+            staging.replace(place)
+        return place
+
+    def support(self) -> ImageTable:
+        """The labelled pictures as a table; its classes are those with a picture.
+
+        Raises:
+            DataError: there are not two classes with a picture each.
+        """
+        labelled = [picture for picture in self.pictures if picture.label is not None]
+        if len({picture.label for picture in labelled}) < 2:
+            raise DataError("Give pictures to at least two classes first: a model learns to tell them apart.")
+        table, _ = labelled_table([self.path(p) for p in labelled], [str(p.label) for p in labelled])
+        # a picture's id is its content hash: what is known is not computed again
+        return replace(table, _ids={row: picture.id for row, picture in enumerate(labelled)})
+
+    def table(self, pictures: Sequence[Picture]) -> ImageTable:
+        """Pictures without labels as a table."""
+        ids = {row: picture.id for row, picture in enumerate(pictures)}
+        return ImageTable(tuple(self.path(picture) for picture in pictures), None, (), (), _ids=ids)
+
+    def descriptions(self) -> dict[str, str]:
+        """Class -> words in place of its name, for those that have some."""
+        return {words.name: words.description for words in self._classes if words.description}
+
+    def stamp(self) -> str:
+        """Hash of all that an adapted model depends on: another stamp means that adapting again would change
+        it."""
+        with self._lock:
+            labels = sorted((p.id, p.label) for p in self.pictures if p.label is not None)
+            words = json.dumps([labels, self.descriptions(), asdict(self._choice)], sort_keys=True)
+        return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+    # Changes -----------------------------------------------------------------------------------------
+
+    def take(
+        self, uploads: Sequence[Upload], label: str | None = None
+    ) -> tuple[list[Picture], list[Refused]]:
+        """Takes pictures in.
+
+        Args:
+            label: class of all of them; by default the folder that a picture came in is its class.
+
+        Returns:
+            The new pictures, and what was not taken with the reason.
+        """
+        with self._lock:
+            if label is not None:
+                self._known(label)
+            taken, refused = take_in(uploads, self.folder / "pictures", self.limits, self._pictures.keys())
+            new = []
+            for one in taken:
+                picture = Picture(one.id, one.name, one.path.name, label or self._class_of(one.folder))
+                self._pictures[one.id] = picture
+                new.append(picture)
+            self._save()
+            return new, refused
+
+    def name_classes(self, wanted: Sequence[ClassWords]) -> None:
+        """The classes from now on.
+
+        One name in place of another is a new name for the same class, and its pictures go along; pictures
+        of a class that is gone have no label any more.
+
+        Raises:
+            DataError: an empty, overlong or repeated name; too many classes.
+        """
+        cleaned = tuple(_cleaned(words) for words in wanted)
+        _check(cleaned)
+        with self._lock:
+            names = tuple(words.name for words in cleaned)
+            renamed = _renamed(self.class_names, names)
+            for id, picture in self._pictures.items():
+                if picture.label is not None:
+                    new = renamed.get(picture.label, picture.label)
+                    self._pictures[id] = replace(picture, label=new if new in names else None)
+            self._classes = cleaned
+            self._save()
+
+    def label(self, ids: Iterable[str], name: str | None) -> None:
+        """Gives pictures a class; None takes it away.
+
+        Raises:
+            DataError: no such class, or no such picture.
+        """
+        with self._lock:
+            if name is not None:
+                self._known(name)
+            chosen = [self.picture(id) for id in ids]
+            for picture in chosen:
+                self._pictures[picture.id] = replace(picture, label=name)
+            self._save()
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Forgets pictures, their files included."""
+        with self._lock:
+            chosen = [self.picture(id) for id in ids]
+            for picture in chosen:
+                del self._pictures[picture.id]
+            self._save()
+            for picture in chosen:
+                self.path(picture).unlink(missing_ok=True)
+                (self.folder / "thumbnails" / f"{picture.id}.jpg").unlink(missing_ok=True)
+
+    def choose(self, choice: Choice) -> None:
+        """The model and method to adapt from now on."""
+        with self._lock:
+            self._choice = choice
+            self._save()
+
+    def _known(self, name: str) -> None:
+        if name not in self.class_names:
+            raise DataError(f"There is no class {name!r}; name it first.")
+
+    def _class_of(self, folder: str | None) -> str | None:
+        """The class that a folder's name proposes, made where it is new and there is room for it."""
+        name = plain(_one_line((folder or "").replace("_", " ")), _MOST_LETTERS["name"])
+        if not name:
+            return None
+        known = {words.name.casefold(): words.name for words in self._classes}
+        if name.casefold() in known:
+            return known[name.casefold()]
+        if len(self._classes) == MOST_CLASSES:
+            return None
+        self._classes = (*self._classes, ClassWords(name))
+        return name
+
+    # On disk -----------------------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / "state.json"
+
+    def _save(self) -> None:
+        write_json(
+            self._state,
+            {
+                "format": FORMAT,
+                "pictures": [asdict(picture) for picture in self._pictures.values()],
+                "classes": [asdict(words) for words in self._classes],
+                "choice": asdict(self._choice),
+            },
+        )
+
+    def _load(self) -> None:
+        found = read_json(self._state)
+        try:
+            if found.get("format", 0) > FORMAT:
+                raise DataError(f"{self.folder} was written by a newer farshot; update farshot to read it.")
+            self._classes = tuple(_of_texts(ClassWords, words) for words in found["classes"])
+            self._choice = Choice(**found["choice"])
+            pictures = [_of_texts(Picture, picture) for picture in found["pictures"]]
+            unknown = {p.label for p in pictures} - {None, *self.class_names}
+            if unknown:
+                raise TypeError(f"no class is called {min(map(str, unknown))!r}")
+            if not isinstance(self._choice.model, str) or not isinstance(self._choice.method, str):
+                raise TypeError("model and method are no names")
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{self._state} is damaged ({error}); remove {self.folder}.") from error
+        # a file that somebody took away is no picture any more
+        self._pictures = {picture.id: picture for picture in pictures if self.path(picture).is_file()}
+
+
+def _of_texts(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass whose fields are text or, by default, None; TypeError where a value is neither."""
+    found = kind(**values)
+    for name, value in vars(found).items():
+        if not isinstance(value, str) and (value is not None or name != "label"):
+            raise TypeError(f"{str(value)[:40]!r} is no {name}")
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    staging = path.with_name(f".{path.name}-{threading.get_ident()}")
+    try:
+        staging.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        staging.replace(path)
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written ({error.strerror}); free some space.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        return parse_object(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}); remove {path.parent}.") from error
+
+
+def _cleaned(words: ClassWords) -> ClassWords:
+    return ClassWords(*(plain(_one_line(text), len(text)) for text in (words.name, words.description)))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(nfc(text).split())
+
+
+def _check(classes: Sequence[ClassWords]) -> None:
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"These are {len(classes)} classes; {MOST_CLASSES} at most.")
+    seen: set[str] = set()
+    for words in classes:
+        if not words.name:
+            raise DataError("A class needs a name.")
+        for what, most in _MOST_LETTERS.items():
+            if len(getattr(words, what)) > most:
+                raise DataError(f"The {what} of {words.name[:20]!r}... is too long; {most} letters at most.")
+        if words.name.casefold() in seen:
+            raise DataError(f"The class {words.name!r} is there twice; give each a name of its own.")
+        seen.add(words.name.casefold())
+
+
+def _renamed(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
+    """Old -> new name where exactly one is gone and exactly one came, in the same place."""
+    gone, came = [n for n in old if n not in new], [n for n in new if n not in old]
+    same_place = len(gone) == len(came) == 1 and old.index(gone[0]) == new.index(came[0])
+    return {gone[0]: came[0]} if same_place and len(old) == len(new) else {}

@@ -1,0 +1,37 @@
+"""Which pictures to label next."""
+
+from __future__ import annotations
+
+from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.run import Report, adapted_model, last_run
+from farshot.app.workspace.state import Workspace
+from farshot.errors import DataError
+from farshot.pick import pick_first, pick_next
+
+PER_CLASS = 2  # pictures proposed at a time, for each class
+
+
+def suggest(workspace: Workspace, encoders: Encoders, report: Report) -> dict[str, str]:
+    """Picture -> why it should be labelled next, the most useful first.
+
+    Before there is an adapted model: typical pictures that differ. After: those it is unsure of.
+
+    Raises:
+        DataError: nothing is left to label.
+    """
+    waiting = workspace.unlabelled
+    if not waiting:
+        raise DataError("Every picture has a class already; add new ones.")
+    table = workspace.table(waiting)
+    ways = max(2, len(workspace.classes))
+    count = min(PER_CLASS * ways, len(waiting))
+    with encoders.busy:
+        report("looking at the pictures", 0, 0)
+        run = last_run(workspace)
+        if run is not None:
+            choice = pick_next(adapted_model(workspace, run, encoders), table, count)
+        else:
+            encoder = encoders.get(workspace.choice.model)
+            names = workspace.class_names if len(workspace.class_names) >= 2 else None
+            choice = pick_first(encoder, table, PER_CLASS, class_names=names, ways=ways)
+    return {waiting[int(row)].id: reason for row, reason in zip(choice.rows, choice.reasons, strict=True)}

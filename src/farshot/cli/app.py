@@ -1,0 +1,102 @@
+"""The command that starts the app: thin, no logic. A function's docstring is its command's help."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from farshot.cli import console
+from farshot.cli.options import Device
+from farshot.errors import DataError
+
+if TYPE_CHECKING:
+    from farshot.app.server import Served
+
+
+def app(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A base model to offer: hub name or checkpoint folder. Repeatable; the first leads."
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps pictures and models; without it they go when the app ends."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this computer's need a password.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option(help="0 takes the first free one from 7860 on.", min=0, max=65535)] = 0,
+    share: Annotated[
+        bool, typer.Option("--share", help="Make it reachable from the internet through Gradio's relay.")
+    ] = False,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    device: Device = "auto",
+) -> None:
+    """Label, adapt, look and take away in a browser, without writing code."""
+    with ExitStack() as running:
+        with console.progress("starting"):
+            try:
+                from farshot.app.server import Options, serving
+            except ImportError as error:
+                if not (error.name or "").startswith(("gradio", "starlette")):
+                    raise
+                raise DataError(
+                    f"The app needs an extra ({error.name} is missing): pip install 'farshot[app]'."
+                ) from error
+            from farshot.model.find import check_machine
+
+            check_machine(device, precision)
+            options = Options(tuple(model or ()), keep, host, port, share, device, precision, browser)
+            served = running.enter_context(serving(options))
+        _tell(served, keep, share, options.loopback)
+        _until_stopped()
+
+
+def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> None:
+    from farshot.app.server import USER
+
+    console.out.print(f"farshot is at {served.url}", markup=False)
+    if share:
+        console.err.print(
+            f"Anybody on the internet who has the password reaches it at {served.shared}, and what you show "
+            "it passes through a relay of others. Do not share pictures that are not yours to show.",
+            markup=False,
+            style="red",
+        )
+    elif not loopback:
+        console.err.print(
+            "Other computers can reach it, and what is sent is not encrypted: use it in a network that you "
+            "trust.",
+            markup=False,
+            style="red",
+        )
+    if served.password:
+        console.out.print(f"Name: {USER}  Password: {served.password}", markup=False)
+    kept = f"are kept in {served.folder}" if keep else "are removed when it ends; --keep FOLDER keeps them"
+    console.out.print(f"Pictures and models {kept}. Ctrl-C ends it.", markup=False)
+
+
+def _until_stopped() -> None:
+    """Waits for Ctrl-C, or for a service manager's word to end."""
+    ended = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        while not ended.wait(0.5):
+            pass
+    except KeyboardInterrupt:
+        raise console.Stopped("ended.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds the command to the command line."""
+    cli.command(name="app")(app)

@@ -1,0 +1,298 @@
+"""The commands of the benchmark: thin, no logic. Each function's docstring is its command's help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from farshot.cli import console
+from farshot.cli.options import Level
+from farshot.errors import SettingError
+
+if TYPE_CHECKING:
+    from farshot.data.pool import Pool
+
+store_app = typer.Typer(help="Look into a store of results.", no_args_is_help=True)
+
+StorePath = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
+Format = Annotated[str, typer.Option("--format", help="text, markdown, latex or csv.")]
+
+
+class ManyValues(TyperCommand):
+    """A command whose repeatable options also take several values after one flag: --shots 1 5."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeats the flag before every further value, then parses as usual."""
+        many = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
+        return super().parse_args(ctx, spread(args, many))
+
+
+def spread(args: Sequence[str], many: set[str]) -> list[str]:
+    """["--shots", "1", "5"] becomes ["--shots", "1", "--shots", "5"]."""
+    out: list[str] = []
+    flag, values = "", 0
+    for arg in args:
+        if arg.startswith("--"):
+            flag, values = (arg if arg in many else ""), 0
+        elif flag:
+            out += [flag] * (values > 0)
+            values += 1
+        out.append(arg)
+    return out
+
+
+def bench(
+    pools: Annotated[
+        list[str],
+        typer.Option("--pools", help="Names from `farshot data list`, or NAME=PATH of your images."),
+    ],
+    methods: Annotated[
+        list[str],
+        typer.Option("--methods", help=r"Names, with settings as in atha\[variant=released,views=none]."),
+    ],
+    store: StorePath,
+    shots: Annotated[list[int] | None, typer.Option("--shots", help="Support images per class.")] = None,
+    tasks: Annotated[
+        int | None, typer.Option(help="Tasks of each cell; by default 800 at 1 shot, else 400.", min=1)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the series of tasks: 1 to 99, or from 1000 with --report.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Run the tasks that reported numbers come from.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="Hub name, checkpoint folder, or mini.")
+    ] = "openai/clip-vit-base-patch16",
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder with a subfolder per published pool; or set FARSHOT_DATA.")
+    ] = None,
+    pool_path: Annotated[
+        list[str] | None, typer.Option("--pool-path", help="Where one pool lies: NAME=FOLDER.")
+    ] = None,
+    class_names: Annotated[
+        list[str] | None,
+        typer.Option("--class-names", help="Words for prompts of your own images: NAME=FILE."),
+    ] = None,
+    level: Level = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
+    ] = None,
+    ways: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ways",
+            help="Classes of a task, by default 5; all for every class of a pool; NAME=N or NAME=all for one "
+            "pool.",
+        ),
+    ] = None,
+    queries: Annotated[int, typer.Option(help="Query images per class.", min=1)] = 15,
+    template: Annotated[
+        str, typer.Option(help="The prompt; {} is where the class name goes.")
+    ] = "a photo of a {}.",
+    descriptions: Annotated[
+        Path | None, typer.Option(help="JSON: class name -> words that take its place in the prompt.")
+    ] = None,
+    tasks_per_batch: Annotated[
+        int | None, typer.Option(help="Tasks adapted side by side; by default what memory holds.", min=1)
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    device: Annotated[
+        str, typer.Option(help="auto or cuda for every GPU here; cuda:1, cpu or mps for one device.")
+    ] = "auto",
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster, or auto; without it Ray starts here.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Worker processes; by default one per GPU, with Ray all that fit.", min=1),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="With Ray: 0.5 puts two workers on a GPU, 0 computes on processors.")
+    ] = None,
+    cpus_per_worker: Annotated[
+        float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
+    ] = 1,
+) -> None:
+    """Run methods on the same tasks and keep every one; the same command goes on where it stopped."""
+    from farshot.bench.grid import Grid, parse_method
+    from farshot.bench.machines import Machines
+    from farshot.bench.runner import run_grid
+    from farshot.bench.schema import check_place
+    from farshot.bench.store import Store
+    from farshot.bench.tasks import FIRST_REPORTING_SEED, check_seed
+    from farshot.cli.console_bench import GridProgress
+    from farshot.data.cache import cached
+    from farshot.data.names import read_descriptions
+    from farshot.data.pools import open_pool, remarks
+    from farshot.model.find import load_encoder
+
+    chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)
+    wanted = [parse_method(spec) for spec in methods]
+    check_place(store)
+    places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
+    default_ways, ways_of = read_ways(ways or [])
+    found = [
+        open_pool(name, root=data_root, paths=places, class_names=words_of, level=level) for name in pools
+    ]
+    check_pool_names("--pool-path", places, found)
+    check_pool_names("--class-names", words_of, found)
+    check_pool_names("--ways", ways_of, found)
+    for pool in found:
+        if pool.name.lower() in words_of:
+            console.print_names(pool.table, {}, to=console.err)
+        for remark in remarks(pool.table):
+            console.err.print(f"Note: {pool.name}: {remark}.", markup=False)
+    names = [name for pool in found for name in pool.table.names]
+    words = read_descriptions(descriptions, names) if descriptions else {}
+    for pool in found:
+        for note in pool.notes:
+            console.err.print(f"Note: {pool.name}: {note}; its numbers are marked.", markup=False)
+    machines = Machines(executor, device, workers, address, gpus_per_worker, cpus_per_worker)
+    encoder = load_encoder(model, device=machines.driver_device, precision=precision)  # no store without it
+    with Store(store) as filled:
+        for i, pool in enumerate(found):
+            with console.progress(f"looking over {pool.name}") as progress:
+                found[i] = cached(pool, cache, progress)
+        by_name = {pool.name: ways_of[pool.name.lower()] for pool in found if pool.name.lower() in ways_of}
+        grid = Grid(
+            found, shots or [1, 5], wanted, tasks, chosen, default_ways, queries, template, words, by_name
+        )
+        try:
+            with (
+                machines.open(grid, encoder, tasks_per_batch, micro_batch) as at_work,
+                GridProgress() as watcher,
+            ):
+                run_grid(
+                    grid,
+                    encoder,
+                    filled,
+                    executor=at_work,
+                    tasks_per_batch=tasks_per_batch,
+                    micro_batch=micro_batch,
+                    watcher=watcher,
+                )
+        except KeyboardInterrupt:
+            farewell = f"stopped; {store} holds all finished tasks, and the same command goes on."
+            raise console.Stopped(farewell) from None
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A method as written for `farshot bench`.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    store: StorePath,
+    form: Format = "text",
+) -> None:
+    """Compare two methods task by task: paired difference, intervals, tests, calibration."""
+    from farshot.bench.compare import compare as compare_methods
+    from farshot.bench.compare import comparison_block
+    from farshot.bench.render import check_format, render
+    from farshot.bench.store import Store
+
+    check_format(form)
+    with Store(store, read_only=True) as filled:
+        found = compare_methods(filled, a, b)
+    blocks = [comparison_block(group, cells, a, b) for group, cells in found.items()]
+    console.print_rendered(render(blocks, form), form)
+
+
+def table(
+    store: StorePath,
+    form: Format = "text",
+    published: Annotated[
+        bool, typer.Option("--published", help="Show other people's published numbers beside.")
+    ] = False,
+) -> None:
+    """Print the field's table: methods by pools, one block per number of shots."""
+    from farshot.bench.render import check_format, render
+    from farshot.bench.store import Store
+    from farshot.bench.table import table_blocks
+
+    check_format(form)
+    with Store(store, read_only=True) as filled:
+        blocks = table_blocks(filled, with_published=published)
+    console.print_rendered(render(blocks, form), form)
+
+
+@store_app.command("list")
+def list_runs(store: Annotated[Path, typer.Argument(help="A store.")]) -> None:
+    """List the runs of a store."""
+    from farshot.bench.export import runs_block
+    from farshot.bench.render import render
+    from farshot.bench.store import Store
+
+    with Store(store, read_only=True) as filled:
+        console.print_rendered(render([runs_block(filled)], "text"), "text")
+
+
+@store_app.command("export")
+def export_store(
+    store: Annotated[Path, typer.Argument(help="A store.")],
+    out: Annotated[Path, typer.Argument(help="A file that ends in .jsonl, .csv or .parquet.")],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="jsonl, csv or parquet; by default as the file's name ends."),
+    ] = None,
+) -> None:
+    """Write every task of every run to JSON lines, CSV or Parquet."""
+    from farshot.bench.export import export
+    from farshot.bench.store import Store
+
+    with Store(store, read_only=True) as filled:
+        count = export(filled, out, form)
+    console.out.print(f"{count} tasks: {out}", markup=False)
+
+
+def read_paths(flag: str, pairs: Sequence[str] | None) -> dict[str, Path]:
+    """The NAME=PATH pairs of an option."""
+    paths = {}
+    for pair in pairs or []:
+        name, equals, path = pair.partition("=")
+        if not equals or not name or not path:
+            raise SettingError(f"{flag} takes NAME=PATH, not {pair!r}.")
+        if name.lower() in paths:
+            raise SettingError(f"{flag} names {name} twice; give one path.")
+        paths[name.lower()] = Path(path)
+    return paths
+
+
+def read_ways(values: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """The ways of all pools and those of single ones by name in lower case; 0 stands for all classes."""
+    found: dict[str, int] = {}
+    for value in values:
+        name, equals, number = value.rpartition("=")
+        if number != "all" and not (number.isascii() and number.isdigit() and int(number) >= 2):
+            raise SettingError(f"--ways takes a number from 2, all, NAME=N or NAME=all, not {value!r}.")
+        if (equals and not name) or name.lower() in found:
+            raise SettingError(
+                f"--ways {value}: give one number for all pools and one for each pool you name."
+            )
+        found[name.lower()] = 0 if number == "all" else int(number)
+    return found.pop("", 5), found
+
+
+def check_pool_names(flag: str, named: Iterable[str], pools: Sequence[Pool]) -> None:
+    """Refuses an option for a pool that is not run."""
+    names = [pool.name for pool in pools]
+    for name in named:
+        if name not in map(str.lower, names):
+            raise SettingError(f"{flag} names the pool {name!r}, but the pools are {', '.join(names)}.")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    from farshot.cli.data import data_app
+
+    app.command(cls=ManyValues)(bench)
+    app.command()(compare)
+    app.command()(table)
+    app.add_typer(store_app, name="store")
+    app.add_typer(data_app, name="data")

@@ -1,0 +1,297 @@
+"""What a person sees in a terminal: progress with time left, tables, and one sentence where something is
+wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+import os
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from farshot.cli import streams
+from farshot.errors import FarshotError
+
+if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
+    from farshot.data.table import ImageTable
+    from farshot.evaluation.intervals import Interval
+    from farshot.evaluation.metrics import Evaluation
+
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+EXIT_BUG = 1
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
+
+_MOST_COLUMNS, _MOST_PAIRS = 12, 20
+"""Of the confusion matrix; and rows of what stands in its place beyond."""
+
+_TEXT_WIDTH = 90
+
+_SILENT = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
+"""Warnings for those who write programs."""
+
+
+class Stopped(Exception):
+    """Ctrl-C, on its way past typer, which would end the program without a word.
+
+    Its text is the farewell, the only one; a command raises it in place of KeyboardInterrupt to say more than
+    the usual one.
+    """
+
+    def __init__(self, farewell: str = "stopped; nothing half-written is left behind.") -> None:
+        super().__init__(farewell)
+
+
+class Commands(TyperGroup):
+    """Commands that can be stopped with one sentence, and whose reader may go."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Parses the command line; `--help` prints here."""
+        with _past_typer():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the chosen command."""
+        with _past_typer():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _past_typer() -> Iterator[None]:
+    """Exceptions that typer would end the program with, as those that it lets pass."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped from None
+    except OSError as error:
+        if streams.is_broken_pipe(error):
+            raise streams.ReaderGone from error
+        raise
+
+
+@contextlib.contextmanager
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the error stream; the function it gives takes (done, in all)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        line = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(line, completed=done, total=total)
+
+
+def run(app: Callable[[], Any]) -> None:
+    """Runs the command line; what is wrong with input is one sentence and exit code 2, never a traceback.
+
+    Ctrl-C is one farewell and 130; a reader that has gone, as `head` does, is no word and 141.
+    FARSHOT_TRACEBACK=1 shows where an error comes from.
+    """
+    warnings.showwarning = _note
+    streams.prepare()
+    try:
+        _run(app)
+    except OSError as error:  # the error stream's own reader has gone
+        if not streams.is_broken_pipe(error):
+            raise
+        streams.silence()
+        sys.exit(streams.EXIT_BROKEN_PIPE)
+
+
+def _run(app: Callable[[], Any]) -> None:
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except FarshotError as error:
+        _end(str(error), EXIT_REFUSED)
+    except (KeyboardInterrupt, Stopped) as stop:
+        _end(str(stop) or str(Stopped()), EXIT_INTERRUPTED)
+    except streams.ReaderGone:
+        streams.silence()
+        sys.exit(streams.EXIT_BROKEN_PIPE)
+    except OSError as error:
+        if streams.is_broken_pipe(error):
+            raise
+        streams.silence()
+        where = f"{error.filename}: " if error.filename else "the output cannot be written: "
+        _end(f"{where}{error.strerror or error}; mend that and run it again.", EXIT_REFUSED)
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _end("the memory is full; set a smaller --micro-batch, or use --precision bf16.", EXIT_REFUSED)
+        _end(
+            f"an error in farshot itself ({type(error).__name__}: {error}); please report it, with what "
+            "FARSHOT_TRACEBACK=1 shows.",
+            EXIT_BUG,
+        )
+
+
+def _end(sentence: str, code: int) -> None:
+    if os.environ.get("FARSHOT_TRACEBACK"):
+        err.print_exception()
+    err.print(f"farshot: {sentence}", markup=False, style=None if code == EXIT_INTERRUPTED else "red")
+    sys.exit(code)
+
+
+def _note(message: Warning | str, category: type[Warning], *_args: Any, **_more: Any) -> None:
+    if not issubclass(category, _SILENT):
+        err.print(f"Note: {message}", markup=False)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, which is not imported here, or Python found no memory left."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
+
+
+def percent(interval: Interval) -> str:
+    """A share in per cent with its 95 % interval."""
+    if not math.isfinite(interval.mean):
+        return "-"
+    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def print_json(value: Any) -> None:
+    """Machine-readable output on the standard stream."""
+    streams.write_json(value)
+
+
+def print_csv(rows: Iterable[Iterable[Any]]) -> None:
+    """Comma-separated values on the standard stream, in UTF-8."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    streams.write_data(text.getvalue())
+
+
+def print_rendered(text: str, form: str) -> None:
+    """A table of farshot.bench.render: text as the terminal can show it, other formats in UTF-8."""
+    if form == "text":
+        sys.stdout.write(text)
+    else:
+        streams.write_data(text)
+
+
+def print_method(name: str, facts: Mapping[str, Any]) -> None:
+    """A method and the default values of its settings (farshot.methods.catalogue)."""
+    out.print(Text.assemble((name, "bold"), f"  {facts['kind']}  {facts['doc']}"))
+    lines = [f"{facts['reference']}; {facts['trained_parameters']:,} trained parameters"]
+    words = " ".join(f"{key}={value}" for key, value in facts["settings"].items())
+    lines += textwrap.wrap(f"settings: {words}", _TEXT_WIDTH, break_on_hyphens=False, break_long_words=False)
+    out.print(textwrap.indent("\n".join(lines), "    ") + "\n", markup=False)
+
+
+def print_names(table: ImageTable, descriptions: Mapping[str, str], to: Console | None = None) -> None:
+    """`label: name` of every class, where names come from elsewhere than the labels."""
+    to = to or out
+    to.print("Classes and what prompts call them:", markup=False)
+    for label, name in zip(table.classes, table.names, strict=True):
+        to.print(f"  {label}: {descriptions.get(name, name)}", markup=False)
+
+
+def print_splits(table: ImageTable, split: str | None, what: str) -> None:
+    """Which split is used and which are left out; nothing where the table has none."""
+    from farshot.data.table import SPLITS
+
+    if table.splits is None or split is None:
+        return
+    counts = {name: table.splits.count(name) for name in SPLITS}
+    others = [f"{name} ({count})" for name, count in counts.items() if count and name != split]
+    rest = f"; left out: {', '.join(others)}" if others else ""
+    out.print(f"{what} the split {split} ({counts[split]} images){rest}.", markup=False)
+
+
+def print_evaluation(evaluation: Evaluation, title: str) -> None:
+    """Accuracy, one row per class, and the confusion matrix."""
+    images = int(evaluation.confusion.sum())
+    out.print(
+        f"{title}: accuracy {percent(evaluation.accuracy)} % (95 % interval) on {images} images", markup=False
+    )
+    out.print(
+        f"calibration error {100 * evaluation.calibration_error:.1f} points, log-loss "
+        f"{evaluation.nll:.3f} nats\n",
+        markup=False,
+    )
+    table = Table("class", "images", "recall %", "precision %")
+    for name, count, recall, precision in zip(
+        evaluation.classes, evaluation.confusion.sum(1), evaluation.recall, evaluation.precision, strict=True
+    ):
+        table.add_row(_plain(name), str(count), _plain(percent(recall)), _plain(percent(precision)))
+    out.print(table)
+    if len(evaluation.classes) <= _MOST_COLUMNS:
+        out.print(_confusion(evaluation))
+    else:
+        _print_confusions(evaluation)
+
+
+def print_int8(cost: Mapping[str, Any]) -> None:
+    """What weights of 8 bits changed (farshot.export.int8.Cost)."""
+    before, after, changed = (_share(cost[name]) for name in ("float32", "int8", "changed"))
+    apart = {name: 100 * cost["difference"][name] for name in ("mean", "low", "high")}
+    size = cost["int8_bytes"] / cost["float32_bytes"]
+    out.print(
+        f"8 bits, on {cost['images']} labelled images that it was not adapted to (95 % intervals):\n"
+        f"  accuracy %           {before} in float32, {after} in int8\n"
+        f"  difference, points   {apart['mean']:+.1f} [{apart['low']:+.1f}, {apart['high']:+.1f}], image by "
+        "image\n"
+        f"  another class for    {changed} % of the images\n"
+        f"  file                 {100 * size:.0f} % of the size",
+        markup=False,
+    )
+
+
+def _share(share: Mapping[str, float]) -> str:
+    return f"{100 * share['value']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+def _confusion(evaluation: Evaluation) -> Table:
+    """The matrix, its columns by number: names would not fit."""
+    numbers = [str(i) for i in range(1, len(evaluation.classes) + 1)]
+    table = Table("", "true \\ predicted", *(Column(i, justify="right") for i in numbers))
+    for i, name, row in zip(numbers, evaluation.classes, evaluation.confusion, strict=True):
+        table.add_row(i, _plain(name), *map(str, row))
+    return table
+
+
+def _print_confusions(evaluation: Evaluation) -> None:
+    """The pairs most often taken for each other, where the matrix is too wide for any screen."""
+    pairs = [
+        (int(count), evaluation.classes[i], evaluation.classes[j])
+        for i, row in enumerate(evaluation.confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    table = Table("images", "true", "predicted")
+    for count, true, predicted in sorted(pairs, key=lambda pair: -pair[0])[:_MOST_PAIRS]:
+        table.add_row(str(count), _plain(true), _plain(predicted))
+    out.print("Most frequent confusions; --json gives the whole matrix:", markup=False)
+    out.print(table)
+
+
+def _plain(text: object) -> Text:
+    """Class names are text, not rich's markup."""
+    return Text(str(text))

@@ -1,0 +1,95 @@
+"""The commands `farshot data`: thin, no logic. Each function's docstring is its command's help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farshot.cli import console
+from farshot.cli.options import Level
+from farshot.storage.paths import home
+
+data_app = typer.Typer(help="Pools of images that the benchmark draws from.", no_args_is_help=True)
+
+Root = Annotated[Path | None, typer.Option("--data-root", help="Folder with a subfolder per published pool.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")]
+
+
+@data_app.command("list")
+def list_pools(data_root: Root = None) -> None:
+    """List the pools, and where they were found."""
+    from farshot.bench.render import Block, render
+    from farshot.data.bscd import PUBLISHED
+    from farshot.data.pools import find_pool, generated_pools
+    from farshot.errors import DataError
+
+    rows = []
+    for name, about in PUBLISHED.items():
+        try:
+            place = str(find_pool(name, root=data_root)[1])
+        except DataError:
+            place = "not found"
+        rows.append([name, about.title, str(about.classes), str(about.images), about.source, place])
+    for name, generated in generated_pools().items():
+        counts = [str(generated.classes), str(generated.images)]
+        rows.append([name, generated.title, *counts, "generated, no files needed", "-"])
+    header = ["name", "pool", "classes", "images", "source", "place"]
+    notes = ["Any folder with a subfolder per class, CSV, Parquet or JSON list is a pool too: NAME=PATH."]
+    console.out.print(render([Block("Pools", header, [("", rows)], notes)], "text"), markup=False)
+
+
+@data_app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A published pool, or any name for images of your own.")],
+    path: Annotated[Path, typer.Argument(help="Its folder.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
+    level: Level = None,
+) -> None:
+    """Verify counts, classes and readability; say what is wrong and how to mend it."""
+    from farshot.data.check import check_pool
+
+    with console.progress(f"checking {name}") as progress:
+        pool, findings = check_pool(name.lower(), home(path), quick=quick, level=level, progress=progress)
+    for finding in findings:
+        word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
+        word = "COPIES" if finding.copies else word
+        console.out.print(f"{word}: {finding.what.rstrip('.')}. {finding.mend}".rstrip(), markup=False)
+    if pool is None:
+        console.out.print(f"{name} in {path} is refused until this is mended.", markup=False)
+        raise typer.Exit(console.EXIT_REFUSED)
+    verdict = "differs from the published pool" if any(f.differs for f in findings) else "is in order"
+    if verdict == "is in order" and any(f.copies for f in findings):
+        verdict = "can be used, but holds copies"
+    classes = len(pool.table.classes)
+    console.out.print(f"{name} {verdict}: {len(pool.table)} images of {classes} classes.", markup=False)
+
+
+@data_app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="A pool from `farshot data list`, or NAME=PATH.")],
+    path: Annotated[Path | None, typer.Argument(help="Its folder, if not below --data-root.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the model's input in pixels.", min=1)] = 224,
+    readings: Annotated[
+        list[str] | None, typer.Option("--reading", help="squash, centre or short256. Repeatable.")
+    ] = None,
+    data_root: Root = None,
+    cache: Cache = None,
+    level: Level = None,
+) -> None:
+    """Decode a pool once, so that no benchmark does it again; goes on where it was stopped."""
+    from farshot.data.cache import cached, default_cache
+    from farshot.data.cache import prepare as prepare_pool
+    from farshot.data.pools import open_pool
+
+    paths = {name.lower(): path} if path else {}
+    pool = open_pool(f"{name.lower()}={path}" if path else name, root=data_root, paths=paths, level=level)
+    with console.progress(f"looking over {pool.name}") as progress:
+        pool = cached(pool, cache, progress)
+    with console.progress(f"decoding {pool.name}") as progress:
+        done, size_on_disk = prepare_pool(pool, readings or ["squash"], size, progress)
+    console.out.print(
+        f"{pool.name}: {done} decoded now, {size_on_disk / 2**20:.0f} MB in {cache or default_cache()}",
+        markup=False,
+    )

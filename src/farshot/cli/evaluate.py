@@ -1,0 +1,61 @@
+"""`farshot evaluate`: how good an adapted model is on labelled images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from farshot.cli import console
+from farshot.cli.options import BaseModel, Data, Device, Level, Saved, SkipUnreadable
+from farshot.cli.tables import note_on, readable
+
+
+def evaluate(
+    folder: Saved,
+    data: Data,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+    include_support: Annotated[
+        bool, typer.Option("--include-support", help="Count the images it was adapted to as well.")
+    ] = False,
+    model: BaseModel = None,
+    device: Device = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    level: Level = None,
+) -> None:
+    """Measure an adapted model on labelled images; those it was adapted to are left out.
+
+    Of a split tree or column, those of test are measured. Images of a group it was adapted to are left out.
+    """
+    from farshot.classifier import load
+    from farshot.data.readers import read_table
+
+    table = read_table(data, for_prompts=False, level=level)
+    with console.progress("loading the model"):
+        classifier = load(folder, model=model, device=device)
+    table = readable(table, skip_unreadable, classifier)
+    with console.progress("predicting") as classifier.progress:
+        result, left_out = classifier.evaluate(table, include_support=include_support)
+    note = note_on(classifier, int(result.confusion.sum()))
+    if as_json:
+        console.print_json(
+            {
+                "adapted": str(folder),
+                "data": data,
+                "split": table.test_split,
+                "left_out_support": left_out,
+                **({"note": note} if note else {}),
+                **result.to_dict(),
+            }
+        )
+        return
+    console.print_splits(table, table.test_split, "Measuring on")
+    if left_out:
+        groups = ", or whose group it was adapted to," if table.groups is not None else ""
+        console.out.print(f"{left_out} images that it was adapted to{groups} are left out.", markup=False)
+    console.print_evaluation(result, f"{folder} on {data}")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(evaluate)

@@ -1,0 +1,170 @@
+"""The commands that take a model out of farshot: thin, no logic. A function's docstring is its command's
+help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from farshot.cli import console
+from farshot.cli.options import BaseModel, Level, Saved, SkipUnreadable
+from farshot.errors import SettingError
+from farshot.storage.paths import quoted
+
+if TYPE_CHECKING:
+    from farshot.data.table import ImageTable
+
+
+class Format(StrEnum):
+    """What an export can be."""
+
+    onnx = "onnx"
+    transformers = "transformers"
+    peft = "peft"
+
+
+class Bits(StrEnum):
+    """How weights can be quantised."""
+
+    int8 = "int8"
+
+
+def export(
+    folder: Saved,
+    kind: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="onnx: one file, pixels in, probabilities out. transformers: a CLIPModel folder. peft: the "
+            "LoRA alone.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the export.")],
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own images to check the export on, as for `farshot predict`; for --quantize labelled, "
+            "as for `farshot adapt`."
+        ),
+    ] = None,
+    quantize: Annotated[
+        Bits | None,
+        typer.Option(help="For onnx: weights of 8 bits; what that costs on your --images is printed."),
+    ] = None,
+    model: BaseModel = None,
+    skip_unreadable: SkipUnreadable = False,
+    level: Level = None,
+) -> None:
+    """Take an adapted model out of farshot: ONNX, a transformers checkpoint, or a PEFT adapter."""
+    if quantize and kind is not Format.onnx:
+        raise SettingError("--quantize is for --format onnx.")
+    if quantize and images is None:
+        raise SettingError(
+            "--quantize costs accuracy, which is measured on your own images: name a labelled folder with "
+            "--images."
+        )
+    about = _export(folder, kind, out, images, quantize is not None, model, skip_unreadable, level)
+    console.out.print(f"{out}: {', '.join(about['files'])}", markup=False)
+    if "checked" in about:
+        checked = about["checked"]
+        compared = "In float32, before quantising, probabilities" if "int8" in about else "Probabilities"
+        console.out.print(
+            f"{compared} on {checked['images']} images differ from the adapted model's by at most "
+            f"{checked['largest_difference']:.1e}.",
+            markup=False,
+        )
+    if "int8" in about:
+        console.print_int8(about["int8"])
+    if about.get("left_out"):
+        console.out.print(
+            f"This is the LoRA alone: {', '.join(about['left_out'])} of {about['method']} are not in it, so "
+            "it does not predict what the adapted model predicts.",
+            markup=False,
+        )
+
+
+def push(
+    folder: Saved,
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; made where it does not exist.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Name of the base model on the hub, where it was adapted from a folder."
+        ),
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="What `farshot evaluate --json` printed, for the model card.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a repository that only you see.")] = False,
+) -> None:
+    """Put an adapted model on the Hugging Face hub, with a model card made from its run."""
+    from farshot.export.push import push as push_model
+    from farshot.storage.hub import repository
+
+    where = push_model(folder, repo, base=model, evaluation=evaluation, private=private)
+    console.out.print(where, markup=False)
+    console.out.print(f"To use it: farshot predict {quoted(f'hf:{repository(repo)}')} IMAGES", markup=False)
+
+
+def _export(
+    folder: Path,
+    kind: Format,
+    out: Path,
+    images: str | None,
+    int8: bool,
+    model: str | None,
+    skip_unreadable: bool,
+    level: int | None,
+) -> dict[str, Any]:
+    from farshot.export.about import check_place, load_exact
+    from farshot.export.adapter import export_adapter
+    from farshot.export.onnx_file import export_onnx, needed_packages
+
+    check_place(out)
+    if kind is Format.onnx:
+        needed_packages()
+    if kind is Format.transformers:
+        export_checkpoint = _checkpoint_exporter()
+    table = _table(images, int8, level) if images is not None else None
+    classifier = load_exact(folder, model)
+    if table is not None:
+        keep = classifier.adapted_.reading, classifier.encoder_.size
+        table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
+    with console.progress(f"exporting to {kind}"):
+        if kind is Format.onnx:
+            return export_onnx(classifier, out, table, int8=int8)
+        if kind is Format.transformers:
+            return export_checkpoint(classifier, out, table)
+        return export_adapter(classifier, out)
+
+
+def _checkpoint_exporter() -> Callable[..., dict[str, Any]]:
+    try:
+        from farshot.export.checkpoint import export_checkpoint
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise SettingError(
+            "--format transformers needs an extra (transformers is missing): "
+            "pip install 'farshot[transformers]'."
+        ) from error
+    return export_checkpoint
+
+
+def _table(images: str, labelled: bool, level: int | None) -> ImageTable:
+    from farshot.data.readers import read_table, unlabelled
+
+    table = read_table(images, for_prompts=False, level=level) if labelled else unlabelled([images])
+    for note in table.notes:
+        console.err.print(f"Note: {note}.", markup=False)
+    return table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command()(export)
+    app.command()(push)

@@ -1,0 +1,87 @@
+"""Arguments and options that several commands share, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from farshot.errors import DataError, SettingError
+
+if TYPE_CHECKING:
+    from farshot.images.decode import ReadOptions
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, Parquet or "
+        "JSON list; a saved dataset; or hf:NAME[:SPLIT]."
+    ),
+]
+Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model, or hf:OWNER/NAME.")]
+BaseModel = Annotated[
+    str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")
+]
+Range = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--range",
+        metavar="LOW HIGH",
+        help="Values that become black and white, for images of more than 8 bits or floating point; by "
+        "default inferred for each image.",
+    ),
+]
+Bands = Annotated[
+    tuple[int, int, int] | None,
+    typer.Option(
+        "--bands",
+        metavar="R G B",
+        help="Bands of TIFF files that become red, green and blue, counted from 1.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
+]
+Level = Annotated[
+    int | None,
+    typer.Option(
+        "--level",
+        help="Of a folder: how many folders deep the class folders lie, if that is not clear; 1 is directly "
+        "in it.",
+        min=1,
+    ),
+]
+
+
+def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None) -> ReadOptions:
+    """How images are read.
+
+    Raises:
+        SettingError: an empty range, or bands that are not counted from 1.
+    """
+    from farshot.images.decode import ReadOptions
+
+    try:
+        return ReadOptions(value_range, bands)
+    except ValueError as error:
+        raise SettingError(f"--range, --bands: {error}") from error
+
+
+def read_settings(pairs: list[str]) -> dict[str, str]:
+    """Settings of a method by name, from `--set name=value`.
+
+    Raises:
+        SettingError: another form.
+        DataError: a setting that is given twice.
+    """
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise SettingError(f"--set takes name=value, not {pair!r}; for example --set steps=50.")
+        if name in settings:
+            raise DataError(f"--set {name} is given twice; give it once.")
+        settings[name] = value
+    return settings

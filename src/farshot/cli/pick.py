@@ -1,0 +1,201 @@
+"""The command that says which images to label: thin, no logic. Its function's docstring is its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from farshot.cli import console
+from farshot.cli.options import Bands, Device, Range, SkipUnreadable, read_options
+from farshot.errors import ModelError, SettingError
+from farshot.storage.paths import home
+
+if TYPE_CHECKING:
+    from farshot.data.table import ImageTable
+    from farshot.pick import Choice
+
+
+def pick(
+    images: Annotated[list[Path], typer.Argument(help="Image files without labels, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the contact sheet and the table to fill in.")],
+    shots: Annotated[int | None, typer.Option(help="Images of each class.", min=1)] = None,
+    count: Annotated[int | None, typer.Option(help="Images in all, instead of --shots.", min=1)] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names of the classes, as for `farshot adapt`: as many images are chosen of what CLIP takes "
+            "for each."
+        ),
+    ] = None,
+    ways: Annotated[int | None, typer.Option(help="Number of classes, where they have no names yet.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Hub name, checkpoint folder, or mini; or the folder of an adapted model, for more images."
+        ),
+    ] = "openai/clip-vit-base-patch16",
+    base: Annotated[
+        str | None, typer.Option(help="Where an adapted model's base lies, if no longer where it was.")
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="random, typical, cover or spread; with an adapted model random, uncertain, "
+            "uncertain-spread, gradients, typical or cover. By default what was measured best."
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="The prompt, by default 'a photo of a {}.'; {} is where the class name goes."),
+    ] = None,
+    value_range: Range = None,
+    bands: Bands = None,
+    seed: Annotated[int, typer.Option(help="Of random draws.")] = 0,
+    device: Device = "auto",
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Say which images to label first; and which next, once a model is adapted."""
+    from farshot.data.readers import unlabelled
+    from farshot.model.find import check_machine, check_source
+    from farshot.pick.sheet import TABLE, adapt_command, check_place, write_choice
+    from farshot.storage.hub import is_on_hub
+    from farshot.storage.model_folder import is_saved, read_folder, saved_options
+
+    if (shots is None) == (count is None):
+        raise SettingError("Say how many: --shots K for K images of each class, or --count N for N in all.")
+    adapted = is_on_hub(model) or is_saved(home(model))
+    if adapted and (class_names or ways or template is not None):
+        raise SettingError(
+            f"{model} knows its classes and its prompt: leave out --class-names, --ways and --template."
+        )
+    if base is not None and not adapted:
+        raise SettingError(f"--base is for an adapted model, and {model} is none: give the base as --model.")
+    options = read_options(value_range, bands)
+    if adapted and (value_range or bands):
+        raise SettingError(f"{model} knows how its images are read: leave out --range and --bands.")
+    check_machine(device, "float32")
+    if not adapted:
+        check_source(model)
+    out = home(out)
+    check_place(out)
+    by = _check_rule(rule, adapted)
+    names = None if adapted else _names(class_names, shots, count, ways)
+    if adapted:
+        options = saved_options(model, read_folder(Path(model))[0])
+    table = unlabelled(images).with_options(options)
+    with console.progress("reading images") as progress:
+        table = table.check_readable(skip_unreadable, progress)
+    if adapted:
+        choice = _next(model, base, table, shots, count, by, seed, device)
+    else:
+        ways_or_one = ways if count is None else 1  # N images in all are N of one class
+        choice = _first(model, table, shots or count or 0, names, ways_or_one, by, template, seed, device)
+    with console.progress("drawing the sheet"):
+        write_choice(out, choice, table)
+    console.out.print(f"Chose {len(choice)} of {choice.looked_at} images: {out / 'sheet.png'}", markup=False)
+    labelled, missing = len(choice.recipe.labelled), choice.recipe.missing
+    if labelled:
+        console.out.print(
+            f"The {labelled} images with labels that it was adapted to are in it too.", markup=False
+        )
+    if missing:
+        console.out.print(
+            f"{missing} that it was adapted to cannot be added: they are not among these images, or "
+            f"{model} does not keep their labels. Paste their rows below those of {TABLE}, or the next model "
+            "will not know them.",
+            markup=False,
+        )
+    console.out.print(
+        f"Fill in the column label of {out / TABLE}, then: {adapt_command(out / TABLE, choice)}",
+        markup=False,
+    )
+
+
+def _check_rule(rule: str | None, adapted: bool) -> str | None:
+    from farshot.pick.choice import rule_named
+    from farshot.pick.rules import FIRST, NEXT
+
+    if rule is not None:
+        rule_named(NEXT if adapted else FIRST, rule)
+    return rule
+
+
+def _names(
+    class_names: Path | None, shots: int | None, count: int | None, ways: int | None
+) -> tuple[str, ...] | None:
+    """The class names, where there are any; refuses numbers that do not fit them."""
+    from farshot.data.names import read_names
+
+    if class_names is not None:
+        if count is not None:
+            raise SettingError("With --class-names the images are balanced: give --shots, not --count.")
+        return read_names(class_names)
+    if shots is not None and ways is None:
+        raise SettingError(
+            "How many classes are there? Give --class-names FILE, or their number as --ways N, or the number "
+            "of images in all as --count N."
+        )
+    if count is not None and ways is not None:
+        raise SettingError("--count is the number of images in all: leave out --ways, or give --shots.")
+    return None
+
+
+def _first(
+    model: str,
+    table: ImageTable,
+    shots: int,
+    names: tuple[str, ...] | None,
+    ways: int | None,
+    rule: str | None,
+    template: str | None,
+    seed: int,
+    device: str,
+) -> Choice:
+    from farshot.model.find import load_encoder
+    from farshot.pick import pick_first
+    from farshot.task import DEFAULT_TEMPLATE
+
+    with console.progress("loading the model"):
+        encoder = load_encoder(model, device=device)
+    with console.progress("looking at images") as progress:
+        return pick_first(
+            encoder,
+            table,
+            shots,
+            class_names=names,
+            ways=None if names else ways,
+            rule=rule,
+            template=template or DEFAULT_TEMPLATE,
+            seed=seed,
+            progress=progress,
+        )
+
+
+def _next(
+    model: str,
+    base: str | None,
+    table: ImageTable,
+    shots: int | None,
+    count: int | None,
+    rule: str | None,
+    seed: int,
+    device: str,
+) -> Choice:
+    from farshot.classifier import load
+    from farshot.pick import pick_next
+
+    with console.progress("loading the model"):
+        try:
+            classifier = load(Path(model), model=base, device=device)
+        except ModelError as error:  # --model is taken by the adapted model
+            raise ModelError(str(error).replace("with --model", "with --base")) from error
+    wanted = count or (shots or 0) * len(classifier.classes_)
+    with console.progress("looking at images") as progress:
+        return pick_next(classifier, table, wanted, rule=rule, seed=seed, progress=progress)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the command line."""
+    app.command()(pick)

@@ -1,0 +1,73 @@
+"""The `farshot` command: its subcommands, one file each, and what holds for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farshot.cli import (
+    adapt,
+    bench,
+    console,
+    encoders,
+    evaluate,
+    explain,
+    export,
+    methods,
+    pick,
+    predict,
+)
+from farshot.cli import (
+    app as browser_app,
+)
+
+app = typer.Typer(
+    cls=console.Commands,
+    help="Adapt image-text encoders to new images from a handful of labelled pictures.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool | None) -> None:
+    if wanted:
+        from farshot import __version__
+
+        console.out.print(f"farshot {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = None,
+) -> None:
+    pass
+
+
+for _command in (adapt, predict, evaluate, methods):
+    _command.register(app)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for images and the adapted model.")] = Path("demo"),
+    tasks: Annotated[int, typer.Option(help="Tasks per method.", min=2)] = 40,
+) -> None:
+    """Run the main commands on images that come with the package."""
+    from farshot.cli.demo import run_demo
+
+    run_demo(out, tasks)
+
+
+for _command in (bench, encoders, explain, export, pick, browser_app):
+    _command.register(app)
+
+
+def main() -> None:
+    """Entry point of the `farshot` command."""
+    console.run(app)

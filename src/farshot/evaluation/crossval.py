@@ -1,0 +1,202 @@
+"""Labelled images as classifiers see them that were not adapted to them: what can be known of quality without
+images to spare.
+
+Shapes: S labelled images, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+from farshot.evaluation.intervals import Certainty, certain_from, negative_log_likelihood
+from farshot.evaluation.metrics import Evaluation, evaluate
+from farshot.methods.base import Method, softmax
+from farshot.model.encoder import Encoder
+from farshot.randomness import key, numpy_generator
+from farshot.task import Task
+from farshot.training.loop import Progress
+
+MOST_FOLDS = 5
+_FLAT = 1e-5  # nats; a temperature that gains no more than this over a bound is at the bound
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Cross-validated scores of the labelled images.
+
+    Attributes:
+        classes: the N classes.
+        labels: the true class of every image, (S,).
+        logits: from a classifier that has not seen the image, (S, N).
+        fold: the fold that left each image out, (S,).
+    """
+
+    classes: tuple[Hashable, ...]
+    labels: Int[NDArray[np.int64], " S"]
+    logits: Float[NDArray[np.float32], "S N"]
+    fold: Int[NDArray[np.int64], " S"]
+
+    @property
+    def probabilities(self) -> Float[NDArray[np.float32], "S N"]:
+        """Of every class, at temperature 1."""
+        return softmax(self.logits)
+
+    @property
+    def calibrated(self) -> Float[NDArray[np.float32], "S N"]:
+        """Probabilities at the temperature fitted to the other folds, so that no image takes part in the
+        calibration that it is measured with; at temperature 1 where the other folds do not determine it."""
+        out = self.logits.copy()
+        for f in np.unique(self.fold):
+            others = self.fold != f
+            out[~others] /= np.float32(fit_temperature(self.logits[others], self.labels[others]) or 1.0)
+        return softmax(out)
+
+    def evaluation(self, *, calibrated: bool = False) -> Evaluation:
+        """How good these predictions are.
+
+        Args:
+            calibrated: measure `calibrated` instead of `probabilities`, provided that there is a
+                `temperature`.
+        """
+        if not calibrated or self.temperature() is None:
+            return evaluate(self.labels, self.probabilities, self.classes)
+        return replace(evaluate(self.labels, self.calibrated, self.classes), calibrated=True)
+
+    def temperature(self) -> float | None:
+        """The temperature fitted to all images; None where they do not determine it (`fit_temperature`)."""
+        return fit_temperature(self.logits, self.labels)
+
+    def certainty(self, wanted: float) -> Certainty:
+        """From which probability on a prediction is right often enough to be given."""
+        found = self.probabilities
+        return certain_from(found.max(1), found.argmax(1) == self.labels, wanted)
+
+
+def fit_temperature(
+    logits: Float[NDArray[np.float32], "S N"], labels: Int[NDArray[np.int64], " S"]
+) -> float | None:
+    """The temperature of least negative log-likelihood (Guo et al., 2017), between 1/1000 and 1000.
+
+    None where the likelihood has no maximum in between: where all predictions are right, it grows as the
+    temperature falls to 0; where they are no better than chance, as it rises and all probabilities become
+    1/N. Neither is a calibration.
+    """
+
+    def loss(log_t: float) -> float:
+        return negative_log_likelihood(softmax(logits / np.float32(np.exp(log_t))), labels)
+
+    from scipy.optimize import minimize_scalar  # slow to import, and predicting does not need it
+
+    limit = float(np.log(1000))
+    found = minimize_scalar(loss, bounds=(-limit, limit), method="bounded")
+    if min(loss(-limit), loss(limit)) <= found.fun + _FLAT:
+        return None
+    return float(np.exp(found.x))
+
+
+def hold_out(
+    method: Method,
+    encoder: Encoder,
+    task: Task,
+    classes: tuple[Hashable, ...],
+    *,
+    folds: int | None = None,
+    seed: int = 0,
+    micro_batch: int | None = None,
+    progress: Progress | None = None,
+) -> HeldOut:
+    """Leaves every support image of a task out once; all folds are tasks of one batch.
+
+    Copies of a picture are left out together.
+
+    Args:
+        folds: by default as many as the smallest class has different pictures, at most 5.
+
+    Raises:
+        DataError: a class with one picture, or more folds than it has.
+    """
+    unit = units(task.table, task.support)
+    sizes = [len(np.unique(unit[task.labels == c])) for c in range(len(task.class_names))]
+    folds = min(*sizes, MOST_FOLDS) if folds is None else folds
+    if not 2 <= folds <= min(sizes):
+        small = int(np.argmin(sizes))
+        images = int((task.labels == small).sum())
+        different = "" if images == sizes[small] else f" different ones among {images}, the rest are copies"
+        raise DataError(
+            f"An estimate leaves images out, and the class {task.class_names[small]!r} has {sizes[small]}"
+            f"{different}: "
+            "label at least two of every class, and ask for no more folds than its images."
+        )
+    fold = _folds(task, unit, folds, seed)
+    tasks = [
+        Task(
+            task.table,
+            task.class_names,
+            task.support[fold != f],
+            task.labels[fold != f],
+            task.support[fold == f],
+            task.template,
+            task.descriptions,
+            key("fold", seed, f),
+        )
+        for f in range(folds)
+    ]
+    adapted = method.adapt(encoder, tasks, micro_batch=micro_batch, progress=progress)
+    logits = np.zeros((len(task.support), len(task.class_names)), dtype=np.float32)
+    for f, one in enumerate(adapted):
+        logits[fold == f] = one.logits(task.table, tasks[f].query)
+    return HeldOut(classes, task.labels, logits, fold)
+
+
+def units(table: ImageTable, rows: Int[NDArray[np.int64], " S"]) -> Int[NDArray[np.int64], " S"]:
+    """A number for each row, equal for rows that must not be on both sides of a split: copies of a picture,
+    and pictures of one group (a patient, a plant), directly or through each other."""
+    numbers: dict[str, int] = {}
+    pictures = [numbers.setdefault(name, len(numbers)) for name in table.contents(rows)]
+    if table.groups is None:
+        return np.array(pictures, dtype=np.int64)
+    from scipy.sparse import coo_array  # slow to import, and predicting does not need it
+    from scipy.sparse.csgraph import connected_components
+
+    named: dict[str, int] = {}
+    groups = [named.setdefault(table.groups[row], len(named)) for row in rows.tolist()]
+    nodes = len(numbers) + len(named)  # a picture and a group are connected by each row that has both
+    edges = (np.array(pictures), len(numbers) + np.array(groups))
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), edges), shape=(nodes, nodes))
+    _, unit = connected_components(graph, directed=False)
+    return unit[pictures].astype(np.int64)
+
+
+def _folds(
+    task: Task, unit: Int[NDArray[np.int64], " S"], folds: int, seed: int
+) -> Int[NDArray[np.int64], " S"]:
+    """The fold that leaves each support image out: one for all images of a unit; every class is spread
+    evenly.
+
+    Raises:
+        DataError: all of a class fell into one fold, as its units are shared with other classes.
+    """
+    chosen: dict[int, int] = {}  # unit -> fold
+    classes = range(len(task.class_names))
+    members = [np.array(list(dict.fromkeys(unit[task.labels == c].tolist()))) for c in classes]
+    for c in sorted(classes, key=lambda c: len(members[c])):  # the smallest leave the least choice
+        order = numpy_generator("folds", seed, c).permutation(members[c]).tolist()
+        before = np.array([chosen[u] for u in order if u in chosen], dtype=np.int64)
+        filled = np.bincount(before, minlength=folds)
+        for one in order:
+            if one not in chosen:
+                chosen[one] = int(filled.argmin())
+                filled[chosen[one]] += 1
+        if (filled > 0).sum() < 2:
+            raise DataError(
+                f"All images of the class {task.class_names[c]!r} are copies of images of other classes in "
+                "one fold, so it cannot be left out; keep each picture under one class."
+            )
+    return np.array([chosen[u] for u in unit.tolist()], dtype=np.int64)

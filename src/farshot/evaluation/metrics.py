@@ -1,0 +1,85 @@
+"""How good a classifier is on labelled images, every number with its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from farshot.evaluation.intervals import (
+    Interval,
+    expected_calibration_error,
+    negative_log_likelihood,
+    proportion_interval,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy, precision and recall with 95 % Wilson intervals, confusion matrix and calibration.
+
+    Attributes:
+        classes: the N classes.
+        accuracy: share of images classified right.
+        precision, recall: per class; NaN where nothing was predicted, or shown, of it.
+        confusion: true class by predicted class, images, (N, N).
+        calibration_error: expected calibration error, 15 bins.
+        nll: mean negative log-likelihood of the true class, nats.
+        calibrated: whether the probabilities were scaled by a fitted temperature.
+    """
+
+    classes: tuple[Hashable, ...]
+    accuracy: Interval
+    precision: tuple[Interval, ...]
+    recall: tuple[Interval, ...]
+    confusion: Int[NDArray[np.int64], "N N"]
+    calibration_error: float
+    nll: float
+    calibrated: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        per_class = zip(self.classes, self.precision, self.recall, self.confusion.sum(1), strict=True)
+        return {
+            "images": int(self.confusion.sum()),
+            "accuracy": _plain(self.accuracy),
+            "calibration_error": self.calibration_error,
+            "negative_log_likelihood": self.nll,
+            "calibrated": self.calibrated,
+            "classes": [
+                {"class": name, "images": int(count), "precision": _plain(p), "recall": _plain(r)}
+                for name, p, r, count in per_class
+            ],
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(
+    labels: Int[NDArray[np.int64], " B"],
+    probabilities: Float[NDArray[np.floating[Any]], "B N"],
+    classes: Sequence[Hashable],
+) -> Evaluation:
+    """Compares predictions with true classes 0..N-1."""
+    predicted = probabilities.argmax(1)
+    n = len(classes)
+    confusion = np.bincount(labels * n + predicted, minlength=n * n).reshape(n, n)
+    right = np.diag(confusion)
+    return Evaluation(
+        tuple(classes),
+        proportion_interval(int(right.sum()), len(labels)),
+        tuple(proportion_interval(int(k), int(n)) for k, n in zip(right, confusion.sum(0), strict=True)),
+        tuple(proportion_interval(int(k), int(n)) for k, n in zip(right, confusion.sum(1), strict=True)),
+        confusion,
+        expected_calibration_error(probabilities, labels),
+        negative_log_likelihood(probabilities, labels),
+    )
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    """NaN has no place in JSON: a share of nothing is null."""
+    values = {"value": interval.mean, "low": interval.low, "high": interval.high}
+    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}

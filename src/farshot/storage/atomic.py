@@ -1,0 +1,278 @@
+"""Files and folders are written whole or not at all: beside their place first, then moved there.
+
+A place is checked by what will be done to it, before any work and again right before it is replaced. Links
+are followed: what they lead to is replaced, not they. Nothing that farshot did not write is deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from farshot.errors import DataError
+from farshot.storage.paths import home
+
+Check = Callable[[Path], None]
+"""Refuses a place, with one sentence."""
+
+_PREFIX = ".farshot-"  # short, and not the place's own name: that may be as long as the system allows
+_TRIES = 20  # at moving there, while other processes do the same
+_OVERTAKEN = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
+_MOVING = threading.Lock()
+
+
+@contextmanager
+def whole_folder(folder: Path, check: Check) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `folder` once all is written.
+
+    Whatever stops the writing, a full disk or Ctrl-C, leaves what was there before and nothing else. Of
+    several who write to one place at once, the last one stays.
+
+    Args:
+        check: of the place, such as `check_folder`; asked before, and again right before replacing.
+
+    Raises:
+        DataError: `check` refuses the place, or it cannot be written.
+    """
+    check(folder)
+    place = _followed(folder)
+    with _beside(folder, place, "free some space or choose another --out") as staging:
+        staging.mkdir()
+        yield staging
+        _share(staging, place)
+        with _MOVING:
+            _take_place(staging, place, lambda: check(folder), check)
+
+
+@contextmanager
+def whole_file(path: Path, check: Check, way: str = "choose another --out") -> Iterator[Path]:
+    """A path to write a file to, which takes the place of `path` once all is written; as `whole_folder`.
+
+    Args:
+        way: out, where it cannot be written.
+    """
+    check(path)
+    place = _followed(path)
+    with _beside(path, place, way) as staging:
+        staging.touch(exist_ok=False)
+        yield staging
+        if place.exists():
+            shutil.copymode(place, staging)
+        with _MOVING:
+            check(path)
+            staging.replace(place)
+
+
+def check_folder(
+    folder: Path,
+    what: str,
+    files: Callable[[Path], Collection[str] | None],
+    way: str = "choose another --out",
+) -> None:
+    """Refuses a place for a folder: taken by something else, not replaceable or not writable.
+
+    Args:
+        what: what is going to be written, in words: "an adapted model".
+        files: names of the files that such a folder may hold; None where it is no such folder.
+        way: out, in words.
+    """
+    place = _checked(folder, way)
+    if os.path.lexists(place):
+        if _is_here(place):
+            raise DataError(
+                f"{folder} is the folder that you are in, which cannot be replaced; name a new folder in it."
+            )
+        if os.path.ismount(place):
+            raise DataError(f"{folder} is a mount point, which cannot be replaced; name a new folder in it.")
+        _check_inside(folder, place, what, files, way)
+    _try_out(folder, place, way)
+
+
+def check_file(
+    path: Path, what: str, ours: Callable[[Path], bool], way: str = "choose another --out"
+) -> None:
+    """Refuses a place for a file: taken by something else, or not writable.
+
+    Args:
+        what: what is going to be written, in words: "a report of farshot".
+        ours: whether a file that is there was written by farshot.
+        way: out, in words.
+    """
+    place = _checked(path, way)
+    if os.path.lexists(place):
+        try:
+            known = place.is_file() and (place.stat().st_size == 0 or ours(place))
+        except OSError as error:
+            raise DataError(f"{path} cannot be looked into ({reason(error)}); {way}.") from error
+        if not known:
+            raise DataError(f"{path} exists and is not {what}; {way}, or remove it.")
+        if os.path.ismount(place):
+            raise DataError(f"{path} is a mount point, which cannot be replaced; {way}.")
+    _try_out(path, place, way)
+
+
+def check_writable(folder: Path, way: str, *names: str) -> None:
+    """Refuses a folder in which nothing can be made, whether it is there or not.
+
+    Args:
+        way: out, in words.
+        names: what the folder's files will be called.
+    """
+    place = _checked(folder, way)
+    if os.path.lexists(place) and not place.is_dir():
+        raise DataError(f"{folder} is no folder; {way}.")
+    for name in names or ("",):
+        _try_out(folder / name, place / (name or "x"), way)
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _checked(path: Path, way: str) -> Path:
+    """Where a path leads; refuses links to nothing and names that cannot be."""
+    path = home(path)
+    for part in (path, *path.parents):
+        if os.path.lexists(part) and part.is_symlink() and not part.exists():
+            raise DataError(f"{part} is a link to nothing; remove it, or {way}.")
+    try:
+        place = _followed(path)
+        with suppress(
+            FileNotFoundError, NotADirectoryError
+        ):  # what is missing can be made, or `_try_out` says
+            place.lstat()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be written ({reason(error)}); {way}.") from error
+    return place
+
+
+def _followed(path: Path) -> Path:
+    """The path without links or dots."""
+    return Path(os.path.realpath(home(path)))
+
+
+def _check_inside(
+    folder: Path, place: Path, what: str, files: Callable[[Path], Collection[str] | None], way: str
+) -> None:
+    """Refuses a folder that holds what such a folder does not; all that is known are files."""
+    try:
+        inside = {entry.name: entry.is_dir(follow_symlinks=False) for entry in os.scandir(place)}
+        known = files(place)
+    except FileNotFoundError:  # another who writes here has just moved it away
+        return
+    except NotADirectoryError:
+        inside, known = {}, None
+    except OSError as error:
+        raise DataError(f"{folder} cannot be looked into ({reason(error)}); {way}.") from error
+    if known is None and (inside or not place.is_dir()):
+        raise DataError(f"{folder} exists and is not {what}; {way}, or remove it.")
+    others = sorted(name for name, is_folder in inside.items() if is_folder or name not in (known or ()))
+    if others:
+        raise DataError(f"{folder} holds more than {what} ({others[0]}), which would be lost; {way}.")
+
+
+def _is_here(place: Path) -> bool:
+    """Whether it is the working folder, or one above."""
+    with suppress(OSError):
+        here = Path.cwd().resolve()
+        return place == here or place in here.parents
+    return False
+
+
+def _try_out(path: Path, place: Path, way: str) -> None:
+    """Makes what will be made, with the same names, in the nearest folder that is there; and removes it."""
+    above = next(parent for parent in place.parents if os.path.lexists(parent))
+    made = above / f"{_PREFIX}{secrets.token_hex(4)}"
+    try:
+        made.mkdir()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written, since {above} cannot ({reason(error)}); {way}."
+        ) from error
+    try:
+        for name in place.relative_to(above).parts:
+            (made / name).mkdir(exist_ok=True)
+        if place.exists() and _is_stuck(place, above):
+            raise PermissionError(errno.EPERM, f"{above} lets only its owner replace it")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be written ({reason(error)}); {way}.") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _is_stuck(place: Path, above: Path) -> bool:
+    """Whether the folder lets nobody move what others own, as /tmp does."""
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        return False
+    folder = above.stat()
+    return bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in (folder.st_uid, place.stat().st_uid)
+
+
+@contextmanager
+def _beside(path: Path, place: Path, way: str) -> Iterator[Path]:
+    """A name beside a place; at the end neither it nor folders made for nothing are there."""
+    missing = [parent for parent in place.parents if not parent.exists()]
+    staging = place.with_name(f"{_PREFIX}{secrets.token_hex(4)}")
+    done = False
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield staging
+        done = True
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be written ({reason(error)}); {way}.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):
+            staging.unlink()
+        if not done:
+            with suppress(OSError):
+                for parent in missing:
+                    parent.rmdir()
+
+
+def _take_place(staging: Path, place: Path, check: Callable[[], None], check_old: Check) -> None:
+    """Moves what was there aside, the new one there, and removes the old; or leaves the old."""
+    old = staging.with_name(f"{staging.name}-old")
+    known = False
+    try:
+        for left in reversed(range(_TRIES)):
+            check()
+            try:
+                if place.exists():
+                    if known:  # of an earlier try
+                        shutil.rmtree(old)
+                    known = False
+                    place.rename(old)
+                    check_old(old)  # somebody may have put something into it since
+                    known = True
+                staging.rename(place)
+                return
+            except OSError as error:
+                if error.errno not in _OVERTAKEN or not left:
+                    raise
+    except DataError as error:
+        raise DataError(str(error).replace(str(old), str(place))) from error
+    finally:
+        if old.exists() and not place.exists():
+            old.rename(place)  # stopped between the two: the old one stays
+        elif known:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _share(staging: Path, place: Path) -> None:
+    """Rights as the folder before had them, else as new folders have; safetensors writes for the owner
+    alone."""
+    mode = stat.S_IMODE((place if place.exists() else staging).stat().st_mode)
+    for path in staging.iterdir():
+        path.chmod(mode & 0o666)
+    staging.chmod(mode)

@@ -1,0 +1,240 @@
+"""An adapted model on disk.
+
+    adapter_config.json, adapter_model.safetensors   the LoRA in PEFT's format, where PEFT can use it
+    parts.safetensors                                everything else: context, strengths, class texts
+    farshot.json                                     method, settings, classes, base model and its hash
+
+A folder is written whole or not at all: beside its place first, then moved there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from farshot.errors import ModelError
+from farshot.images.decode import ReadOptions
+from farshot.parts.lora import LoRA
+from farshot.storage.atomic import check_folder, reason, whole_folder
+from farshot.storage.hub import fetch, is_on_hub
+from farshot.storage.json_text import parse_object
+from farshot.storage.model_check import check_finite, check_values
+from farshot.storage.paths import home, quoted
+
+FORMAT = 2
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "farshot_version": str,
+    "method": str,
+    "revision": int,
+    "settings": dict,
+    "classes": list,
+    "class_names": list,
+    "descriptions": dict,
+    "template": str,
+    "base_model": str,
+    "base_fingerprint": str,
+    "precision": str,
+    "temperature": (int, float),
+    "seed": int,
+    "support_ids": list,
+    "losses": list,
+}
+"""What farshot.json must hold, and as what."""
+
+_WAY_OUT = "copy the folder again or adapt again"
+_PREFIX = "base_model.model."
+FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
+"""All that such a folder may hold."""
+
+
+def support_labels(about: Mapping[str, Any]) -> list[int]:
+    """Index of the class of each support image; empty where farshot.json does not soundly say."""
+    found = about.get("support_labels")
+    classes = range(len(about["classes"]))
+    if not isinstance(found, list) or len(found) != len(about["support_ids"]):
+        return []
+    return found if all(type(code) is int and code in classes for code in found) else []
+
+
+def write_folder(
+    folder: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], lora: LoRA | None
+) -> None:
+    """Writes an adapted model.
+
+    Args:
+        lora: its LoRA, where PEFT can load that onto the base model; None keeps it with all other tensors.
+
+    Raises:
+        DataError: the place is taken by something else, or cannot be written; nothing is left behind.
+    """
+    with whole_folder(folder, check_place) as staging:
+        if lora is not None:
+            write_adapter(staging, str(about["base_model"]), tensors, lora)
+        apart = () if lora is None else ("lora.",)
+        others = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(apart))}
+        save_file(others, staging / "parts.safetensors")
+        text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
+        (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_adapter(folder: Path, base_model: str, tensors: Mapping[str, Tensor], lora: LoRA) -> None:
+    """The LoRA alone, as PEFT reads it."""
+    config = json.dumps(_peft_config(lora, base_model), indent=2)
+    (folder / "adapter_config.json").write_text(config + "\n", encoding="utf-8")
+    save_file(_to_peft(tensors), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a place taken by something else than an adapted model, before any work is done for it."""
+    check_folder(folder, "an adapted model", lambda place: FILES if _is_ours(place) else None)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `write_folder` wrote: (about, tensors); "hf:OWNER/NAME" is fetched from the hub.
+
+    Raises:
+        ModelError: not such a folder, damaged, or made by a newer farshot.
+    """
+    folder = fetch(folder, FILES) if is_on_hub(folder) else home(folder)
+    if not is_saved(folder):
+        raise ModelError(
+            f"{folder} is not an adapted model: it has no farshot.json. `farshot adapt ... --out "
+            f"{quoted(folder)}` makes one."
+        )
+    with damaged(folder / "farshot.json"):
+        about = _read_about(folder)
+    with damaged(folder / "parts.safetensors"):
+        tensors = _read_tensors(folder / "parts.safetensors")
+    if (folder / "adapter_model.safetensors").is_file():
+        with damaged(folder / "adapter_model.safetensors"):
+            tensors |= _from_peft(_read_tensors(folder / "adapter_model.safetensors"))
+    return about, _renamed(tensors) if about["format"] == 1 else tensors
+
+
+@contextlib.contextmanager
+def damaged(file: str | Path) -> Iterator[None]:
+    """Whatever is wrong with a file of an adapted model, as one sentence that names it and the way out.
+
+    Raises:
+        ModelError: in place of what reading it raised.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except torch.OutOfMemoryError:
+        raise
+    except KeyError as error:
+        raise ModelError(f"{file} is damaged (it lacks {error}); {_WAY_OUT}.") from error
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, SafetensorError) as error:
+        raise ModelError(f"{file} is damaged ({reason(error)}); {_WAY_OUT}.") from error
+    except RuntimeError as error:  # of torch, whose first line alone says little
+        words = " ".join(str(error).split())
+        beside = Path(file).with_name("adapter_model.safetensors")
+        if "LoRA" in words and beside.with_name("adapter_config.json").is_file():
+            file = beside
+        raise ModelError(f"{file} is damaged ({words[:200]}); {_WAY_OUT}.") from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = load_file(path)
+    check_finite(found)
+    return found
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of format 1 by today's names."""
+    return {name.replace("_post_norm_", "_final_norm_"): value for name, value in tensors.items()}
+
+
+def module_name(name: str) -> str:
+    """Our "vision_3_q" is transformers' module of that projection."""
+    tower, block, projection = name.split("_")
+    return f"{tower}_model.encoder.layers.{block}.self_attn.{projection}_proj"
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """farshot.json, every value of its type; the format comes first, since a newer one may have other files
+    and names."""
+    about = parse_object((folder / "farshot.json").read_bytes())
+    if isinstance(about.get("format"), int) and about["format"] > FORMAT:
+        raise ModelError(
+            f"{folder} was made by farshot {about.get('farshot_version')}; update farshot to read it."
+        )
+    for key, kind in _KEYS.items():
+        if key not in about:
+            raise ValueError(f"it lacks {key}")
+        if not isinstance(about[key], kind):
+            raise ValueError(f"it has {str(about[key])[:60]!r} as {key}")
+    check_values(about)
+    return about
+
+
+def saved_options(folder: str | Path, about: Mapping[str, Any]) -> ReadOptions:
+    """How the images were read; the default where an earlier version saved the model.
+
+    Raises:
+        ModelError: values that cannot be.
+    """
+    with damaged(f"{folder}/farshot.json"):
+        return ReadOptions.from_dict(about.get("preprocessing", {}))
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether an adapted model lies there."""
+    return (folder / "farshot.json").is_file()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether farshot wrote the farshot.json there."""
+    try:
+        about = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
+        return False
+    return isinstance(about, dict) and about.keys() >= {"format", "base_model"}
+
+
+def _peft_config(lora: LoRA, base_model: str) -> dict[str, Any]:
+    alpha = int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": base_model,
+        "r": lora.rank,
+        "lora_alpha": alpha,
+        "use_rslora": True,
+        "lora_dropout": lora.dropout,
+        "target_modules": [module_name(name) for name in lora.down],
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+
+
+def _to_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    sides = {"down": "lora_A", "up": "lora_B"}
+    out = {}
+    for key, value in tensors.items():
+        if key.startswith("lora."):
+            _, side, name = key.split(".")
+            out[f"{_PREFIX}{module_name(name)}.{sides[side]}.weight"] = value[0].contiguous()
+    return out
+
+
+def _from_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    sides = {"lora_A": "down", "lora_B": "up"}
+    out = {}
+    for key, value in tensors.items():
+        tower, _, _, block, _, projection, side, _ = key.removeprefix(_PREFIX).split(".")
+        name = f"{tower.removesuffix('_model')}_{block}_{projection.removesuffix('_proj')}"
+        out[f"lora.{sides[side]}.{name}"] = torch.as_tensor(value)[None]
+    return out
