@@ -235,10 +235,10 @@ def test_alignment_without_strength_leaves_the_method_it_joins(mini: Encoder, ba
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"base": "tir"}, "base of atha is one of"),
-        ({"base": "vpt", "lora_lr": 1e-3}, "lora_lr of atha belong to base=prompt-lora"),
+        ({"base": "tir"}, "base of atha must be one of"),
+        ({"base": "vpt", "lora_lr": 1e-3}, "atha with base=vpt has no setting 'lora_lr'"),
         ({"ratios": "curve", "align": "random"}, "has no meaning with align=random"),
-        ({"anchor_texts": "poems"}, "anchor_texts of atha is one of"),
+        ({"anchor_texts": "poems"}, "anchor_texts of atha must be one of"),
     ],
 )
 def test_settings_of_atha_that_do_not_go_together_are_refused(settings, words):

@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sqlite3
@@ -254,6 +255,25 @@ def test_threads_that_save_to_one_place_all_succeed(tmp_path: Path) -> None:
     assert not failed
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"farshot.json", "parts.safetensors"}
+
+
+def test_a_folder_replaced_while_it_is_looked_into_is_looked_into_again(tmp_path: Path) -> None:
+    """As another process does that saves to the same place."""
+    save(tmp_path / "out", 1.0)
+    save(tmp_path / "other", 2.0)
+    real, calls = Path.read_text, itertools.count()
+
+    def moved_away(path: Path, **how: str) -> str:
+        if path == tmp_path / "out" / "farshot.json" and next(calls) == 0:
+            (tmp_path / "out").rename(tmp_path / "before")
+            (tmp_path / "other").rename(tmp_path / "out")
+            raise FileNotFoundError  # as it was in between
+        return real(path, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_text", moved_away)
+        save(tmp_path / "out", 3.0)
+    assert next(calls) > 1
 
 
 def test_new_folders_above_go_when_nothing_is_written(tmp_path: Path) -> None:

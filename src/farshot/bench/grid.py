@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,14 +159,16 @@ def label(method: Method) -> str:
 
 def changed_settings(method: Method) -> dict[str, Any]:
     """Settings that are not the method's defaults; one that only spells out its default does not count."""
-    default = dataclasses.asdict(type(method)())
-    changed = {name: value for name, value in dataclasses.asdict(method).items() if value != default[name]}
-    return {name: value for name, value in changed.items() if _matters(method, name, default[name])}
+    chosen, default = method.settings(), method.default_settings()
+    changed = {name: value for name, value in chosen.items() if value != default[name]}
+    return {name: value for name, value in changed.items() if _matters(method, name, changed)}
 
 
-def _matters(method: Method, name: str, default: Any) -> bool:
+def _matters(method: Method, name: str, changed: Mapping[str, Any]) -> bool:
+    """Whether a setting changes the method when the other changed settings are given."""
+    others = {other: value for other, value in changed.items() if other != name}
     try:
-        return dataclasses.replace(method, **{name: default}).settings() != method.settings()
+        return type(method).from_settings(others).settings() != method.settings()
     except SettingError:  # the others are refused without it
         return True
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from farshot.data.table import ImageTable
 from farshot.errors import SettingError
-from farshot.methods.values import json_value
+from farshot.methods.values import json_value, literal_settings, read_settings, written
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import LoRA
 from farshot.task import Task
@@ -86,6 +86,33 @@ class Method(ABC):
     plain: ClassVar[str] = ""
     revision: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        """Refuse a word that is not one of a setting's choices."""
+        for name, choices in literal_settings(type(self)).items():
+            require(
+                getattr(self, name) in choices,
+                f"The setting {name} of {self.name} must be one of {', '.join(map(written, choices))}, "
+                f"not {getattr(self, name)!r}.",
+            )
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Method:
+        """Create the method from settings by name; values may be text, as from `--set name=value`.
+
+        Raises:
+            SettingError: an unknown setting, or a value that does not fit; names the choices.
+        """
+        return cls(**read_settings(cls, settings))
+
+    @classmethod
+    def stored_settings(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert settings stored by an earlier version; most methods have nothing to convert."""
+        return dict(settings)
+
+    def default_settings(self) -> dict[str, Any]:
+        """Return the settings of this method where none is given."""
+        return type(self)().settings()
+
     def support_reading(self, classes: int, shots: int) -> str:
         """How `adapt` reads the images of a task of this size (farshot.images.preprocess)."""
         return "squash"
@@ -130,13 +157,6 @@ class Method(ABC):
             value = getattr(self, name)
             fits = value is None or (low <= value <= high and value < under)
             require(fits, f"The setting {name} of {self.name} must {bounds}, not {value}.")
-
-    def check_choice(self, name: str, choices: Sequence[str]) -> None:
-        """Refuses a setting that is none of these words."""
-        value = getattr(self, name)
-        require(
-            value in choices, f"The setting {name} of {self.name} is one of {tuple(choices)}, not {value!r}."
-        )
 
 
 def require(condition: bool, message: str) -> None:

@@ -16,6 +16,7 @@ divided by it (rate_factor), so that logits move as far: with the rate as it is,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,8 +33,6 @@ from farshot.methods.frozen import (
 )
 from farshot.methods.registry import register
 from farshot.training.recipe import SGD, Group
-
-CONSTRAINTS = ("l2", "none")
 
 
 @register
@@ -55,7 +54,7 @@ class CLAP(FrozenMethod):
     doc = "linear probe from the class texts, held to them as far as they are right"
     plain = "learns one direction per class and keeps it near the class's name: a careful quick choice"
 
-    constraint: str = "l2"
+    constraint: Literal["l2", "none"] = "l2"
     steps: int = 300
     lr: float = 0.1
     momentum: float = 0.9
@@ -63,7 +62,6 @@ class CLAP(FrozenMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_choice("constraint", CONSTRAINTS)
         self.check(1, "steps")
         self.check(0, "lr", "weight_decay")
         self.check(0, "momentum", high=1)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.lora_settings import build_lora, check_lora
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
+from farshot.parts.lora import LoRA
 from farshot.task import Task
-from farshot.training.batches import VIEWS
 from farshot.training.recipe import AdamW, Group, Recipe
 
 
@@ -45,7 +45,7 @@ class ClipLoRA(FinetunedMethod):
 
     steps: int = 0
     scale: float = 100.0
-    views: str = "crops"
+    views: Literal["five", "turn", "none", "crops"] = "crops"
     batch: int = 32
     rank: int = 2
     lora_alpha: float = 1.0
@@ -55,15 +55,18 @@ class ClipLoRA(FinetunedMethod):
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        check_lora(self)
+        super().__post_init__()
+        self.check(1, "rank", "batch")
+        self.check(0, "lora_alpha")
+        self.check(0, "lora_dropout", under=1)
         self.check(0, "steps", "scale", "lr_end", "weight_decay")
         require(self.lr >= self.lr_end, f"The setting lr of {self.name} must not be below its lr_end.")
-        self.check(1, "batch")
-        self.check_choice("views", VIEWS)
 
     def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
-        """LoRA alone."""
-        return {"lora": build_lora(self, encoder, tasks)}
+        """LoRA on both towers."""
+        keys = [task.key for task in tasks]
+        lora = LoRA(encoder, keys, rank=self.rank, alpha=self.lora_alpha, dropout=self.lora_dropout)
+        return {"lora": lora}
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW."""

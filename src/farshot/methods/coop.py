@@ -12,21 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from farshot.methods.finetuned import Parts
-from farshot.methods.prompting import PromptMethod
+from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
+from farshot.training.recipe import SGD, Group, Recipe
 
 
 @register
 @dataclass(frozen=True)
-class CoOp(PromptMethod):
-    """Settings of coop, beside those of every method that learns prompts.
+class CoOp(FinetunedMethod):
+    """Settings of coop.
 
     Attributes:
+        steps: optimiser steps; 0 means the authors' number of epochs.
+        scale: of the logits; CLIP's own is 100.
+        views: "crops", a fresh one in each step; or "five" fixed ones, "turn", one of these, or "none".
+        batch: images of a step.
+        lr, momentum, weight_decay: of SGD; the rate falls to 0 along a cosine.
+        warm_epochs: first passes over the support set, with a rate of 1e-5.
         context: n, tokens that start at random; 0 means to start from the words before the class name in the
             task's own prompt.
     """
@@ -37,10 +44,21 @@ class CoOp(PromptMethod):
     doc = "learned prompt context, shared by all classes; images are left as they are"
     plain = "learns words that describe your pictures; how pictures are seen stays as it is"
 
+    steps: int = 0
+    scale: float = 100.0
+    views: Literal["five", "turn", "none", "crops"] = "crops"
+    batch: int = 32
+    lr: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warm_epochs: int = 1
     context: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check(0, "steps", "scale", "warm_epochs", "lr", "weight_decay")
+        self.check(0, "momentum", high=1)
+        self.check(1, "batch")
         self.check(0, "context")
 
     def worded(self, task: Task) -> Task:
@@ -52,6 +70,19 @@ class CoOp(PromptMethod):
         keys = [task.key for task in tasks] if self.context else None
         return {"context": PromptContext(encoder, [task.template for task in tasks], keys=keys)}
 
-    def epochs(self, shots: int) -> int:
-        """As in the authors' scripts."""
-        return 50 if shots <= 1 else 100 if shots <= 4 else 200
+    def groups(self, parts: Parts) -> list[Group]:
+        """SGD for all parameters."""
+        return [Group(list(parts["context"].parameters()), SGD(self.lr, self.momentum, self.weight_decay))]
+
+    def recipe(self, classes: int, shots: int) -> Recipe:
+        """Epochs of batches, the first ones at a low rate, then a cosine."""
+        epochs = 50 if shots <= 1 else 100 if shots <= 4 else 200  # as in the authors' scripts
+        per_epoch = -(-classes * max(shots, 1) // self.batch)  # steps in which every image comes once
+        return Recipe(
+            steps=self.steps or epochs * per_epoch,
+            scale=self.scale,
+            views=self.views,
+            batch_total=self.batch,
+            cosine_to=0.0,
+            warm_steps=self.warm_epochs * per_epoch,
+        )

@@ -29,8 +29,6 @@ from farshot.task import Task
 from farshot.training.loop import Progress
 from farshot.training.recipe import Group, schedule
 
-READINGS = ("squash", "centre", "checkpoint")
-
 CLIP_TEMPLATES = (
     # the seven that the authors of CLIP chose for ImageNet: notebooks/Prompt_Engineering_for_ImageNet.ipynb
     "itap of a {}.",
@@ -161,12 +159,12 @@ class FrozenMethod(Method):
     needs_images: ClassVar[bool] = True
 
     scale: float = 0.0
-    reading: str = "squash"  # as the queries of the fine-tuned methods
+    reading: Literal["squash", "centre", "checkpoint"] = "squash"  # as the queries of the fine-tuned methods
     templates: str = "task"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check(0, "scale")
-        self.check_choice("reading", READINGS)
         for template in self.prompt_templates:
             require(
                 template.count("{}") == 1,

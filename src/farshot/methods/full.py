@@ -14,21 +14,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from farshot.methods.finetuned import Parts
+from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.registry import register
-from farshot.methods.tuning import WeightMethod
 from farshot.model.encoder import Encoder
 from farshot.parts.weights import OwnWeights
 from farshot.task import Task
+from farshot.training.recipe import AdamW, Group, Recipe
 
 
 @register
 @dataclass(frozen=True)
-class Full(WeightMethod):
-    """Settings of full, beside those of every method that tunes the model's own weights.
+class Full(FinetunedMethod):
+    """Settings of full.
 
     Attributes:
+        steps: optimiser steps, each on the whole support set (at most 16 images per class).
+        scale: of the logits; CLIP's own is 100.
+        views: "five" fixed ones per image, "turn", one of these in each step, "none", or "crops", a fresh one
+            in each step.
+        lr, weight_decay: of AdamW; the rate falls to 0 along a cosine.
         share: of the trained weights in the average; 1 keeps them alone.
     """
 
@@ -38,17 +44,30 @@ class Full(WeightMethod):
     doc = "every weight of the vision tower, averaged with where it started"
     plain = "trains all of the part that sees, then goes half-way back to where it started"
 
+    steps: int = 100
+    scale: float = 100.0
+    views: Literal["five", "turn", "none", "crops"] = "five"
     lr: float = 3e-5
     weight_decay: float = 0.1
     share: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check(1, "steps")
+        self.check(0, "scale", "lr", "weight_decay")
         self.check(0, "share", high=1)
 
     def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """Own weights of the vision tower."""
         return {"weights": OwnWeights(encoder, len(tasks), ["vision"], matrices=True)}
+
+    def groups(self, parts: Parts) -> list[Group]:
+        """AdamW for all of them."""
+        return [Group(list(parts["weights"].parameters()), AdamW(self.lr, self.weight_decay))]
+
+    def recipe(self, classes: int, shots: int) -> Recipe:
+        """The whole support set in every step; the rate falls to 0 along a cosine."""
+        return Recipe(steps=self.steps, scale=self.scale, views=self.views, cosine_to=0.0)
 
     def finish(self, parts: Parts) -> None:
         """The average with the start."""

@@ -12,6 +12,7 @@ which knows no other centre of its penalty than 0. Solved by L-BFGS in float64.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from farshot.methods.base import require
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support
 from farshot.methods.registry import register
 
-STARTS = ("zero-shot", "zero")
 _GRADIENT_LEFT = 1e-6
 
 
@@ -44,13 +44,12 @@ class LinearProbe(FrozenMethod):
     doc = "logistic regression, started at and pulled back to the zero-shot classifier"
     plain = "learns one direction per class, starting from its name: a good quick choice"
 
-    start: str = "zero-shot"
+    start: Literal["zero-shot", "zero"] = "zero-shot"
     C: float = 31.6
     most_steps: int = 1000  # as max_iter in CLIP's README
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_choice("start", STARTS)
         require(self.C > 0, f"The setting C of {self.name} must be positive, not {self.C}.")
         self.check(1, "most_steps")
 

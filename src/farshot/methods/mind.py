@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +22,9 @@ from torch.nn import functional as F
 
 from farshot.methods.base import require
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.lora_settings import build_lora, check_lora
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
+from farshot.parts.lora import LoRA
 from farshot.randomness import numpy_generator
 from farshot.task import Task
 from farshot.training.batches import StepImages
@@ -53,7 +54,7 @@ class MIND(FinetunedMethod):
 
     steps: int = 0
     scale: float = 100.0
-    views: str = "five"
+    views: Literal["five", "none"] = "five"
     rank: int = 16
     lora_alpha: float = 8.0
     lora_dropout: float = 0.25
@@ -65,15 +66,18 @@ class MIND(FinetunedMethod):
     early: float = 0.6
 
     def __post_init__(self) -> None:
-        check_lora(self)
-        self.check(0, "steps", "scale", "lr_end", "weight_decay", "shortcut", "relation")
+        super().__post_init__()
+        self.check(1, "rank")
+        self.check(0, "lora_dropout", under=1)
+        self.check(0, "steps", "scale", "lora_alpha", "lr_end", "weight_decay", "shortcut", "relation")
         require(self.lr >= self.lr_end, f"The setting lr of {self.name} must not be below its lr_end.")
         self.check(0, "early", high=1)
-        self.check_choice("views", ("five", "none"))
 
     def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """LoRA on the vision tower."""
-        return {"lora": build_lora(self, encoder, tasks, towers=["vision"])}
+        keys, alpha, dropout = [task.key for task in tasks], self.lora_alpha, self.lora_dropout
+        lora = LoRA(encoder, keys, rank=self.rank, alpha=alpha, dropout=dropout, towers=["vision"])
+        return {"lora": lora}
 
     def groups(self, parts: Parts) -> list[Group]:
         """AdamW."""

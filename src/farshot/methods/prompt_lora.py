@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from farshot.methods.finetuned import FinetunedMethod, Parts
-from farshot.methods.lora_settings import build_lora, check_lora
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
+from farshot.parts.lora import LoRA
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
-from farshot.training.batches import VIEWS
 from farshot.training.recipe import SGD, AdamW, Group, Recipe
 
 
@@ -43,7 +43,7 @@ class PromptLoRA(FinetunedMethod):
 
     steps: int = 100
     scale: float = 0.0
-    views: str = "five"
+    views: Literal["five", "turn", "none"] = "five"
     rank: int = 16
     lora_alpha: float = 8.0
     lora_dropout: float = 0.25
@@ -54,15 +54,22 @@ class PromptLoRA(FinetunedMethod):
     context_weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
-        check_lora(self)
-        self.check(1, "steps")
+        super().__post_init__()
+        self.check(1, "steps", "rank")
+        self.check(0, "lora_alpha")
+        self.check(0, "lora_dropout", under=1)
         self.check(0, "scale", "lora_lr", "lora_weight_decay", "context_lr", "context_weight_decay")
         self.check(0, "context_momentum", high=1)
-        self.check_choice("views", [view for view in VIEWS if view != "crops"])
 
     def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
-        """LoRA and the context."""
-        lora = build_lora(self, encoder, tasks)
+        """LoRA on both towers, and the context."""
+        lora = LoRA(
+            encoder,
+            [task.key for task in tasks],
+            rank=self.rank,
+            alpha=self.lora_alpha,
+            dropout=self.lora_dropout,
+        )
         return {"lora": lora, "context": PromptContext(encoder, [task.template for task in tasks])}
 
     def groups(self, parts: Parts) -> list[Group]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from farshot.errors import SettingError
 from farshot.methods.base import Method
 from farshot.methods.catalogue import plugins
-from farshot.methods.values import RETIRED, read_value, setting_types
+from farshot.methods.values import RETIRED
 
 _PACKAGE = "farshot.methods"
 
@@ -84,15 +84,7 @@ def create(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     Raises:
         SettingError: unknown method, unknown setting, or a value that does not fit; names the choices.
     """
-    method = find(name)
-    kinds = setting_types(method)
-    values = {}
-    for key, value in (settings or {}).items():
-        if key not in kinds:
-            choices = ", ".join(kinds) or "it has none"
-            raise SettingError(f"The method {name} has no setting {key!r}; its settings are: {choices}.")
-        values[key] = read_value(name, key, value, kinds[key])
-    return method(**values)
+    return find(name).from_settings(settings or {})
 
 
 def package_of(method: type[Method]) -> str:
@@ -107,7 +99,7 @@ def package_of(method: type[Method]) -> str:
 
 
 def current_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as an earlier version stored them, without those that are gone and did nothing.
+    """Convert settings that an earlier version stored: removed settings that had no effect are dropped.
 
     Raises:
         SettingError: one that is gone did something.
@@ -118,7 +110,8 @@ def current_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]
                 f"{method} was used with {name}={settings[name]}, a setting that this farshot no longer "
                 "has; use farshot 0.1."
             )
-    return {name: value for name, value in settings.items() if name not in RETIRED}
+    kept = {name: value for name, value in settings.items() if name not in RETIRED}
+    return find(method).stored_settings(kept)
 
 
 def _load_built_in() -> None:

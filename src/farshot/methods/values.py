@@ -7,11 +7,12 @@ A setting may have any type that pydantic can read: `bool`, `int`, `float`, `str
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from farshot.errors import SettingError
@@ -34,6 +35,39 @@ def setting_types(method: type) -> dict[str, Any]:
             f"({error}); import it where the method is defined."
         ) from error
     return {field.name: hints[field.name] for field in dataclasses.fields(method)}
+
+
+@functools.cache
+def literal_settings(method: type) -> dict[str, tuple[Any, ...]]:
+    """The choices of each setting that is declared with `Literal`; None is one where it is allowed."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, kind in setting_types(method).items():
+        optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
+        members = typing.get_args(kind) if optional else (kind,)
+        if all(member is type(None) or typing.get_origin(member) is Literal for member in members):
+            choices = [None if member is type(None) else typing.get_args(member) for member in members]
+            found[name] = tuple(one for choice in choices for one in (choice or (None,)))
+    return found
+
+
+def read_settings(method: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, each read as its type.
+
+    Args:
+        method: the method's class.
+
+    Raises:
+        SettingError: an unknown setting, or a value that does not fit; names the choices.
+    """
+    kinds, values = setting_types(method), {}
+    for name, value in settings.items():
+        if name not in kinds:
+            choices = ", ".join(kinds) or "it has none"
+            raise SettingError(
+                f"The method {method.name} has no setting {name!r}; its settings are: {choices}."
+            )
+        values[name] = read_value(method.name, name, value, kinds[name])
+    return values
 
 
 def read_value(method: str, setting: str, value: Any, kind: Any) -> Any:

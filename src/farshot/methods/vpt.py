@@ -12,19 +12,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from farshot.methods.finetuned import Parts
-from farshot.methods.prompting import DeepPromptMethod
+from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import VisualPrompts
 from farshot.task import Task
+from farshot.training.recipe import SGD, Group, Recipe
+
+_EPOCHS = 5  # independent of the number of shots, as in MaPLe's program
 
 
 @register
 @dataclass(frozen=True)
-class VPT(DeepPromptMethod):
-    """Settings of vpt: those of every method with tokens before each block."""
+class VPT(FinetunedMethod):
+    """Settings of vpt.
+
+    Attributes:
+        steps: optimiser steps; 0 means the authors' number of epochs.
+        scale: of the logits; CLIP's own is 100.
+        views: "crops", a fresh one in each step; or "five" fixed ones, "turn", one of these, or "none".
+        batch: images of a step.
+        lr, momentum, weight_decay: of SGD; the rate falls to 0 along a cosine.
+        warm_epochs: first passes over the support set, with a rate of 1e-5.
+        tokens: n, learned tokens.
+        depth: blocks with tokens of their own, at most the tower's.
+    """
 
     name = "vpt"
     kind = "fine-tuned"
@@ -32,9 +46,40 @@ class VPT(DeepPromptMethod):
     doc = "learned tokens beside the patches, anew before each vision block"
     plain = "learns extra tokens that tell CLIP how to look at your pictures"
 
+    steps: int = 0
+    scale: float = 100.0
+    views: Literal["five", "turn", "none", "crops"] = "crops"
+    batch: int = 4
     lr: float = 2.5e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warm_epochs: int = 1
+    tokens: int = 8
+    depth: int = 12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(0, "steps", "scale", "warm_epochs", "lr", "weight_decay")
+        self.check(0, "momentum", high=1)
+        self.check(1, "batch", "tokens", "depth")
 
     def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The tokens."""
         keys = [task.key for task in tasks]
         return {"prompts": VisualPrompts(encoder, keys, count=self.tokens, depth=self.depth)}
+
+    def groups(self, parts: Parts) -> list[Group]:
+        """SGD for all parameters."""
+        return [Group(list(parts["prompts"].parameters()), SGD(self.lr, self.momentum, self.weight_decay))]
+
+    def recipe(self, classes: int, shots: int) -> Recipe:
+        """Epochs of batches, the first ones at a low rate, then a cosine."""
+        per_epoch = -(-classes * max(shots, 1) // self.batch)  # steps in which every image comes once
+        return Recipe(
+            steps=self.steps or _EPOCHS * per_epoch,
+            scale=self.scale,
+            views=self.views,
+            batch_total=self.batch,
+            cosine_to=0.0,
+            warm_steps=self.warm_epochs * per_epoch,
+        )

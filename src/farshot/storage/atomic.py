@@ -65,7 +65,7 @@ def whole_file(path: Path, check: Check, way: str = "choose another --out") -> I
     with _beside(path, place, way) as staging:
         staging.touch(exist_ok=False)
         yield staging
-        if place.exists():
+        with suppress(FileNotFoundError):
             shutil.copymode(place, staging)
         with _MOVING:
             check(path)
@@ -93,7 +93,14 @@ def check_folder(
             )
         if os.path.ismount(place):
             raise DataError(f"{folder} is a mount point, which cannot be replaced; name a new folder in it.")
-        _check_inside(folder, place, what, files, way)
+        for left in reversed(range(_TRIES)):
+            before = _identity(place)
+            try:
+                _check_inside(folder, place, what, files, way)
+                break
+            except DataError:
+                if before == _identity(place) or not left:  # else another writer replaced it meanwhile
+                    raise
     _try_out(folder, place, way)
 
 
@@ -179,6 +186,14 @@ def _check_inside(
     others = sorted(name for name, is_folder in inside.items() if is_folder or name not in (known or ()))
     if others:
         raise DataError(f"{folder} holds more than {what} ({others[0]}), which would be lost; {way}.")
+
+
+def _identity(place: Path) -> tuple[int, int] | None:
+    """Which folder is at a place; None where there is none."""
+    with suppress(OSError):
+        found = place.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _is_here(place: Path) -> bool:
@@ -272,7 +287,10 @@ def _take_place(staging: Path, place: Path, check: Callable[[], None], check_old
 def _share(staging: Path, place: Path) -> None:
     """Rights as the folder before had them, else as new folders have; safetensors writes for the owner
     alone."""
-    mode = stat.S_IMODE((place if place.exists() else staging).stat().st_mode)
+    try:
+        mode = stat.S_IMODE(place.stat().st_mode)
+    except OSError:  # there is none, or another writer has just moved it away
+        mode = stat.S_IMODE(staging.stat().st_mode)
     for path in staging.iterdir():
         path.chmod(mode & 0o666)
     staging.chmod(mode)
