@@ -102,7 +102,7 @@ def main() -> None:
     test, photos = images_of(WORLD, 500, given.images), images_of("photo", 0, given.images)
     print(f"{given.shots} shots, {given.steps} steps, {given.images} images of each domain")
     for state, one in states.items():
-        print(f"{state}: accuracy {100 * one.evaluate(test)[0].accuracy.mean:.1f} %")
+        print(f"{state}: accuracy {100 * one.evaluate(test).accuracy.mean:.1f} %")
     target, source = Domain(WORLD, test, test.names), Domain("photo", photos, photos.names)
     save(
         given.out, "curves", draw_similarity_curves(similarity_curves(models, [source, target], CURVE_BLOCK))

@@ -295,7 +295,7 @@ def test_a_base_model_that_has_moved_or_changed(
 ) -> None:
     change(copy, base_model=str(tmp_path / "gone"))
     sentence = refusal(farshot("predict", copy, place / "data"))
-    assert f"The base model of {copy} cannot be loaded; name its place with --model." in sentence
+    assert f"The base model of {copy} cannot be loaded; name its place with --model PLACE." in sentence
     assert farshot("predict", copy, place / "data", "--model", place / "clip").code == 0
     sentence = refusal(farshot("predict", copy, place / "data", "--model", "mini"))
     assert "the weights in mini are others; name its base with --model" in sentence

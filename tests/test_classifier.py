@@ -143,11 +143,21 @@ def test_one_image_per_class_cannot_be_estimated():
 
 
 def test_images_it_was_adapted_to_do_not_count_in_an_evaluation(fitted):
-    result, left_out = fitted.evaluate(TABLE)
-    assert left_out == len(IMAGES)
+    result = fitted.evaluate(TABLE)
+    assert result.left_out == len(IMAGES)
     assert result.confusion.sum() == len(TABLE) - len(IMAGES)
-    everything, none = fitted.evaluate(TABLE, include_support=True)
-    assert (none, everything.confusion.sum()) == (0, len(TABLE))
+    everything = fitted.evaluate(TABLE, include_support=True)
+    assert (everything.left_out, everything.confusion.sum()) == (0, len(TABLE))
+
+
+def test_images_and_labels_are_evaluated_as_a_table_is(fitted):
+    assert TABLE.labels is not None
+    labels = [TABLE.classes[code] for code in TABLE.labels]
+    by_table, by_labels = fitted.evaluate(TABLE), fitted.evaluate(list(TABLE.images), labels)
+    assert by_labels.to_dict() == by_table.to_dict()
+    assert by_labels.left_out == by_table.left_out == len(IMAGES)
+    with pytest.raises(DataError, match="forest"):
+        fitted.evaluate(list(TABLE.images[:1]), ["forest"])
 
 
 def test_a_label_it_does_not_know_is_named(fitted):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from farshot.cli import console
 from farshot.data.readers import read_table
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import (
@@ -246,3 +247,16 @@ def test_help_does_not_wait_for_torch() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("library", "command"),
+    [
+        ("name its place with model=PLACE.", "name its place with --model PLACE."),
+        ("or use include_support=True.", "or use --include-support."),
+        ("use atha[base=vpt,steps=50] or NAME=PATH", "use atha[base=vpt,steps=50] or NAME=PATH"),
+        ("read model.pt@gelu=quick", "read model.pt@gelu=quick"),
+    ],
+)
+def test_python_arguments_in_messages_become_options(library: str, command: str) -> None:
+    assert console.as_flags(library) == command

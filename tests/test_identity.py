@@ -124,11 +124,11 @@ def test_an_evaluation_leaves_the_support_out_however_it_is_given(given: str, la
 
     made = zero_shot().fit(replace(TABLE, images=as_given(given), _ids={}, _contents={}).subset(TASK.support))
     table = replace(TABLE, images=as_given(later), _ids={}, _contents={})
-    result, left_out = made.evaluate(table)
-    assert left_out == len(IMAGES)
+    result = made.evaluate(table)
+    assert result.left_out == len(IMAGES)
     assert result.confusion.sum() == len(TABLE) - len(IMAGES)
     made.save(tmp_path / "model")
-    assert load(tmp_path / "model").evaluate(table)[1] == len(IMAGES)
+    assert load(tmp_path / "model").evaluate(table).left_out == len(IMAGES)
 
 
 def test_a_folder_of_an_earlier_version_leaves_its_support_out(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_folder_of_an_earlier_version_leaves_its_support_out(tmp_path: Path) -
     about = json.loads(path.read_text())
     assert all(name.startswith("rgb-") for name in about["support_ids"])
     path.write_text(json.dumps(about | {"support_ids": list(support.ids)}))
-    assert load(tmp_path / "model").evaluate(TABLE)[1] == len(support)
+    assert load(tmp_path / "model").evaluate(TABLE).left_out == len(support)
 
 
 def copied_pool(images: int, copies: int) -> Pool:

@@ -239,7 +239,7 @@ def measured(crops: Path):
     """What the classifier itself says of the data."""
     classifier, table = load(crops / "adapted"), read_table(crops / "crops")
     rows, labels = classifier.unseen(table)
-    return classifier, table.subset(rows), labels, classifier.evaluate(table)[0]
+    return classifier, table.subset(rows), labels, classifier.evaluate(table)
 
 
 def test_a_models_page_has_its_numbers(farshot, crops: Path, measured, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_labels_that_a_file_cannot_hold_are_refused():
 
 def test_a_temperature_and_an_estimate_are_kept(tmp_path: Path):
     made = FewShotClassifier("mini", "zero-shot", calibrate=True, seed=3).fit(SUPPORT)
-    made.estimate_ = made.estimate(SUPPORT).to_dict()
+    made.keep_estimate(made.estimate(SUPPORT))
     made.save(tmp_path / "model")
     again = load(tmp_path / "model")
     assert again.temperature_ == made.temperature_ != 1
@@ -253,7 +253,7 @@ def test_a_model_of_a_newer_farshot_is_refused_whatever_else_it_has(adapted, cha
 
 def test_another_base_model_is_refused(adapted, tmp_path: Path):
     adapted.save(tmp_path / "model")
-    with pytest.raises(ModelError, match="--model"):
+    with pytest.raises(ModelError, match="name its base with model=PLACE"):
         load(tmp_path / "model", model="mini")
 
 

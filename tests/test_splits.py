@@ -287,15 +287,15 @@ def test_in_python_a_table_with_splits_is_used_in_the_same_way(tree: Path) -> No
     made = FewShotClassifier("mini", "prototypes", device="cpu").fit(table)
     assert len(made.support_ids_) == 6
     assert made.estimate(table).confusion.sum() == 6
-    found, left_out = made.evaluate(table)
-    assert (found.confusion.sum(), left_out) == (4, 0)
+    found = made.evaluate(table)
+    assert (found.confusion.sum(), found.left_out) == (4, 0)
     without_test = table.subset([row for row, split in enumerate(table.splits) if split != "test"])
     assert without_test.test_split == "val"
-    assert made.evaluate(without_test)[0].confusion.sum() == 2
+    assert made.evaluate(without_test).confusion.sum() == 2
     only_train = table.subset(table.train_rows())
     with pytest.raises(DataError, match="All these images are of the split 'train'"):
         made.evaluate(only_train)
-    assert made.evaluate(only_train, include_support=True)[0].confusion.sum() == 6
+    assert made.evaluate(only_train, include_support=True).confusion.sum() == 6
     with pytest.raises(DataError, match="No image is in the split 'train'"):
         made.fit(table.subset(table.test_rows()))
 
@@ -304,7 +304,7 @@ def test_a_class_of_another_split_is_no_unknown_label(tree: Path) -> None:
     table = read_table(tree)
     made = FewShotClassifier("mini", "zero-shot", device="cpu").fit(table)
     class_folders(tree / "valid", ("owl",), 1, start=77)
-    assert made.evaluate(read_table(tree))[0].confusion.sum() == 4
+    assert made.evaluate(read_table(tree)).confusion.sum() == 4
     class_folders(tree / "test", ("owl",), 1, start=78)
     with pytest.raises(DataError, match="The label 'owl' is not one of the classes"):
         made.evaluate(read_table(tree))
@@ -323,8 +323,8 @@ def test_images_of_a_group_that_was_adapted_to_are_not_measured(
     assert load(tmp_path / "adapted").unseen(table)[0].tolist() == [4, 5, 6, 7]
     told = farshot("evaluate", tmp_path / "adapted", grouped)
     assert "4 images that it was adapted to, or whose group it was adapted to, are left out." in told.out
-    assert made.evaluate(table)[1] == 4
-    assert made.evaluate(table, include_support=True)[1] == 0
+    assert made.evaluate(table).left_out == 4
+    assert made.evaluate(table, include_support=True).left_out == 0
     with pytest.raises(DataError, match=r"were used for adapting, or their groups were \(plant-0, plant-1\)"):
         made.unseen(table.subset([1, 2]))
 

@@ -23,7 +23,7 @@ def test_eight_threads_with_three_models_on_one_encoder(predictions: int) -> Non
     support, others = TABLE.draw(2, 0)
     queries = [TABLE.subset(others[i : i + 2]) for i in range(0, 8, 2)]
     models = [
-        FewShotClassifier("mini", method, settings=settings).use_encoder(encoder).fit(TABLE.subset(support))
+        FewShotClassifier(encoder, method, settings=settings).fit(TABLE.subset(support))
         for method, settings in (("atha", QUICK), ("prompt-lora", QUICK), ("zero-shot", {}))
     ]
     wanted = [[model.logits(table) for table in queries] for model in models]

@@ -1,8 +1,11 @@
 """farshot adapts CLIP to images it has never seen, from a handful of labelled pictures."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from farshot.errors import FarshotError
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier, load

@@ -1,4 +1,4 @@
-"""FewShotClassifier: an adapted CLIP in scikit-learn's manners.
+"""FewShotClassifier: an adapted image-text encoder as a scikit-learn classifier.
 
 from farshot import FewShotClassifier, load
 classifier = FewShotClassifier("openai/clip-vit-base-patch16", method="atha").fit(images, labels)
@@ -7,13 +7,14 @@ classifier.predict(["new.jpg"]); classifier.save("adapted/"); classifier = load(
 
 from __future__ import annotations
 
+import logging
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,12 +33,19 @@ from farshot.methods import Adapted, Method, available, create, current_settings
 from farshot.methods.base import softmax
 from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
-from farshot.model.find import load_encoder
+from farshot.model.find import encoder_of_clip, is_clip_model, shared_encoder
 from farshot.randomness import key
 from farshot.storage.model_check import check_restored
 from farshot.storage.model_folder import damaged, read_folder, saved_options, support_labels, write_folder
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel
+else:
+    CLIPModel = Any
+
+_LOG = logging.getLogger(__name__)
 
 Images = Sequence[Any] | NDArray[Any] | ImageTable
 """Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
@@ -66,25 +74,30 @@ class FittedParameters:
     seed: int
 
     @classmethod
-    def of(cls, classifier: FewShotClassifier, descriptions: Mapping[str, str]) -> FittedParameters:
+    def of(
+        cls, classifier: FewShotClassifier, encoder: Encoder, descriptions: Mapping[str, str]
+    ) -> FittedParameters:
         """The present ones, with the descriptions by class name."""
-        path = as_path(classifier.model)
+        named = isinstance(classifier.model, str | Path)
+        model = str(classifier.model) if named else encoder.source
+        path = as_path(model)
         return cls(
             classifier.method,
-            str(path.resolve()) if path.exists() else str(classifier.model),
+            str(path.resolve()) if path.exists() else model,
             dict(descriptions),
             classifier.template,
             classifier.calibrate,
-            classifier.precision,
+            encoder.precision,
             classifier.seed,
         )
 
 
 class FewShotClassifier(ClassifierProtocol):
-    """Adapts a CLIP to the classes of a few labelled images.
+    """Adapts an image-text encoder to the classes of a few labelled images.
 
     Args:
-        model: hub name, folder of a checkpoint, or "mini".
+        model: hub name, folder or file of a checkpoint, or "mini"; or an encoder that is loaded already
+            (`load_encoder`), or a transformers CLIPModel. Device and precision of an encoder are its own.
         method: one of `farshot methods`.
         settings: of the method, name -> value.
         class_names: how each class is called in prompts: a mapping label -> name, or names in the order of
@@ -108,16 +121,21 @@ class FewShotClassifier(ClassifierProtocol):
         losses_: loss of each training step.
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
+        estimate_: the estimate that was recorded by `keep_estimate`, as a dictionary; None without.
+        support_groups_: the groups of the images that it was fitted to; empty where the data has none.
+        encoder_, method_: the base model and the method that it was fitted with.
         support_labels_: index in classes_ of each of them; empty in models saved before these were kept.
         parameters_: the parameters that it was fitted with.
         read_options_: how the images were read, as images to predict are.
     """
 
     _last_held_out: tuple[tuple[Any, ...], HeldOut] | None = None
+    _converted: tuple[CLIPModel, Encoder] | None = None
+    estimate_: dict[str, Any] | None = None
 
     def __init__(
         self,
-        model: str | Path = "openai/clip-vit-base-patch16",
+        model: str | Path | Encoder | CLIPModel = "openai/clip-vit-base-patch16",
         method: str = "atha",
         *,
         settings: Mapping[str, Any] | None = None,
@@ -178,8 +196,15 @@ class FewShotClassifier(ClassifierProtocol):
         self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
         self.support_labels_, self.support_groups_ = codes, support_groups
         self.read_options_ = task.table.options
-        self.parameters_ = FittedParameters.of(self, task.descriptions)
-        self.estimate_: dict[str, Any] | None = None
+        self.parameters_ = FittedParameters.of(self, encoder, task.descriptions)
+        self.estimate_ = None
+        _LOG.info(
+            "adapted %s with %s to %d images of %d classes",
+            encoder.source,
+            self.method,
+            len(task.support),
+            len(classes),
+        )
         return self
 
     def estimate(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> Evaluation:
@@ -275,7 +300,7 @@ class FewShotClassifier(ClassifierProtocol):
             SettingError: names the parameter and what it must be.
         """
         kinds: dict[str, tuple[tuple[type, ...], str]] = {
-            "model": ((str, Path), "a hub name or the path of a folder"),
+            "model": ((str, Path, Encoder), "a hub name, a path, an encoder or a CLIPModel"),
             "method": ((str,), "the name of a method"),
             "settings": ((Mapping, type(None)), "a mapping of a setting's name to its value"),
             "descriptions": ((Mapping, type(None)), "a mapping of a class name to its description"),
@@ -288,7 +313,7 @@ class FewShotClassifier(ClassifierProtocol):
         }
         for name, (kind, what) in kinds.items():
             value = getattr(self, name)
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) and not (name == "model" and is_clip_model(value)):
                 raise SettingError(f"The parameter {name} must be {what}, not {value!r}.")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise SettingError(f"The parameter micro_batch must be at least 1, not {self.micro_batch}.")
@@ -314,18 +339,15 @@ class FewShotClassifier(ClassifierProtocol):
         return reading, self._encoder().size
 
     def _encoder(self) -> Encoder:
-        """The base model, loaded once as long as model, device and precision stay the same."""
-        if getattr(self, "_loaded", None) != self._wanted():
-            self.use_encoder(load_encoder(self.model, device=self.device, precision=self.precision))
-        return self._base
-
-    def use_encoder(self, encoder: Encoder) -> FewShotClassifier:
-        """Takes a base model that is loaded already: for programs that adapt the same one again and again."""
-        self._base, self._loaded = encoder, self._wanted()
-        return self
-
-    def _wanted(self) -> tuple[str, str, str]:
-        return str(self.model), self.device, self.precision
+        """The base model; one that is loaded already is not loaded again."""
+        if isinstance(self.model, Encoder):
+            return self.model
+        if isinstance(self.model, str | Path):
+            return shared_encoder(self.model, device=self.device, precision=self.precision)
+        if self._converted is None or self._converted[0] is not self.model:
+            encoder = encoder_of_clip(self.model, device=self.device, precision=self.precision)
+            self._converted = (self.model, encoder)
+        return self._converted[1]
 
     # Predicting --------------------------------------------------------------------------------------
 
@@ -359,23 +381,27 @@ class FewShotClassifier(ClassifierProtocol):
         best = self.logits(X).argmax(1)  # first, since it says when nothing is fitted
         return self.classes_[best]
 
-    def evaluate(self, table: ImageTable, *, include_support: bool = False) -> tuple[Evaluation, int]:
-        """Quality on a labelled table, and how many of its images were left out because it was adapted to
-        them, to copies of them or to others of their group.
+    def evaluate(self, X: Images, y: ArrayLike | None = None, *, include_support: bool = False) -> Evaluation:
+        """Measure the quality on labelled images.
 
-        Of a table with splits, the images of "test" are measured, or of "val" where there are none of "test".
+        Images that it was adapted to, copies of them and images of their groups are left out; `left_out` of
+        the result says how many. Of a table with splits, the images of "test" are measured, or of "val" where
+        there are none of "test".
 
         Args:
+            X: images; a table brings its own labels.
+            y: one label per image, as given to `fit`.
             include_support: count the images that it was adapted to as well, and those of their groups.
 
         Raises:
-            DataError: a class of the table that the classifier does not know, or nothing left to measure on.
+            DataError: a label that the classifier does not know, or nothing left to measure on.
         """
+        table = X if isinstance(X, ImageTable) and y is None else labelled_table(X, y, None)[0]
         rows, labels = self.unseen(table, include_support=include_support)
         probabilities = self.predict_proba(table.subset(rows))
         found = evaluate(labels, probabilities, [str(label) for label in self.classes_])
         left_out = 0 if include_support else len(table.test_rows()) - len(rows)
-        return replace(found, calibrated=self.temperature_ != 1), left_out
+        return replace(found, calibrated=self.temperature_ != 1, left_out=left_out)
 
     def unseen(
         self, table: ImageTable, *, include_support: bool = False
@@ -389,11 +415,6 @@ class FewShotClassifier(ClassifierProtocol):
             DataError: as `evaluate`.
         """
         check_is_fitted(self)
-        if not isinstance(table, ImageTable):
-            raise DataError(
-                f"Give a labelled ImageTable, not {type(table).__name__}: "
-                "farshot.data.given.labelled_table(images, labels)[0] makes one."
-            )
         table = table.with_options(self.read_options_)
         if table.labels is None:
             raise DataError("The images have no labels to compare with.")
@@ -418,7 +439,7 @@ class FewShotClassifier(ClassifierProtocol):
             groups_too = f", or their groups were ({', '.join(shared[:3])})" if shared else ""
             raise DataError(
                 f"All these images were used for adapting{groups_too}: evaluate on others, or use "
-                "--include-support."
+                "include_support=True."
             )
         return rows, np.array([known[nfc(table.classes[code])] for code in table.labels[rows]])
 
@@ -433,9 +454,19 @@ class FewShotClassifier(ClassifierProtocol):
         if not len(rows):
             raise DataError(
                 "All these images are of the split 'train': evaluate on some of 'test' or 'val', or use "
-                "--include-support."
+                "include_support=True."
             )
         return rows
+
+    def keep_estimate(self, estimate: Evaluation) -> FewShotClassifier:
+        """Record a cross-validated estimate, which `save` writes and model cards and reports show.
+
+        Args:
+            estimate: what `estimate` returned for the images that it was fitted to.
+        """
+        check_is_fitted(self)
+        self.estimate_ = estimate.to_dict()
+        return self
 
     # On disk -----------------------------------------------------------------------------------------
 
@@ -485,77 +516,91 @@ class FewShotClassifier(ClassifierProtocol):
             },
         }
 
+    @classmethod
+    def _restored(
+        cls,
+        folder: str | Path,
+        about: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        method: Method,
+        encoder: Encoder,
+        device: str,
+    ) -> FewShotClassifier:
+        """The classifier that a folder's farshot.json and tensors describe."""
+        made = cls(
+            encoder.source,
+            about["method"],
+            settings=current_settings(about["method"], about["settings"]),
+            class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
+            descriptions=about["descriptions"],
+            template=about["template"],
+            read_options=saved_options(folder, about),
+            calibrate=bool(about.get("calibrate", False)),
+            precision=encoder.precision,
+            device=device,
+            seed=about["seed"],
+        )
+        none = np.zeros(0, dtype=np.int64)
+        task = Task(
+            ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"]
+        )
+        with damaged(f"{folder}/parts.safetensors"):
+            made.adapted_ = method.restore(encoder, task, tensors)
+            check_restored(made.adapted_, encoder)
+        made.classes_ = np.asarray(about["classes"])
+        made.encoder_, made.method_ = encoder, method
+        made.losses_, made.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
+        made.adapted_.losses = made.losses_
+        made.support_ids_ = about["support_ids"]
+        made.support_labels_ = support_labels(about)
+        made.support_groups_ = list(about.get("support_groups", []))
+        made.estimate_ = about.get("estimate")
+        made.read_options_ = made._read_options()
+        made.parameters_ = FittedParameters.of(made, encoder, about["descriptions"])
+        return made
+
 
 def load(
     folder: str | Path,
     *,
-    model: str | Path | None = None,
+    model: str | Path | Encoder | None = None,
     device: str = "auto",
-    encoder: Encoder | None = None,
     precision: str | None = None,
 ) -> FewShotClassifier:
-    """An adapted model as `save` wrote it.
+    """Load an adapted model that `save` wrote.
 
     Args:
-        folder: where it lies, or "hf:OWNER/NAME" for one on the hub.
-        model: where the base model lies, if no longer where it was.
-        encoder: the base model, where it is loaded already.
+        folder: its folder, or "hf:OWNER/NAME" for one on the hub.
+        model: the base model, if it is no longer where it was: a place, or a loaded encoder.
+        device: of the base model, unless that is loaded.
         precision: "float32" or "bf16"; by default as it was adapted.
 
     Raises:
-        ModelError: no such folder, damaged, or a base model of other content than the one it was adapted
+        ModelError: no such folder, damaged, or a base model with other weights than the one it was adapted
             from.
     """
     about, tensors = read_folder(as_path(folder))
     method = _saved_method(folder, about)
-    base = str(model or about["base_model"])
-    precision = precision or about["precision"]
+    base = about["base_model"] if model is None else model
     try:
-        encoder = encoder or load_encoder(base, device=device, precision=precision)
+        encoder = (
+            base
+            if isinstance(base, Encoder)
+            else shared_encoder(base, device=device, precision=precision or about["precision"])
+        )
     except ModelError as error:
         if model is not None:
             raise
         raise ModelError(
-            f"The base model of {folder} cannot be loaded; name its place with --model. {error}"
+            f"The base model of {folder} cannot be loaded; name its place with model=PLACE. {error}"
         ) from error
     known = encoder.fingerprint if about["format"] > 1 else encoder.fingerprint_of_version_1()
     if known != about["base_fingerprint"]:
         raise ModelError(
-            f"{folder} was adapted from {about['base_model']}, but the weights in {base} are others; name "
-            "its base with --model."
+            f"{folder} was adapted from {about['base_model']}, but the weights in {encoder.source} are "
+            "others; name its base with model=PLACE."
         )
-    classifier = FewShotClassifier(
-        base,
-        about["method"],
-        settings=current_settings(about["method"], about["settings"]),
-        class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
-        descriptions=about["descriptions"],
-        template=about["template"],
-        read_options=saved_options(folder, about),
-        calibrate=bool(about.get("calibrate", False)),
-        precision=precision,
-        device=device,
-        seed=about["seed"],
-    )
-    none = np.zeros(0, dtype=np.int64)
-    task = Task(
-        ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"]
-    )
-    with damaged(f"{folder}/parts.safetensors"):
-        classifier.adapted_ = method.restore(encoder, task, tensors)
-        check_restored(classifier.adapted_, encoder)
-    classifier.classes_ = np.asarray(about["classes"])
-    classifier.encoder_, classifier.method_ = encoder, method
-    classifier.use_encoder(encoder)
-    classifier.losses_, classifier.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
-    classifier.adapted_.losses = classifier.losses_
-    classifier.support_ids_ = about["support_ids"]
-    classifier.support_labels_ = support_labels(about)
-    classifier.support_groups_ = list(about.get("support_groups", []))
-    classifier.estimate_ = about.get("estimate")
-    classifier.read_options_ = classifier._read_options()
-    classifier.parameters_ = FittedParameters.of(classifier, about["descriptions"])
-    return classifier
+    return FewShotClassifier._restored(folder, about, tensors, method, encoder, device)
 
 
 def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:

@@ -93,12 +93,12 @@ def adapt(
     console.print_splits(table, "train", "Drawing from" if shots else "Adapting to")
     found = None
     if estimate:
-        with console.progress("cross-validating") as classifier.progress:
+        with console.progress_of(classifier, "cross-validating"):
             found = classifier.estimate(support)
-    with console.progress(f"adapting with {method}") as classifier.progress:
+    with console.progress_of(classifier, f"adapting with {method}"):
         classifier.fit(support)
-    classifier.estimate_ = found.to_dict() if found else None
-    classifier.progress = None
+    if found:
+        classifier.keep_estimate(found)
     classifier.save(out)
     console.out.print(
         f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}",

@@ -8,6 +8,7 @@ import csv
 import io
 import math
 import os
+import re
 import sys
 import textwrap
 import warnings
@@ -31,6 +32,7 @@ from farshot.cli import streams
 from farshot.errors import FarshotError
 
 if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
+    from farshot.classifier import FewShotClassifier
     from farshot.data.table import ImageTable
     from farshot.evaluation.intervals import Interval
     from farshot.evaluation.metrics import Evaluation
@@ -105,6 +107,17 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(line, completed=done, total=total)
 
 
+@contextlib.contextmanager
+def progress_of(classifier: FewShotClassifier, description: str) -> Iterator[None]:
+    """A bar on the error stream for what a classifier does meanwhile."""
+    with progress(description) as update:
+        classifier.set_params(progress=update)
+        try:
+            yield
+        finally:
+            classifier.set_params(progress=None)
+
+
 def run(app: Callable[[], Any]) -> None:
     """Runs the command line; what is wrong with input is one sentence and exit code 2, never a traceback.
 
@@ -129,7 +142,7 @@ def _run(app: Callable[[], Any]) -> None:
         finally:
             sys.stdout.flush()
     except FarshotError as error:
-        _end(str(error), EXIT_REFUSED)
+        _end(as_flags(str(error)), EXIT_REFUSED)
     except (KeyboardInterrupt, Stopped) as stop:
         _end(str(stop) or str(Stopped()), EXIT_INTERRUPTED)
     except streams.ReaderGone:
@@ -149,6 +162,17 @@ def _run(app: Callable[[], Any]) -> None:
             "FARSHOT_TRACEBACK=1 shows.",
             EXIT_BUG,
         )
+
+
+def as_flags(sentence: str) -> str:
+    """Rewrite the Python arguments of a library message as options: "model=PLACE" becomes "--model PLACE",
+    and "include_support=True" becomes "--include-support"."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found["name"].replace("_", "-"), found["value"]
+        return f"--{name}" if value == "True" else f"--{name} {value}"
+
+    return re.sub(r"(?<![\w\[@,-])(?P<name>[a-z_]+)=(?P<value>True|[A-Z]{2,})(?![\w=])", flag, sentence)
 
 
 def _end(sentence: str, code: int) -> None:

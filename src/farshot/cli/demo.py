@@ -76,7 +76,7 @@ def run_demo(out: Path, tasks: int) -> None:
     encoder = load_encoder("mini")  # one for all steps, so that each image is encoded once
     difference = _compare(encoder, table, images, store, tasks)
     calibrated = _adapt(encoder, table, images, adapted)
-    classifier = load(adapted, encoder=encoder)
+    classifier = load(adapted, model=encoder)
     rows = examples(table, classifier)
     _predict(classifier, table, rows, adapted, predictions, calibrated)
     _explain(classifier, table.subset(rows[:EXPLAINED]), adapted, explained, calibrated)
@@ -156,16 +156,15 @@ def _adapt(encoder: Encoder, table: ImageTable, images: Path, adapted: Path) -> 
         *("adapt", images, "--model", "mini", "--method", METHOD, "--shots", SHOTS, "--seed", SEED),
         *("--calibrate", "--out", adapted),
     )
-    classifier = FewShotClassifier("mini", METHOD, calibrate=True, seed=SEED)
-    classifier.use_encoder(encoder)
-    with console.progress(f"adapting with {METHOD}") as classifier.progress:
+    classifier = FewShotClassifier(encoder, METHOD, calibrate=True, seed=SEED)
+    with console.progress_of(classifier, f"adapting with {METHOD}"):
         classifier.fit(table.subset(table.draw(SHOTS, SEED)[0]))
-    classifier.progress = None
     classifier.save(adapted)
     _say_command("evaluate", adapted, images)
-    result, left_out = classifier.evaluate(table)
+    result = classifier.evaluate(table)
+    unseen = int(result.confusion.sum())
     _say(
-        f"accuracy {console.percent(result.accuracy)} % (95 % interval) on {len(table) - left_out} images "
+        f"accuracy {console.percent(result.accuracy)} % (95 % interval) on {unseen} images "
         f"that it has not seen; chance is {100 / len(table.classes):.1f} %"
     )
     if result.calibrated:

@@ -34,8 +34,8 @@ def evaluate(
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
     table = readable(table, skip_unreadable, classifier)
-    with console.progress("predicting") as classifier.progress:
-        result, left_out = classifier.evaluate(table, include_support=include_support)
+    with console.progress_of(classifier, "predicting"):
+        result = classifier.evaluate(table, include_support=include_support)
     note = note_on(classifier, int(result.confusion.sum()))
     if as_json:
         console.print_json(
@@ -43,16 +43,19 @@ def evaluate(
                 "adapted": str(folder),
                 "data": data,
                 "split": table.test_split,
-                "left_out_support": left_out,
+                "left_out_support": result.left_out,
                 **({"note": note} if note else {}),
                 **result.to_dict(),
             }
         )
         return
     console.print_splits(table, table.test_split, "Measuring on")
-    if left_out:
+    if result.left_out:
         groups = ", or whose group it was adapted to," if table.groups is not None else ""
-        console.out.print(f"{left_out} images that it was adapted to{groups} are left out.", markup=False)
+        console.out.print(
+            f"{result.left_out} images that it was adapted to{groups} are left out.",
+            markup=False,
+        )
     console.print_evaluation(result, f"{folder} on {data}")
 
 

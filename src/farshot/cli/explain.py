@@ -130,7 +130,7 @@ def _model_words(
     classifier = load(folder, model=model, device=device)
     keep = classifier.adapted_.reading, classifier.encoder_.size
     table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
-    with console.progress("predicting") as classifier.progress:
+    with console.progress_of(classifier, "predicting"):
         return model_report(about, tensors, classifier, table, data=data, images=images)
 
 

@@ -3,7 +3,6 @@ help."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,7 +101,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a repository that only you see.")] = False,
 ) -> None:
     """Put an adapted model on the Hugging Face hub, with a model card made from its run."""
-    from farshot.export.push import push as push_model
+    from farshot.export import push as push_model
     from farshot.storage.hub import repository
 
     where = push_model(folder, repo, base=model, evaluation=evaluation, private=private)
@@ -120,39 +119,23 @@ def _export(
     skip_unreadable: bool,
     level: int | None,
 ) -> dict[str, Any]:
+    from farshot.export import check_transformers
+    from farshot.export import export as export_model
     from farshot.export.about import check_place, load_exact
-    from farshot.export.adapter import export_adapter
-    from farshot.export.onnx_file import export_onnx, needed_packages
+    from farshot.export.onnx_file import needed_packages
 
     check_place(out)
     if kind is Format.onnx:
         needed_packages()
     if kind is Format.transformers:
-        export_checkpoint = _checkpoint_exporter()
+        check_transformers()
     table = _table(images, int8, level) if images is not None else None
     classifier = load_exact(folder, model)
     if table is not None:
         keep = classifier.adapted_.reading, classifier.encoder_.size
         table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     with console.progress(f"exporting to {kind}"):
-        if kind is Format.onnx:
-            return export_onnx(classifier, out, table, int8=int8)
-        if kind is Format.transformers:
-            return export_checkpoint(classifier, out, table)
-        return export_adapter(classifier, out)
-
-
-def _checkpoint_exporter() -> Callable[..., dict[str, Any]]:
-    try:
-        from farshot.export.checkpoint import export_checkpoint
-    except ModuleNotFoundError as error:
-        if error.name != "transformers":
-            raise
-        raise SettingError(
-            "--format transformers needs an extra (transformers is missing): "
-            "pip install 'farshot[transformers]'."
-        ) from error
-    return export_checkpoint
+        return export_model(classifier, kind.value, out, images=table, int8=int8)
 
 
 def _table(images: str, labelled: bool, level: int | None) -> ImageTable:

@@ -34,7 +34,7 @@ def predict(
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
     table = readable(table, skip_unreadable, classifier)
-    with console.progress("predicting") as classifier.progress:
+    with console.progress_of(classifier, "predicting"):
         probabilities = classifier.predict_proba(table)
     note = note_on(classifier, len(table))
     classes = [str(c) for c in classifier.classes_]

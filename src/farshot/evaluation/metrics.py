@@ -30,6 +30,7 @@ class Evaluation:
         calibration_error: expected calibration error, 15 bins.
         nll: mean negative log-likelihood of the true class, nats.
         calibrated: whether the probabilities were scaled by a fitted temperature.
+        left_out: images that were not measured because the classifier was adapted to them.
     """
 
     classes: tuple[Hashable, ...]
@@ -40,6 +41,7 @@ class Evaluation:
     calibration_error: float
     nll: float
     calibrated: bool = False
+    left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""

@@ -1,18 +1,20 @@
-"""Read-only lenses on an adapted model: token maps, similarity curves, CKA, attention, strengths.
+"""What an adapted model looked at: token maps, similarity curves, CKA, attention, strengths.
 
     from farshot import load
-    from farshot.explain import draw_strengths, learned_strengths, subject
+    from farshot.explain import draw_strengths, explain, learned_strengths, subject
     classifier = load("adapted/")
+    explanations = explain(classifier, ["a.jpg", "b.jpg"])
     model = subject(classifier.adapted_, classifier.encoder_)
     draw_strengths({"atha": learned_strengths(model)}).savefig("strengths.png")
 
-Each lens is a function that returns numbers and one, `draw_...`, that draws them.
+Each view has a function that returns numbers and one, `draw_...`, that draws them. None of them changes the
+model.
 """
 
 from farshot.explain.attention import attention_entropy, class_token_entropy, draw_class_token_entropy
 from farshot.explain.cka import domain_cka, domain_similarity, draw_similarities, linear_cka, state_similarity
 from farshot.explain.curves import draw_similarity_curves, similarity_curves
-from farshot.explain.explanation import Explanation, MovedTokens, explain_images
+from farshot.explain.explanation import Explanation, MovedTokens, explain, explain_images
 from farshot.explain.figure import compose, panels
 from farshot.explain.strengths import Strengths, draw_strengths, learned_strengths
 from farshot.explain.subject import Domain, Subject, subject
@@ -34,6 +36,7 @@ __all__ = [
     "draw_similarity_curves",
     "draw_strengths",
     "draw_token_agreement",
+    "explain",
     "explain_images",
     "learned_strengths",
     "linear_cka",

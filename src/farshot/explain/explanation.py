@@ -8,20 +8,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
+from farshot.data.given import image_table
 from farshot.data.table import ImageTable, path_of
+from farshot.estimator import check_is_fitted
 from farshot.explain.lens import BATCH, Ask, View, check_blocks, views
 from farshot.explain.subject import Subject
+from farshot.explain.subject import subject as subject_of
 from farshot.images.decode import ReadOptions
 from farshot.images.reading import ImageSource
 from farshot.methods.base import Adapted, softmax
 from farshot.methods.finetuned import FinetunedAdapted
 from farshot.training.loop import Progress, class_logits
+
+if TYPE_CHECKING:
+    from farshot.classifier import FewShotClassifier, Images
+else:
+    FewShotClassifier = Images = Any
 
 MOST_DEFAULT_BLOCKS = 3
 _ATTENTION = {
@@ -105,6 +113,30 @@ class Explanation:
             "attention": _plain(self.attention),
             "blocks": [_moved_to_dict(moved, self.class_names) for moved in self.moved],
         }
+
+
+def explain(
+    classifier: FewShotClassifier,
+    images: Images,
+    *,
+    blocks: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> list[Explanation]:
+    """Explain what a classifier predicts for images.
+
+    Args:
+        images: as `FewShotClassifier.predict` takes them.
+        blocks: vision blocks, from 0, to show head and tail tokens for; by default `default_blocks`.
+        progress: called with (images done, in all).
+
+    Raises:
+        SettingError: a block that the model does not have.
+    """
+    check_is_fitted(classifier)
+    seen = subject_of(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
+    table = image_table(images).with_options(classifier.read_options_)
+    found = explain_images(seen, table, blocks=blocks, temperature=classifier.temperature_, progress=progress)
+    return list(found)
 
 
 def explain_images(

@@ -1,8 +1,121 @@
-"""An adapted model for places without farshot: an ONNX file, a plain transformers checkpoint, a PEFT adapter,
-the hub.
+"""Export an adapted model for use without farshot: ONNX, a transformers checkpoint, a PEFT adapter, the hub.
 
-    farshot export adapted/ --format onnx --out on-the-line/
+    from farshot import load
+    from farshot.export import export, push
+    classifier = load("adapted/")
+    export(classifier, "onnx", "exported/")
+    push(classifier, "OWNER/NAME")
 
-Every export is a folder with an `export.json` that says what it is, written whole or not at all, and checked
-against the adapted model before it takes its place.
+An export is a folder with an `export.json` that describes it. It is written completely or not at all, and is
+compared with the adapted model before it takes its place.
 """
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farshot.errors import SettingError
+
+if TYPE_CHECKING:
+    from farshot.classifier import FewShotClassifier, Images
+
+FORMATS = ("onnx", "transformers", "peft")
+
+
+def export(
+    classifier: FewShotClassifier,
+    format: str,
+    folder: str | Path,
+    *,
+    images: Images | None = None,
+    int8: bool = False,
+) -> dict[str, Any]:
+    """Export an adapted model.
+
+    Args:
+        format: "onnx", one file from pixels to probabilities; "transformers", a CLIPModel; or "peft", the
+            LoRA alone.
+        folder: to write.
+        images: to compare the export with the adapted model on, by default generated ones; for `int8` a
+            labelled table.
+        int8: for "onnx", store weights in 8 bits, and measure on `images` what that costs.
+
+    Returns:
+        What export.json holds.
+
+    Raises:
+        SettingError: an unknown format, a missing package, or `int8` without labelled images or for another
+            format.
+        ModelError: the method cannot be exported to this format.
+        DataError: the folder exists and is not an export, or cannot be written.
+    """
+    from farshot.data.given import image_table
+
+    if format not in FORMATS:
+        raise SettingError(f"Unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
+    if int8 and (format != "onnx" or images is None):
+        raise SettingError("int8=True is for the format onnx, and needs labelled images to measure its cost.")
+    table = None if images is None else image_table(images).with_options(classifier.read_options_)
+    if format == "onnx":
+        from farshot.export.onnx_file import export_onnx
+
+        return export_onnx(classifier, Path(folder), table, int8=int8)
+    if format == "peft":
+        from farshot.export.adapter import export_adapter
+
+        return export_adapter(classifier, Path(folder))
+    check_transformers()
+    from farshot.export.checkpoint import export_checkpoint
+
+    return export_checkpoint(classifier, Path(folder), table)
+
+
+def check_transformers() -> None:
+    """Check that transformers is installed.
+
+    Raises:
+        SettingError: it is not; says how to install it.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("transformers") is None:
+        raise SettingError(
+            "The export format transformers needs an extra (transformers is missing): "
+            "pip install 'farshot[transformers]'."
+        )
+
+
+def push(
+    classifier: FewShotClassifier | str | Path,
+    name: str,
+    *,
+    base: str | None = None,
+    evaluation: str | Path | None = None,
+    private: bool = False,
+) -> str:
+    """Upload an adapted model to the Hugging Face hub, with a model card made from its run.
+
+    Args:
+        classifier: adapted, or the folder of a saved one.
+        name: OWNER/NAME of the repository; created if it does not exist.
+        base: name of the base model on the hub, if it was adapted from a folder.
+        evaluation: file with the output of `farshot evaluate --json`, for the card.
+        private: create a private repository.
+
+    Returns:
+        The address.
+
+    Raises:
+        ModelError: no adapted model, a base model that others cannot find, no login, or no network.
+        DataError: `evaluation` is no such file.
+    """
+    from farshot.export.hub_push import push_folder
+
+    measured = None if evaluation is None else Path(evaluation)
+    if isinstance(classifier, str | Path):
+        return push_folder(Path(classifier), name, base=base, evaluation=measured, private=private)
+    with tempfile.TemporaryDirectory(prefix="farshot-") as above:
+        classifier.save(Path(above) / "adapted")
+        return push_folder(Path(above) / "adapted", name, base=base, evaluation=measured, private=private)

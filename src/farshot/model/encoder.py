@@ -11,6 +11,7 @@ image.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -99,6 +100,13 @@ class Encoder:
         self.log_scale, self.logit_bias = log_scale, logit_bias
         self._fingerprint = fingerprint
         self.serial = next(_SERIALS)  # keys what is cached of this object, and of no other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
+        """Return itself: nothing of it ever changes, and scikit-learn's `clone` copies every parameter."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source!r}, {self.origin.format})"
 
     # What it is --------------------------------------------------------------------------------------
 
@@ -275,6 +283,18 @@ class Encoder:
         return self.vision(pixels.to(self.dtype), this or Pass())
 
     # Variants ----------------------------------------------------------------------------------------
+
+    @property
+    def precision(self) -> str:
+        """Of the weights: "float32" or "bf16"."""
+        return "bf16" if self.dtype == torch.bfloat16 else "float32"
+
+    def from_source(self, name: str) -> Encoder:
+        """The same encoder under the name that it is loaded by."""
+        other = copy.copy(self)
+        other.origin = replace(self.origin, source=name)
+        other.serial = next(_SERIALS)
+        return other
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Encoder:
         """The same encoder elsewhere or in another precision; its identity stays that of the float32

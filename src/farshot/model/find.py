@@ -12,12 +12,18 @@ A local path never touches the network; a hub name that is in the local cache wo
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
+import shutil
+import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -27,6 +33,8 @@ from farshot.model.encoder import Encoder
 from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line
 from farshot.storage import hub
 from farshot.storage.paths import home
+
+_LOG = logging.getLogger(__name__)
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 SUPPORTED = (
@@ -85,6 +93,7 @@ def load_encoder(
             f"The configuration or weights of {model} are damaged ({first_line(error)}); fetch the "
             "checkpoint again."
         ) from error
+    _LOG.info("loaded %s (%s) to %s in %s", model, encoder.origin.format, place, precision)
     return encoder.to(place, PRECISIONS[precision])
 
 
@@ -97,6 +106,82 @@ def bundled() -> dict[str, EntryPoint]:
 def bundled_folder(name: str) -> Path:
     """Folder of a checkpoint that comes with an installed package."""
     return Path(bundled()[name].load()())
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, and of a local checkpoint the state of its files."""
+
+    model: str
+    device: str
+    precision: str
+    files: tuple[tuple[str, int, int], ...]
+
+
+class _Loaded:
+    """The encoder that was loaded last, and the others as long as something uses them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._used: WeakValueDictionary[_Request, Encoder] = WeakValueDictionary()
+        self._last: Encoder | None = None
+
+    def get(self, request: _Request) -> Encoder:
+        with self._lock:
+            encoder = self._used.get(request)
+            if encoder is None:
+                encoder = load_encoder(request.model, device=request.device, precision=request.precision)
+                self._used[request] = encoder
+            self._last = encoder
+            return encoder
+
+
+_LOADED = _Loaded()
+
+
+def shared_encoder(model: str | Path, *, device: str = "cpu", precision: str = "float32") -> Encoder:
+    """Load an encoder as `load_encoder`, or return the one that is loaded: encoders never change.
+
+    scikit-learn's `clone` and `GridSearchCV` make many classifiers of one model. The last encoder stays in
+    memory; a local checkpoint is loaded again when its files have changed.
+    """
+    path, files = home(_split_options(str(model))[0]), list[tuple[str, int, int]]()
+    for file in sorted(path.iterdir() if path.is_dir() else [path]):
+        if file.is_file():
+            state = file.stat()
+            files.append((str(file.resolve()), state.st_size, state.st_mtime_ns))
+    return _LOADED.get(_Request(str(model), device, precision, tuple(files)))
+
+
+def encoder_of_clip(model: Any, *, device: str = "cpu", precision: str = "float32") -> Encoder:
+    """Convert a transformers CLIPModel: its weights, with the tokenizer and preprocessing of the checkpoint
+    that it was loaded from.
+
+    Raises:
+        ModelError: it does not say where it was loaded from, or its tokenizer is not there.
+    """
+    name = str(getattr(model, "name_or_path", ""))
+    if not name:
+        raise ModelError(
+            "This CLIPModel was not loaded from a checkpoint, so it has no tokenizer; save both with "
+            "save_pretrained to one folder and give the folder."
+        )
+    place = locate(name).folder
+    with tempfile.TemporaryDirectory(prefix="farshot-") as folder:
+        for pattern in _SMALL:
+            for file in place.glob(pattern):
+                shutil.copy(file, folder)
+        model.save_pretrained(folder, safe_serialization=True)
+        encoder = load_encoder(folder, device=device, precision=precision)
+    return encoder.from_source(name)
+
+
+def is_clip_model(model: object) -> bool:
+    """Whether an object is a transformers CLIPModel; does not import transformers."""
+    return any(
+        kind.__name__ == "CLIPModel" and kind.__module__.startswith("transformers.")
+        for kind in type(model).__mro__
+    )
 
 
 def check_source(model: str | Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,32 +102,29 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
     with encoders.busy:
         report("loading the model", 0, 0)
         classifier = FewShotClassifier(
-            choice.model,
+            encoders.get(choice.model),
             choice.method,
             settings=settings_of(choice),
             descriptions={c: words for c, words in workspace.descriptions().items() if c in support.classes},
-            device=encoders.device,
-            precision=encoders.precision,
-        ).use_encoder(encoders.get(choice.model))
+        )
         start = time.perf_counter()
-        classifier.progress = lambda done, total: report("adapting", done, total)
+        classifier.set_params(progress=partial(report, "adapting"))
         classifier.fit(support)
         seconds = time.perf_counter() - start
-        classifier.progress = None
+        classifier.set_params(progress=None)
         classifier.save(workspace.adapted)
         names = tuple(map(str, classifier.classes_))
         run = Run(stamp, choice, names, len(support), seconds)
         _keep(workspace, run)
         run = _predict(workspace, run, classifier, report)
         try:
-            classifier.progress = lambda done, total: report("cross-validating", done, total)
+            classifier.set_params(progress=partial(report, "cross-validating"))
             held_out = classifier.held_out(support)
         except DataError as error:  # a class with one picture
             run = replace(run, why_not=str(error))
         else:
             run = replace(run, **_known_from(held_out))
-            classifier.estimate_ = run.estimate
-            classifier.save(workspace.adapted)
+            classifier.keep_estimate(held_out.evaluation()).save(workspace.adapted)
         _keep(workspace, run)
     return run
 
@@ -162,7 +160,7 @@ def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
 
 def adapted_model(workspace: Workspace, run: Run, encoders: Encoders) -> FewShotClassifier:
     """The adapted model of a workspace; the caller holds `encoders.busy`."""
-    return load(workspace.adapted, device=encoders.device, encoder=encoders.get(run.choice.model))
+    return load(workspace.adapted, model=encoders.get(run.choice.model))
 
 
 def last_run(workspace: Workspace) -> Run | None:
@@ -206,9 +204,9 @@ def _known_from(held_out: HeldOut) -> dict[str, Any]:
 def _predict(workspace: Workspace, run: Run, classifier: FewShotClassifier, report: Report) -> Run:
     asked = [picture for picture in workspace.unlabelled if picture.id not in run.predictions]
     if asked:
-        classifier.progress = lambda done, total: report("predicting", done, total)
+        classifier.set_params(progress=partial(report, "predicting"))
         found = classifier.predict_proba(workspace.table(asked))
-        classifier.progress = None
+        classifier.set_params(progress=None)
         new = {picture.id: list(map(float, p)) for picture, p in zip(asked, found, strict=True)}
         run = replace(run, predictions={**run.predictions, **new})
     _keep(workspace, run)

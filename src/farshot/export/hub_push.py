@@ -17,7 +17,7 @@ from farshot.storage.paths import home
 _CARD = "README.md"
 
 
-def push(
+def push_folder(
     folder: Path,
     repo: str,
     *,
@@ -63,7 +63,7 @@ def _known_elsewhere(base: str, folder: Path) -> str:
         return base
     raise ModelError(
         f"{folder} was adapted from the folder {base}, which others do not have; name its checkpoint on the "
-        "hub with --model, such as openai/clip-vit-base-patch16."
+        "hub with base=NAME, such as openai/clip-vit-base-patch16."
     )
 
 

@@ -1,0 +1,84 @@
+"""The layout of docs/architecture.md: imports go one way, and only few modules import the world."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import farshot
+
+ROOT = Path(farshot.__file__).parent
+LAYERS = (
+    ("errors", "randomness", "sanitize"),
+    ("images",),
+    ("storage",),
+    ("data",),
+    ("task", "world"),
+    ("model",),
+    ("parts",),
+    ("training",),
+    ("methods",),
+    ("evaluation",),
+    ("estimator",),  # and storage.model_folder, storage.model_check
+    ("classifier",),
+    ("bench",),
+    ("explain", "export"),
+    ("pick",),
+    ("report",),
+    ("app",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the lowest to the highest: a module imports from its own package and from lower layers."""
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+def layer_of(module: str) -> tuple[int, str]:
+    if module in ("storage.model_folder", "storage.model_check"):
+        return layer_of("estimator")[0], "storage"
+    for prefix in (".".join(module.split(".")[:2]), module.split(".")[0]):
+        for number, names in enumerate(LAYERS):
+            if prefix in names:
+                return number, prefix
+    raise AssertionError(f"{module} is in no layer")
+
+
+def imported(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("farshot."):
+            whole = str(node.module).removeprefix("farshot.")
+            submodules = {f"{whole}.{alias.name}" for alias in node.names}
+            files = {ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in submodules}
+            found |= {name_of(file) for file in files if file.exists()} or {whole}
+    return found
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f != ROOT / "__init__.py"], ids=name_of)
+def test_a_module_imports_from_its_package_and_from_lower_layers(file: Path):
+    layer, package = layer_of(name_of(file))
+    for other in imported(file):
+        below, of = layer_of(other)
+        assert below < layer or of == package, f"{name_of(file)} imports {other}"
+
+
+def test_only_what_shows_the_mini_world_imports_it():
+    users = {name_of(f) for f in FILES if any(m.split(".")[0] == "world" for m in imported(f))}
+    assert {user for user in users if not user.startswith("world.")} == {"cli.demo", "explain.truth"}
+
+
+def test_the_root_of_the_package_has_at_most_ten_modules():
+    assert len([file for file in FILES if file.parent == ROOT]) <= 10
+
+
+def test_every_layer_exists():
+    for name in (name for names in LAYERS for name in names):
+        place = ROOT.joinpath(*name.split("."))
+        assert place.is_dir() or place.with_suffix(".py").is_file(), name
