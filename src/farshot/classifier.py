@@ -191,7 +191,7 @@ class FewShotClassifier(ClassifierProtocol):
         support_ids = [task.table.content(int(row)) for row in task.support]
         codes = [int(code) for code in task.labels]
         support_groups = sorted(set(task.table.groups or ()))
-        # all at once, at the end: whatever stops the lines above leaves an earlier fit as it was
+        # all at once, at the end: an error or Ctrl-C in the lines above leaves an earlier fit unchanged
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
         self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
         self.support_labels_, self.support_groups_ = codes, support_groups
@@ -478,7 +478,7 @@ class FewShotClassifier(ClassifierProtocol):
         write_folder(as_path(folder), self.about(), self.adapted_.tensors(), lora)
 
     def about(self) -> dict[str, Any]:
-        """What farshot.json says of the adapted model."""
+        """Return the content of farshot.json."""
         encoder, fitted = self.encoder_, self.parameters_
         return {
             "farshot_version": version("farshot"),

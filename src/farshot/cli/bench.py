@@ -208,7 +208,7 @@ def table(
     store: StorePath,
     form: Format = "text",
     published: Annotated[
-        bool, typer.Option("--published", help="Show other people's published numbers beside.")
+        bool, typer.Option("--published", help="Add other people's published numbers.")
     ] = False,
 ) -> None:
     """Print the field's table: methods by pools, one block per number of shots."""
@@ -265,7 +265,7 @@ def read_paths(flag: str, pairs: Sequence[str] | None) -> dict[str, Path]:
 
 
 def read_ways(values: Sequence[str]) -> tuple[int, dict[str, int]]:
-    """The ways of all pools and those of single ones by name in lower case; 0 stands for all classes."""
+    """Read the ways of all pools, and of single ones by name in lower case; 0 means all classes."""
     found: dict[str, int] = {}
     for value in values:
         name, equals, number = value.rpartition("=")

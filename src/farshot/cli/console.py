@@ -45,7 +45,7 @@ EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
 _MOST_COLUMNS, _MOST_PAIRS = 12, 20
-"""Of the confusion matrix; and rows of what stands in its place beyond."""
+"""Most columns of a confusion matrix, and rows of the list that replaces a larger one."""
 
 _TEXT_WIDTH = 90
 
@@ -153,7 +153,7 @@ def _run(app: Callable[[], Any]) -> None:
             raise
         streams.silence()
         where = f"{error.filename}: " if error.filename else "the output cannot be written: "
-        _end(f"{where}{error.strerror or error}; mend that and run it again.", EXIT_REFUSED)
+        _end(f"{where}{error.strerror or error}; fix that and run the command again.", EXIT_REFUSED)
     except Exception as error:
         if _is_out_of_memory(error):
             _end("the memory is full; set a smaller --micro-batch, or use --precision bf16.", EXIT_REFUSED)

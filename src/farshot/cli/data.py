@@ -47,7 +47,7 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
     level: Level = None,
 ) -> None:
-    """Verify counts, classes and readability; say what is wrong and how to mend it."""
+    """Check counts, classes and readability; report what is wrong and how to fix it."""
     from farshot.data.check import check_pool
 
     with console.progress(f"checking {name}") as progress:
@@ -57,7 +57,7 @@ def check(
         word = "COPIES" if finding.copies else word
         console.out.print(f"{word}: {finding.what.rstrip('.')}. {finding.mend}".rstrip(), markup=False)
     if pool is None:
-        console.out.print(f"{name} in {path} is refused until this is mended.", markup=False)
+        console.out.print(f"{name} in {path} is refused until this is fixed.", markup=False)
         raise typer.Exit(console.EXIT_REFUSED)
     verdict = "differs from the published pool" if any(f.differs for f in findings) else "is in order"
     if verdict == "is in order" and any(f.copies for f in findings):

@@ -1,12 +1,12 @@
-"""`farshot demo`: what a person does with their own images, on the bundled mini world.
+"""`farshot demo`: the main commands, on images of the bundled mini world.
 
     farshot demo --out demo
 
-It writes a target domain as an ordinary folder of PNGs, measures three quick methods on the same small tasks
-from that folder, then adapts to some images per class, saves the model, measures it on the rest, and shows
-what it says of some of these, drawn without a look at what it says, and what it looked at. Percentages are
-shown only where the probabilities are calibrated.
-Nothing here is special: each step is a command that works on any folder, and is printed as such.
+The demo writes a target domain as a folder of PNGs, compares three fast methods on small tasks drawn from it,
+adapts to some images per class, saves the model, and evaluates it on the other images. It prints the
+predictions of some of these, drawn without regard to the predictions, and writes their explanations.
+Percentages are shown only if the probabilities are calibrated. Each step is printed as the command that does
+the same with any folder.
 """
 
 from __future__ import annotations
@@ -180,12 +180,12 @@ def _predict(
     predictions: Path,
     calibrated: bool,
 ) -> None:
-    """The saved model on these images, beside what they are."""
+    """Print the saved model's predictions of these images, next to their true classes."""
     some, labels = table.subset(rows), table.labels
     assert labels is not None
     _say_command("predict", adapted, *some.images[:2], "...", "--csv", ">", predictions)
     _say(
-        f"{len(rows)} of the images that it has not seen, drawn by a fixed seed, whatever it says of them:\n"
+        f"{len(rows)} of the images that it has not seen, drawn by a fixed seed and not by their predictions:\n"
     )
     probabilities = classifier.predict_proba(some)
     best = [classifier.classes_[place] for place in probabilities.argmax(1)]

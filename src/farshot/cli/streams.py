@@ -73,7 +73,7 @@ def silence() -> None:
 
 
 def write_json(value: Any) -> None:
-    """JSON that is valid whatever the encoding of the standard stream."""
+    """Write JSON that is valid in any encoding of the standard stream."""
     text = json.dumps(value, indent=2, ensure_ascii=not _is_utf8(sys.stdout))
     sys.stdout.write(text + "\n")
 

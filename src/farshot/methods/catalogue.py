@@ -33,7 +33,7 @@ def catalogue(pattern: str = "*") -> dict[str, dict[str, Any]]:
             if name not in found:
                 try:
                     found[name] = describe(method)
-                except Exception as error:  # whatever a foreign class raises
+                except Exception as error:  # a foreign class may raise anything
                     warnings.warn(
                         f"The method {name!r} of {package_of(method)} cannot be listed "
                         f"({type(error).__name__}: {error}).",

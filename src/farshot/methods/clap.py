@@ -38,7 +38,7 @@ from farshot.training.recipe import SGD, Group
 @register
 @dataclass(frozen=True)
 class CLAP(FrozenMethod):
-    """Settings of clap, beside those of every method on frozen features.
+    """Settings of clap, in addition to those of every method on frozen features.
 
     Attributes:
         constraint: "l2", or "none".

@@ -37,7 +37,7 @@ from farshot.training.recipe import SGD, Group
 @register
 @dataclass(frozen=True)
 class ClipAdapter(FrozenMethod):
-    """Settings of clip-adapter, beside those of every method on frozen features.
+    """Settings of clip-adapter, in addition to those of every method on frozen features.
 
     Attributes:
         ratio: share of the adapted feature; 0.2 in the authors' clip_adapter.py (the paper searches it for

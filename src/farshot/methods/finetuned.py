@@ -127,10 +127,10 @@ class FinetunedMethod(Method):
         return task
 
     def start(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> None:
-        """Whatever a method looks up in the tasks, as they were given, before its parts are trained."""
+        """Prepare the parts from the tasks, as they were given, before training."""
 
     def finish(self, parts: Parts) -> None:
-        """Whatever a method does to its parts once they are trained."""
+        """Change the parts after training."""
 
     def adapt(
         self,
@@ -183,7 +183,7 @@ class FinetunedMethod(Method):
         return SUPPORT_READING[self.recipe(classes, shots).views]
 
     def restore(self, encoder: Encoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
-        """The parts are built anew and take the saved values."""
+        """Build the parts again and load the saved values."""
         parts = self.parts(encoder, [self.worded(task)])
         for name, part in parts.items():
             values = {

@@ -2,7 +2,7 @@
 side.
 
 A method says what it makes of the features of T support sets (`fit`) and how it scores the features of one
-task's images (`scores`); everything else stands here. Support images are read once, without augmentation.
+task's images (`scores`); everything else is here. Support images are read once, without augmentation.
 Shapes: T tasks, N classes, S support images, B images, E joint width.
 """
 
@@ -59,7 +59,7 @@ class Support:
         labels: class of each, (T, S).
         texts: class texts, not normalised, (T, N, E); zero for a method that needs none on an encoder that
             has none.
-        keys: stand for the tasks in random draws.
+        keys: of the tasks, for random draws.
         shots: images of the smallest class.
         scale: s in s * cosine(image, text).
     """

@@ -30,7 +30,7 @@ _GRADIENT_LEFT = 1e-6
 @register
 @dataclass(frozen=True)
 class LinearProbe(FrozenMethod):
-    """Settings of linear-probe, beside those of every method on frozen features.
+    """Settings of linear-probe, in addition to those of every method on frozen features.
 
     Attributes:
         start: "zero-shot" or "zero": where the weights start and what they are pulled back to.

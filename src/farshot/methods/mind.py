@@ -84,7 +84,7 @@ class MIND(FinetunedMethod):
         return [Group(list(parts["lora"].parameters()), AdamW(self.lr, self.weight_decay))]
 
     def recipe(self, classes: int, shots: int) -> Recipe:
-        """All images in every step, plain ones beside; a rate that is nearly flat."""
+        """All images in every step, with and without views; a nearly constant rate."""
         return Recipe(
             steps=self.steps or 250 * max(shots, 1),
             scale=self.scale,
@@ -116,7 +116,7 @@ class _Objective:
         step: int,
         scale: float,
     ) -> Float[Tensor, " T"]:
-        viewed = images.shape[1] * self.views // (self.views + 1)  # the plain images stand behind them
+        viewed = images.shape[1] * self.views // (self.views + 1)  # the plain images come after them
         loss = task_losses(images, texts, batch.labels, batch.weights, scale)
         if step >= self.early:
             return loss

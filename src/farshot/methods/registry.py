@@ -126,7 +126,7 @@ def _load(point: importlib.metadata.EntryPoint) -> None:
         return
     try:
         point.load()
-    except Exception as error:  # whatever a foreign module raises
+    except Exception as error:  # a foreign module may raise anything
         package = point.dist.name if point.dist is not None else point.module
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _BROKEN[point.name] = (

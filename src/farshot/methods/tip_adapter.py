@@ -1,4 +1,4 @@
-"""tip-adapter: a cache of the support images beside the zero-shot classifier, nothing trained. Zhang et al.,
+"""tip-adapter: a cache of the support images added to the zero-shot classifier, without training. Zhang et al.,
 Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022.
 
     logits(x) = s * x . t_j + alpha * sum over support images i of class j of exp(-beta (1 - x . f_i))
@@ -32,7 +32,7 @@ AT_ONE_SHOT = (1.0, 5.5)
 @register
 @dataclass(frozen=True)
 class TipAdapter(FrozenMethod):
-    """Settings of tip-adapter, beside those of every method on frozen features.
+    """Settings of tip-adapter, in addition to those of every method on frozen features.
 
     Attributes:
         alpha: weight of the cache; None: by the rule.

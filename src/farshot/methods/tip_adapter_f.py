@@ -23,7 +23,7 @@ from farshot.training.recipe import AdamW, Group
 @register
 @dataclass(frozen=True)
 class TipAdapterF(TipAdapter):
-    """Settings of tip-adapter-f, beside those of tip-adapter.
+    """Settings of tip-adapter-f, in addition to those of tip-adapter.
 
     Attributes:
         steps: each on the whole support set. The authors' main.py with configs/eurosat.yaml: 100 epochs in

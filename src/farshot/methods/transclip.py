@@ -35,7 +35,7 @@ _LEAST_VARIANCE = 1e-8  # a feature in which all images agree
 @register
 @dataclass(frozen=True)
 class TransCLIP(FrozenMethod):
-    """Settings of transclip, beside those of every method on frozen features.
+    """Settings of transclip, in addition to those of every method on frozen features.
 
     Attributes:
         support_weight: of the support images; called gamma in the paper.

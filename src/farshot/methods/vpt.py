@@ -1,6 +1,6 @@
 """vpt: learned tokens in the vision tower. Jia et al., Visual Prompt Tuning, ECCV 2022 (VPT-deep).
 
-n learned tokens stand behind the patches, with values of their own before each block; the prompt is fixed.
+n learned tokens follow the patches, with separate values before each block; the prompt is fixed.
 Jia et al. chose number and rates for each data set. Defaults are those of the version for CLIP in the program
 of MaPLe (muzairkhattak/multimodal-prompt-learning: trainers/vpt.py, configs/trainers/VPT/
 vit_b16_c2_ep5_batch4_4.yaml): 8 tokens before each of 12 blocks, 5 epochs of batches of 4.
@@ -43,7 +43,7 @@ class VPT(FinetunedMethod):
     name = "vpt"
     kind = "fine-tuned"
     reference = "Jia et al. 2022 (arXiv 2203.12119)"
-    doc = "learned tokens beside the patches, anew before each vision block"
+    doc = "learned tokens next to the patches, new ones before each vision block"
     plain = "learns extra tokens that tell CLIP how to look at your pictures"
 
     steps: int = 0

@@ -151,7 +151,7 @@ class VisionConfig(TowerConfig):
     Attributes:
         size: R, the side of an image in pixels.
         patch: the side of a patch in pixels.
-        class_token: whether one stands before the patches.
+        class_token: whether one comes before the patches.
         registers: tokens between class token and patches.
         positions: whether learned ones are added to class token and patches.
         antialias: how learned positions are resized to another grid: the library's own manner.

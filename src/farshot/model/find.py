@@ -1,6 +1,6 @@
 """From a name to an Encoder: a folder, a file, a hub name, or the name of a bundled model.
 
-    openai/clip-vit-base-patch16             on the hub; "hf-hub:" may stand in front
+    openai/clip-vit-base-patch16             on the hub; "hf-hub:" may precede it
     chendelong/RemoteCLIP:RemoteCLIP-ViT-B-32.pt@gelu=exact     a file of a hub repository, and an option
     checkpoints/bioclip                      a folder
     checkpoints/remote.pt@gelu=exact         a file

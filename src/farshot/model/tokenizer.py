@@ -34,7 +34,7 @@ class Prompts:
 
     Attributes:
         ids: (T, N, S).
-        pooled: position of the token that stands for the prompt, (T, N).
+        pooled: position of the token that represents the prompt, (T, N).
         kept: whether a token is not padding, (T, N, S).
     """
 
@@ -55,7 +55,7 @@ class TextRules:
         length: most tokens of a prompt, special tokens included; longer ones are cut before the end token.
         start, end: ids of the tokens around every prompt; None where there is none.
         pad: id of the padding.
-        pool: the token that stands for the prompt: "first"; "last", of all `length` positions; "end", the
+        pool: the token that represents the prompt: "first"; "last", of all `length` positions; "end", the
             first end token; "largest", the first of the largest ids.
         fixed_length: prompts are always padded to `length`, because padding is seen by the tower.
         cleaning: before tokenisation. "lower": lower case; "canonicalize": lower case, '_' becomes a space,

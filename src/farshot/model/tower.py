@@ -72,7 +72,7 @@ class Pass:
         texts: class texts, for parts of the vision tower that use them.
         step: the training step; None at prediction, where nothing is dropped.
         samples: number of each image (or class, in the text tower) within its task, (T, B): keys its dropout.
-        images: number that stands for each image's content, (T, B).
+        images: number that identifies each image's content, (T, B).
         memo: for what a part computes once per pass.
     """
 

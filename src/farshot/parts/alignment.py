@@ -1,4 +1,4 @@
-"""The heart of ATHA: pull the patches that resemble a class towards it, push away those that resemble none.
+"""Head-tail alignment: pull the patches that resemble a class towards it, push away those that resemble none.
 
 Source: Adaptive Tail-Head Alignment, ICML 2026 (arXiv 2605.29776); docs/method.md.
 Shapes: T tasks, B images, L patches (class token and registers excluded), N classes, D visual width.
@@ -128,7 +128,7 @@ def token_count(ratio: Ratio, patches: int) -> int | Int[Tensor, "*#T"]:
 
 
 def check_ratios(head_ratio: Ratio, tail_ratio: Ratio) -> None:
-    """Refuses shares outside [0, 1] or together above 1."""
+    """Check that both ratios are in [0, 1] and their sum is at most 1."""
     head, tail = torch.as_tensor(head_ratio), torch.as_tensor(tail_ratio)
     if not ((head >= 0) & (tail >= 0) & (head + tail <= 1 + 1e-6)).all():
         raise SettingError(
@@ -198,7 +198,9 @@ class HeadTailAlignment(nn.Module):
         self.blocks = list(range(depth)) if blocks is None else list(blocks)
         task_keys = torch.tensor([key("alignment", k) for k in keys], device=encoder.device)
         self.task_keys: Tensor
-        self.register_buffer("task_keys", task_keys)  # saved: random tokens are the same at prediction
+        self.register_buffer(
+            "task_keys", task_keys
+        )  # saved, so that random tokens are the same at prediction
         self.encoder = encoder
 
     def anchors(self, this: Pass) -> Float[Tensor, "T N D"]:

@@ -114,7 +114,7 @@ class LoRA(nn.Module):
             this.memo[name] = random_bits(rows, x.shape[2] * x.shape[3]).view(x.shape)
         bits = this.memo[name]
         if lane == PROJECTIONS.index("v"):
-            del this.memo[name]  # the last of the three: the hash of a whole block need not outlive it
+            del this.memo[name]  # the last of the three: the hash of a block is needed no longer
         first = lane * _BITS
         kept = (bits & ((2**_BITS - 1) << first)).ge_(self.dropped << first)  # integers 0 and 1: booleans
         return x * kept.to(x.dtype)  # are slow to turn into numbers

@@ -1,4 +1,4 @@
-"""Parts that are nothing but other weights, merged into a copy of the encoder."""
+"""Merge parts that only change weights into a copy of the encoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mergeable(Protocol):
 
 
 def merged(encoder: Encoder, parts: Mapping[str, nn.Module]) -> tuple[Encoder, dict[str, nn.Module]]:
-    """A copy of the encoder with the mergeable parts in its weights, and the parts that are left.
+    """A copy of the encoder with the mergeable parts in its weights, and the remaining parts.
 
     The parts that are left keep the frozen encoder that they were made for: anchors of an alignment are those
     of its weights, not of the merged ones.

@@ -1,4 +1,4 @@
-"""What every trainable part has in common: a leading task dimension on all it keeps."""
+"""The leading task dimension that all trainable parts have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def one_task(part: M, t: int) -> M:
-    """The part with the values of task t alone, T = 1, frozen; the original is left as it is."""
+    """Return a frozen copy of the part with the values of task t only, T = 1."""
     alone = copy.copy(part)
     alone._parameters = {
         name: None if value is None else nn.Parameter(value[t : t + 1].detach().clone(), requires_grad=False)

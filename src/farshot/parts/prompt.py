@@ -26,7 +26,7 @@ _STD = 0.02  # of prompts that start at random, in all three sources' programs
 
 
 class PromptContext(nn.Module):
-    """Takes the place of the prompt's words before the class name.
+    """Replaces the prompt's words before the class name.
 
     Args:
         encoder: gives widths and depths of the towers.
@@ -115,7 +115,7 @@ class LinkedPrompts(nn.Module):
         wide, narrow = encoder.width("vision"), encoder.width("text")
         deeper = _random("linked prompts", keys, (self.depth - 1, context.length, narrow))
         self.deeper = nn.Parameter(deeper.to(encoder.device))  # (T, depth - 1, n, D of text)
-        # as torch.nn.Linear starts; all later blocks from one draw, as in MaPLe's program
+        # initialised as torch.nn.Linear; one draw for all later blocks, as in MaPLe's program
         bound, later = 1 / math.sqrt(narrow), self.depth - 1
         weight, bias = (
             torch.stack(

@@ -1,4 +1,4 @@
-"""Shares of head and tail tokens read off the similarity curve of a task's support images, block by block.
+"""Head and tail ratios from the similarity curve of a task's support images, for each block.
 
 Shapes: L patches, N classes, E joint width.
 """
@@ -38,7 +38,7 @@ def support_ratios(encoder: Encoder, task: Task, reading: str, kind: str) -> Flo
 
 
 class _Probe:
-    """Adds up the curves of all images; a sum bends where a mean does."""
+    """Sum the curves of all images; the sum bends where the mean does."""
 
     def __init__(self, encoder: Encoder, anchors: Float[Tensor, "1 N D"]) -> None:
         self.encoder, self.anchors = encoder, anchors
@@ -56,7 +56,7 @@ class _Probe:
 
 
 def curve_ratios(curve: Float[Tensor, "*any L"]) -> tuple[Float[Tensor, "*any"], Float[Tensor, "*any"]]:
-    """Shares of head and tail tokens that a sorted curve suggests: what stands before its first bend and
+    """Shares of head and tail tokens that a sorted curve suggests: what comes before its first bend and
     behind its last.
 
     A bend is where the curve is furthest from the straight line between its ends: below it in the first half,

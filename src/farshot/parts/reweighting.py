@@ -1,4 +1,4 @@
-"""TIR: patches that many classes claim count less, those that one class claims count more.
+"""TIR: reduce the weight of patches that many classes mark, raise that of patches that one class marks.
 
 Source: token re-weighting of attention sinks (arXiv 2605.25799). Shapes: T tasks, B images, L patches, N
 classes, D and E widths.
@@ -19,7 +19,7 @@ from farshot.parts.alignment import split_patches, token_count
 
 
 class TokenReweighting(nn.Module):
-    """Multiplies the patches before some vision blocks; it has nothing to learn.
+    """Multiplies the patches before some vision blocks; it has no parameters.
 
     Args:
         encoder: reads tokens out.
@@ -32,7 +32,7 @@ class TokenReweighting(nn.Module):
         self.encoder, self.blocks, self.share = encoder, list(blocks), share
 
     def places(self) -> dict[str, Hook]:
-        """Before each of its blocks; neither class token nor prompt tokens take part."""
+        """Before each of its blocks; class token and prompt tokens are left unchanged."""
         return {f"vision.{block}.input": self._reweight for block in self.blocks}
 
     def _reweight(self, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:

@@ -1,4 +1,4 @@
-"""How similar the patches of images are to the classes, sorted: the curve that ATHA's argument starts from.
+"""How similar the patches of images are to the classes, sorted: the curve that motivates ATHA.
 
 Source: Adaptive Tail-Head Alignment, ICML 2026 (arXiv 2605.29776). Its left end is where the head tokens
 are, its right end the tail. Shapes: B images, L patches, N classes.

@@ -1,4 +1,4 @@
-"""A tower's weights as trainable copies, one set per task: all of them, or biases and norms alone.
+"""Trainable copies of a tower's weights, one set per task: all weights, or biases and norms only.
 
 Sources: Ben Zaken et al., BitFit (2022); Wortsman et al., Robust fine-tuning of zero-shot models (WiSE-FT,
 2022), for the average with the start. Shapes: T tasks, B images, L tokens, D and O widths.
@@ -77,7 +77,7 @@ class OwnWeights(nn.Module):
 
     @torch.no_grad()
     def average(self, share: float) -> None:
-        """In place: this share of what was learned, and the rest of the start."""
+        """Replace the weights by share * trained + (1 - share) * initial."""
         for name, value in self._start():
             self.own[_key(name)].lerp_(value.float(), 1 - share)
 

@@ -1,1 +1,1 @@
-"""Training: the one loop, its recipes (optimisers and schedules), and the images of each step."""
+"""Training: the loop, recipes (optimisers and schedules), and the images of each step."""

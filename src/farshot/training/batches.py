@@ -31,7 +31,7 @@ QUERY_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": 
 SUPPORT_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "short256"}
 FIVE = 5
 """Fixed views of an image."""
-_MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made anew in every step
+_MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made again in every step
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class StepImages:
         labels: class of each image, (T, B).
         weights: of each image in its task's loss; each row sums to 1, (T, B).
         samples: number of each image and view within its task, (T, B).
-        images: number that stands for each image's content, (T, B).
+        images: number that identifies each image's content, (T, B).
     """
 
     pixels: UInt8[Tensor, "T B R R 3"] | Float[Tensor, "T B 3 R R"]
@@ -72,7 +72,7 @@ class StepImages:
 
 @runtime_checkable
 class StepSource(Protocol):
-    """Whatever knows the images of a step."""
+    """A source of the images of each step."""
 
     def at(self, step: int) -> StepImages:
         """Images of this step, for all tasks."""
@@ -80,7 +80,7 @@ class StepSource(Protocol):
 
 
 class SupportImages:
-    """Reads the support sets once and hands out each step's images.
+    """Reads the support sets once and returns each step's images.
 
     Args:
         tasks: T tasks.
@@ -88,7 +88,7 @@ class SupportImages:
         views: one of VIEWS.
         batch: most images per class in a step; a class-balanced draw without replacement where there are
             more.
-        batch_total: most images in a step, whatever their class.
+        batch_total: most images in a step, of any class.
         plain: behind the views of all images of a step, each of them once more as it was read, with weight 0.
     """
 

@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is minimised, where it is not the cross-entropy of a step's images."""
+    """A loss other than the cross-entropy of a step's images."""
 
     def __call__(
         self,
@@ -56,7 +56,7 @@ def finetune(
     objective: Objective | None = None,
     progress: Progress | None = None,
 ) -> Float[NDArray[np.float64], "steps T"]:
-    """Trains the parts in place; the encoder is left as it was.
+    """Train the parts in place; the encoder does not change.
 
     The loss is a mean within a task and a sum over tasks, so each task learns as if it were alone.
 
@@ -119,7 +119,7 @@ def _keep_bounds(groups: Sequence[Group]) -> None:
 
 
 class FrozenImages:
-    """Embeddings of a step's images where no part acts on them: the same images pass once."""
+    """Embeddings of a step's images when no part acts in the vision tower: the same images are encoded once."""
 
     def __init__(self, encoder: Encoder, micro_batch: int | None) -> None:
         self.encoder, self.micro_batch = encoder, micro_batch
@@ -146,8 +146,8 @@ def _backward(
 ) -> Float[Tensor, " T"]:
     """Gradients of one step, gathered over micro-batches.
 
-    The texts are cut from their graph while the images pass, gather the gradient of all micro-batches, and
-    hand it to the text tower once.
+    The texts are detached while the images pass, accumulate the gradient of all micro-batches, and pass it to
+    the text tower once.
     """
     leaves = texts.detached()
     total = torch.zeros(batch.weights.shape[0], device=encoder.device)
@@ -170,7 +170,7 @@ def _backward_jointly(
     recipe: Recipe,
     objective: Objective,
 ) -> Float[Tensor, " T"]:
-    """Gradients of a loss that ties all images of a step together.
+    """Gradients of a loss that depends on all images of a step together.
 
     With more than one micro-batch, images pass twice: once for their embeddings, from which the loss and its
     gradient follow, and once more to carry that gradient back. Random draws are keyed, so both passes agree
@@ -221,7 +221,7 @@ def _embed(
 
 
 def _hand_back(texts: TextFeatures, leaves: TextFeatures) -> None:
-    """The gradient that the cut texts gathered goes through the text tower."""
+    """Backpropagate the gradient accumulated at the detached texts through the text tower."""
     grown = [
         (text, leaf.grad)
         for text, leaf in zip((texts.final, texts.tap), (leaves.final, leaves.tap), strict=True)

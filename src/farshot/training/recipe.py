@@ -88,7 +88,7 @@ class Recipe:
 
     @property
     def views_per_image(self) -> int:
-        """How often a step forwards each of its support images."""
+        """How often each support image is forwarded in a step."""
         return (FIVE if self.views == "five" else 1) + self.plain
 
 

@@ -1,6 +1,6 @@
 """transformers' CLIPModel and MetaClip2Model: `config.json` with both towers and `model.safetensors`.
 
-Stands for openai/clip-vit-*, vinid/plip, flaviagiammarino/pubmed-clip-*, geolocal/StreetCLIP and
+Format of openai/clip-vit-*, vinid/plip, flaviagiammarino/pubmed-clip-*, geolocal/StreetCLIP and
 facebook/metaclip-2-worldwide-*. Values that `config.json` leaves out are transformers' defaults.
 """
 
@@ -176,7 +176,7 @@ def side(source: Source, config: Mapping[str, Any], name: str) -> int:
 
 
 def _tokenizer(source: Source, kind: str, text: Mapping[str, Any]) -> Tokenizer | None:
-    """CLIP's or XLM-RoBERTa's; an old, wrong end token in CLIP's configurations stands for the largest id."""
+    """CLIP's or XLM-RoBERTa's; an old, wrong end token in CLIP's configurations means the largest id."""
     fast = load_fast(source, int(text["vocab_size"]))
     if fast is None:
         return None

@@ -1,6 +1,6 @@
 """open_clip's native pairs: `open_clip_config.json` and weights, or a bare state dict.
 
-Stands for imageomics/bioclip, imageomics/bioclip-2, laion/CLIP-ViT-*, wisdomik/QuiltNet-B-32,
+Format of imageomics/bioclip, imageomics/bioclip-2, laion/CLIP-ViT-*, wisdomik/QuiltNet-B-32,
 redlessone/DermLIP_ViT-B-16, apple/DFN*-CLIP-*; bare: chendelong/RemoteCLIP, Zilun/GeoRSCLIP. A bare state
 dict does not say which GELU it was trained with, so the user must: `FILE.pt@gelu=quick` or `@gelu=exact`.
 """

@@ -29,7 +29,7 @@ _BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True)
 class Trunk:
-    """What a name of timm means, beside sizes.
+    """What a name of timm means, apart from sizes.
 
     Attributes:
         heads: by the word for the size in the name.
@@ -37,7 +37,7 @@ class Trunk:
         pool: how one vector is made of the tokens.
         pool_heads: of attention pooling; 0: as many as a block has.
         gated: EVA-02's MLP and inner norms.
-        rotary: rotary positions; `scale` None stands for the trained grid.
+        rotary: rotary positions; `scale` None means the trained grid.
     """
 
     heads: Mapping[str, int]

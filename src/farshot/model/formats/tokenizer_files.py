@@ -99,7 +99,7 @@ def built_in_clip_tokenizer() -> FastTokenizer:
 
 
 def byte_letters() -> list[str]:
-    """The printable letter that stands for each byte in byte-level encodings, printable bytes first."""
+    """The printable letter that represents each byte in byte-level encodings, printable bytes first."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return [*map(chr, printable), *(chr(256 + i) for i in range(len(others)))]
