@@ -54,7 +54,7 @@ def interrupt(*_arguments, **_options) -> None:
     "where",
     [
         "farshot.data.table.ImageTable._look",  # reading images
-        "farshot.classifier.load_encoder",
+        "farshot.classifier.shared_encoder",
         "farshot.training.batches.SupportImages.at",  # training
         "farshot.storage.model_folder.json.dumps",  # between the files of the folder
         "farshot.storage.model_folder._to_peft",
@@ -118,7 +118,7 @@ def test_output_that_cannot_be_written_is_one_sentence() -> None:
         )
     assert told.returncode == 2
     assert told.stderr == (
-        "farshot: the output cannot be written: No space left on device; mend that and run it again.\n"
+        "farshot: the output cannot be written: No space left on device; fix that and run the command again.\n"
     )
 
 
@@ -176,7 +176,7 @@ def test_an_error_of_ours_is_one_sentence_that_asks_for_a_report(
 
 def test_an_error_of_the_system_names_the_file(farshot: Farshot, monkeypatch: pytest.MonkeyPatch) -> None:
     code, err = ends(farshot, monkeypatch, PermissionError(13, "Permission denied", "/some/file"))
-    assert (code, err) == (2, "farshot: /some/file: Permission denied; mend that and run it again.\n")
+    assert (code, err) == (2, "farshot: /some/file: Permission denied; fix that and run the command again.\n")
 
 
 def test_warnings_for_users_are_notes_and_others_silent(capfd: pytest.CaptureFixture[str]) -> None:

@@ -284,9 +284,7 @@ def test_a_model_card_is_made_from_the_run(clip_lora, tmp_path: Path, monkeypatc
     measured = {"data": "photos/", "images": 40, "calibration_error": 0.05}
     measured["accuracy"] = {"value": 0.9, "low": 0.77, "high": 0.96}
     (tmp_path / "measured.json").write_text(json.dumps(measured))
-    where = push.push(
-        tmp_path / "adapted", "ada/leaves", base="ada/clip", evaluation=tmp_path / "measured.json"
-    )
+    where = push(tmp_path / "adapted", "ada/leaves", model="ada/clip", evaluation=tmp_path / "measured.json")
     assert where == "https://hub.example/ada/leaves"
     card = sent["README.md"].decode()
     assert "90.0 [77.0, 96.0]" in card and "4 labelled images" in card and 'base_model: "ada/clip"' in card
@@ -297,8 +295,8 @@ def test_a_model_card_is_made_from_the_run(clip_lora, tmp_path: Path, monkeypatc
         (tmp_path / "fetched" / name).write_bytes(content)
     again = load(tmp_path / "fetched", model=clip_lora.model)
     assert np.array_equal(again.predict(QUERIES), clip_lora.predict(QUERIES))
-    with pytest.raises(ModelError, match="name its checkpoint on the hub with --model"):
-        push.push(tmp_path / "adapted", "ada/leaves")
+    with pytest.raises(ModelError, match="name its checkpoint on the hub with model=NAME"):
+        push(tmp_path / "adapted", "ada/leaves")
 
 
 def test_the_hub_out_of_reach_is_one_sentence(farshot: Farshot, tmp_path: Path, monkeypatch):

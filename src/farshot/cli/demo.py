@@ -184,9 +184,7 @@ def _predict(
     some, labels = table.subset(rows), table.labels
     assert labels is not None
     _say_command("predict", adapted, *some.images[:2], "...", "--csv", ">", predictions)
-    _say(
-        f"{len(rows)} of the images that it has not seen, drawn by a fixed seed and not by their predictions:\n"
-    )
+    _say(f"{len(rows)} of the images that it has not seen, drawn by a fixed seed, not by result:\n")
     probabilities = classifier.predict_proba(some)
     best = [classifier.classes_[place] for place in probabilities.argmax(1)]
     with (

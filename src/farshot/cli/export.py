@@ -104,7 +104,7 @@ def push(
     from farshot.export import push as push_model
     from farshot.storage.hub import repository
 
-    where = push_model(folder, repo, base=model, evaluation=evaluation, private=private)
+    where = push_model(folder, repo, model=model, evaluation=evaluation, private=private)
     console.out.print(where, markup=False)
     console.out.print(f"To use it: farshot predict {quoted(f'hf:{repository(repo)}')} IMAGES", markup=False)
 

@@ -91,7 +91,7 @@ def push(
     classifier: FewShotClassifier | str | Path,
     name: str,
     *,
-    base: str | None = None,
+    model: str | None = None,
     evaluation: str | Path | None = None,
     private: bool = False,
 ) -> str:
@@ -100,7 +100,7 @@ def push(
     Args:
         classifier: adapted, or the folder of a saved one.
         name: OWNER/NAME of the repository; created if it does not exist.
-        base: name of the base model on the hub, if it was adapted from a folder.
+        model: name of the base model on the hub, if it was adapted from a folder.
         evaluation: file with the output of `farshot evaluate --json`, for the card.
         private: create a private repository.
 
@@ -115,7 +115,7 @@ def push(
 
     measured = None if evaluation is None else Path(evaluation)
     if isinstance(classifier, str | Path):
-        return push_folder(Path(classifier), name, base=base, evaluation=measured, private=private)
+        return push_folder(Path(classifier), name, model=model, evaluation=measured, private=private)
     with tempfile.TemporaryDirectory(prefix="farshot-") as above:
         classifier.save(Path(above) / "adapted")
-        return push_folder(Path(above) / "adapted", name, base=base, evaluation=measured, private=private)
+        return push_folder(Path(above) / "adapted", name, model=model, evaluation=measured, private=private)

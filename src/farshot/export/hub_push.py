@@ -21,14 +21,14 @@ def push_folder(
     folder: Path,
     repo: str,
     *,
-    base: str | None = None,
+    model: str | None = None,
     evaluation: Path | None = None,
     private: bool = False,
 ) -> str:
     """Pushes a saved model; returns where it is.
 
     Args:
-        base: name of the base model on the hub, where it was adapted from a folder: a path means nothing to
+        model: name of the base model on the hub, where it was adapted from a folder: a path means nothing to
             others.
         evaluation: what `farshot evaluate --json` printed, for the card.
 
@@ -38,7 +38,7 @@ def push_folder(
     """
     name = repository(repo)
     about, _ = read_folder(folder)
-    about["base_model"] = base or _known_elsewhere(about["base_model"], folder)
+    about["base_model"] = model or _known_elsewhere(about["base_model"], folder)
     files = _files(home(folder), about["base_model"])
     measured = _read_evaluation(evaluation) if evaluation else None
     files[_CARD] = model_card(about, name, measured).encode()
@@ -63,7 +63,7 @@ def _known_elsewhere(base: str, folder: Path) -> str:
         return base
     raise ModelError(
         f"{folder} was adapted from the folder {base}, which others do not have; name its checkpoint on the "
-        "hub with base=NAME, such as openai/clip-vit-base-patch16."
+        "hub with model=NAME, such as openai/clip-vit-base-patch16."
     )
 
 

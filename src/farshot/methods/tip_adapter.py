@@ -1,4 +1,4 @@
-"""tip-adapter: a cache of the support images added to the zero-shot classifier, without training. Zhang et al.,
+"""tip-adapter: zero-shot classification plus a cache of the support images, without training. Zhang et al.,
 Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022.
 
     logits(x) = s * x . t_j + alpha * sum over support images i of class j of exp(-beta (1 - x . f_i))

@@ -198,9 +198,7 @@ class HeadTailAlignment(nn.Module):
         self.blocks = list(range(depth)) if blocks is None else list(blocks)
         task_keys = torch.tensor([key("alignment", k) for k in keys], device=encoder.device)
         self.task_keys: Tensor
-        self.register_buffer(
-            "task_keys", task_keys
-        )  # saved, so that random tokens are the same at prediction
+        self.register_buffer("task_keys", task_keys)  # saved: random tokens are equal at prediction
         self.encoder = encoder
 
     def anchors(self, this: Pass) -> Float[Tensor, "T N D"]:

@@ -119,7 +119,7 @@ def _keep_bounds(groups: Sequence[Group]) -> None:
 
 
 class FrozenImages:
-    """Embeddings of a step's images when no part acts in the vision tower: the same images are encoded once."""
+    """Embeddings of a step's images when no part acts in the vision tower: each image is encoded once."""
 
     def __init__(self, encoder: Encoder, micro_batch: int | None) -> None:
         self.encoder, self.micro_batch = encoder, micro_batch
