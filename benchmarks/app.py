@@ -84,7 +84,7 @@ def main() -> None:
             for method in given.methods:
                 times = []
                 for _ in range(given.runs):
-                    adapt(page, "zero-shot")  # so that the same method is adapted anew
+                    adapt(page, "zero-shot")  # so that the same method is adapted again
                     times.append(adapt(page, method))
                 first, end = zip(*times, strict=True)
                 print(f"| `{method}` | {told(list(first))} | {told(list(end))} |", flush=True)

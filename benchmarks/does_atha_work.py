@@ -186,7 +186,7 @@ def page(
         f"{given.shots} --seed {given.seed} --images {given.images}{_also(given)}`; the mini worlds with the "
         "bundled mini CLIP, without views. "
         f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with "
-        "95 % intervals by Student's t, not corrected for their number; other numbers stand before their own "
+        "95 % intervals by Student's t, not corrected for their number; other numbers come before their own "
         "95 % interval." + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
         "",
         "## Do tail tokens carry less of the class?",

@@ -121,7 +121,7 @@ def first(on: Measured, draw: Draw, rules: Sequence[str]) -> Iterator[tuple[str,
         for setting, known in ((f"{shots} no names", None), (f"{shots} names", names)):
             ways = None if known else len(names)
             for rule in rules:
-                if rule == "random":  # any images, whatever CLIP takes them for
+                if rule == "random":  # any images, whichever class CLIP predicts
                     yield setting, rule, at_random[: len(names) * shots]
                 else:
                     found = pick_first(on.encoder, offered, shots, class_names=known, ways=ways, rule=rule)

@@ -30,7 +30,7 @@ def write_checkpoint(
 
 
 def copy_tokenizer(folder: Path) -> Path:
-    """CLIP's own tokenizer, put beside a model."""
+    """CLIP's own tokenizer, put next to a model."""
     for file in TOKENIZER.iterdir():
         shutil.copy(file, folder)
     return folder

@@ -96,7 +96,7 @@ def _bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
 
 
 def _more_than_images() -> Iterator[Made]:
-    """Fine images, whatever else they are: they are taken, and nothing of them runs."""
+    """Valid images that are something else too: they are accepted, and nothing in them runs."""
     gif, jpeg, image = (encoded(picture(n), kind) for n, kind in ((30, "GIF"), (31, "JPEG"), (32, "PNG")))
     yield "a GIF and a script", "script.gif", gif + b"*/=1;alert(1)//", "", 1
     yield "a JPEG and a zip", "both.jpg", jpeg + zipped(Piece("../evil.png", image)), "", 1

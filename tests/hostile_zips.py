@@ -1,4 +1,4 @@
-"""Zips that mean harm: paths that lead away, bombs, lies. Most hold one good image beside it."""
+"""Zips that mean harm: paths that lead away, bombs, lies. Most hold one good image, too."""
 
 from __future__ import annotations
 

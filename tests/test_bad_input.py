@@ -1,4 +1,4 @@
-"""Whatever is wrong with the input: one sentence with the path or option and the way out, exit code 2, and
+"""Any fault of the input gives one sentence with the path or option and what to do, exit code 2, and
 nothing left half-written."""
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def test_every_bad_image_is_in_one_list(refused_adapt, tmp_path: Path) -> None:
         (folder / "dog" / name).write_bytes(content)
     sentence = refused_adapt(data=folder)
     first, *lines = sentence.splitlines()
-    assert first == "farshot: 4 of 13 images cannot be read; mend or remove them, or use --skip-unreadable:"
+    assert first == "farshot: 4 of 13 images cannot be read; fix or remove them, or use --skip-unreadable:"
     reasons = {line.split(":")[0].strip(): line for line in lines}
     assert "(10001 x 10000) is over 100 megapixels" in reasons[str(folder / "cat" / "bomb.png")]
     assert "truncated or damaged" in reasons[str(folder / "dog" / "cut.png")]

@@ -26,7 +26,7 @@ from tests.bench_helpers import chestx, cropdiseases, eurosat, folder_pool, isic
 def found_in(name: str, path: Path) -> str:
     """What `farshot data check` says, and whether the pool is refused."""
     pool, findings = check_pool(name, path)
-    return ("refused: " if pool is None else "open: ") + " | ".join(f"{f.what} -> {f.mend}" for f in findings)
+    return ("refused: " if pool is None else "open: ") + " | ".join(f"{f.what} -> {f.fix}" for f in findings)
 
 
 def test_the_four_pools_are_read_in_their_own_layout(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def wrong_columns(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "spoil", "what", "mend"),
+    ("make", "spoil", "what", "fix"),
     [
         (cropdiseases, augmented, "9 of 57 files are augmented copies", "not the one of 70,295"),
         (isic, abbreviated, "folders called BCC, MEL, NV", "its classes get full names"),
@@ -127,14 +127,14 @@ def wrong_columns(path: Path) -> None:
     ],
 )
 def test_each_trap_is_found_with_the_step_that_mends_it(
-    tmp_path: Path, make: Callable[[Path], Path], spoil: Callable[[Path], None], what: str, mend: str
+    tmp_path: Path, make: Callable[[Path], Path], spoil: Callable[[Path], None], what: str, fix: str
 ) -> None:
     path = make(tmp_path / "pool")
     spoil(path)
     said = found_in(make.__name__, path)
     assert said.startswith("refused")
     assert re.search(what, said), said
-    assert mend in said
+    assert fix in said
 
 
 def test_what_is_right_is_not_refused(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_traps_are_found_in_images_of_any_layout(tmp_path: Path) -> None:
         open_pool(str(tmp_path / "chest"))
     for name in ("a", "b"):
         picture(tmp_path / "torn" / name / "0.png", 7)
-    assert "1 pictures stand under several classes" in found_in("own", tmp_path / "torn")
+    assert "1 pictures are in several classes" in found_in("own", tmp_path / "torn")
     Image.new("RGB", (1024, 1024)).save(tmp_path / "torn" / "a" / "0.png")
     assert "slow to decode" in found_in("own", tmp_path / "torn")
 

@@ -1,4 +1,4 @@
-"""Comparisons are scipy's numbers; tables say what stands beside what, and whose numbers they are."""
+"""Comparisons are scipy's numbers; tables say what is compared with what, and whose numbers they are."""
 
 from __future__ import annotations
 

@@ -118,7 +118,8 @@ def test_output_that_cannot_be_written_is_one_sentence() -> None:
         )
     assert told.returncode == 2
     assert told.stderr == (
-        "farshot: the output cannot be written: No space left on device; fix that and run the command again.\n"
+        "farshot: the output cannot be written: No space left on device; fix that and run the command "
+        "again.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Devices without float64, such as Apple GPUs: stand-in tensors that refuse it until they are on the CPU."""
+"""Devices without float64, such as Apple GPUs: fake tensors that refuse it until they are on the CPU."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_what_predicts_something_else_is_refused(probe, tmp_path: Path, monkeypa
 
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """As a full disk has it, for whatever writes: Python, safetensors, onnx."""
+    """A full disk, for every writer: Python, safetensors, onnx."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -337,7 +337,7 @@ def test_without_a_network_a_push_says_so(farshot: Farshot, clip_lora, tmp_path:
 
 @pytest.fixture(scope="module")
 def many() -> ImageTable:
-    """Images of two classes, more than 500 beside those of the tasks above."""
+    """Images of two classes, more than 500 in addition to those of the tasks above."""
     return world_table(count=2500)
 
 
@@ -361,7 +361,7 @@ def test_three_packages_are_enough_to_predict(tmp_path: Path):
     made = _saved(tmp_path / "adapted", "mini", "atha", QUICK)
     export_onnx(made, tmp_path / "out")
     venv.create(tmp_path / "bare", with_pip=True)
-    python = [tmp_path / "bare" / "bin" / "python", "-I"]  # whatever PYTHONPATH names is not in it
+    python = [tmp_path / "bare" / "bin" / "python", "-I"]  # PYTHONPATH does not reach it
     constraints = Path(__file__).parent.parent / "constraints.txt"
     packages = ("onnxruntime", "numpy", "pillow")
     subprocess.run([*python, "-m", "pip", "install", "-q", "-c", constraints, *packages], check=True)

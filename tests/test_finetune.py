@@ -119,8 +119,8 @@ def test_a_step_takes_the_same_number_of_every_class_where_a_class_is_too_large(
         assert step.labels[0].sort().values.tolist() == [0, 0, 1, 1]
         assert torch.allclose(step.weights.sum(1), torch.ones(1))
     assert len({tuple(step.samples[0].tolist()) for step in drawn}) > 1
-    beside = SupportImages([toy_task(TABLE, shots=3, key=8), task], 64, "none", batch=2).at(5)
-    assert torch.equal(beside.samples[1], drawn[5].samples[0])
+    padded = SupportImages([toy_task(TABLE, shots=3, key=8), task], 64, "none", batch=2).at(5)
+    assert torch.equal(padded.samples[1], drawn[5].samples[0])
     few = SupportImages([task], 64, "none", batch=32, batch_total=3).at(0)
     assert few.labels.shape == (1, 3)
 
@@ -148,7 +148,7 @@ def test_bf16_gives_nearly_the_same_losses(mini: Encoder):
 
 
 def test_ctrl_c_leaves_the_encoder_as_it_was(mini: Encoder):
-    """Between two steps, as a progress bar is told; and in the middle of a block."""
+    """Between two steps, as a progress bar is updated; and in the middle of a block."""
     images, prompts = torch.from_numpy(TABLE.pixels([0, 1], "squash", 64))[None], mini.prompts([["a mole"]])
 
     def outputs() -> tuple[torch.Tensor, torch.Tensor]:

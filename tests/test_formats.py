@@ -206,9 +206,9 @@ def test_both_generations_of_biomedclips_configuration(tmp_path: Path, monkeypat
     folder = copied("biomedclip-like", tmp_path)
     shutil.copy(folder / "open_clip_config.before-2023-11.json", folder / "open_clip_config.json")
     other = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"  # the same BERT, since renamed
-    beside = folder / "BiomedNLP-PubMedBERT-base-uncased-abstract"
-    beside.mkdir()
-    shutil.copy(root() / "hub" / other / "config.json", beside)
+    configuration = folder / "BiomedNLP-PubMedBERT-base-uncased-abstract"
+    configuration.mkdir()
+    shutil.copy(root() / "hub" / other / "config.json", configuration)
     old, new = load_from(folder, monkeypatch), load("biomedclip-like", monkeypatch)
     assert old.fingerprint == new.fingerprint
 

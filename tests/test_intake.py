@@ -63,7 +63,7 @@ def is_plain(name: str) -> bool:
 
 
 def check(taken: list[Taken], refused: list[Refused], place: Path) -> None:
-    """What holds whatever was sent: the folder has these images alone, each under its content."""
+    """True of every upload: the folder has only these images, each under its content."""
     assert everything_in(place) >= {image.path.name for image in taken}
     for name in everything_in(place):
         assert re.fullmatch(r"[0-9a-f]{32}\.(jpg|png|webp|gif|bmp|tif|ppm)", name)
@@ -101,7 +101,7 @@ def test_each_is_refused_for_what_it_is_and_what_is_good_is_taken(
         if len(taken) != upload.taken or not fits:
             wrong[upload.kind] = (taken, told)
     assert not wrong
-    assert everything_in(hostile[0].path.parent) == before  # nothing ran, nothing was written beside
+    assert everything_in(hostile[0].path.parent) == before  # nothing ran, nothing was written elsewhere
     assert {path.name for path in tmp_path.iterdir()} == {str(number) for number in range(len(hostile))}
 
 

@@ -94,7 +94,7 @@ def test_similarity_curves_fall_and_are_those_of_each_state(
         assert len(curve.mean) == 64
         assert (curve.mean.diff() <= 0).all()
         assert ((curve.low <= curve.mean + 1e-9) & (curve.mean <= curve.high + 1e-9)).any()
-    # after the pull before block 7, the head stands out further than before adaptation
+    # after the pull before block 7, the head differs more than before adaptation
     assert curves["atha", "crops"].mean[0] > curves["before", "crops"].mean[0]
     drawn = draw_similarity_curves(curves)
     assert [axes.get_title() for axes in drawn.axes] == ["photo", "crops"]

@@ -138,8 +138,8 @@ def test_dropout_of_a_prompt_does_not_depend_on_longer_companions(mini: Encoder)
         return mini.forward_texts(mini.prompts([prompts]), this).final[0, -1]
 
     alone = text(["a mole"], [1])
-    beside = text(["a photo of a very long and winding road", "a mole"], [0, 1])
-    torch.testing.assert_close(beside, alone, rtol=1e-4, atol=1e-4)
+    together = text(["a photo of a very long and winding road", "a mole"], [0, 1])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

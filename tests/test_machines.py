@@ -204,7 +204,7 @@ def test_a_worker_that_breaks_says_of_what_before_it_ends(folder: Path, encoder:
 
 
 class Heard:
-    """What is told of a whole grid."""
+    """The progress reports of a whole grid."""
 
     def __init__(self) -> None:
         self.total = self.done = 0.0

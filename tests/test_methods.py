@@ -109,7 +109,7 @@ def test_a_method_says_what_it_is(name):
 
 
 def test_a_method_is_one_short_file_and_no_loop_stands_in_two():
-    """Loops count as the same when they differ in names alone; training loops stand in shared files."""
+    """Loops count as the same when they differ in names alone; training loops are in shared files."""
     ours = [m for m in available().values() if m.__module__.startswith("farshot.methods.")]
     files = {Path(inspect.getfile(method)) for method in ours}
     assert len(files) == len(ours)
@@ -122,7 +122,7 @@ def test_a_method_is_one_short_file_and_no_loop_stands_in_two():
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.For | ast.While):
                 shape = shape_of(node)
-                assert shape not in seen, f"a loop of {seen[shape].name} stands in {file.name} too"
+                assert shape not in seen, f"a loop of {seen[shape].name} is in {file.name} too"
                 seen[shape] = file
     assert seen
 

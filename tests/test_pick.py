@@ -256,7 +256,7 @@ def test_names_of_classes_in_files(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def leaves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of images without labels, and a file of class names beside it."""
+    """A folder of images without labels, and a file of class names next to it."""
     place = tmp_path_factory.mktemp("pick")
     table = world_table("mini-land", 40)
     (place / "images").mkdir()

@@ -481,7 +481,7 @@ def test_an_unknown_home_folder_in_a_table_or_from_python_is_one_sentence(tmp_pa
 
 
 def copied(line: str, command: str) -> list[str]:
-    """The words of the command as a shell reads them, where it stands in what was printed."""
+    """The words of the command as a shell reads them, as found in what was printed."""
     return shlex.split(line[line.index(f"farshot {command}") :].splitlines()[0])
 
 

@@ -1,4 +1,4 @@
-"""The commands and the code of README.md run as they stand, on drawn images and with few steps."""
+"""The commands and the code of README.md run unchanged, on drawn images and with few steps."""
 
 import re
 import shlex
@@ -77,7 +77,7 @@ def test_the_readme_has_commands_of_every_kind():
 
 
 class Hub:
-    """Stands for the hub, which tests do not reach."""
+    """A fake hub, since tests do not reach the real one."""
 
     def create_repo(self, repo: str, **options: bool) -> str:
         return repo

@@ -1,4 +1,4 @@
-"""A report says what the store and the model say, number for number, whatever things are called."""
+"""A report says what the store and the model say, number for number, with any names."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_the_command_on_the_page_fills_the_same_store(farshot, tmp_path: Path, m
 
 @pytest.fixture(scope="module")
 def measured(crops: Path):
-    """What the classifier itself says of the data."""
+    """The classifier's own evaluation of the data."""
     classifier, table = load(crops / "adapted"), read_table(crops / "crops")
     rows, labels = classifier.unseen(table)
     return classifier, table.subset(rows), labels, classifier.evaluate(table)

@@ -24,7 +24,7 @@ from tests.toy import toy_task, world_table
 
 TABLE = world_table(count=60)
 SUPPORT = TABLE.subset(toy_task(TABLE).support)
-# none of the support: features are kept once encoded, and beside other images the last bit may differ
+# none of the support: features are kept once encoded, and among other images the last bit may differ
 QUERIES = [TABLE.images[row] for row in toy_task(TABLE).query[:8]]
 QUICK = {
     "atha": {"views": "none", "steps": 2},

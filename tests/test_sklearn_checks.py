@@ -24,7 +24,7 @@ NUMBERS = (
 FEATURES = "pictures of any size are taken, so there is no number of features to keep and compare"
 CANNOT_PASS = {
     "check_array_api_input": "runs only where SCIPY_ARRAY_API is set; images are arrays of NumPy",
-    "check_classifiers_train": f"{FEATURES}: its last lines; linear-probe passes what stands above them",
+    "check_classifiers_train": f"{FEATURES}: its last lines; linear-probe passes what comes before them",
     "check_complex_data": NUMBERS,
     "check_estimator_sparse_array": NUMBERS,
     "check_estimator_sparse_matrix": NUMBERS,

@@ -201,7 +201,7 @@ def test_two_levels_within_splits_are_refused_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ("cat/0.png", "cat/2024-01/1.png", "dog/2.png"),  # beside pictures
+        ("cat/0.png", "cat/2024-01/1.png", "dog/2.png"),  # next to pictures
         ("cat/2024-01/0.png", "cat/2024-02/1.png", "dog/2.png"),  # dog shows the level
         ("cat/cam1/0.png", "cat/cam2/1.png", "dog/cam1/2.png"),  # cameras repeat
         ("cat/images/0.png", "dog/images/1.png"),  # one folder each

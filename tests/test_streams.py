@@ -35,7 +35,7 @@ ENCODINGS = (
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of three classes with names in several scripts, beside its images."""
+    """A model of three classes with names in several scripts, next to its images."""
     place = tmp_path_factory.mktemp("streams")
     tiny_checkpoint(place / "clip")
     class_folders(place / "data", NAMES)
@@ -280,7 +280,7 @@ def test_a_report_never_takes_a_class_for_itself(tmp_path: Path) -> None:
 
 
 def test_the_paper_table_of_one_method_ends_well(tmp_path: Path) -> None:
-    """run.sh with a program that stands for farshot: comparisons only where both methods are stored."""
+    """run.sh with a program in place of farshot: comparisons only where both methods are stored."""
     stub = tmp_path / "farshot"
     stub.write_text(
         '#!/bin/bash\necho "$*" >> calls\n'

@@ -38,7 +38,7 @@ for name in ("SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGPIPE", "a
         delattr(signal, name)
 """
 
-# farshot.export.predict is copied into an export and runs there, beside the package `reading`.
+# farshot.export.predict is copied into an export and runs there, next to the package `reading`.
 EVERY_MODULE = """
 import importlib, pkgutil, farshot
 for found in pkgutil.walk_packages(farshot.__path__, "farshot."):

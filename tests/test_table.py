@@ -73,7 +73,7 @@ def test_all_unreadable_images_are_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_table(folder).check_readable()
     text = str(error.value)
-    assert text.startswith("2 of 9 images cannot be read; mend or remove them, or use --skip-unreadable")
+    assert text.startswith("2 of 9 images cannot be read; fix or remove them, or use --skip-unreadable")
     assert f"{folder / 'cat' / '1.png'}: the file is empty" in text
     assert f"{folder / 'owl' / '2.png'}: this is not an image" in text
 

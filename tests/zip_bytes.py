@@ -12,11 +12,11 @@ FILE, LINK, DEVICE, PIPE = 0o100644, 0o120777, 0o020666, 0o010644  # modes
 
 @dataclass(frozen=True)
 class Piece:
-    """One entry; what is None is told as it is.
+    """One entry; None means the true value.
 
     Attributes:
         name: bytes where it is not to be UTF-8.
-        data: before packing; as it stands where `packed` is given.
+        data: before packing; as it is if `packed` is given.
         mode: kind and permissions.
         at: where the directory says it lies, if that is not where it does.
         listed_packed: the length of the packed bytes, as the directory has it.

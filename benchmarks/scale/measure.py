@@ -1,4 +1,4 @@
-"""Measures what a large grid costs beside the learning itself: the constants of docs/scale.md.
+"""Measures what a large grid costs in addition to the learning itself: the constants of docs/scale.md.
 
     python -m benchmarks.scale.measure --out benchmarks/scale/constants.json
 

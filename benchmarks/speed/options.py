@@ -1,4 +1,4 @@
-"""What the commands of this folder are told in the same words."""
+"""Options that the commands of this folder share."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Notes(TorchDispatchMode):
 
 
 def time_alone(products: Sequence[Product], device: str, repeats: int = 5) -> float:
-    """Median seconds of all products one after the other, nothing else beside them."""
+    """Median seconds of all products one after the other, with nothing in between."""
     operands: dict[Any, list[Tensor]] = {}
     work = []
     for number, product in enumerate(products):

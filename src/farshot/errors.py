@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class FarshotError(Exception):
-    """Something a user can mend; its text is the whole message."""
+    """An error that the user can fix; its text is the whole message."""
 
 
 class DataError(FarshotError, ValueError):

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def key(*parts: int | str) -> int:
-    """A 63-bit number that stands for this list of words and numbers."""
+    """A 63-bit number that represents this list of words and numbers."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

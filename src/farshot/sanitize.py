@@ -8,7 +8,7 @@ _UNSEEN = ("Cc", "Cf", "Cs")  # control characters, marks of direction, halves o
 
 
 def plain(text: object, most: int = 300) -> str:
-    """Text without control characters and marks of direction, which would turn the words beside it round; at
+    """Text without control characters and direction marks, which would reorder the words around it; at
     most so many characters."""
     kept = "".join(c for c in str(text) if unicodedata.category(c) not in _UNSEEN)
     return kept if len(kept) <= most else kept[: most - 1] + "…"

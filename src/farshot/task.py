@@ -20,13 +20,13 @@ class Task:
 
     Attributes:
         table: the images.
-        class_names: the N names as they stand in prompts.
+        class_names: the N names as they are in prompts.
         support: rows of the table with a label, (S,).
         labels: the class 0..N-1 of each support row, (S,).
         query: rows to be classified, (Q,); empty where there are none yet.
         template: the prompt; `{}` is where the class name goes.
         descriptions: class name -> words that replace it in the prompt.
-        key: stands for this task in every random draw, so that a task's result does not depend on its
+        key: identifies this task in every random draw, so that a task's result does not depend on its
             companions.
     """
 

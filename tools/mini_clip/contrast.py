@@ -54,7 +54,7 @@ def patch_loss(
     """Lets patches share out an image, knowing what its captions say: a noun, and what it is on.
 
     The quarter of the patches that a text fits best speaks for the image, the half that its background fits
-    best for the background; patches nearer to the one than to the other are told to be so more clearly.
+    best for the background; patches nearer to the one than to the other are pushed further that way.
     """
     count = patches.shape[1]
     alike = patches @ words.T

@@ -33,13 +33,13 @@ def caption_words() -> list[str]:
 
 
 def lines_with_spaces(lines: Iterable[str]) -> Iterable[str]:
-    """Punctuation stands alone, as it does for the tokenizer."""
+    """Punctuation is separate, as it is for the tokenizer."""
     for line in lines:
         yield "".join(letter if letter.isalpha() else f" {letter} " for letter in line) + " "
 
 
 def _byte_letters() -> list[str]:
-    """The printable letter that stands for each of the 256 bytes: GPT-2's table."""
+    """The printable letter that represents each of the 256 bytes: GPT-2's table."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     return [chr(byte) if byte in kept else chr(next(spare)) for byte in range(256)]

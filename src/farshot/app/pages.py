@@ -50,7 +50,7 @@ class Page:
         with gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
             gr.HTML(
                 '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, adapt, '
-                "look at what it says of others, take the model away.</p></div>"
+                "review its predictions of the others, download the model.</p></div>"
             )
             self.note = gr.HTML("", elem_id="note", visible=False)
             self.progress = gr.HTML("", elem_id="progress", visible=False)
@@ -121,7 +121,7 @@ class Page:
                 self.detail = self._board("detail")
 
     def _board(self, name: str) -> gr.HTML:
-        """Something with tiles and buttons, whose clicks and keys are told as 'act'."""
+        """A component with tiles and buttons, whose clicks and keys are sent as 'act'."""
         return gr.HTML("", js_on_load=_script("board.js"), elem_id=name, apply_default_css=False)
 
     def _drop(self, hint: str, name: str) -> gr.HTML:
@@ -165,7 +165,7 @@ class Page:
             more: Any = (),
             in_turn: bool = False,
         ) -> None:
-            """An event, then whatever job it began; in turn: what was done last is drawn last."""
+            """An event, then the job it began, in turn: the last action is drawn last."""
             one = {"concurrency_limit": 1, "concurrency_id": "act"} if in_turn else {}
             listener(fn, inputs, [*drawn, *more], **quiet, **one).then(**follow, api_visibility="private")
 

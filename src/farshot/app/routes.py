@@ -26,7 +26,7 @@ def routes(sessions: Sessions) -> list[Route]:
         return sessions.get(request.scope["state"]["token"])
 
     async def upload(request: Request) -> Response:
-        """One file as the request's body; its name, with folders, stands in the query."""
+        """One file as the request's body; its name, with folders, is in the query."""
         if request.headers.get("x-farshot") != "1":  # no form on another page can send this header
             return PlainTextResponse("This is for the app's own page.", 403)
         try:

@@ -41,7 +41,7 @@ class Options:
     """How the app is started.
 
     Attributes:
-        models: base models to offer beside those that are there.
+        models: base models to offer in addition to those that are there.
         keep: folder that keeps pictures and models beyond the program's end; without it they are removed.
         host, port: where it listens; port 0 takes the first that is free.
         share: whether Gradio's relay makes it reachable from the internet, behind a password.

@@ -55,7 +55,7 @@ def board(session: Session) -> str:
 
 
 def answers(session: Session, run: Run | None) -> str:
-    """Pictures without a class and what the model says of them, the least sure first."""
+    """Pictures without a class and their predictions, the least certain first."""
     view = session.view
     asked = [(picture, run.answer(picture.id)) for picture in session.workspace.unlabelled] if run else []
     known = [(picture, answer) for picture, answer in asked if answer is not None]
@@ -87,7 +87,7 @@ def answers(session: Session, run: Run | None) -> str:
 
 
 def detail(session: Session, run: Run | None, encoders: Encoders) -> str:
-    """Why the model says what it says of the chosen picture."""
+    """The explanation of the prediction for the chosen picture."""
     chosen = session.view.chosen
     here = chosen is not None and any(picture.id == chosen for picture in session.workspace.pictures)
     answer = run.answer(chosen) if run is not None and chosen is not None and here else None

@@ -51,7 +51,7 @@ class Grid:
 
     Attributes:
         tasks: of each cell; None takes the protocol's number: 800 at 1 shot, 400 else.
-        ways: classes of a task; 0 stands for all classes of the pool.
+        ways: classes of a task; 0 means all classes of the pool.
         ways_of: pool -> ways, for pools that have others.
         descriptions: class name -> words that replace it in the prompt.
     """

@@ -12,7 +12,7 @@ from farshot.methods.size import parameters_for
 from farshot.model.encoder import Encoder
 from farshot.model.features import memory_of_machine
 
-_SHARE_OF_MEMORY = 0.4  # the rest is for weights, optimisers, pixels and whatever else the machine does
+_SHARE_OF_MEMORY = 0.4  # the rest is for weights, optimisers, pixels and other programs
 _MOST_TASKS = {"cpu": 8, "cuda": 64, "mps": 16}  # on two cores, more than four bring no speed
 _FEATURE_TASKS = 50
 # float32 values of width D that one block keeps per token for the backward pass: norms, q, k, v with their

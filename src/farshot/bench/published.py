@@ -1,4 +1,4 @@
-"""Accuracy that others have published, to be looked at beside one's own; never an expectation of it.
+"""Published accuracies, shown for comparison; farshot's own numbers are never compared with them by a test.
 
 5-way, CLIP ViT-B/16, 15 queries per class, each paper on tasks of its own: ISIC, EuroSAT, CropDiseases,
 ChestX, and the average as the paper states it.

@@ -30,7 +30,7 @@ class Run:
         precision: of weights and activations.
         model_fingerprint: hash of the model's weights.
         pool, pool_fingerprint: name and content of the pool.
-        class_names: what stands for each of the pool's classes in prompts.
+        class_names: the name of each of the pool's classes in prompts.
         template: the prompt.
         shape: ways, shots, queries.
         protocol: version of the draw.
@@ -95,7 +95,7 @@ class Run:
 
 
 def marked(name: str, kind: str) -> str:
-    """How a method is called wherever it does not stand in a section of its own kind."""
+    """The name of a method outside the section of its own kind."""
     return f"{name} (transductive)" if kind == "transductive" else name
 
 

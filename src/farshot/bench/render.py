@@ -35,10 +35,10 @@ class Block:
     """A table with sections.
 
     Attributes:
-        title: stands above it.
+        title: above the table.
         header: one word per column.
         sections: (heading, rows); a heading may be empty.
-        notes: stand below it.
+        notes: below the table.
         records: the same for programs, one per cell and every number in a column of its own; all of a table
             have the same columns. CSV holds these alone.
     """

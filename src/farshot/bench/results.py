@@ -25,7 +25,7 @@ PAPER_ORDER = ("isic", "eurosat", "cropdiseases", "chestx")
 
 @dataclass(frozen=True)
 class Group:
-    """What results in one table share; those of different groups never stand side by side.
+    """What the results of one table share; results of different groups are never in one table.
 
     Attributes:
         reporting: seeds from 1000, as against seeds for development.

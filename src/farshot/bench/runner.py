@@ -1,6 +1,6 @@
 """Runs a grid into a store: claims a chunk of tasks, has it computed, records it, until nothing is missing.
 
-The same call goes on where an earlier one stopped, whatever stopped it, and adds what more tasks ask for.
+The same call continues where an earlier one was interrupted, and adds tasks when more are requested.
 Several processes may run it on one store at once.
 """
 
@@ -31,7 +31,7 @@ _MOST_DEATHS = 3  # of workers with the same tasks: then the tasks are to blame,
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Who is told how far the grid is; work is counted in images forwarded."""
+    """Receives the progress of the grid; work is counted in images forwarded."""
 
     def begin(self, work: float, done: float) -> None:
         """All work of the grid, and what is stored already."""

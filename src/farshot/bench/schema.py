@@ -68,7 +68,7 @@ def check_place(path: Path) -> None:
         return
     try:
         check_file(path, "a farshot store", lambda _: False, _WAY)
-        check_writable(path.parent, _WAY, f"{path.name}-journal")  # SQLite's own file beside it
+        check_writable(path.parent, _WAY, f"{path.name}-journal")  # SQLite's own file next to it
     except DataError as error:
         raise StoreError(str(error)) from error
 
@@ -116,7 +116,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _is_taken(connection: sqlite3.Connection) -> bool:
-    """Whether a file is a database already, of whatever program."""
+    """Whether a file is already a database, of any program."""
     if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
         return True
     return bool(connection.execute("PRAGMA application_id").fetchone()[0])

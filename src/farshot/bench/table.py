@@ -111,7 +111,7 @@ def _row(entry: Entry) -> tuple[str, int, str]:
 
 
 def _row_names(entries: list[Entry]) -> dict[tuple[str, int, str], str]:
-    """A name of its own for every row; those of one label, from older versions, are told apart."""
+    """Return a distinct name for every row; rows of one label, from older versions, are numbered."""
     names: dict[tuple[str, int, str], str] = {}
     for entry in entries:
         if _row(entry) in names:
@@ -145,7 +145,7 @@ def _tasks(most: dict[Column, int]) -> str:
 
 
 def _published_rows(columns: list[Column], shots: int) -> list[list[str]]:
-    """Rows of other people's numbers in these columns; their average only beside all four pools."""
+    """Rows of other people's numbers in these columns; their average only with all four pools."""
     rows = []
     known = [column.name for column in columns if column.name in published.POOLS]
     for name, by_shots in published.PUBLISHED.items() if known else ():

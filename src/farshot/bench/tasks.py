@@ -1,7 +1,7 @@
 """Tasks as facts: (ways, shots, queries, seed, index) and the class sizes of a pool fix classes and images.
 
 The draw uses nothing but SHA-256 and whole numbers, so it is the same on every machine and in every version,
-whatever the method, the batch or the worker. docs/benchmark.md describes it in words, for other languages.
+independent of method, batch and worker. docs/benchmark.md describes it in words, for other languages.
 
     sample_task(pool, ways=5, shots=1, queries=15, seed=1, index=0)
 """

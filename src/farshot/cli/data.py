@@ -55,7 +55,7 @@ def check(
     for finding in findings:
         word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
         word = "COPIES" if finding.copies else word
-        console.out.print(f"{word}: {finding.what.rstrip('.')}. {finding.mend}".rstrip(), markup=False)
+        console.out.print(f"{word}: {finding.what.rstrip('.')}. {finding.fix}".rstrip(), markup=False)
     if pool is None:
         console.out.print(f"{name} in {path} is refused until this is fixed.", markup=False)
         raise typer.Exit(console.EXIT_REFUSED)

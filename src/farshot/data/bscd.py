@@ -1,6 +1,6 @@
 """The four pools of BSCD-FSL (Guo et al., 2020), in the layout in which each is distributed.
 
-Reading a pool finds its files and classes and says what is not as it should be, with the step that mends it.
+Reading a pool finds its files and classes, and reports what is wrong with the step that fixes it.
 """
 
 from __future__ import annotations

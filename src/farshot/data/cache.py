@@ -123,7 +123,7 @@ class PixelCache:
         self._open: dict[tuple[str, int], Slots] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travels to other processes as its folder and shapes; there the files are mapped anew."""
+        """Pickle the folder and shapes; the other process maps the files again."""
         return PixelCache, (self.folder.absolute(), self._shapes)
 
     def slots(self, reading: str, size: int) -> Slots:

@@ -34,9 +34,9 @@ def check_pool(
     """The pool, unless it must be refused, and all that was found.
 
     Args:
-        name: of a published pool, or any name for images of one's own.
+        name: of a published pool, or any name for your own images.
         quick: do not decode every image.
-        level: how deep the class folders of images of one's own lie, as for `read_table`.
+        level: depth of the class folders of your own images, as for `read_table`.
     """
     findings: list[Finding] = []
     pool = None
@@ -124,7 +124,7 @@ def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> lis
     if torn:
         found.append(
             Finding(
-                f"{len(torn)} pictures stand under several classes: {_listed(pool, torn, labels=True)}",
+                f"{len(torn)} pictures are in several classes: {_listed(pool, torn, labels=True)}",
                 "Keep each picture under one class, or leave it out.",
                 differs=True,
             )

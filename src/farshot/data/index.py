@@ -91,14 +91,14 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entr
 
 def _save(path: Path, entries: dict[str, Entry]) -> None:
     lists = {name: astuple(entry) for name, entry in entries.items()}
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    staging = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(lists), encoding="utf-8")
-        beside.replace(path)
+        staging.write_text(json.dumps(lists), encoding="utf-8")
+        staging.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            staging.unlink()
         raise cannot_write(path.parent, error) from error
 
 

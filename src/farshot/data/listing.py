@@ -24,14 +24,14 @@ class Finding:
 
     Attributes:
         what: what was found, with a number and an example.
-        mend: what to do; empty where nothing needs doing.
+        fix: what to do; empty where nothing needs doing.
         fatal: numbers would be wrong, so the pool is refused.
         differs: the pool is not the published one; numbers are marked.
         copies: some pictures occur more than once.
     """
 
     what: str
-    mend: str = ""
+    fix: str = ""
     fatal: bool = False
     differs: bool = False
     copies: bool = False
@@ -55,14 +55,14 @@ class Listing:
 
 
 def augmented_copies(names: Sequence[str]) -> list[Finding]:
-    """Finds the augmented CropDiseases pool: turned and mirrored copies of a leaf beside the leaf itself."""
+    """Detects the augmented CropDiseases pool, with rotated and mirrored copies of leaves."""
     copies = [name for name in names if _AUGMENTED.search(Path(name).stem)]
     if not copies:
         return []
     return [
         Finding(
             f"{len(copies)} of {len(names)} files are augmented copies, for example {copies[0]}: "
-            "one leaf would stand in support and query, worth 2.4 points at 1 shot",
+            "one leaf would be in support and query, worth 2.4 points at 1 shot",
             "Use the plain pool (Kaggle plant-disease, train, 43,456 files), not the one of 70,295.",
             fatal=True,
         )

@@ -47,7 +47,7 @@ class Pool:
         ids: name of each image within the pool: its path below the pool's folder with forward slashes, or the
             number a generator made it from.
         root: the folder, where there is one.
-        revision: stands for the content of generated images, whose pixels may differ by a grey level between
+        revision: identifies the content of generated images, whose pixels may differ by a grey level between
             machines; None where the content itself is hashed.
         notes: what is not as the protocol describes this pool; empty where all is as it should be.
     """

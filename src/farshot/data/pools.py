@@ -2,7 +2,7 @@
 
 open_pool("eurosat", root=Path("data"))     data/eurosat/2750/...
 open_pool("mini-crops")                     generated, no files needed
-open_pool("steel=photos/steel")             a folder per class, a CSV, ...: whatever read_table reads
+open_pool("steel=photos/steel")             a folder per class, a CSV, ...: anything that read_table reads
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def open_pool(
         name: of a published pool or a mini world, or NAME=PATH, or a path.
         root: folder that holds the published pools in subfolders; by default $FARSHOT_DATA.
         paths: name -> folder, where a pool does not lie below root.
-        class_names: name -> file with the words for prompts, for images of one's own.
+        class_names: name -> file with the words for prompts, for your own images.
         images: images per class of a mini world.
-        level: how deep the class folders of images of one's own lie, as for `read_table`.
+        level: depth of the class folders of your own images, as for `read_table`.
 
     Raises:
-        DataError: no such pool, or one whose numbers would be wrong: what was found and how to mend it.
+        DataError: no such pool, or one whose numbers would be wrong: what was found and how to fix it.
     """
     name, place = find_pool(name, root=root, paths=paths)
     words = {key.lower(): file for key, file in (class_names or {}).items()}
@@ -65,7 +65,7 @@ def open_pool(
     pool = pool_of(name, read_table(place, class_names=words.get(name.lower()), level=level))
     for finding in suspicions(pool):
         if finding.fatal:
-            raise DataError(f"{name}: {finding.what}. {finding.mend}")
+            raise DataError(f"{name}: {finding.what}. {finding.fix}")
     return pool
 
 
@@ -122,7 +122,7 @@ def published_pool(name: str, listing: Listing) -> Pool:
     """
     for finding in listing.findings:
         if finding.fatal:
-            raise DataError(f"{PUBLISHED[name].title} in {listing.root}: {finding.what}. {finding.mend}")
+            raise DataError(f"{PUBLISHED[name].title} in {listing.root}: {finding.what}. {finding.fix}")
     codes = {label: code for code, label in enumerate(listing.classes)}
     ids = sorted(listing.files)
     table = ImageTable(

@@ -199,7 +199,7 @@ def _read_csv(path: Path) -> tuple[Any, list[str]]:
                 )
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: {first_line(error)}; mend the quotes there."
+            f"{path}, line {reader.line_num}: {first_line(error)}; fix the quotes there."
         ) from error
     if not rows:
         raise DataError(f"{path} is empty; its first line names the columns, such as path,label.")

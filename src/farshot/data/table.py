@@ -328,7 +328,7 @@ class ImageTable:
             listed = "\n  ".join(bad[:_MOST_LISTED])
             more = f"\n  and {len(bad) - _MOST_LISTED} more" if len(bad) > _MOST_LISTED else ""
             raise DataError(
-                f"{len(bad)} of {len(self)} images cannot be read; mend or remove them, or use "
+                f"{len(bad)} of {len(self)} images cannot be read; fix or remove them, or use "
                 f"--skip-unreadable:\n  {listed}{more}"
             )
         left = self.subset([row for row, fault in enumerate(faults) if fault is None])

@@ -26,7 +26,7 @@ def load_json(path: Path) -> Any:
     try:
         return parse(read_text(path), without_doubles)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend it there.") from error
+        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); fix it there.") from error
     except DataError:
         raise
     except ValueError as error:  # nested too deep, or a number of thousands of digits

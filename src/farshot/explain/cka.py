@@ -1,4 +1,4 @@
-"""Linear centred kernel alignment: how alike two sets of features are, whatever their rotation and scale.
+"""Linear centred kernel alignment: the similarity of two sets of features, independent of rotation and scale.
 
 Source: Kornblith et al., Similarity of Neural Network Representations Revisited, 2019, linear kernel.
 Shapes: n images, D and E widths.

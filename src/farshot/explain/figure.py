@@ -26,7 +26,7 @@ SIDE = 320  # pixels of a panel
 _BAR = 10  # height of the colour bar under a map
 _GAP, _LINE = 16, 20
 _PER_ROW = 3
-_MOST_CLASSES = 12  # in the list beside the panels
+_MOST_CLASSES = 12  # in the list next to the panels
 _SMALLEST_WITH_LETTERS = 15  # pixels of a patch
 _INK, _GREY = (20, 20, 20), (95, 95, 95)
 

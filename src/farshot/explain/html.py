@@ -1,6 +1,6 @@
 """Pages that anybody can open: one file, no script, nothing fetched, and names that stay names.
 
-Everything is escaped; names stand in <bdi>, so that marks of direction end with the name; a content security
+Everything is escaped; names are in <bdi>, so that marks of direction end with the name; a content security
 policy forbids scripts and requests even if something slipped through.
 """
 

@@ -47,7 +47,7 @@ class View:
         pooling: where asked for, attention of what is read out to all tokens, (B, heads, prefix + L): of the
             class token in the last block, or of the query of attention pooling; equal for all patches where
             they are averaged.
-        choices: head, tail and classes before each block asked for, where the operator stands, (B, L).
+        choices: head, tail and classes before each requested block that has the operator, (B, L).
         tokens: patch tokens before each block asked for, before the operator there moves them, (B, L, D).
     """
 

@@ -23,7 +23,7 @@ _NUMBERS, _PAGE = "explanations.json", "index.html"
 
 @dataclass(frozen=True)
 class About:
-    """What a page says of the model.
+    """The facts about the model on a page.
 
     Attributes:
         model: of the base model.
@@ -43,7 +43,7 @@ def write_explanations(
 ) -> int:
     """Writes NNN-name.png for each image, index.html and explanations.json; returns the number of images.
 
-    Written whole or not at all: beside its place first, then moved there. A folder of explanations is
+    The folder is written completely or not at all. A folder of explanations is
     replaced.
 
     Args:
@@ -86,7 +86,7 @@ def _files(folder: Path) -> Collection[str] | None:
 
 
 def figure_name(number: int, name: str) -> str:
-    """A file name that is safe everywhere, whatever the image is called."""
+    """A file name that is safe everywhere."""
     stem = unicodedata.normalize("NFKD", Path(name).stem).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:40]
     return f"{number:03d}-{slug}.png" if slug else f"{number:03d}.png"

@@ -20,7 +20,7 @@ class Strengths:
     """Learned strengths of an alignment.
 
     Attributes:
-        blocks: vision blocks that it stands before, from 0.
+        blocks: vision blocks that it acts before, from 0.
         pull: of head tokens towards the class they resemble most; negative pushes them away.
         push: of tail tokens from the class they resemble least; negative pulls them towards it.
     """

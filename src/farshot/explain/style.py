@@ -1,6 +1,6 @@
 """Colours and the look of charts: one palette that people with any kind of colour vision can tell apart.
 
-The palette is Okabe and Ito's (2008). Colour never stands alone: letters, markers or line styles repeat it.
+The palette is Okabe and Ito's (2008). Colour is never the only cue; letters, markers or line styles do too.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def subject(adapted: Adapted, encoder: Encoder, template: str = DEFAULT_TEMPLATE
 
     Args:
         encoder: the base model it was adapted from.
-        template: of the prompts that stand in where the method keeps no direction per class.
+        template: of the prompts that are used if the method keeps no direction per class.
     """
     parts: Mapping[str, nn.Module] = {}
     texts = None

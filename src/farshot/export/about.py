@@ -16,7 +16,7 @@ ABOUT = "export.json"
 
 
 def load_exact(folder: str | Path, model: str | None = None) -> FewShotClassifier:
-    """An adapted model on the CPU that computes in float32, whatever precision it was adapted in."""
+    """Load an adapted model on the CPU in float32, whichever precision it was adapted in."""
     return load(folder, model=model, device="cpu", precision="float32")
 
 

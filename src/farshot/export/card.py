@@ -1,4 +1,4 @@
-"""README.md beside what is given away: what it is, from how much data, how good, and what it cannot do."""
+"""Model cards: what a model is, from how much data, how good, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 _LIMITS = (
-    "It knows these classes and no others: every image gets one of them, whatever it shows.",
+    "It knows these classes and no others: every image gets one of them, even one that shows something else.",
     "It was adapted to few images. On images of another camera, place or season it may be much worse; "
     "measure it on your own.",
     "What the base model learned from the web, its biases among it, is still in it. No decision about people "

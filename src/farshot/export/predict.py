@@ -2,7 +2,7 @@
 
 Images are read as farshot reads them: decode.py, kinds.py and tiff.py next to this file are copies of its
 code. A file that cannot be read is reported on the error stream, the others are predicted, and the exit
-status is 1. Lines are UTF-8 whatever the terminal; it is 141 where their reader has gone, 130 after Ctrl-C.
+status is 1. Lines are UTF-8 in every terminal; it is 141 if their reader has gone, and 130 after Ctrl-C.
 """
 
 import io
@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 HERE = Path(__file__).resolve().parent
-package = types.ModuleType("reading")  # the files beside this one, as the package that their imports expect
+package = types.ModuleType("reading")  # the files next to this one, as the package that their imports expect
 package.__path__ = [str(HERE)]
 sys.modules["reading"] = package
 

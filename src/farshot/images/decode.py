@@ -478,7 +478,7 @@ def _check_file(path: Path) -> None:
 
 
 def _check_tile(tile: int, width: int, height: int) -> None:
-    if tile > max(_LARGEST_TILE, width * height):  # one tile is decoded whole, whatever shows
+    if tile > max(_LARGEST_TILE, width * height):  # a tile is always decoded whole
         raise Unreadable(
             f"its tiles of {tile:,} pixels are far larger than its {width} x {height}; export it without "
             "tiles."

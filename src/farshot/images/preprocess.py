@@ -1,6 +1,6 @@
 """Readings: how a picture of any size becomes the square that CLIP looks at.
 
-squash    resized to R x R, whatever its shape: nothing is cut off
+squash    resized to R x R without keeping its shape: nothing is cut off
 centre    resized to (257 R / 224) squared, its centre R x R cut out
 short256  short side 256, shape kept (at most 64 to 1): what fresh random crops are cut from
 

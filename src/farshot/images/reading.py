@@ -56,10 +56,10 @@ class UnreadableImage(DataError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture; nothing of it is decoded.
+    """The header of an image file; nothing is decoded.
 
     Attributes:
-        format: as Pillow calls it, whatever the file is called.
+        format: as Pillow calls it; the file name does not matter.
         width: in pixels, before EXIF turns it.
         height: in pixels.
         in_python: it is decoded by code in Python, pixel by pixel and without bounds on memory: BMP packed by

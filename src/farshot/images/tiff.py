@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-READABLE = {1, 5, 8, 32773, 32946, 34925, 50000}  # compressions of bytes, whatever they mean
+READABLE = {1, 5, 8, 32773, 32946, 34925, 50000}  # compressions of bytes of any meaning
 _NAMES = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34887: "LERC"}
 _FLOATS = 3  # of the tag SampleFormat
 _DEPTHS = {(8, 1), (8, 2), (16, 1), (16, 2), (16, 3), (32, 1), (32, 2), (32, 3), (64, 3)}  # bits, format
@@ -142,7 +142,7 @@ def tile_pixels(file: Any) -> int:
     A picture of ten pixels can name tiles of a gigapixel, for which libtiff makes room.
 
     Args:
-        file: whatever Pillow reads the image from; it can read and seek.
+        file: that Pillow reads the image from; it can read and seek.
 
     Raises:
         struct.error, ValueError: the directory is cut off or absurd.
@@ -303,7 +303,7 @@ def _pages(file: Any, order: str, first: _Directory) -> int:
 
 
 def _value(field: bytes, kind: int, order: str) -> int:
-    """A whole number that stands in the entry itself, as one so small must."""
+    """A whole number stored in the entry itself, as small ones are."""
     code = _VALUES.get(kind)
     if code is None or struct.calcsize(code) > len(field):
         return _UNKNOWN

@@ -70,7 +70,7 @@ class Choice:
         rows: of the table, in the order to label them, (n,).
         guesses: what the model takes each for; None where it was given no class names.
         reasons: why each was chosen, in plain words.
-        alike: for each, the rows of the images it stands for, the most alike first: those that look more like
+        alike: for each, the rows of the images it represents, most similar first: those that look more like
             it than like any other chosen or labelled image.
         rule: by name.
         looked_at: number of images it was chosen from; exact copies count once.
@@ -110,7 +110,7 @@ def pick_first(
     Args:
         shots: K, images wanted of each class.
         class_names: the N classes as prompts call them: K images are chosen of what CLIP takes for each, as
-            far as there are so many. Without them N K images are chosen that look different, whatever they
+            far as there are so many. Without them N K images are chosen that look different, whichever they
             show.
         ways: N, where there are no class names.
         rule: one of FIRST; by default the one measured best, DEFAULT_BALANCED with class names, else
@@ -139,14 +139,16 @@ def pick_first(
         found, balancing = balanced(seen, guess[offered], len(names), shots, by)
         found = offered[found]
     found = _with_copies(found, len(rows), count)
-    stands = _stands_for(features, found, features[:0])
-    reasons = [_LOOKS[rule](len(others) + 1) for others in stands]
+    represented = _represented_by(features, found, features[:0])
+    reasons = [_LOOKS[rule](len(others) + 1) for others in represented]
     if names is not None:
         reasons[balancing:] = [
             f"{reason}; too few were guessed for each class" for reason in reasons[balancing:]
         ]
     guesses = [None if guess is None or names is None else names[guess[i]] for i in found]
-    choice = _choice(rows, found, guesses, reasons, stands, rule, model=encoder.source, template=template)
+    choice = _choice(
+        rows, found, guesses, reasons, represented, rule, model=encoder.source, template=template
+    )
     return replace(choice, recipe=Recipe(tuple(table.options.words())))
 
 
@@ -189,15 +191,15 @@ def pick_next(
     offered = np.flatnonzero(distinct(features, known))
     seen = Candidates(features[offered], known, probabilities[offered], seed)
     found = _with_copies(offered[by(seen, min(count, len(offered)))], len(rows), count)
-    stands = _stands_for(features, found, known)
+    represented = _represented_by(features, found, known)
     names = [str(label) for label in classifier.classes_]
     reasons = [
         _LOOKS[rule](len(others) + 1) if rule in _LOOKS else _between(names, probabilities[i])
-        for i, others in zip(found, stands, strict=True)
+        for i, others in zip(found, represented, strict=True)
     ]
     guesses = [names[probabilities[i].argmax()] for i in found]
     model, template = classifier.encoder_.source, classifier.parameters_.template
-    choice = _choice(rows, found, guesses, reasons, stands, rule, model=model, template=template)
+    choice = _choice(rows, found, guesses, reasons, represented, rule, model=model, template=template)
     return replace(choice, recipe=_recipe(classifier, table, labelled))
 
 
@@ -306,7 +308,7 @@ def _with_copies(
     return np.concatenate([found, rest[: count - len(found)]])
 
 
-def _stands_for(
+def _represented_by(
     features: Float[NDArray[np.float32], "B E"],
     found: Int[NDArray[np.int64], " n"],
     labelled: Float[NDArray[np.float32], "S E"],
@@ -336,7 +338,7 @@ _LOOKS = {
     "cover": _covers,
     "spread": lambda images: f"far from those before it, {_covers(images)}",
 }
-"""Why an image was chosen for its looks, from the number of images it stands for, itself among them."""
+"""Why an image was chosen for its looks, from the number of images it represents, including itself."""
 
 
 def _between(names: Sequence[str], probabilities: Float[NDArray[np.float32], " N"]) -> str:
@@ -350,14 +352,14 @@ def _choice(
     found: Int[NDArray[np.int64], " n"],
     guesses: Sequence[str | None],
     reasons: Sequence[str],
-    stands: Sequence[NDArray[np.int64]],
+    represented: Sequence[NDArray[np.int64]],
     rule: str,
     *,
     model: str,
     template: str,
 ) -> Choice:
     """From places among the images looked at to rows of the table."""
-    alike = tuple(tuple(rows[others].tolist()) for others in stands)
+    alike = tuple(tuple(rows[others].tolist()) for others in represented)
     return Choice(
         rows[found], tuple(guesses), tuple(reasons), alike, rule, len(rows), model=model, template=template
     )

@@ -1,6 +1,6 @@
 """A choice on disk: a contact sheet that explains the whole of it, and a table to write labels into.
 
-    sheet.png     the images in the order to label them, each with its reason and the images it stands for
+    sheet.png     the images in the order to label them, each with its reason and the images it represents
     index.html    the same as one page that needs nothing else
     picked.csv    order, path, label (empty), guess, reason; filled in, `farshot adapt picked.csv` takes it;
                   with an adapted model also the images it was adapted to, labelled, at the end
@@ -44,7 +44,7 @@ BEFORE = "labelled before"
 MOST_ON_SHEET = 60
 SHOWN_ALIKE = 4
 SIDE = 224  # pixels of a chosen picture
-_SMALL = 46  # of one that it stands for
+_SMALL = 46  # of one that it represents
 _ACROSS, _GAP, _LINE = 5, 18, 18
 _REASON_LINES = 3
 _INK, _GREY, _PAPER = (20, 20, 20), (95, 95, 95), (244, 244, 244)
@@ -60,8 +60,8 @@ class Card:
         picture: SIDE by SIDE, the image in its own proportions.
         guess, reason: as in Choice.
         colour: index of the guess's colour.
-        alike: small pictures of images it stands for.
-        more: how many others it stands for.
+        alike: small pictures of images it represents.
+        more: how many others it represents.
     """
 
     number: int

@@ -176,7 +176,7 @@ def _accuracies(entries: list[Entry], column: str, label: str) -> dict[tuple[int
 
 
 def _calibration_charts(store: Store, entries: list[Entry]) -> list[dict[str, Any]]:
-    """One chart per pool and number of shots, with the numbers beside."""
+    """One chart per pool and number of shots, with its numbers."""
     out = []
     for shots, column in dict.fromkeys((e.run.shape.shots, e.column) for e in _sorted(entries)):
         here = [e for e in _sorted(entries) if (e.run.shape.shots, e.column) == (shots, column)]
@@ -257,7 +257,7 @@ def _sorted(entries: list[Entry]) -> list[Entry]:
 
 
 def _apart(entry: Entry) -> bool:
-    """Transductive methods stand behind all others."""
+    """Transductive methods come last."""
     return entry.run.kind == "transductive"
 
 

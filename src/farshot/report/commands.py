@@ -17,7 +17,7 @@ from farshot.task import DEFAULT_TEMPLATE
 def bench_commands(entries: Sequence[Entry]) -> list[str]:
     """`farshot bench` lines that fill a store with these results: one per seed and set of cells.
 
-    Pools of a user's own images stand as NAME=PATH: a store does not keep where images lie.
+    Pools of a user's own images are written NAME=PATH, since a store does not keep where images are.
     """
     cells: dict[tuple[int, int, str], list[tuple[str, int]]] = {}  # (seed, tasks, method) -> (pool, shots)
     for entry in entries:

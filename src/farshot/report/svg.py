@@ -1,6 +1,6 @@
 """Charts as SVG inside a page: small enough for a phone, sharp on paper, with words for those who do not see.
 
-Every chart is 360 units wide, so that its letters keep their size where charts stand side by side and where
+Every chart is 360 units wide, so that its letters keep their size where charts are side by side and where
 one fills a narrow screen. Text is escaped by the template's rules.
 """
 
@@ -146,7 +146,7 @@ def _path(*corners: tuple[float, float]) -> str:
 
 
 def legend(names: Sequence[str]) -> list[dict[str, object]]:
-    """What each mark stands for, to be set beside the chart as text: names may be long."""
+    """The legend, as text next to the chart, since names may be long."""
     return [{"mark": _legend_mark(i), "name": name} for i, name in enumerate(names)]
 
 

@@ -1,4 +1,4 @@
-"""Files and folders are written whole or not at all: beside their place first, then moved there.
+"""Atomic writes: files and folders are written next to their place first, then moved there.
 
 A place is checked by what will be done to it, before any work and again right before it is replaced. Links
 are followed: what they lead to is replaced, not they. Nothing that farshot did not write is deleted.
@@ -34,7 +34,7 @@ _MOVING = threading.Lock()
 def whole_folder(folder: Path, check: Check) -> Iterator[Path]:
     """An empty folder to write into, which takes the place of `folder` once all is written.
 
-    Whatever stops the writing, a full disk or Ctrl-C, leaves what was there before and nothing else. Of
+    If the writing fails or is interrupted, what was there before stays, and nothing else. Of
     several who write to one place at once, the last one stays.
 
     Args:
@@ -235,7 +235,7 @@ def _is_stuck(place: Path, above: Path) -> bool:
 
 @contextmanager
 def _beside(path: Path, place: Path, way: str) -> Iterator[Path]:
-    """A name beside a place; at the end neither it nor folders made for nothing are there."""
+    """A temporary name next to a place; it is removed at the end, with new parent folders if unused."""
     missing = [parent for parent in place.parents if not parent.exists()]
     staging = place.with_name(f"{_PREFIX}{secrets.token_hex(4)}")
     done = False

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: its files, and adapted models, for which `hf:OWNER/NAME` stands."""
+"""The Hugging Face hub: its files, and adapted models, written `hf:OWNER/NAME`."""
 
 from __future__ import annotations
 

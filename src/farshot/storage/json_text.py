@@ -1,4 +1,4 @@
-"""JSON that others wrote: whatever is wrong with it is a ValueError, too deep nesting as well."""
+"""JSON from other programs: any fault of it is a ValueError, including too deep nesting."""
 
 from __future__ import annotations
 

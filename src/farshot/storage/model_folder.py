@@ -4,7 +4,7 @@
     parts.safetensors                                everything else: context, strengths, class texts
     farshot.json                                     method, settings, classes, base model and its hash
 
-A folder is written whole or not at all: beside its place first, then moved there.
+A folder is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @contextlib.contextmanager
 def damaged(file: str | Path) -> Iterator[None]:
-    """Whatever is wrong with a file of an adapted model, as one sentence that names it and the way out.
+    """Turn any fault of a file of an adapted model into one sentence that names it and says what to do.
 
     Raises:
         ModelError: in place of what reading it raised.
@@ -139,9 +139,9 @@ def damaged(file: str | Path) -> Iterator[None]:
         raise ModelError(f"{file} is damaged ({reason(error)}); {_WAY_OUT}.") from error
     except RuntimeError as error:  # of torch, whose first line alone says little
         words = " ".join(str(error).split())
-        beside = Path(file).with_name("adapter_model.safetensors")
-        if "LoRA" in words and beside.with_name("adapter_config.json").is_file():
-            file = beside
+        adapter = Path(file).with_name("adapter_model.safetensors")
+        if "LoRA" in words and adapter.with_name("adapter_config.json").is_file():
+            file = adapter
         raise ModelError(f"{file} is damaged ({words[:200]}); {_WAY_OUT}.") from error
 
 

@@ -23,7 +23,7 @@ DOWN = _AT[None, :, None]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where n things stand: centre in pixels from the image's, radius in pixels, turn in radians."""
+    """Where n things are: centre in pixels from the image's, radius in pixels, turn in radians."""
 
     x: Float[ndarray, " n"]
     y: Float[ndarray, " n"]

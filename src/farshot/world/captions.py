@@ -25,7 +25,7 @@ def plain(noun: str) -> tuple[str, ...]:
 def describe_thing(
     noun: str, colour: str, texture: str, size: str, count: int, place: str, background: str
 ) -> tuple[str, ...]:
-    """Wordings for a thing that stands before a background."""
+    """Wordings for a thing in front of a background."""
     number = ("", "two", "three")[count - 1]
     fill = "" if texture == "plain" else texture + " "
     if count == 1:

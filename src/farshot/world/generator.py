@@ -24,7 +24,7 @@ _CHUNK = 32  # images drawn together: more no longer fit the processor's cache
 
 @dataclass(frozen=True)
 class Images:
-    """n images of one world, all that is known about them beside."""
+    """n images of one world, with all that is known about them."""
 
     pixels: UInt8[ndarray, "n 64 64 3"]
     labels: Int64[ndarray, " n"]  # index into class_names(world)

@@ -1,6 +1,6 @@
 """The source domain: one noun before a textured, cluttered background in natural colours and light.
 
-A thing stands there in one to three copies; a pattern marks a surface. Colour, texture, background, light,
+A thing appears in one to three copies; a pattern marks a surface. Colour, texture, background, light,
 place and size are drawn independently of the noun.
 """
 
@@ -95,7 +95,7 @@ def clutter(planes: Planes, draws: Draws) -> None:
 
 
 def seen_colour(wanted: ndarray, spare: ndarray, ground: Float[ndarray, "n 3"]) -> ndarray:
-    """The wanted colour, or the spare, or black or white: the first that stands out from the ground."""
+    """The wanted colour, or the spare, or black or white: the first that contrasts with the ground."""
     names = list(COLOURS)
     light = np.where(ground.mean(axis=1) > 0.5, names.index("black"), names.index("white"))
     for option in (spare, wanted):

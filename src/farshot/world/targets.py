@@ -62,13 +62,13 @@ def crops(labels: ndarray, draws: Draws) -> tuple[Planes, Mask]:
     window = edge(blade, pose.radius)
     green = np.stack([draws.one(0.2, 0.5), draws.one(0.45, 0.7), draws.one(0.12, 0.3)], axis=1)
     ill = np.stack([draws.one(0.1, 0.95), draws.one(0.1, 0.85), draws.one(0.05, 0.6)], axis=1)
-    # marks stand out from the blade, now lighter, now darker
+    # marks contrast with the blade, now lighter, now darker
     near = np.abs(ill.mean(axis=1) - green.mean(axis=1)) < 0.18
     ill = np.where(
         near[:, None], np.where(ill.mean(axis=1) > green.mean(axis=1), 1.0, -1.0)[:, None] * 0.18 + ill, ill
     ).astype(np.float32)
     blend(planes, window, green)
-    # a healthy leaf is not flat: a midrib, faint side veins and blotches, whatever its illness
+    # a healthy leaf is not flat: a midrib, faint side veins and blotches, with any illness
     rib = 0.18 * np.clip(1 - np.abs(x) * 14, 0, 1) + 0.07 * (fold(y * 3 + np.abs(x) * 2, 1.0) < 0.12)
     light = 1 - (rib + 0.4 * (_texture(draws, 8, 8) - 0.5)) * window
     planes *= light[:, None]

@@ -1,5 +1,5 @@
-// Pictures as tiles: chosen with clicks or keys, labelled with 1 to 9. What is done is told to Python as 'act'.
-let next = null; // the tile that has the focus once the server has drawn the board anew
+// Pictures as tiles: chosen with clicks or keys, labelled with 1 to 9. Actions are sent to Python as 'act'.
+let next = null; // the tile that has the focus once the server has drawn the board again
 
 const tiles = () => [...element.querySelectorAll('.fs-tile')];
 const chosen = () => tiles().filter((tile) => tile.getAttribute('aria-pressed') === 'true');

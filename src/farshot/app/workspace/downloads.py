@@ -119,7 +119,7 @@ DOWNLOADS = {
     ),
     "predictions": Download(
         "predictions.csv",
-        "What the model says of every picture, for a spreadsheet.",
+        "The model's prediction for every picture, for a spreadsheet.",
         _predictions,
         ("adapted/farshot.json", "predictions.json", "state.json"),
     ),

@@ -217,7 +217,7 @@ class _Count:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """An ordinary file and its size; whatever else has this path, a link or a pipe, is not followed or waited
+    """An ordinary file and its size; anything else at this path, a link or a pipe, is not followed or waited
     for."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:

@@ -1,4 +1,4 @@
-"""How much is taken in; whatever is larger is refused before it costs memory, disk or time."""
+"""Limits of what is accepted; anything larger is refused before it costs memory, disk or time."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Run:
     predictions: dict[str, list[float]] = field(default_factory=dict)
 
     def answer(self, id: str) -> Answer | None:
-        """What the model says of a picture; None where it was not asked."""
+        """The prediction for a picture; None if there is none yet."""
         if id not in self.predictions:
             return None
         p = np.asarray(self.predictions[id])
@@ -67,7 +67,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of one picture.
+    """A model's prediction for one picture.
 
     Attributes:
         ranked: (class, probability), the most probable first.

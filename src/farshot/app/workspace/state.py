@@ -5,7 +5,7 @@
     thumbnails/        small copies that are shown
     adapted/           the adapted model, as FewShotClassifier saves it
     run.json           what is known of it
-    predictions.json   what it says of the unlabelled pictures
+    predictions.json   its predictions for the unlabelled pictures
 
 Every change is written before the call returns, whole or not at all.
 """
@@ -59,7 +59,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ClassWords:
-    """A class, and the words that may stand in place of its name in prompts."""
+    """A class, and the words that may replace its name in prompts."""
 
     name: str
     description: str = ""
