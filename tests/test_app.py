@@ -26,7 +26,7 @@ from farshot.app.guard import LOOPBACK, Guard, cookie_token
 from farshot.app.routes import routes
 from farshot.app.server import USER, Options, serving
 from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
-from farshot.app.workspace import Choice
+from farshot.app.workspace import Setup
 from farshot.app.workspace.limits import Limits
 from farshot.errors import DataError, SettingError
 from tests.hostile import hostile_uploads
@@ -233,8 +233,8 @@ def test_idle_browsers_are_forgotten_and_too_many_are_refused(
 ) -> None:
     monkeypatch.setattr(app_sessions, "MOST_SESSIONS", 2)
     first, second, third = new_token(), new_token(), new_token()
-    sessions.get(first).workspace.choose(Choice("mini", "clap"))
-    sessions.get(second).workspace.choose(Choice("mini", "clap"))
+    sessions.get(first).workspace.choose(Setup("mini", "clap"))
+    sessions.get(second).workspace.choose(Setup("mini", "clap"))
     with pytest.raises(DataError, match="try again later"):
         sessions.get(third)
     sessions.get(first).used -= 25 * 3600

@@ -13,7 +13,7 @@ from farshot.app import models as app_models
 from farshot.app import view
 from farshot.app.pages import LATER, Page, about_method
 from farshot.app.sessions import COOKIE, Sessions, new_token
-from farshot.app.workspace import Choice
+from farshot.app.workspace import Setup
 from farshot.app.workspace.encoders import Encoders
 from farshot.methods import available
 from tests.workspaces import CLASSES, drawn, uploads
@@ -218,7 +218,7 @@ def test_a_browser_without_cookies_is_told(person: Person) -> None:
 
 
 def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
-    person.session.workspace.choose(Choice("gone/away", "clap", True))
+    person.session.workspace.choose(Setup("gone/away", "clap", True))
     assert person.page._load(person.request)[11:14] == ["mini (bundled)", "atha", True]
 
 

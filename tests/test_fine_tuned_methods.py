@@ -16,7 +16,7 @@ from farshot.parts.prompt import PromptContext, VisualPrompts
 from farshot.parts.ratios import curve_ratios, support_ratios
 from farshot.training.batches import StepImages, SupportImages
 from farshot.training.loop import finetune
-from farshot.training.recipe import SGD, Group, Recipe, cosine, recipe_schedule
+from farshot.training.recipe import SGD, ParameterGroup, Recipe, cosine, recipe_schedule
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))
@@ -130,7 +130,7 @@ def test_images_that_nothing_touches_pass_once_and_train_the_same(mini: Encoder,
     losses = []
     for extra in ([], [VisualPrompts(mini, [1, 2], count=0, depth=1)]):
         context = PromptContext(mini, [task.template for task in TASKS])
-        group = Group([context.values], SGD(lr=0.01))
+        group = ParameterGroup([context.values], SGD(lr=0.01))
         losses.append(finetune(mini, TASKS, [context, *extra], [group], recipe))
         counted.append("|")
     np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)

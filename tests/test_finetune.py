@@ -16,7 +16,7 @@ from farshot.parts.lora import LoRA
 from farshot.parts.prompt import PromptContext
 from farshot.training.batches import SupportImages
 from farshot.training.loop import finetune
-from farshot.training.recipe import SGD, AdamW, Group, Recipe, schedule
+from farshot.training.recipe import SGD, AdamW, ParameterGroup, Recipe, schedule
 from tests.toy import toy_task, world_table
 
 TABLE = world_table(count=60)
@@ -77,7 +77,7 @@ def test_tasks_of_unequal_size_are_padded_without_effect(mini: Encoder):
 
 def test_the_loss_of_every_step_and_task_is_returned_and_falls(mini: Encoder):
     parts = [LoRA(mini, [1, 2, 3], rank=4, alpha=8)]
-    group = Group(list(parts[0].parameters()), AdamW(lr=2e-3, weight_decay=0.0))
+    group = ParameterGroup(list(parts[0].parameters()), AdamW(lr=2e-3, weight_decay=0.0))
     losses = finetune(mini, TASKS, parts, [group], Recipe(steps=6, scale=4.0, views="none"))
     assert losses.shape == (6, 3)
     assert (losses[-1] < losses[0]).all()
@@ -86,7 +86,7 @@ def test_the_loss_of_every_step_and_task_is_returned_and_falls(mini: Encoder):
 def test_the_first_loss_is_that_of_the_base_model(mini: Encoder):
     """LoRA starts as nothing, so step 1 has the cross-entropy of zero-shot logits of scale s."""
     lora = LoRA(mini, [1, 2, 3], rank=4, alpha=8)
-    group = Group(list(lora.parameters()), AdamW(lr=2e-3))
+    group = ParameterGroup(list(lora.parameters()), AdamW(lr=2e-3))
     losses = finetune(mini, TASKS, [lora], [group], Recipe(steps=1, scale=4.0, views="none"))
     for t, task in enumerate(TASKS):
         with torch.no_grad():
@@ -132,8 +132,8 @@ def test_parts_can_be_given_their_initial_values(mini: Encoder):
             for up in lora.up.values():
                 up.fill_(start)
         groups = [
-            Group(list(lora.parameters()), AdamW(lr=1e-3, weight_decay=0.0)),
-            Group(list(context.parameters()), SGD(lr=1e-3, momentum=0.9, weight_decay=0.0)),
+            ParameterGroup(list(lora.parameters()), AdamW(lr=1e-3, weight_decay=0.0)),
+            ParameterGroup(list(context.parameters()), SGD(lr=1e-3, momentum=0.9, weight_decay=0.0)),
         ]
         return finetune(mini, TASKS[:1], [lora, context], groups, Recipe(steps=1, scale=2.0, views="none"))
 
@@ -171,7 +171,7 @@ def test_ctrl_c_leaves_the_encoder_as_it_was(mini: Encoder):
         create("atha", {"views": "none", "steps": 5}).adapt(mini, TASKS[:1], progress=stop)
     assert all(map(torch.equal, outputs(), before))
     part = Interrupted(mini, [1], rank=2, alpha=2)
-    group = Group(list(part.parameters()), AdamW(lr=1e-3))
+    group = ParameterGroup(list(part.parameters()), AdamW(lr=1e-3))
     with pytest.raises(KeyboardInterrupt):
         finetune(mini, TASKS[:1], [part], [group], Recipe(steps=2, scale=4.0, views="none"))
     assert all(map(torch.equal, outputs(), before))

@@ -17,7 +17,7 @@ from farshot.parts.prompt import PromptContext
 from farshot.task import Task
 from farshot.training.batches import StepImages
 from farshot.training.loop import class_logits, finetune
-from farshot.training.recipe import SGD, AdamW, Group, Recipe
+from farshot.training.recipe import SGD, AdamW, ParameterGroup, Recipe
 from tests import golden
 from tests.helpers import empty_table
 
@@ -78,9 +78,9 @@ def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | 
     )
     parts = [lora, context, alignment]
     groups = [
-        Group(list(lora.parameters()), AdamW(1e-3)),
-        Group([context.values], SGD(2e-3)),
-        Group([alignment.pull, alignment.push], SGD(1e-2)),
+        ParameterGroup(list(lora.parameters()), AdamW(1e-3)),
+        ParameterGroup([context.values], SGD(2e-3)),
+        ParameterGroup([alignment.pull, alignment.push], SGD(1e-2)),
     ]
 
     def logits(pixels: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import pytest
 from farshot import FewShotClassifier, load
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import adapt
-from farshot.app.workspace.state import Choice, ClassWords, Workspace
+from farshot.app.workspace.state import ClassWords, Setup, Workspace
 from farshot.data.names import descriptions_of, in_class_order, read_names
 from farshot.data.readers import read_table
 from farshot.errors import DataError
@@ -214,7 +214,7 @@ def test_a_loaded_model_keeps_its_names_by_label(tmp_path: Path) -> None:
 
 def test_descriptions_of_the_app_count_whatever_the_class_is_called(tmp_path: Path) -> None:
     workspace = labelled(tmp_path)
-    workspace.choose(Choice("mini", "zero-shot"))
+    workspace.choose(Setup("mini", "zero-shot"))
     _, second = workspace.class_names
     workspace.name_classes([ClassWords("old_town", "a mill"), ClassWords(second)])
     workspace.name_classes([*workspace.classes, ClassWords("unused", "x")])

@@ -14,7 +14,7 @@ from farshot.model.tower import Pass
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
 from farshot.training.loop import finetune
-from farshot.training.recipe import SGD, Group, Recipe
+from farshot.training.recipe import SGD, ParameterGroup, Recipe
 from tests.toy import toy_task, world_table
 
 TEMPLATE = "a photo of a {}."
@@ -61,7 +61,7 @@ def test_it_is_shared_by_the_classes_and_is_all_that_learns(mini: Encoder):
     task = toy_task(TABLE)
     part = PromptContext(mini, [task.template])
     before = part.values.detach().clone()
-    group = Group([part.values], SGD(lr=0.1, momentum=0.0, weight_decay=0.0))
+    group = ParameterGroup([part.values], SGD(lr=0.1, momentum=0.0, weight_decay=0.0))
     finetune(mini, [task], [part], [group], Recipe(steps=1, scale=2.0, views="none"))
     moved = (part.values.detach() - before).abs().amax(-1)
     assert (moved > 0).all()  # each of its vectors

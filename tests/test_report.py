@@ -17,9 +17,8 @@ from farshot.bench.records import Episode, Result, Run
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
 from farshot.data.readers import read_table
-from farshot.evaluation.intervals import expected_calibration_error
+from farshot.evaluation.calibration import calibration_bins, expected_calibration_error
 from farshot.methods import create
-from farshot.report.calibration import reliability
 from farshot.report.page import write_page
 from farshot.report.svg import Chart, padded, ticks
 from farshot.storage.model_folder import read_folder
@@ -158,7 +157,7 @@ def test_bins_of_the_reliability_diagram_add_up_to_the_calibration_error() -> No
     generator = np.random.default_rng(0)
     p = generator.dirichlet(np.ones(4), size=500).astype(np.float32)
     labels = generator.integers(0, 4, 500)
-    bins = reliability(p, labels)
+    bins = calibration_bins(p, labels)
     assert sum(b.images for b in bins) == 500
     gap = sum(b.images * abs(b.confidence - b.accuracy) for b in bins) / 500
     assert gap == pytest.approx(expected_calibration_error(p, labels), abs=1e-6)

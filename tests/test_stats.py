@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
 
-from farshot.evaluation.intervals import (
-    certain_from,
-    expected_calibration_error,
-    holm,
-    mean_interval,
-    negative_log_likelihood,
-    paired_difference,
-    proportion_interval,
-)
+from farshot.evaluation.calibration import certain_from, expected_calibration_error, negative_log_likelihood
+from farshot.evaluation.intervals import holm, mean_interval, paired_difference, proportion_interval
 from farshot.evaluation.metrics import evaluate
 
 # Intervals -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from farshot import load
-from farshot.app.workspace import Choice, ClassWords, Workspace
+from farshot.app.workspace import ClassWords, Setup, Workspace
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready, prepare
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Upload
@@ -39,7 +39,7 @@ def encoders() -> Encoders:
 def adapted(tmp_path_factory: pytest.TempPathFactory, encoders: Encoders) -> Workspace:
     """Three labelled pictures of each class, two without a label, and a model of them."""
     workspace = labelled(tmp_path_factory.mktemp("adapted"), 3, more=2)
-    workspace.choose(Choice("mini", "linear-probe"))
+    workspace.choose(Setup("mini", "linear-probe"))
     adapt(workspace, encoders, quiet)
     return workspace
 
@@ -49,11 +49,11 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, encoders: Encoders) -> Wor
 
 def test_all_is_there_again_after_a_restart(tmp_path: Path) -> None:
     workspace = labelled(tmp_path, 2, more=1)
-    workspace.choose(Choice("mini", "clap", quick=True))
+    workspace.choose(Setup("mini", "clap", quick=True))
     again = Workspace(workspace.folder)
     assert again.pictures == workspace.pictures
     assert again.classes == workspace.classes
-    assert again.choice == Choice("mini", "clap", quick=True)
+    assert again.choice == Setup("mini", "clap", quick=True)
     assert again.counts == dict.fromkeys(CLASSES, 2)
     assert len(again.unlabelled) == 2
     assert again.stamp() == workspace.stamp()
@@ -136,7 +136,7 @@ def test_what_a_model_depends_on_is_in_the_stamp(tmp_path: Path) -> None:
     stamps = [workspace.stamp()]
     workspace.label([workspace.unlabelled[0].id], CLASSES[0])
     stamps.append(workspace.stamp())
-    workspace.choose(Choice("mini", "clap"))
+    workspace.choose(Setup("mini", "clap"))
     stamps.append(workspace.stamp())
     workspace.name_classes([ClassWords(CLASSES[0], "in words"), ClassWords(CLASSES[1])])
     stamps.append(workspace.stamp())
@@ -202,7 +202,7 @@ def test_an_answer_is_sure_from_the_threshold_on(adapted: Workspace) -> None:
 
 def test_a_model_stopped_while_it_is_measured_stays(tmp_path: Path, encoders: Encoders) -> None:
     workspace = labelled(tmp_path, 2, more=1)
-    workspace.choose(Choice("mini", "linear-probe"))
+    workspace.choose(Setup("mini", "linear-probe"))
 
     def stop(phase: str, _done: int, _total: int) -> None:
         if phase == "cross-validating":
@@ -221,7 +221,7 @@ def test_a_model_stopped_while_it_is_measured_stays(tmp_path: Path, encoders: En
 
 def test_one_picture_of_a_class_is_no_estimate_and_says_why(tmp_path: Path, encoders: Encoders) -> None:
     workspace = labelled(tmp_path, 1)
-    workspace.choose(Choice("mini", "zero-shot"))
+    workspace.choose(Setup("mini", "zero-shot"))
     run = adapt(workspace, encoders, quiet)
     assert run.estimate is None
     assert run.why_not is not None
@@ -231,7 +231,7 @@ def test_one_picture_of_a_class_is_no_estimate_and_says_why(tmp_path: Path, enco
 
 def test_new_pictures_are_asked_about_and_known_ones_not_again(tmp_path: Path, encoders: Encoders) -> None:
     workspace = labelled(tmp_path, 2, more=1)
-    workspace.choose(Choice("mini", "linear-probe"))
+    workspace.choose(Setup("mini", "linear-probe"))
     adapt(workspace, encoders, quiet)
     asked: list[int] = []
     predict(workspace, encoders, lambda phase, done, total: asked.append(total) if total else None)
@@ -261,9 +261,9 @@ def test_an_explanation_has_the_models_own_probabilities(adapted: Workspace, enc
 
 
 def test_quick_leaves_out_views_where_a_method_has_them() -> None:
-    assert settings_of(Choice("mini", "atha", quick=True)) == {"views": "none"}
-    assert settings_of(Choice("mini", "atha")) == {}
-    assert settings_of(Choice("mini", "clap", quick=True)) == {}
+    assert settings_of(Setup("mini", "atha", quick=True)) == {"views": "none"}
+    assert settings_of(Setup("mini", "atha")) == {}
+    assert settings_of(Setup("mini", "clap", quick=True)) == {}
 
 
 def test_suggestions_are_unlabelled_pictures_with_a_reason(
@@ -315,7 +315,7 @@ def test_the_predictions_are_a_table_without_formulas(tmp_path: Path, encoders: 
     path = tmp_path / "p"
     path.write_bytes(drawn(1, start=3000)[0][1])
     workspace.take([Upload("@sum.png", path)])
-    workspace.choose(Choice("mini", "prototypes"))
+    workspace.choose(Setup("mini", "prototypes"))
     adapt(workspace, encoders, quiet)
     rows = list(csv.reader(io.StringIO(prepare(workspace, encoders, "predictions").read_text("utf-8-sig"))))
     assert rows[0][:4] == ["image", "label", "class", "sure"]
@@ -333,7 +333,7 @@ def test_the_report_is_a_page_with_the_estimate(adapted: Workspace, encoders: En
 
 def test_a_download_is_out_of_date_once_its_source_changes(tmp_path: Path, encoders: Encoders) -> None:
     workspace = labelled(tmp_path, 2, more=1)
-    workspace.choose(Choice("mini", "prototypes"))
+    workspace.choose(Setup("mini", "prototypes"))
     adapt(workspace, encoders, quiet)
     assert not any(is_ready(workspace, name) for name in DOWNLOADS)
     for name in ("model", "predictions"):

@@ -15,8 +15,8 @@ from farshot.app.guard import cookie_token
 from farshot.app.models import ModelChoice
 from farshot.app.sessions import Session, Sessions
 from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.run import Run
-from farshot.app.workspace.state import Choice
+from farshot.app.workspace.run import Adaptation
+from farshot.app.workspace.state import Setup
 from farshot.errors import FarshotError
 from farshot.methods import available
 from farshot.methods.base import Method
@@ -97,8 +97,8 @@ class Page:
         models, methods = list(self.models), list(self.methods)
         self.model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model")
         self.about_model = gr.Markdown(self._about_model(models[0]))
-        self.method = gr.Dropdown(methods, value=Choice().method, label="Method", elem_id="method")
-        self.about_method = gr.Markdown(self._about_method(Choice().method))
+        self.method = gr.Dropdown(methods, value=Setup().method, label="Method", elem_id="method")
+        self.about_method = gr.Markdown(self._about_method(Setup().method))
         self.quick = gr.Checkbox(
             False,
             label="Quick",
@@ -189,7 +189,7 @@ class Page:
         title = next((t for t, one in self.models.items() if one.name == choice.model), None)
         if title is None or choice.method not in self.methods:  # no longer there, or never chosen
             title = title or next(iter(self.models))
-            choice = Choice(self.models[title].name, Choice().method, choice.quick)
+            choice = Setup(self.models[title].name, Setup().method, choice.quick)
             session.workspace.choose(choice)
         words = actions.classes_as_text(session.workspace)
         about = [self._about_model(title), self._about_method(choice.method)]
@@ -225,7 +225,7 @@ class Page:
     def _choose(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         session = self._session(request)
         if title in self.models and method in self.methods:
-            session.workspace.choose(Choice(self.models[title].name, method, bool(quick)))
+            session.workspace.choose(Setup(self.models[title].name, method, bool(quick)))
         return [*self._draw(session), self._about_model(title), self._about_method(method)]
 
     def _start_adapting(self, request: gr.Request) -> list[Any]:
@@ -317,7 +317,7 @@ def _shown(html: str) -> Any:
     return gr.update(value=html, visible=bool(html))
 
 
-def _same_run(one: Run | None, other: Run | None) -> bool:
+def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
     if one is None or other is None:
         return one is other
     return (one.stamp, one.seconds, len(one.predictions)) == (

@@ -24,7 +24,7 @@ from farshot.app.routes import routes
 from farshot.app.sessions import Sessions, is_session
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.state import Choice
+from farshot.app.workspace.state import Setup
 from farshot.data.files import is_litter
 from farshot.errors import DataError, SettingError
 from farshot.storage.atomic import check_writable
@@ -90,7 +90,7 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
     """
     with _folder(options.keep) as folder:
         encoders, offered = Encoders(options.device, options.precision), models(options.models)
-        sessions = Sessions(folder, limits, Choice(offered[0].name, quick=encoders.on_processor))
+        sessions = Sessions(folder, limits, Setup(offered[0].name, quick=encoders.on_processor))
         blocks = Page(sessions, encoders, offered).build()
         blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         open_to_others = options.share or not options.loopback

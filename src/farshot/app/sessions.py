@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from farshot.app.workspace import Choice, Workspace
+from farshot.app.workspace import Setup, Workspace
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.run import Report
@@ -77,7 +77,7 @@ class Job:
 
 
 @dataclass
-class View:
+class BoardView:
     """What of a session's pictures is shown.
 
     Attributes:
@@ -106,13 +106,13 @@ class Session:
         view: what of it is shown.
     """
 
-    def __init__(self, folder: Path, limits: Limits, choice: Choice) -> None:
+    def __init__(self, folder: Path, limits: Limits, choice: Setup) -> None:
         self.workspace = Workspace(folder, limits, choice)
         self.incoming = folder / "incoming"
         shutil.rmtree(self.incoming, ignore_errors=True)  # left behind by a program that was ended
         self.job: Job | None = None
         self.refused: list[Refused] = []
-        self.view = View()
+        self.view = BoardView()
         self.used = time.monotonic()
         self._waiting: list[Upload] = []
         self._lock = threading.Lock()
@@ -177,8 +177,8 @@ class Sessions:
         choice: of model and method, until somebody chooses.
     """
 
-    def __init__(self, root: Path, limits: Limits | None = None, choice: Choice | None = None) -> None:
-        self.root, self.limits, self.choice = root, limits or Limits(), choice or Choice()
+    def __init__(self, root: Path, limits: Limits | None = None, choice: Setup | None = None) -> None:
+        self.root, self.limits, self.choice = root, limits or Limits(), choice or Setup()
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
 

@@ -9,7 +9,7 @@ from farshot.app.sessions import Job, Session
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Refused
-from farshot.app.workspace.run import Answer, Run, explain, last_run
+from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.app.workspace.state import Picture
 from farshot.explain.figure import panels
 from farshot.explain.html import environment
@@ -54,7 +54,7 @@ def board(session: Session) -> str:
     )
 
 
-def answers(session: Session, run: Run | None) -> str:
+def answers(session: Session, run: Adaptation | None) -> str:
     """Pictures without a class and their predictions, the least certain first."""
     view = session.view
     asked = [(picture, run.answer(picture.id)) for picture in session.workspace.unlabelled] if run else []
@@ -86,7 +86,7 @@ def answers(session: Session, run: Run | None) -> str:
     )
 
 
-def detail(session: Session, run: Run | None, encoders: Encoders) -> str:
+def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
     """The explanation of the prediction for the chosen picture."""
     chosen = session.view.chosen
     here = chosen is not None and any(picture.id == chosen for picture in session.workspace.pictures)
@@ -113,13 +113,13 @@ def waiting(session: Session) -> str:
     return note(text)
 
 
-def result(session: Session, run: Run | None) -> str:
+def result(session: Session, run: Adaptation | None) -> str:
     """What is known of the adapted model."""
     stale = run is not None and run.stamp != session.workspace.stamp()
     return _render("result.html", run=run, stale=stale)
 
 
-def take_away(session: Session, run: Run | None) -> str:
+def take_away(session: Session, run: Adaptation | None) -> str:
     """Everything that can be downloaded, made or not."""
     rows = [
         {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
@@ -143,7 +143,7 @@ def drop_box(hint: str) -> str:
     return _render("drop.html", hint=hint)
 
 
-def current(session: Session) -> Run | None:
+def current(session: Session) -> Adaptation | None:
     """What is known of the session's adapted model."""
     return last_run(session.workspace)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from farshot.bench.records import Run, marked
 from farshot.bench.render import Block, Value, number, signed
-from farshot.bench.results import Calibration, Entry, Group, calibration, in_order, read_groups
+from farshot.bench.results import Calibration, CellResult, TableKey, calibration, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import SettingError
 from farshot.evaluation.intervals import Interval, PairedDifference, holm, mean_interval, paired_difference
@@ -52,13 +52,13 @@ class _Wanted:
     label: str = field(compare=False)
 
 
-def compare(store: Store, a: str, b: str) -> dict[Group, list[CellComparison]]:
+def compare(store: Store, a: str, b: str) -> dict[TableKey, list[CellComparison]]:
     """Compares two methods, each written as for `farshot bench`, wherever the store has both.
 
     Raises:
         SettingError: one of them, or common tasks, are not in the store.
     """
-    out: dict[Group, list[CellComparison]] = {}
+    out: dict[TableKey, list[CellComparison]] = {}
     groups = read_groups(store)
     runs = [entry.run for entries in groups.values() for entry in entries]
     first, second = (_wanted(store, spec, runs) for spec in (a, b))
@@ -83,7 +83,7 @@ def compare(store: Store, a: str, b: str) -> dict[Group, list[CellComparison]]:
     return out
 
 
-def comparison_block(group: Group, cells: list[CellComparison], a: str, b: str) -> Block:
+def comparison_block(group: TableKey, cells: list[CellComparison], a: str, b: str) -> Block:
     """The comparison as a table; accuracy and differences in points."""
     header = [
         "pool",
@@ -120,7 +120,7 @@ def comparison_block(group: Group, cells: list[CellComparison], a: str, b: str) 
     return Block(str(group), header, [("", rows)], notes, records)
 
 
-def _record(group: Group, cell: CellComparison, a: str, b: str) -> dict[str, Value]:
+def _record(group: TableKey, cell: CellComparison, a: str, b: str) -> dict[str, Value]:
     """A cell for programs; accuracy, differences and calibration errors in points."""
     d = cell.difference
     points: dict[str, float] = {
@@ -173,7 +173,7 @@ def _row(cell: CellComparison) -> list[str]:
     ]
 
 
-def _compare_cell(store: Store, one: Entry, other: Entry) -> CellComparison | None:
+def _compare_cell(store: Store, one: CellResult, other: CellResult) -> CellComparison | None:
     """None where fewer than two tasks are common."""
     common = sorted(set(one.series.keys) & set(other.series.keys))
     if len(common) < 2:
@@ -207,12 +207,12 @@ def _corrected(cells: list[CellComparison]) -> list[CellComparison]:
     ]
 
 
-def _is(entry: Entry, wanted: _Wanted) -> bool:
+def _is(entry: CellResult, wanted: _Wanted) -> bool:
     run = entry.run
     return (run.method, run.revision, run.settings) == (wanted.method, wanted.revision, wanted.settings)
 
 
-def _place(entry: Entry) -> tuple[str, int]:
+def _place(entry: CellResult) -> tuple[str, int]:
     return entry.column.name, entry.run.shape.shots
 
 

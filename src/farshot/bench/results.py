@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 from farshot.bench.records import Run, Series
 from farshot.bench.store import Store
 from farshot.bench.tasks import FIRST_REPORTING_SEED
-from farshot.evaluation.intervals import (
-    Interval,
-    expected_calibration_error,
-    mean_interval,
-    negative_log_likelihood,
-)
+from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from farshot.evaluation.intervals import Interval, mean_interval
 
 PAPER_ORDER = ("isic", "eurosat", "cropdiseases", "chestx")
 """The order of pools in the field's tables."""
 
 
 @dataclass(frozen=True)
-class Group:
+class TableKey:
     """What the results of one table share; results of different groups are never in one table.
 
     Attributes:
@@ -89,7 +85,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CellResult:
     """A method in one column at one number of shots.
 
     Attributes:
@@ -113,9 +109,9 @@ class Entry:
         return mean_interval(self.series.accuracy)
 
 
-def read_groups(store: Store) -> dict[Group, list[Entry]]:
+def read_groups(store: Store) -> dict[TableKey, list[CellResult]]:
     """All results of a store, in the order in which their runs began."""
-    out: dict[Group, list[Entry]] = {}
+    out: dict[TableKey, list[CellResult]] = {}
     runs = store.runs()
     columns = _columns(runs.values())
     everything = {number: store.series(number, of=run) for number, run in runs.items()}
@@ -127,7 +123,7 @@ def read_groups(store: Store) -> dict[Group, list[Entry]]:
             part = series.only((series.seeds >= FIRST_REPORTING_SEED) == reporting)
             if not len(part):
                 continue
-            group = Group(
+            group = TableKey(
                 run.model_fingerprint,
                 model,
                 run.precision,
@@ -139,7 +135,7 @@ def read_groups(store: Store) -> dict[Group, list[Entry]]:
             )
             marked = reporting and "[" in run.label and not _developed(part, everything.values())
             column = columns[run.pool, run.pool_fingerprint, run.class_names]
-            out.setdefault(group, []).append(Entry(column, number, part, marked))
+            out.setdefault(group, []).append(CellResult(column, number, part, marked))
     return out
 
 

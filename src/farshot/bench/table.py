@@ -6,7 +6,7 @@ import json
 
 from farshot.bench import published
 from farshot.bench.render import Block, Value, number
-from farshot.bench.results import Column, Entry, Group, average, in_order, read_groups
+from farshot.bench.results import CellResult, Column, TableKey, average, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import DataError
 from farshot.storage.paths import quoted
@@ -41,7 +41,7 @@ def table_blocks(store: Store, *, with_published: bool = False) -> list[Block]:
     ]
 
 
-def _block(group: Group, entries: list[Entry], shots: int, with_published: bool) -> Block:
+def _block(group: TableKey, entries: list[CellResult], shots: int, with_published: bool) -> Block:
     here = [entry for entry in entries if entry.run.shape.shots == shots]
     columns = in_order(entry.column for entry in here)
     most = {c: max(len(entry.series) for entry in here if entry.column == c) for c in columns}
@@ -70,7 +70,7 @@ def _block(group: Group, entries: list[Entry], shots: int, with_published: bool)
     return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes, records)
 
 
-def _record(group: Group, entry: Entry, name: str, most: int) -> dict[str, Value]:
+def _record(group: TableKey, entry: CellResult, name: str, most: int) -> dict[str, Value]:
     """A cell for programs; accuracy in points."""
     interval = entry.accuracy
     return group.place(entry.run.shape.shots) | {
@@ -89,7 +89,7 @@ def _record(group: Group, entry: Entry, name: str, most: int) -> dict[str, Value
     }
 
 
-def _published_records(group: Group, columns: list[Column], shots: int) -> list[dict[str, Value]]:
+def _published_records(group: TableKey, columns: list[Column], shots: int) -> list[dict[str, Value]]:
     """Other people's numbers in these columns, which come without intervals."""
     rows = []
     for name, by_shots in published.PUBLISHED.items():
@@ -105,12 +105,12 @@ def _published_records(group: Group, columns: list[Column], shots: int) -> list[
     return rows
 
 
-def _row(entry: Entry) -> tuple[str, int, str]:
+def _row(entry: CellResult) -> tuple[str, int, str]:
     """What a row of the table holds: one method, one revision, one set of settings."""
     return entry.run.method, entry.run.revision, json.dumps(entry.run.settings, sort_keys=True)
 
 
-def _row_names(entries: list[Entry]) -> dict[tuple[str, int, str], str]:
+def _row_names(entries: list[CellResult]) -> dict[tuple[str, int, str], str]:
     """Return a distinct name for every row; rows of one label, from older versions, are numbered."""
     names: dict[tuple[str, int, str], str] = {}
     for entry in entries:
@@ -123,7 +123,7 @@ def _row_names(entries: list[Entry]) -> dict[tuple[str, int, str], str]:
     return names
 
 
-def _cell(entry: Entry | None, most: int, used: set[str]) -> str:
+def _cell(entry: CellResult | None, most: int, used: set[str]) -> str:
     if entry is None:
         return "-"
     marks = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from farshot.data.pool import Pool
 from farshot.errors import DataError
 from farshot.images.identity import content_id
 from farshot.images.reading import UnreadableImage, image_id, read_image
+from farshot.storage.atomic import replaced
 from farshot.storage.json_text import parse_object
 
 Progress = Callable[[int, int], None]
@@ -29,7 +29,7 @@ _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """What the index knows of one file.
 
     Attributes:
@@ -50,19 +50,19 @@ class Entry:
     content: str = ""
 
 
-def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entry]:
+def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[IndexEntry]:
     """Hash, shape and picture of every image; files that have not changed come from the index on disk.
 
     All others are decoded.
     """
     path = folder / "index.json"
-    known: dict[str, Entry] = {}
+    known: dict[str, IndexEntry] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
-        known = {name: Entry(*values) for name, values in parse_object(path.read_bytes()).items()}
-    found: dict[str, Entry] = {}
+        known = {name: IndexEntry(*values) for name, values in parse_object(path.read_bytes()).items()}
+    found: dict[str, IndexEntry] = {}
     saved = time.monotonic()
 
-    def look(row: int) -> tuple[str, Entry]:
+    def look(row: int) -> tuple[str, IndexEntry]:
         file = Path(str(pool.table.images[row]))
         try:
             status = file.stat()
@@ -74,7 +74,7 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entr
         width, height = _upright_size(file)
         hash = image_id(file)
         content = _content(file, hash)
-        return pool.ids[row], Entry(status.st_size, status.st_mtime_ns, hash, width, height, content)
+        return pool.ids[row], IndexEntry(status.st_size, status.st_mtime_ns, hash, width, height, content)
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for done, (name, entry) in enumerate(threads.map(look, range(len(pool.table))), start=1):
@@ -89,16 +89,13 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Entr
     return [found[name] for name in pool.ids]
 
 
-def _save(path: Path, entries: dict[str, Entry]) -> None:
+def _save(path: Path, entries: dict[str, IndexEntry]) -> None:
     lists = {name: astuple(entry) for name, entry in entries.items()}
-    staging = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging.write_text(json.dumps(lists), encoding="utf-8")
-        staging.replace(path)
+        with replaced(path) as staging:
+            staging.write_text(json.dumps(lists), encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            staging.unlink()
         raise cannot_write(path.parent, error) from error
 
 

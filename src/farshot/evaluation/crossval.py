@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.evaluation.intervals import Certainty, certain_from, negative_log_likelihood
+from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.methods.base import Method, softmax
 from farshot.model.encoder import Encoder

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 
 class Interval(NamedTuple):
@@ -103,67 +102,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = running
     return adjusted.tolist()
-
-
-def expected_calibration_error(
-    probabilities: Float[NDArray[np.floating[Any]], "B N"],
-    labels: Int[NDArray[np.int64], " B"],
-    bins: int = 15,
-) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins of confidence (Guo et al., 2017)."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(float(confidence[which == b].sum() - right[which == b].sum())) for b in range(bins)]
-    return sum(gaps) / len(labels)
-
-
-class Certainty(NamedTuple):
-    """From which probability on a classifier should decide, and what is known of it there.
-
-    Attributes:
-        wanted: share of given predictions that should be right.
-        threshold: probability of the predicted class from which on it is given; infinite where none is high
-            enough.
-        decided: share of the images that reach it.
-        right: share of these that were right; NaN where none reaches it.
-    """
-
-    wanted: float
-    threshold: float
-    decided: Interval
-    right: Interval
-
-
-def certain_from(
-    confidence: Float[NDArray[np.floating[Any]], " S"], right: ArrayLike, wanted: float
-) -> Certainty:
-    """The lowest threshold at which predictions that reach it are right often enough (selective
-    classification, Geifman and El-Yaniv 2017).
-
-    "Often enough" is judged by Laplace's rule of succession, (right + 1) / (reached + 2): with ten images
-    nine right ones prove less than ninety of a hundred. The same predictions choose and measure, so the share
-    of right ones errs on the high side.
-
-    Args:
-        confidence: probability of the predicted class of each image.
-        right: whether it is the true one.
-        wanted: in [0, 1].
-    """
-    hits = np.asarray(right, dtype=bool)
-    best = Certainty(wanted, math.inf, proportion_interval(0, len(hits)), proportion_interval(0, 0))
-    for threshold in np.unique(confidence)[::-1]:  # from the surest down: all of one confidence go together
-        reached = confidence >= threshold
-        k, n = int(hits[reached].sum()), int(reached.sum())
-        if (k + 1) / (n + 2) >= wanted:
-            best = Certainty(
-                wanted, float(threshold), proportion_interval(n, len(hits)), proportion_interval(k, n)
-            )
-    return best
-
-
-def negative_log_likelihood(
-    probabilities: Float[NDArray[np.floating[Any]], "B N"], labels: Int[NDArray[np.int64], " B"]
-) -> float:
-    """Mean of -log p(true class), nats; probabilities are kept above 1e-12."""
-    true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(true, 1e-12)).mean())

@@ -10,12 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from farshot.evaluation.intervals import (
-    Interval,
-    expected_calibration_error,
-    negative_log_likelihood,
-    proportion_interval,
-)
+from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from farshot.evaluation.intervals import Interval, proportion_interval
 
 
 @dataclass(frozen=True)

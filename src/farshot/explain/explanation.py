@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from farshot.data.given import image_table
 from farshot.data.table import ImageTable, path_of
 from farshot.estimator import check_is_fitted
-from farshot.explain.lens import BATCH, Ask, View, check_blocks, views
+from farshot.explain.lens import BATCH, Ask, PassView, check_blocks, views
 from farshot.explain.subject import Subject
 from farshot.explain.subject import subject as subject_of
 from farshot.images.decode import ReadOptions
@@ -173,7 +173,7 @@ def explain_images(
         start += len(rows)
 
 
-def _embedding_logits(adapted: Adapted, view: View) -> Float[NDArray[np.float32], "B N"]:
+def _embedding_logits(adapted: Adapted, view: PassView) -> Float[NDArray[np.float32], "B N"]:
     """Class scores of a fine-tuned method from the embeddings that the pass made already."""
     assert isinstance(adapted, FinetunedAdapted)
     embedded = view.embedded[None].to(adapted.encoder.device)
@@ -193,7 +193,7 @@ def default_blocks(subject: Subject) -> list[int]:
 
 
 def _one(
-    subject: Subject, image: ImageSource, view: View, i: int, probabilities: NDArray[np.float32]
+    subject: Subject, image: ImageSource, view: PassView, i: int, probabilities: NDArray[np.float32]
 ) -> Explanation:
     alignment, prefix, pooling = subject.alignment, subject.encoder.vision.config.prefix, view.pooling
     assert pooling is not None

@@ -34,7 +34,7 @@ BATCH = 16  # bounds memory; a large model gains nothing from more
 
 
 @dataclass
-class View:
+class PassView:
     """What a pass showed, for B images.
 
     Attributes:
@@ -62,7 +62,7 @@ class View:
 
 @dataclass(frozen=True)
 class Ask:
-    """What to note, by vision blocks counted from 0; see `View`."""
+    """What to note, by vision blocks counted from 0; see `PassView`."""
 
     choices: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ class Ask:
 @torch.no_grad()
 def look(
     subject: Subject, pixels: UInt8[NDArray[np.uint8], "B R R 3"], ask: Ask, texts: TextFeatures | None = None
-) -> View:
+) -> PassView:
     """Passes images through the adapted model and notes what was asked for.
 
     Args:
@@ -88,7 +88,7 @@ def look(
     assert notes.similarity is not None
     if ask.pooling and encoder.vision.config.pool == "mean":
         notes.pooling = _uniform(len(pixels), encoder.vision.config)
-    return View(
+    return PassView(
         pixels,
         embedded.cpu(),
         notes.similarity.cpu(),
@@ -108,7 +108,7 @@ def views(
     texts: TextFeatures | None = None,
     progress: Progress | None = None,
     batch: int = BATCH,
-) -> Iterator[View]:
+) -> Iterator[PassView]:
     """`look` at these rows of a table, all where None, batch after batch."""
     chosen = np.arange(len(table)) if rows is None else np.asarray(rows, dtype=np.int64)
     for part in row_batches(len(chosen), batch):

@@ -31,7 +31,7 @@ from farshot.parts.ratios import support_ratios
 from farshot.task import Task
 from farshot.training.batches import QUERY_READING
 from farshot.training.loop import Objective
-from farshot.training.recipe import SGD, AdamW, Group, Recipe
+from farshot.training.recipe import SGD, AdamW, ParameterGroup, Recipe
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12 blocks. The paper does not say
@@ -190,7 +190,7 @@ class ATHA(FinetunedMethod):
         )
         return self.base.parts(encoder, tasks) | {"alignment": alignment}
 
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """The base method's groups, and the strengths that are trained."""
         alignment = parts["alignment"]
         assert isinstance(alignment, HeadTailAlignment)
@@ -203,7 +203,7 @@ class ATHA(FinetunedMethod):
             return base
         lr, decay = self.value("strength_lr"), self.value("strength_weight_decay")
         optimiser = AdamW(lr, decay) if self.variant == "paper" else SGD(lr, self.strength_momentum, decay)
-        return [*base, Group(learned, optimiser, at_least=None if self.signed else 0.0)]
+        return [*base, ParameterGroup(learned, optimiser, at_least=None if self.signed else 0.0)]
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """The base method's."""

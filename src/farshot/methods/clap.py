@@ -32,7 +32,7 @@ from farshot.methods.frozen import (
     train,
 )
 from farshot.methods.registry import register
-from farshot.training.recipe import SGD, Group
+from farshot.training.recipe import SGD, ParameterGroup
 
 
 @register
@@ -78,7 +78,7 @@ class CLAP(FrozenMethod):
             return mean_cross_entropy(logits, support.labels) + (held * away).mean(-1)
 
         optimiser = SGD(self.lr * factor, self.momentum, self.weight_decay / factor)
-        losses = train(loss, [Group([weights], optimiser)], self.steps, cosine_to=0.0)
+        losses = train(loss, [ParameterGroup([weights], optimiser)], self.steps, cosine_to=0.0)
         return Fitted({"weights": weights}, losses)
 
     def scores(self, images: Float[Tensor, "B E"], state: State, scale: float) -> Float[Tensor, "B N"]:

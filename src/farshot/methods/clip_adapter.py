@@ -31,7 +31,7 @@ from farshot.methods.frozen import (
 )
 from farshot.methods.registry import register
 from farshot.parts.keyed import torch_generator
-from farshot.training.recipe import SGD, Group
+from farshot.training.recipe import SGD, ParameterGroup
 
 
 @register
@@ -83,7 +83,7 @@ class ClipAdapter(FrozenMethod):
         steps = self.steps or (50 if support.shots <= 1 else 100 if support.shots <= 4 else 200)
         factor = rate_factor(support.scale)
         optimiser = SGD(self.lr * factor, self.momentum, self.weight_decay / factor)
-        losses = train(loss, [Group(list(adapter.values()), optimiser)], steps, cosine_to=0.0)
+        losses = train(loss, [ParameterGroup(list(adapter.values()), optimiser)], steps, cosine_to=0.0)
         return Fitted({"texts": support.texts, **adapter}, losses)
 
     def scores(self, images: Float[Tensor, "B E"], state: State, scale: float) -> Float[Tensor, "B N"]:

@@ -20,7 +20,7 @@ from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import LoRA
 from farshot.task import Task
-from farshot.training.recipe import AdamW, Group, Recipe
+from farshot.training.recipe import AdamW, ParameterGroup, Recipe
 
 
 @register
@@ -68,9 +68,9 @@ class ClipLoRA(FinetunedMethod):
         lora = LoRA(encoder, keys, rank=self.rank, alpha=self.lora_alpha, dropout=self.lora_dropout)
         return {"lora": lora}
 
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """AdamW."""
-        return [Group(list(parts["lora"].parameters()), AdamW(self.lr, self.weight_decay))]
+        return [ParameterGroup(list(parts["lora"].parameters()), AdamW(self.lr, self.weight_decay))]
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """Fresh crops and a cosine."""

@@ -19,7 +19,7 @@ from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
-from farshot.training.recipe import SGD, Group, Recipe
+from farshot.training.recipe import SGD, ParameterGroup, Recipe
 
 
 @register
@@ -70,9 +70,13 @@ class CoOp(FinetunedMethod):
         keys = [task.key for task in tasks] if self.context else None
         return {"context": PromptContext(encoder, [task.template for task in tasks], keys=keys)}
 
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """SGD for all parameters."""
-        return [Group(list(parts["context"].parameters()), SGD(self.lr, self.momentum, self.weight_decay))]
+        return [
+            ParameterGroup(
+                list(parts["context"].parameters()), SGD(self.lr, self.momentum, self.weight_decay)
+            )
+        ]
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """Epochs of batches, the first ones at a low rate, then a cosine."""

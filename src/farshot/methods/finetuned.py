@@ -25,7 +25,7 @@ from farshot.parts.part import one_task
 from farshot.task import Task
 from farshot.training.batches import QUERY_READING, SUPPORT_READING, image_numbers
 from farshot.training.loop import Objective, Progress, class_logits, finetune
-from farshot.training.recipe import Group, Recipe
+from farshot.training.recipe import ParameterGroup, Recipe
 
 Parts = dict[str, nn.Module]
 """Name -> part, in the order in which they act."""
@@ -111,7 +111,7 @@ class FinetunedMethod(Method):
         """The parts of T tasks, with their initial values."""
 
     @abstractmethod
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """Which parameters learn, and how."""
 
     @abstractmethod
@@ -210,7 +210,7 @@ class FinetunedMethod(Method):
         return _trained(self.groups(self.parts(encoder, [self.worded(task)])))
 
 
-def _trained(groups: Sequence[Group]) -> int:
+def _trained(groups: Sequence[ParameterGroup]) -> int:
     return count_parameters(*(parameter for group in groups for parameter in group.parameters))
 
 

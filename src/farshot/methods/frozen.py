@@ -27,7 +27,7 @@ from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
 from farshot.task import Task
 from farshot.training.loop import Progress
-from farshot.training.recipe import Group, schedule
+from farshot.training.recipe import ParameterGroup, schedule
 
 CLIP_TEMPLATES = (
     # the seven that the authors of CLIP chose for ImageNet: notebooks/Prompt_Engineering_for_ImageNet.ipynb
@@ -308,7 +308,11 @@ def mean_cross_entropy(logits: Float[Tensor, "T S N"], labels: Int[Tensor, "T S"
 
 
 def train(
-    loss: Callable[[], Float[Tensor, " T"]], groups: Sequence[Group], steps: int, *, cosine_to: float | None
+    loss: Callable[[], Float[Tensor, " T"]],
+    groups: Sequence[ParameterGroup],
+    steps: int,
+    *,
+    cosine_to: float | None,
 ) -> Float[NDArray[np.float64], "steps T"]:
     """Full-batch steps on parameters with a leading T; the loss of each step before its update.
 

@@ -21,7 +21,7 @@ from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.weights import OwnWeights
 from farshot.task import Task
-from farshot.training.recipe import AdamW, Group, Recipe
+from farshot.training.recipe import AdamW, ParameterGroup, Recipe
 
 
 @register
@@ -61,9 +61,9 @@ class Full(FinetunedMethod):
         """Own weights of the vision tower."""
         return {"weights": OwnWeights(encoder, len(tasks), ["vision"], matrices=True)}
 
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """AdamW for all of them."""
-        return [Group(list(parts["weights"].parameters()), AdamW(self.lr, self.weight_decay))]
+        return [ParameterGroup(list(parts["weights"].parameters()), AdamW(self.lr, self.weight_decay))]
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """The whole support set in every step; the rate falls to 0 along a cosine."""

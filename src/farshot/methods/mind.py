@@ -29,7 +29,7 @@ from farshot.randomness import numpy_generator
 from farshot.task import Task
 from farshot.training.batches import StepImages
 from farshot.training.loop import task_losses
-from farshot.training.recipe import AdamW, Group, Recipe
+from farshot.training.recipe import AdamW, ParameterGroup, Recipe
 
 
 @register
@@ -79,9 +79,9 @@ class MIND(FinetunedMethod):
         lora = LoRA(encoder, keys, rank=self.rank, alpha=alpha, dropout=dropout, towers=["vision"])
         return {"lora": lora}
 
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """AdamW."""
-        return [Group(list(parts["lora"].parameters()), AdamW(self.lr, self.weight_decay))]
+        return [ParameterGroup(list(parts["lora"].parameters()), AdamW(self.lr, self.weight_decay))]
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """All images in every step, with and without views; a nearly constant rate."""

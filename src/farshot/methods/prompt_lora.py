@@ -19,7 +19,7 @@ from farshot.model.encoder import Encoder
 from farshot.parts.lora import LoRA
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
-from farshot.training.recipe import SGD, AdamW, Group, Recipe
+from farshot.training.recipe import SGD, AdamW, ParameterGroup, Recipe
 
 
 @register
@@ -72,11 +72,11 @@ class PromptLoRA(FinetunedMethod):
         )
         return {"lora": lora, "context": PromptContext(encoder, [task.template for task in tasks])}
 
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """AdamW for LoRA, SGD for the context."""
         return [
-            Group(list(parts["lora"].parameters()), AdamW(self.lora_lr, self.lora_weight_decay)),
-            Group(
+            ParameterGroup(list(parts["lora"].parameters()), AdamW(self.lora_lr, self.lora_weight_decay)),
+            ParameterGroup(
                 list(parts["context"].parameters()),
                 SGD(self.context_lr, self.context_momentum, self.context_weight_decay),
             ),

@@ -17,7 +17,7 @@ from torch import nn
 from farshot.methods.frozen import Fitted, Support, mean_cross_entropy, train
 from farshot.methods.registry import register
 from farshot.methods.tip_adapter import TipAdapter, cache_logits
-from farshot.training.recipe import AdamW, Group
+from farshot.training.recipe import AdamW, ParameterGroup
 
 
 @register
@@ -57,7 +57,7 @@ class TipAdapterF(TipAdapter):
             return mean_cross_entropy(support.zero_shot + alpha * cached, support.labels)
 
         optimiser = AdamW(self.lr, self.weight_decay, self.eps)
-        losses = train(loss, [Group([keys], optimiser)], self.steps, cosine_to=0.0)
+        losses = train(loss, [ParameterGroup([keys], optimiser)], self.steps, cosine_to=0.0)
         return Fitted(state | {"keys": keys}, losses)
 
     def learned(self, classes: int, images: int, width: int) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import VisualPrompts
 from farshot.task import Task
-from farshot.training.recipe import SGD, Group, Recipe
+from farshot.training.recipe import SGD, ParameterGroup, Recipe
 
 _EPOCHS = 5  # independent of the number of shots, as in MaPLe's program
 
@@ -68,9 +68,13 @@ class VPT(FinetunedMethod):
         keys = [task.key for task in tasks]
         return {"prompts": VisualPrompts(encoder, keys, count=self.tokens, depth=self.depth)}
 
-    def groups(self, parts: Parts) -> list[Group]:
+    def groups(self, parts: Parts) -> list[ParameterGroup]:
         """SGD for all parameters."""
-        return [Group(list(parts["prompts"].parameters()), SGD(self.lr, self.momentum, self.weight_decay))]
+        return [
+            ParameterGroup(
+                list(parts["prompts"].parameters()), SGD(self.lr, self.momentum, self.weight_decay)
+            )
+        ]
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """Epochs of batches, the first ones at a low rate, then a cosine."""

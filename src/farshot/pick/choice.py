@@ -44,7 +44,7 @@ _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AdaptOptions:
     """What adapting again needs to know beyond model, template and new labels.
 
     Attributes:
@@ -86,7 +86,7 @@ class Choice:
     looked_at: int
     model: str
     template: str
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: AdaptOptions = field(default_factory=AdaptOptions)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -149,7 +149,7 @@ def pick_first(
     choice = _choice(
         rows, found, guesses, reasons, represented, rule, model=encoder.source, template=template
     )
-    return replace(choice, recipe=Recipe(tuple(table.options.words())))
+    return replace(choice, recipe=AdaptOptions(tuple(table.options.words())))
 
 
 def pick_next(
@@ -205,7 +205,7 @@ def pick_next(
 
 def _recipe(
     classifier: FewShotClassifier, table: ImageTable, labelled: Int[NDArray[np.int64], " S"]
-) -> Recipe:
+) -> AdaptOptions:
     """How the classifier was adapted, and to which of these images."""
     fitted, names = classifier.parameters_, [str(label) for label in classifier.classes_]
     words = ["--method", fitted.method, "--seed", str(fitted.seed)]
@@ -222,7 +222,7 @@ def _recipe(
         if known:
             kept.setdefault(known[0], (row, names[codes[known[0]]]))
     shown = dict(zip(names, classifier.adapted_.class_names, strict=True))
-    return Recipe(
+    return AdaptOptions(
         (*words, *classifier.read_options_.words()),
         class_names=shown if any(a.replace("_", " ") != b for a, b in shown.items()) else {},
         descriptions=dict(fitted.descriptions or {}),

@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from farshot.bench.compare import CellComparison, compare, comparison_block
 from farshot.bench.render import Block
-from farshot.bench.results import Entry, Group, calibration, in_order, read_groups
+from farshot.bench.results import CellResult, TableKey, calibration, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.errors import SettingError
-from farshot.report.calibration import reliability
+from farshot.evaluation.calibration import calibration_bins
 from farshot.report.commands import bench_commands
 from farshot.report.svg import Chart, legend, padded
 
@@ -49,7 +49,7 @@ def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
     }
 
 
-def _group(store: Store, group: Group, entries: list[Entry], baseline: str | None) -> dict[str, Any]:
+def _group(store: Store, group: TableKey, entries: list[CellResult], baseline: str | None) -> dict[str, Any]:
     shown = {entry.run.label: entry.run.shown for entry in sorted(entries, key=_apart)}
     labels = list(shown)
     base = baseline if baseline in labels else _default_baseline(entries)
@@ -75,7 +75,7 @@ def _group(store: Store, group: Group, entries: list[Entry], baseline: str | Non
     }
 
 
-def _check_baseline(store: Store, groups: dict[Group, list[Entry]], baseline: str) -> None:
+def _check_baseline(store: Store, groups: dict[TableKey, list[CellResult]], baseline: str) -> None:
     labels = dict.fromkeys(entry.run.label for entries in groups.values() for entry in entries)
     if baseline not in labels:
         raise SettingError(
@@ -83,13 +83,13 @@ def _check_baseline(store: Store, groups: dict[Group, list[Entry]], baseline: st
         )
 
 
-def _default_baseline(entries: Sequence[Entry]) -> str:
+def _default_baseline(entries: Sequence[CellResult]) -> str:
     fair = [entry.run.label for entry in entries if entry.run.method == _FAIR]
     return (fair or [entry.run.label for entry in sorted(entries, key=_apart)])[0]
 
 
 def _comparison(
-    group: Group, entries: list[Entry], name: str, base: str, cells: list[CellComparison]
+    group: TableKey, entries: list[CellResult], name: str, base: str, cells: list[CellComparison]
 ) -> dict[str, Any]:
     shown = {entry.run.label: entry.run.shown for entry in entries}
     return {
@@ -135,7 +135,7 @@ def _forest(cells: list[CellComparison], name: str, base: str) -> Markup:
     return chart.render(f"{name} minus {base}, paired", "; ".join(words), y_ticks=False)
 
 
-def _scatters(entries: list[Entry], name: str, base: str) -> list[dict[str, Any]]:
+def _scatters(entries: list[CellResult], name: str, base: str) -> list[dict[str, Any]]:
     """One chart per number of shots: a mark for every pair of accuracies, larger where more tasks have it."""
     out = []
     for shots in sorted({entry.run.shape.shots for entry in entries}):
@@ -168,14 +168,14 @@ def _scatters(entries: list[Entry], name: str, base: str) -> list[dict[str, Any]
     return out
 
 
-def _accuracies(entries: list[Entry], column: str, label: str) -> dict[tuple[int, int], float]:
+def _accuracies(entries: list[CellResult], column: str, label: str) -> dict[tuple[int, int], float]:
     for entry in entries:
         if (entry.column.name, entry.run.label) == (column, label):
             return dict(zip(entry.series.keys, entry.series.accuracy.tolist(), strict=True))
     return {}
 
 
-def _calibration_charts(store: Store, entries: list[Entry]) -> list[dict[str, Any]]:
+def _calibration_charts(store: Store, entries: list[CellResult]) -> list[dict[str, Any]]:
     """One chart per pool and number of shots, with its numbers."""
     out = []
     for shots, column in dict.fromkeys((e.run.shape.shots, e.column) for e in _sorted(entries)):
@@ -189,7 +189,7 @@ def _calibration_charts(store: Store, entries: list[Entry]) -> list[dict[str, An
                 found = calibration(store, entry.number, entry.series.keys)
                 rows.append({"name": entry.run.shown, "error": found.error, "nll": found.nll})
                 probabilities, labels = store.predictions(entry.number, entry.series.keys)
-                bins = reliability(probabilities, labels.astype(np.int64))
+                bins = calibration_bins(probabilities, labels.astype(np.int64))
                 xs, ys = [100 * b.confidence for b in bins], [100 * b.accuracy for b in bins]
                 chart.line(xs, ys, i)
                 for b in bins:
@@ -206,7 +206,7 @@ def _calibration_charts(store: Store, entries: list[Entry]) -> list[dict[str, An
     return out
 
 
-def _time(store: Store, entry: Entry) -> dict[str, Any]:
+def _time(store: Store, entry: CellResult) -> dict[str, Any]:
     seconds = entry.series.seconds
     found = store.query(
         "SELECT device, MIN(batch) AS least, MAX(batch) AS most FROM results WHERE run = ? GROUP BY device",
@@ -226,7 +226,7 @@ def _time(store: Store, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _facts(store: Store, entries: list[Entry]) -> dict[str, str]:
+def _facts(store: Store, entries: list[CellResult]) -> dict[str, str]:
     marks = ", ".join("?" * len(entries))
     numbers = [entry.number for entry in entries]
     found = store.query(f"SELECT DISTINCT version FROM results WHERE run IN ({marks})", numbers)
@@ -243,7 +243,7 @@ def _facts(store: Store, entries: list[Entry]) -> dict[str, str]:
     }
 
 
-def _pools(entries: list[Entry]) -> list[dict[str, Any]]:
+def _pools(entries: list[CellResult]) -> list[dict[str, Any]]:
     found = {entry.column: entry.run for entry in entries}
     return [
         {"name": c.name, "classes": c.class_names, "notes": found[c].notes, "fingerprint": c.fingerprint}
@@ -251,12 +251,12 @@ def _pools(entries: list[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def _sorted(entries: list[Entry]) -> list[Entry]:
+def _sorted(entries: list[CellResult]) -> list[CellResult]:
     order = in_order(entry.column for entry in entries)
     return sorted(entries, key=lambda e: (e.run.shape.shots, order.index(e.column), _apart(e)))
 
 
-def _apart(entry: Entry) -> bool:
+def _apart(entry: CellResult) -> bool:
     """Transductive methods come last."""
     return entry.run.kind == "transductive"
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farshot.bench.results import Entry
+from farshot.bench.results import CellResult
 from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.data.bscd import PUBLISHED
 from farshot.data.pools import generated_pools
@@ -14,7 +14,7 @@ from farshot.images.decode import ReadOptions
 from farshot.task import DEFAULT_TEMPLATE
 
 
-def bench_commands(entries: Sequence[Entry]) -> list[str]:
+def bench_commands(entries: Sequence[CellResult]) -> list[str]:
     """`farshot bench` lines that fill a store with these results: one per seed and set of cells.
 
     Pools of a user's own images are written NAME=PATH, since a store does not keep where images are.

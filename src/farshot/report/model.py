@@ -21,6 +21,7 @@ from farshot.bench.grid import changed_settings, label
 from farshot.classifier import FewShotClassifier
 from farshot.data.names import nfc
 from farshot.data.table import ImageTable, path_of
+from farshot.evaluation.calibration import calibration_bins
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.explain.explanation import explain_images
 from farshot.explain.figure import panels
@@ -28,7 +29,6 @@ from farshot.explain.html import data_uri
 from farshot.explain.page import described
 from farshot.explain.subject import subject
 from farshot.methods import create
-from farshot.report.calibration import reliability
 from farshot.report.commands import adapt_command
 from farshot.report.svg import Chart, legend, padded
 
@@ -260,7 +260,7 @@ def _mean(values: NDArray[np.float32]) -> str:
 def _calibration_chart(found: Measured) -> Markup:
     chart = Chart((0, 100), (0, 100), "confidence %", "share right %", height=300)
     chart.line([0, 100], [0, 100], plain=True)
-    bins = reliability(found.probabilities, found.labels)
+    bins = calibration_bins(found.probabilities, found.labels)
     chart.line([100 * b.confidence for b in bins], [100 * b.accuracy for b in bins])
     for b in bins:
         told = f"{b.images} images of confidence {100 * b.confidence:.1f} %: right {100 * b.accuracy:.1f} %"

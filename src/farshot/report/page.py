@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from farshot.evaluation.calibration import BINS
 from farshot.explain.html import environment
 from farshot.explain.page import common
-from farshot.report.calibration import BINS
 from farshot.storage.atomic import check_file, whole_file
 
 _OURS = 'name="generator" content="farshot'

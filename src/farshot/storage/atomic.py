@@ -72,6 +72,22 @@ def whole_file(path: Path, check: Check, way: str = "choose another --out") -> I
             staging.replace(place)
 
 
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A new path next to `path` to write a file of farshot's own to, which then takes its place.
+
+    For files in a folder that only farshot writes to: nothing is checked. On an error the new file is removed
+    and `path` is unchanged.
+    """
+    staging = path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield staging
+        staging.replace(path)
+    finally:
+        with suppress(OSError):
+            staging.unlink()
+
+
 def check_folder(
     folder: Path,
     what: str,

@@ -23,7 +23,7 @@ from farshot.model.encoder import Encoder
 from farshot.model.tower import Part, Pass, TextFeatures
 from farshot.task import Task
 from farshot.training.batches import StepImages, StepSource, SupportImages
-from farshot.training.recipe import Group, Recipe, recipe_schedule
+from farshot.training.recipe import ParameterGroup, Recipe, recipe_schedule
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) after each step."""
@@ -49,7 +49,7 @@ def finetune(
     encoder: Encoder,
     tasks: Sequence[Task],
     parts: Sequence[Part],
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     recipe: Recipe,
     *,
     images: StepSource | None = None,
@@ -111,7 +111,7 @@ def finetune(
 
 
 @torch.no_grad()
-def _keep_bounds(groups: Sequence[Group]) -> None:
+def _keep_bounds(groups: Sequence[ParameterGroup]) -> None:
     for group in groups:
         if group.at_least is not None:
             for parameter in group.parameters:

@@ -43,7 +43,7 @@ class SGD:
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters, all with a leading task dimension, and how they learn.
 
     Attributes:

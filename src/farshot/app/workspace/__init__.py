@@ -6,6 +6,6 @@ workspace.take([Upload("leaves.zip", path)])
 workspace.label(ids, "apple scab")
 """
 
-from farshot.app.workspace.state import Choice, ClassWords, Picture, Workspace
+from farshot.app.workspace.state import ClassWords, Picture, Setup, Workspace
 
-__all__ = ["Choice", "ClassWords", "Picture", "Workspace"]
+__all__ = ["ClassWords", "Picture", "Setup", "Workspace"]

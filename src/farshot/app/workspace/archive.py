@@ -32,7 +32,7 @@ _TRICK = "the zip is not put together as an honest one is ({}); pack the images 
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZipEntry:
     """One file in a zip.
 
     Attributes:
@@ -56,7 +56,7 @@ class Entry:
     deflated: bool
 
 
-def read_directory(file: IO[bytes], size: int, limits: Limits) -> list[Entry]:
+def read_directory(file: IO[bytes], size: int, limits: Limits) -> list[ZipEntry]:
     """All entries of a zip.
 
     Args:
@@ -86,7 +86,7 @@ def read_directory(file: IO[bytes], size: int, limits: Limits) -> list[Entry]:
     return [_entry(info, start, limits) for info, start in zip(infos, starts, strict=True)]
 
 
-def unpack(file: IO[bytes], entry: Entry) -> Iterator[bytes]:
+def unpack(file: IO[bytes], entry: ZipEntry) -> Iterator[bytes]:
     """An entry's bytes, piece by piece; never more than it declares.
 
     Raises:
@@ -144,9 +144,9 @@ def _check_apart(infos: list[zipfile.ZipInfo], starts: list[int], end: int) -> N
         raise DataError(_TRICK.format("its files overlap"))
 
 
-def _entry(info: zipfile.ZipInfo, start: int, limits: Limits) -> Entry:
+def _entry(info: zipfile.ZipInfo, start: int, limits: Limits) -> ZipEntry:
     name = _name(info)
-    return Entry(
+    return ZipEntry(
         name=name,
         is_folder=name.endswith("/"),
         fault=_fault(info, name, limits),
@@ -185,7 +185,7 @@ def _fault(info: zipfile.ZipInfo, name: str, limits: Limits) -> str | None:
     return None
 
 
-def _pieces(file: IO[bytes], entry: Entry) -> Iterator[bytes]:
+def _pieces(file: IO[bytes], entry: ZipEntry) -> Iterator[bytes]:
     """Unpacked pieces of 1 to CHUNK bytes, as many as there really are."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     place, end = entry.start, entry.start + entry.packed

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.run import Run, last_run
+from farshot.app.workspace.run import Adaptation, last_run
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
 from farshot.export.about import load_exact
 from farshot.export.onnx_file import export_onnx
 from farshot.report.model import model_report
 from farshot.report.page import write_page
+from farshot.storage.atomic import replaced
 from farshot.storage.model_folder import read_folder
 
 _MOST_CHECKED = 16  # pictures that an ONNX file is compared with the model on
@@ -37,7 +38,7 @@ class Download:
 
     file: str
     about: str
-    make: Callable[[Workspace, Run, Encoders, Path], None]
+    make: Callable[[Workspace, Adaptation, Encoders, Path], None]
     sources: tuple[str, ...] = ("adapted/farshot.json",)
 
 
@@ -67,11 +68,11 @@ def is_ready(workspace: Workspace, name: str) -> bool:
     return place.stat().st_mtime_ns >= max(source.stat().st_mtime_ns for source in sources)
 
 
-def _model(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+def _model(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
     _zip(workspace.adapted, place)
 
 
-def _onnx(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+def _onnx(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
     staging = place.with_suffix("")
     try:
         own = workspace.table(workspace.pictures[:_MOST_CHECKED])
@@ -81,12 +82,12 @@ def _onnx(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> No
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _report(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+def _report(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
     about, tensors = read_folder(workspace.adapted)
     write_page(place, "model.html", model_report(about, tensors))
 
 
-def _predictions(workspace: Workspace, run: Run, encoders: Encoders, place: Path) -> None:
+def _predictions(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
     writer.writerow(["image", "label", "class", "sure", *(f"p({name})" for name in run.classes)])
@@ -133,24 +134,17 @@ def _cell(text: str) -> str:
 
 def _zip(folder: Path, place: Path) -> None:
     """All files of a folder below its name without the rest of its path."""
-    staging = place.with_name(f".{place.name}")
     try:
-        with zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as archive:
+        with replaced(place) as staging, zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(folder.iterdir()):
                 archive.write(file, f"{place.stem}/{file.name}")
-        staging.replace(place)
     except OSError as error:
         raise DataError(f"{place.name} cannot be written ({error.strerror}); free some space.") from error
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def _write(place: Path, text: str) -> None:
-    staging = place.with_name(f".{place.name}")
     try:
-        staging.write_text(text, encoding="utf-8-sig")  # with a mark, so that spreadsheets know the letters
-        staging.replace(place)
+        with replaced(place) as staging:
+            staging.write_text(text, encoding="utf-8-sig")  # the mark tells spreadsheets the encoding
     except OSError as error:
         raise DataError(f"{place.name} cannot be written ({error.strerror}); free some space.") from error
-    finally:
-        staging.unlink(missing_ok=True)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.state import Choice, Workspace, read_json, write_json
+from farshot.app.workspace.state import Setup, Workspace, read_json, write_json
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import DataError
+from farshot.evaluation.calibration import Certainty
 from farshot.evaluation.crossval import HeldOut
-from farshot.evaluation.intervals import Certainty, Interval
+from farshot.evaluation.intervals import Interval
 from farshot.explain import Explanation, explain_images, subject
 from farshot.methods import available
 
@@ -30,7 +31,7 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Run:
+class Adaptation:
     """What is known of an adapted model.
 
     Attributes:
@@ -46,7 +47,7 @@ class Run:
     """
 
     stamp: str
-    choice: Choice
+    choice: Setup
     classes: tuple[str, ...]
     pictures: int
     seconds: float
@@ -88,7 +89,7 @@ class Answer:
         return self.ranked[0][1]
 
 
-def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
+def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptation:
     """Adapts to the labelled pictures, predicts the others, then cross-validates.
 
     Each is kept as soon as it is there: stopped during the cross-validation, there is a model without an
@@ -114,7 +115,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
         classifier.set_params(progress=None)
         classifier.save(workspace.adapted)
         names = tuple(map(str, classifier.classes_))
-        run = Run(stamp, choice, names, len(support), seconds)
+        run = Adaptation(stamp, choice, names, len(support), seconds)
         _keep(workspace, run)
         run = _predict(workspace, run, classifier, report)
         try:
@@ -129,7 +130,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
     return run
 
 
-def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Run:
+def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptation:
     """Asks the adapted model about unlabelled pictures that it was not asked about.
 
     Raises:
@@ -158,12 +159,12 @@ def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
         return found
 
 
-def adapted_model(workspace: Workspace, run: Run, encoders: Encoders) -> FewShotClassifier:
+def adapted_model(workspace: Workspace, run: Adaptation, encoders: Encoders) -> FewShotClassifier:
     """The adapted model of a workspace; the caller holds `encoders.busy`."""
     return load(workspace.adapted, model=encoders.get(run.choice.model))
 
 
-def last_run(workspace: Workspace) -> Run | None:
+def last_run(workspace: Workspace) -> Adaptation | None:
     """What is known of the adapted model; None where there is none."""
     if not (workspace.folder / "run.json").exists() or not workspace.adapted.is_dir():
         return None
@@ -177,10 +178,10 @@ def last_run(workspace: Workspace) -> Run | None:
         raise DataError(f"{place} is damaged ({error}); remove it and adapt again.") from error
 
 
-def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Run:
+def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Adaptation:
     certainty = found.pop("certainty")
-    return Run(
-        **{**found, "choice": Choice(**found["choice"]), "classes": tuple(found["classes"])},
+    return Adaptation(
+        **{**found, "choice": Setup(**found["choice"]), "classes": tuple(found["classes"])},
         certainty=None
         if certainty is None
         else Certainty(*certainty[:2], *(Interval(*i) for i in certainty[2:])),
@@ -188,7 +189,7 @@ def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Run:
     )
 
 
-def settings_of(choice: Choice) -> dict[str, Any]:
+def settings_of(choice: Setup) -> dict[str, Any]:
     """Settings of the method; quick leaves out the views, where it has them."""
     known = available(choice.method)[choice.method]().settings()
     return {"views": "none"} if choice.quick and "views" in known else {}
@@ -201,7 +202,9 @@ def _known_from(held_out: HeldOut) -> dict[str, Any]:
     }
 
 
-def _predict(workspace: Workspace, run: Run, classifier: FewShotClassifier, report: Report) -> Run:
+def _predict(
+    workspace: Workspace, run: Adaptation, classifier: FewShotClassifier, report: Report
+) -> Adaptation:
     asked = [picture for picture in workspace.unlabelled if picture.id not in run.predictions]
     if asked:
         classifier.set_params(progress=partial(report, "predicting"))
@@ -213,7 +216,7 @@ def _predict(workspace: Workspace, run: Run, classifier: FewShotClassifier, repo
     return run
 
 
-def _keep(workspace: Workspace, run: Run) -> None:
+def _keep(workspace: Workspace, run: Adaptation) -> None:
     """Predictions first: a run without predictions asks again, those of another run would mislead."""
     write_json(workspace.folder / "predictions.json", run.predictions)
     about = {name: value for name, value in run.__dict__.items() if name != "predictions"}

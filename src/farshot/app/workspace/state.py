@@ -30,6 +30,7 @@ from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.reading import read_image
 from farshot.sanitize import plain
+from farshot.storage.atomic import replaced
 from farshot.storage.json_text import parse_object
 from farshot.storage.paths import home
 
@@ -66,7 +67,7 @@ class ClassWords:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Setup:
     """What to adapt and how.
 
     Attributes:
@@ -92,13 +93,13 @@ class Workspace:
         DataError: the folder's state is damaged, or was written by a newer farshot.
     """
 
-    def __init__(self, folder: Path, limits: Limits | None = None, choice: Choice | None = None) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None, choice: Setup | None = None) -> None:
         self.folder, self.limits = home(folder), limits or Limits()
         folder = self.folder
         self._lock = threading.RLock()  # labels change while a model is being adapted
         self._pictures: dict[str, Picture] = {}
         self._classes: tuple[ClassWords, ...] = ()
-        self._choice = choice or Choice()
+        self._choice = choice or Setup()
         for name in ("pictures", "thumbnails"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for left in (folder / "pictures").glob(f"{UNFINISHED}*"):  # by a program that was ended
@@ -125,7 +126,7 @@ class Workspace:
         return tuple(words.name for words in self._classes)
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> Setup:
         """The chosen model and method."""
         return self._choice
 
@@ -170,9 +171,8 @@ class Workspace:
         if not place.exists():
             small = read_image(self.path(picture))
             small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            staging = place.with_name(f".{picture.id}-{threading.get_ident()}")
-            small.save(staging, "JPEG", quality=85)
-            staging.replace(place)
+            with replaced(place) as staging:
+                small.save(staging, "JPEG", quality=85)
         return place
 
     def support(self) -> ImageTable:
@@ -276,7 +276,7 @@ class Workspace:
                 self.path(picture).unlink(missing_ok=True)
                 (self.folder / "thumbnails" / f"{picture.id}.jpg").unlink(missing_ok=True)
 
-    def choose(self, choice: Choice) -> None:
+    def choose(self, choice: Setup) -> None:
         """The model and method to adapt from now on."""
         with self._lock:
             self._choice = choice
@@ -322,7 +322,7 @@ class Workspace:
             if found.get("format", 0) > FORMAT:
                 raise DataError(f"{self.folder} was written by a newer farshot; update farshot to read it.")
             self._classes = tuple(_of_texts(ClassWords, words) for words in found["classes"])
-            self._choice = Choice(**found["choice"])
+            self._choice = Setup(**found["choice"])
             pictures = [_of_texts(Picture, picture) for picture in found["pictures"]]
             unknown = {p.label for p in pictures} - {None, *self.class_names}
             if unknown:
@@ -346,12 +346,10 @@ def _of_texts(kind: type[T], values: Mapping[str, Any]) -> T:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
-    staging = path.with_name(f".{path.name}-{threading.get_ident()}")
     try:
-        staging.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        staging.replace(path)
+        with replaced(path) as staging:
+            staging.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        staging.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written ({error.strerror}); free some space.") from error
 
 

@@ -1,0 +1,108 @@
+"""Calibration of predicted probabilities, and when a prediction is certain enough to be given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+
+from farshot.evaluation.intervals import Interval, proportion_interval
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images of similar confidence.
+
+    Attributes:
+        confidence: mean largest probability.
+        accuracy: share classified correctly.
+        images: how many.
+    """
+
+    confidence: float
+    accuracy: float
+    images: int
+
+
+def calibration_bins(
+    probabilities: Float[NDArray[np.floating[Any]], "B N"],
+    labels: Int[NDArray[np.integer[Any]], " B"],
+    bins: int = BINS,
+) -> list[Bin]:
+    """Return the bins of equal width that hold any image, by increasing confidence."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        Bin(float(confidence[which == b].mean()), float(right[which == b].mean()), int((which == b).sum()))
+        for b in range(bins)
+        if (which == b).any()
+    ]
+
+
+def expected_calibration_error(
+    probabilities: Float[NDArray[np.floating[Any]], "B N"],
+    labels: Int[NDArray[np.integer[Any]], " B"],
+    bins: int = BINS,
+) -> float:
+    """Return the mean gap between confidence and accuracy, over equal-width bins of confidence (Guo et al.,
+    2017)."""
+    found = calibration_bins(probabilities, labels, bins)
+    return sum(b.images * abs(b.confidence - b.accuracy) for b in found) / len(labels)
+
+
+def negative_log_likelihood(
+    probabilities: Float[NDArray[np.floating[Any]], "B N"], labels: Int[NDArray[np.int64], " B"]
+) -> float:
+    """Mean of -log p(true class), nats; probabilities are kept above 1e-12."""
+    true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(true, 1e-12)).mean())
+
+
+class Certainty(NamedTuple):
+    """From which probability on a classifier should decide, and what is known of it there.
+
+    Attributes:
+        wanted: share of given predictions that should be right.
+        threshold: probability of the predicted class from which on it is given; infinite where none is high
+            enough.
+        decided: share of the images that reach it.
+        right: share of these that were right; NaN where none reaches it.
+    """
+
+    wanted: float
+    threshold: float
+    decided: Interval
+    right: Interval
+
+
+def certain_from(
+    confidence: Float[NDArray[np.floating[Any]], " S"], right: ArrayLike, wanted: float
+) -> Certainty:
+    """The lowest threshold at which predictions that reach it are right often enough (selective
+    classification, Geifman and El-Yaniv 2017).
+
+    "Often enough" is judged by Laplace's rule of succession, (right + 1) / (reached + 2): with ten images
+    nine right ones prove less than ninety of a hundred. The same predictions choose and measure, so the share
+    of right ones errs on the high side.
+
+    Args:
+        confidence: probability of the predicted class of each image.
+        right: whether it is the true one.
+        wanted: in [0, 1].
+    """
+    hits = np.asarray(right, dtype=bool)
+    best = Certainty(wanted, math.inf, proportion_interval(0, len(hits)), proportion_interval(0, 0))
+    for threshold in np.unique(confidence)[::-1]:  # from the surest down: all of one confidence go together
+        reached = confidence >= threshold
+        k, n = int(hits[reached].sum()), int(reached.sum())
+        if (k + 1) / (n + 2) >= wanted:
+            best = Certainty(
+                wanted, float(threshold), proportion_interval(n, len(hits)), proportion_interval(k, n)
+            )
+    return best
