@@ -82,6 +82,10 @@ def bench(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
     ] = None,
+    keep_features: Annotated[
+        bool,
+        typer.Option("--keep-features", help="Keep image features in the cache, for the next run."),
+    ] = False,
     ways: Annotated[
         list[str] | None,
         typer.Option(
@@ -161,7 +165,7 @@ def bench(
     with Store(store) as filled:
         for i, pool in enumerate(found):
             with console.progress(f"looking over {pool.name}") as progress:
-                found[i] = cached(pool, cache, progress)
+                found[i] = cached(pool, cache, progress, keep_features=keep_features)
         by_name = {pool.name: ways_of[pool.name.lower()] for pool in found if pool.name.lower() in ways_of}
         grid = Grid(
             found, shots or [1, 5], wanted, tasks, chosen, default_ways, queries, template, words, by_name

@@ -48,10 +48,19 @@ def default_cache() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "farshot"
 
 
-def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = None) -> Pool:
+def cached(
+    pool: Pool,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    keep_features: bool = False,
+) -> Pool:
     """The same pool, its table reading through the cache; pools that are not files stay as they are.
 
     Every file is hashed the first time, and again when its size or time has changed.
+
+    Args:
+        keep_features: keep the features that methods compute from these images in the cache, too.
 
     Raises:
         DataError: a file that is no image, or a cache that cannot be written.
@@ -73,6 +82,7 @@ def cached(pool: Pool, cache: Path | None = None, progress: Progress | None = No
         _ids=ids,
         _contents=contents,
         cache=pixels,
+        keep_features=keep_features,
         options=table.options,
         _decoded=Decoded(0),  # the cache keeps them
     )
@@ -194,9 +204,17 @@ class CachedTable(ImageTable):
 
     Attributes:
         cache: where the pixels are kept.
+        keep_features: keep features in the same folder.
     """
 
     cache: PixelCache | None = field(default=None, repr=False)
+    keep_features: bool = False
+
+    @property
+    def features_folder(self) -> Path | None:
+        """The cache's folder, if features are kept."""
+        usable = self.keep_features and self.cache is not None and self.options == ReadOptions()
+        return self.cache.folder if usable and self.cache is not None else None
 
     def pixels(
         self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int

@@ -115,6 +115,11 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def features_folder(self) -> Path | None:
+        """Folder in which the features of its images are kept; None for in memory only."""
+        return None
+
     def subset(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageTable:
         """These rows, in this order; all classes stay known."""
         chosen = [int(row) for row in rows]

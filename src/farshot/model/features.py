@@ -1,16 +1,24 @@
-"""Frozen image features, each image encoded once: a cache with a bound on its memory.
+"""Frozen image features, each image encoded once: a bounded cache in memory, and optionally one on disk.
 
-Methods on frozen features, `pick` and the decisions ask for the same images again and again. The cache is
-keyed by encoder, image content and reading, drops what was not used for longest, and is safe to use from
-several threads.
+Methods on frozen features and `pick` use the same images many times. The cache in memory is keyed by encoder,
+image content and reading, drops what was not used for longest, and is safe to use from several threads. The
+one on disk is next to a pool's decoded images and is used by tables that name its folder
+(`farshot bench --keep-features`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import sqlite3
 import threading
+import warnings
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from farshot.data.table import ImageTable
+from farshot.errors import DataError
 from farshot.model.encoder import Encoder
 
 Progress = Callable[[int, int], None]
@@ -27,6 +36,9 @@ Key = tuple[int, str, str]
 
 _SHARE_OF_MEMORY = 1 / 32
 _BATCH = 64
+_RULE = 1  # raised when the forward pass or the reading of images changes features
+_AT_ONCE = 500  # images of a query; SQLite takes 999 values
+_WAIT_S = 60.0  # for other processes that write
 
 
 def memory_of_machine() -> int:
@@ -75,6 +87,63 @@ SHARED = FeatureCache()
 """The cache of this process."""
 
 
+class FeatureFile:
+    """Features on disk: an SQLite file per encoder, precision and reading, which several processes may use.
+
+    Features that are damaged count as missing. The precision is part of the name because features of bf16
+    weights differ; the device is not, because it changes the last bits only.
+    """
+
+    def __init__(self, folder: Path, encoder: Encoder, reading: str) -> None:
+        self._length = encoder.embed_dim
+        words = json.dumps([_RULE, encoder.fingerprint, encoder.size, encoder.precision, reading])
+        self.path = folder / f"features-{hashlib.sha256(words.encode()).hexdigest()[:16]}.db"
+
+    def read(self, images: Sequence[str]) -> dict[str, Tensor]:
+        """The features of those images that have some."""
+        found: dict[str, Tensor] = {}
+        if not self.path.exists():
+            return found
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_WAIT_S)) as file:
+                for start in range(0, len(images), _AT_ONCE):
+                    part = list(images[start : start + _AT_ONCE])
+                    marks = ",".join("?" * len(part))
+                    query = f"SELECT image, feature, checksum FROM features WHERE image IN ({marks})"
+                    for image, data, checksum in file.execute(query, part):
+                        if len(data) == 4 * self._length and zlib.crc32(data) == checksum:
+                            found[image] = torch.from_numpy(np.frombuffer(data, "<f4").copy())
+        except sqlite3.DatabaseError as error:
+            warnings.warn(
+                f"{self.path} cannot be read ({error}) and is not used; remove it, and it is made again.",
+                stacklevel=3,
+            )
+        return found
+
+    def write(self, features: Mapping[str, Tensor]) -> None:
+        """Add features; the same ones may be added by several processes.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        rows = []
+        for image, feature in features.items():
+            data = feature.numpy().astype("<f4").tobytes()
+            rows.append((image, data, zlib.crc32(data)))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.path, timeout=_WAIT_S)) as file, file:
+                file.execute(
+                    "CREATE TABLE IF NOT EXISTS features (image TEXT PRIMARY KEY, feature BLOB, checksum INT)"
+                )
+                file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+        except (sqlite3.Error, OSError) as error:
+            raise DataError(
+                f"The features in {self.path} cannot be written ({error}); free some space, remove the file, "
+                "or leave out --keep-features."
+            ) from error
+
+
 @torch.no_grad()
 def image_features(
     encoder: Encoder,
@@ -102,15 +171,26 @@ def image_features(
             found[place] = known
         else:
             waiting.setdefault(image, []).append(place)
+    kept_on_disk = None
+    if table.features_folder is not None and waiting:
+        kept_on_disk = FeatureFile(table.features_folder, encoder, reading)
+        for image, feature in kept_on_disk.read(list(waiting)).items():
+            cache.put(_key(encoder, image, reading), feature)
+            found.update(dict.fromkeys(waiting.pop(image), feature))
     images = list(waiting)
     for start in range(0, len(images), _BATCH):
         part = images[start : start + _BATCH]
         pixels = table.pixels([int(rows[waiting[image][0]]) for image in part], reading, encoder.size)
         embedded = encoder.forward_images(torch.from_numpy(np.asarray(pixels))[None])[0]
-        for image, feature in zip(part, F.normalize(embedded, dim=-1).cpu(), strict=True):
-            kept = feature.clone()  # not a view that keeps its whole batch
-            cache.put(_key(encoder, image, reading), kept)
-            found.update(dict.fromkeys(waiting[image], kept))
+        unit = F.normalize(embedded, dim=-1).cpu()
+        new = {
+            image: feature.clone() for image, feature in zip(part, unit, strict=True)
+        }  # no views of `unit`
+        for image, feature in new.items():
+            cache.put(_key(encoder, image, reading), feature)
+            found.update(dict.fromkeys(waiting[image], feature))
+        if kept_on_disk is not None:
+            kept_on_disk.write(new)
         if progress:
             progress(len(found), len(rows))
     if not found:
