@@ -183,9 +183,8 @@ def image_features(
         pixels = table.pixels([int(rows[waiting[image][0]]) for image in part], reading, encoder.size)
         embedded = encoder.forward_images(torch.from_numpy(np.asarray(pixels))[None])[0]
         unit = F.normalize(embedded, dim=-1).cpu()
-        new = {
-            image: feature.clone() for image, feature in zip(part, unit, strict=True)
-        }  # no views of `unit`
+        # clones, since a view keeps the whole batch
+        new = {image: feature.clone() for image, feature in zip(part, unit, strict=True)}
         for image, feature in new.items():
             cache.put(_key(encoder, image, reading), feature)
             found.update(dict.fromkeys(waiting[image], feature))
