@@ -1,4 +1,4 @@
-"""Errors that a person can act on.
+"""Errors that users can fix.
 
 Every refusal of farshot is one of these: one clear sentence that names the path, row or option, and the way
 out. The command line prints the sentence and ends with exit code 2; from Python it is an ordinary exception.

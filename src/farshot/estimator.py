@@ -1,4 +1,5 @@
-"""scikit-learn's estimator protocol, without importing scikit-learn: that alone takes longer than PyTorch.
+"""scikit-learn's estimator protocol without importing scikit-learn, which takes longer than importing
+PyTorch.
 
 It is loaded only where something asks for it: `clone`, `GridSearchCV`, `Pipeline`, a score with weights.
 """
@@ -15,7 +16,7 @@ C = TypeVar("C", bound="ClassifierProtocol")
 
 
 class ClassifierProtocol:
-    """What scikit-learn asks of a classifier in addition to `fit` and `predict`.
+    """The methods that scikit-learn requires of a classifier in addition to `fit` and `predict`.
 
     Constructor arguments are kept as attributes of the same name.
     """
@@ -85,7 +86,7 @@ class ClassifierProtocol:
 
 
 def check_is_fitted(estimator: Any) -> None:
-    """Refuses to predict before `fit`.
+    """Raise an error if the estimator is not fitted.
 
     Raises:
         sklearn.exceptions.NotFittedError: it has not been fitted.

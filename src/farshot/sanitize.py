@@ -1,4 +1,4 @@
-"""Text of others, such as names of files, without what would act on the text around it."""
+"""Make foreign text, such as file names, safe to show within other text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNSEEN = ("Cc", "Cf", "Cs")  # control characters, marks of direction, halves o
 
 
 def plain(text: object, most: int = 300) -> str:
-    """Text without control characters and direction marks, which would reorder the words around it; at
-    most so many characters."""
+    """Remove control characters and direction marks, which would reorder the words around it, and cut to
+    `most` characters."""
     kept = "".join(c for c in str(text) if unicodedata.category(c) not in _UNSEEN)
     return kept if len(kept) <= most else kept[: most - 1] + "…"

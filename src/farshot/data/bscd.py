@@ -174,7 +174,7 @@ PUBLISHED = {
 
 
 def read_published(name: str, path: Path) -> Listing:
-    """Lists the files of a published pool, with all that is not as it should be."""
+    """List the files of a published pool, and what is wrong with them."""
     if not path.is_dir():
         raise DataError(f"There is no folder {path}; give the folder of {PUBLISHED[name].title}.")
     about, found = PUBLISHED[name], PUBLISHED[name].read(path)
@@ -197,7 +197,8 @@ def read_published(name: str, path: Path) -> Listing:
 
 
 def _chest_images(path: Path) -> dict[str, Path]:
-    """Where each picture lies: images/, or the twelve folders images_001/images/ of the original archives."""
+    """The path of each picture: in images/, or in the twelve folders images_001/images/ of the original
+    archives."""
     folders = [path / "images", *sorted(path.glob("images_*/images"))]
     return {file.name: file for folder in folders if folder.is_dir() for file in folder.iterdir()}
 

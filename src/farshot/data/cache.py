@@ -1,4 +1,5 @@
-"""The pool cache: every image decoded once, its pixels kept in one memory-mapped uint8 file per reading.
+"""The pool cache: each image is decoded once, and its pixels are kept in one memory-mapped uint8 file per
+reading.
 
 In <cache>/<pool>-<hash of its folder>/ lie:
 
@@ -55,7 +56,7 @@ def cached(
     *,
     keep_features: bool = False,
 ) -> Pool:
-    """The same pool, its table reading through the cache; pools that are not files stay as they are.
+    """Return the pool with a table that reads through the cache; generated pools are returned unchanged.
 
     Every file is hashed the first time, and again when its size or time has changed.
 
@@ -92,7 +93,8 @@ def cached(
 def prepare(
     pool: Pool, readings: Iterable[str], size: int, progress: Progress | None = None
 ) -> tuple[int, int]:
-    """Decodes what the cache does not hold yet: (images decoded now, bytes of all files); may be interrupted.
+    """Decode the images that are not in the cache yet. May be interrupted. Return (images decoded now,
+    bytes of all files).
 
     Args:
         pool: as `cached` gives it.
@@ -177,16 +179,17 @@ class Slots:
                     os.close(handle)
 
     def has(self, key: str) -> bool:
-        """Whether the pixels of this image are there."""
+        """Whether the pixels of this image are in the file."""
         return bool(self._done[self._number[key]])
 
     def read(self, key: str) -> NDArray[np.uint8]:
-        """A view of the pixels of an image that is there, (h, w, 3)."""
+        """Return a view of the pixels of an image in the file, (h, w, 3)."""
         start, (h, w) = int(self._starts[self._number[key]]), self.shapes[key]
         return self._pixels[start : start + 3 * h * w].reshape(h, w, 3)
 
     def write(self, images: dict[str, NDArray[np.uint8]]) -> None:
-        """Adds images; on a full disk this is an error, where a writable map would end the process."""
+        """Add images. A full disk raises an error here; with a writable memory map it would end the
+        process."""
         try:
             for key, pixels in images.items():
                 assert pixels.shape == (*self.shapes[key], 3), (key, pixels.shape, self.shapes[key])
@@ -219,7 +222,7 @@ class CachedTable(ImageTable):
     def pixels(
         self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int
     ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
-        """As ImageTable's; what the cache does not hold is decoded and kept."""
+        """As `ImageTable.pixels`; images that are not in the cache are decoded and added to it."""
         if self.cache is None or self.options != ReadOptions():
             return super().pixels(rows, reading, size)
         slots = self.cache.slots(reading, size)
@@ -243,7 +246,7 @@ def _prepared_shape(reading: str, size: int, width: int, height: int) -> tuple[i
 
 
 def _grown(path: Path, size: int) -> int:
-    """A handle on a file of this size; what is new in it is zero."""
+    """Open a file and extend it to this size with zeros."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
     if os.fstat(handle).st_size < size:
         os.ftruncate(handle, size)

@@ -1,4 +1,4 @@
-"""Looks a pool over before anything is measured on it: layout, counts, classes, traps, and every image."""
+"""Check a pool before it is used: layout, counts, classes, known traps, and every image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_pool(
     level: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Pool | None, list[Finding]]:
-    """The pool, unless it must be refused, and all that was found.
+    """Return the pool, or None if it must be refused, and the findings.
 
     Args:
         name: of a published pool, or any name for your own images.
@@ -87,7 +87,7 @@ def _large_images(pool: Pool) -> list[Finding]:
 
 
 def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> list[Finding]:
-    """Images that cannot be read, and copies: pictures that several files show, of one class or of two."""
+    """Find images that cannot be read, and copies: one picture in several files, of one class or of two."""
     table, count = pool.table, len(pool.table)
     unreadable: list[str] = []
     alike: dict[str, list[int]] = defaultdict(list)
@@ -141,7 +141,7 @@ def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> lis
 
 
 def _listed(pool: Pool, copies: Sequence[Sequence[int]], *, labels: bool = False) -> str:
-    """The first pictures by the names of their files, and their classes if asked for."""
+    """The names of the first pictures' files, with their classes if requested."""
     codes = pool.table.labels
     assert codes is not None
 

@@ -1,5 +1,5 @@
-"""Which files of a folder may be images: the list of what systems and programs leave between pictures, and a
-walk that follows links.
+"""Find the files of a folder that may be images: skip what systems and programs leave there, and follow
+links.
 
 One list serves folders, files on the command line and uploads to the app.
 """
@@ -47,7 +47,8 @@ _OTHER = (
 
 
 def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:
-    """Whether a system or a program leaves such files between pictures, so that nobody misses them.
+    """Whether this is a file that a system or a program leaves next to pictures, so that it is skipped
+    without a note.
 
     Args:
         parts: the folders of a name and, last, the file.
@@ -61,13 +62,13 @@ def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:
 
 
 def may_be_image(name: str) -> bool:
-    """Whether a file in a folder of pictures is to be read as one, by its name."""
+    """Whether a file in a folder of pictures is read as an image, by its name."""
     return not is_litter([name], hidden=True) and PurePath(name).suffix.lower() not in _OTHER
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The subfolders of a folder, links to folders among them, sorted by name; hidden ones and those of
-    systems are left out.
+    """The subfolders of a folder, including links to folders, sorted by name; without hidden ones and those
+    of systems.
 
     Raises:
         DataError: the folder cannot be listed, or a link leads nowhere.
@@ -85,8 +86,8 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Files that may be images, at any depth, by name; hidden files and what is certainly something else are
-    left out.
+    """Files that may be images, at any depth, sorted by name; without hidden files and files of other
+    kinds.
 
     Links are followed. A folder that several links lead to is read once; a link to a file that does not exist
     is listed, so that reading it says so.
@@ -126,7 +127,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What an entry is or, for a link, leads to: "folder", "file", "other" such as a pipe, or "nothing"."""
+    """The kind of an entry or of a link's target: "folder", "file", "other" such as a pipe, or "nothing"."""
     try:
         if entry.is_dir():
             return "folder"

@@ -1,4 +1,4 @@
-"""A folder per class, perhaps within a folder per split: which folders are the classes.
+"""Find the class folders of a folder, possibly within a folder per split.
 
 The first that applies:
 
@@ -69,7 +69,7 @@ def from_folder(folder: Path, level: int | None = None) -> Found:
 def _take_splits(
     folder: Path, places: Sequence[tuple[str, ...]]
 ) -> tuple[list[str] | None, list[tuple[str, ...]]]:
-    """The split of each picture, and its folders without that of the split."""
+    """The split of each picture, and its path without the split's folder."""
     tops = {place[0] for place in places}
     named = {top for top in tops if split_called(top)}
     several = len({split_called(top) for top in named}) > 1

@@ -1,4 +1,4 @@
-"""What a reader finds in a source, before it becomes an ImageTable; the names of splits."""
+"""The result of a reader before it becomes an ImageTable, and the names of splits."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class Found:
 
 
 def split_called(name: str) -> str | None:
-    """The split that this word names: "train", "val" or "test"; None for any other word."""
+    """Return the split with this name: "train", "val" or "test"; None for any other word."""
     word = name.strip().lower()
     return next((split for split, words in _SPLITS.items() if word in words), None)

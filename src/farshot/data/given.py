@@ -1,4 +1,4 @@
-"""Images and labels given in Python, as lists or arrays, become an ImageTable."""
+"""Make an ImageTable of images and labels given in Python, as lists or arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHANNELS = (1, 3, 4)
 
 
 def image_table(images: Any) -> ImageTable:
-    """A table of images without labels; a table is left as it is.
+    """Make a table of images without labels; a table is returned unchanged.
 
     Raises:
         DataError: one image instead of several.
@@ -33,7 +33,8 @@ def image_table(images: Any) -> ImageTable:
 def labelled_table(
     images: Any, labels: ArrayLike | None, class_names: Mapping[Any, str] | Sequence[str] | None = None
 ) -> tuple[ImageTable, NDArray[Any]]:
-    """A table of images with one label each, and the sorted labels in the type they were given in.
+    """Make a table of images with one label each. Return it and the sorted labels, in the type in which
+    they were given.
 
     Args:
         images: paths, PIL images or arrays; or a table, whose own labels count where none are given.
@@ -72,7 +73,8 @@ def labelled_table(
 
 
 def _several(images: Any) -> tuple[Any, ...]:
-    """A list's images. One image is refused: its rows, or the letters of its path, would pass for images."""
+    """Return the images of a list. A single image is refused, since its rows, or the letters of its path,
+    could be taken for images."""
     if images is None:
         raise DataError("The images are None; give a list of paths, PIL images or arrays.")
     if hasattr(images, "read"):
@@ -96,7 +98,7 @@ def _several(images: Any) -> tuple[Any, ...]:
 
 
 def _check_batch(images: NDArray[Any]) -> None:
-    """Refuses an array that is one image, or could be."""
+    """Refuse an array that is, or could be, a single image."""
     shape = images.shape
     if images.dtype.kind in "OUS":
         if len(shape) != 1:
@@ -114,7 +116,7 @@ def _check_batch(images: NDArray[Any]) -> None:
 
 
 def _source(source: Any, number: int) -> Any:
-    """One image of a list, its path without "~"; what it shows is looked at when it is read."""
+    """Return one image of a list, its path without "~"; it is checked when it is read."""
     if isinstance(source, str):
         return str(as_path(source)) if source.startswith("~") else source
     if isinstance(source, os.PathLike):
@@ -146,7 +148,7 @@ def as_path(place: Any) -> Path:
 
 
 def plain_label(label: Any) -> Hashable:
-    """A label as Python and JSON know it.
+    """Return a label as a plain Python value that JSON can hold.
 
     Raises:
         DataError: a label of another type, which could be predicted but not saved; or one without letters.
@@ -192,7 +194,7 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
 
 
 def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
-    """Refuses class names of the wrong type or with labels that there are not."""
+    """Refuse class names of the wrong type or with unknown labels."""
     if given is None:
         return
     if isinstance(given, str | bytes | os.PathLike):
@@ -217,7 +219,7 @@ def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
 
 
 def _without_spare_blanks(names: Sequence[str]) -> list[str]:
-    """Names as prompts will have them: tokenisers read several blanks as one."""
+    """Names as in prompts: tokenizers read several blanks as one."""
     found = [" ".join(name.split()) for name in names]
     for i, name in enumerate(found):
         first = [other.casefold() for other in found].index(name.casefold())
@@ -232,7 +234,7 @@ def _without_spare_blanks(names: Sequence[str]) -> list[str]:
 
 
 def _prompt_names(classes: NDArray[Any], given: Mapping[Any, str] | Sequence[str] | None) -> list[str]:
-    """What each class is called in prompts."""
+    """The name of each class in prompts."""
     labels = list(map(str, classes))
     composed = list(map(nfc, labels))
     if len(set(composed)) < len(labels):

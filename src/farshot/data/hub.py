@@ -83,7 +83,7 @@ def _from_dataset(dataset: Any, where: str) -> Found:
 
 
 def _encoded(value: Any, where: str) -> ImageSource:
-    """An image as the dataset keeps it, not decoded: the bytes of a file, or its path."""
+    """An image as stored in the dataset, not decoded: the bytes of a file, or its path."""
     if value is not None and value["bytes"] is not None:
         return bytes(value["bytes"])
     if value is not None and value["path"] is not None:

@@ -1,4 +1,5 @@
-"""The index of a pool's files: hash, shape and picture of each, so that no file is read twice for them."""
+"""The index of a pool's files: hash, shape and identity of each, so that unchanged files are not read
+again."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """What the index knows of one file.
+    """Index entry of one file.
 
     Attributes:
         bytes: size of the file.
@@ -100,7 +101,7 @@ def _save(path: Path, entries: dict[str, IndexEntry]) -> None:
 
 
 def _content(file: Path, hash: str) -> str:
-    """Identity of a file's picture; one that cannot be decoded is left to the task that draws it."""
+    """Identity of a file's picture. A file that cannot be decoded is reported by the task that draws it."""
     try:
         return content_id(file)
     except UnreadableImage:
@@ -119,7 +120,7 @@ def _upright_size(file: Path) -> tuple[int, int]:
 
 
 def cannot_write(folder: Path, error: OSError) -> DataError:
-    """What to say when the cache cannot be written."""
+    """The error for a cache that cannot be written."""
     return DataError(
         f"The cache {folder} cannot be written ({error.strerror}); free space, or choose another --cache."
     )

@@ -1,4 +1,4 @@
-"""What is found when a pool's folder is looked over: files, classes, and all that is not as it should be.
+"""The files and classes of a pool's folder, and what is wrong with them.
 
 A fault that would make numbers wrong is fatal; a pool that is merely not the published one is marked.
 """
@@ -20,7 +20,7 @@ _AUGMENTED = re.compile(r"_(new)?\d+deg(flip(lr|tb))?$|_flip(lr|tb)$", re.IGNORE
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a pool that a person should know.
+    """A remark about a pool for the user.
 
     Attributes:
         what: what was found, with a number and an example.
@@ -70,7 +70,7 @@ def augmented_copies(names: Sequence[str]) -> list[Finding]:
 
 
 def folder_with(path: Path, places: Sequence[str], is_class: Callable[[str], bool]) -> Path | None:
-    """The first of these places below a path that holds class folders."""
+    """The first of these folders below a path that has class folders."""
     for place in places:
         folder = path / place
         if folder.is_dir() and any(entry.is_dir() and is_class(entry.name) for entry in folder.iterdir()):

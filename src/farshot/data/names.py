@@ -1,4 +1,4 @@
-"""What classes are called: labels, their order, and the names and descriptions that prompts use.
+"""Classes: their labels, their order, and the names and descriptions used in prompts.
 
 Names and labels are compared in Unicode's composed form (NFC), since file systems and keyboards differ in how
 they write an accented letter.
@@ -42,7 +42,7 @@ def in_class_order(labels: Iterable[str]) -> list[str]:
 
 
 def check_labels(classes: Sequence[str], where: str) -> tuple[str, ...]:
-    """The classes as the data calls them, if they are text and all different.
+    """Check that the labels are text and all different, and return them.
 
     Args:
         where: what to call the data in a refusal.
@@ -78,7 +78,7 @@ def names_in_prompts(names: ClassNames, classes: Sequence[str], where: str) -> t
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The names in a file of class names, where no data says what the classes are; of `label: name`, the
+    """The names in a file of class names when the classes are not known from data; of `label: name`, the
     names.
 
     Raises:
@@ -209,7 +209,7 @@ def _check_text(names: Sequence[str], where: str) -> None:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name can be written; names of files may hold bytes that are no characters."""
+    """Whether a name can be encoded as text; file names may hold bytes that are no characters."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -218,7 +218,7 @@ def _is_text(name: str) -> bool:
 
 
 def _names_file(path: Path, classes: Sequence[str] | None) -> Mapping[str, str] | Sequence[str]:
-    """A file of class names: by label where it says labels, else in its order."""
+    """Read a file of class names: by label if it has labels, else in its order."""
     if path.suffix.lower() == ".json":
         found = load_json(path)
         names = list(found.values()) if isinstance(found, dict) else found
@@ -251,7 +251,7 @@ def _names_file(path: Path, classes: Sequence[str] | None) -> Mapping[str, str] 
 
 
 def _pair(line: str, classes: Sequence[str] | None) -> tuple[str, str] | None:
-    """Label and name of a line `label: name`; of several colons, the last that ends a known label."""
+    """Label and name of a line `label: name`; with several colons, the last one that follows a known label."""
     colons = [match.start() for match in re.finditer(":", line)]
     if not colons:
         return None
@@ -264,7 +264,7 @@ def _pair(line: str, classes: Sequence[str] | None) -> tuple[str, str] | None:
 
 
 def _check_plain(path: Path, number: int, line: str, classes: Sequence[str] | None) -> None:
-    """Refuses a line that separates label and name by something else than a colon."""
+    """Refuse a line that separates label and name by anything but a colon."""
     label = _OTHER_MARKS.split(line, maxsplit=1)
     if len(label) == 2 and classes is not None and nfc(line) not in map(nfc, classes):
         raise DataError(
@@ -274,7 +274,7 @@ def _check_plain(path: Path, number: int, line: str, classes: Sequence[str] | No
 
 
 def _spoken(name: str) -> str:
-    """A name as prompts would say it, to compare with others."""
+    """A name in the form used in prompts, for comparison."""
     return " ".join(nfc(name).replace("_", " ").split()).casefold()
 
 

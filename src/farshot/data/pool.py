@@ -1,4 +1,5 @@
-"""A pool: the labelled images a benchmark draws its tasks from, each with a name that no machine changes.
+"""A pool: the labelled images from which a benchmark draws its tasks, each with a name that is the same on
+every machine.
 
 Tasks are drawn over the sorted names, never over the order in which a file system lists files.
 """
@@ -112,7 +113,7 @@ class Pool:
 
 
 def pool_of(name: str, table: ImageTable) -> Pool:
-    """A pool of any table; files are named by their path below the folder they share, other images by row."""
+    """Make a pool of a table; files are named by their path below their common folder, other images by row."""
     files = [Path(image) for image in table.images if isinstance(image, str | Path)]
     if len(files) < len(table) or not files:
         return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))))

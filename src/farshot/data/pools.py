@@ -1,4 +1,5 @@
-"""From a name to a pool: the four of BSCD-FSL, the four mini worlds, or any labelled images.
+"""Open a pool by name: the four of BSCD-FSL, generated pools such as the mini worlds, or any labelled
+images.
 
 open_pool("eurosat", root=Path("data"))     data/eurosat/2750/...
 open_pool("mini-crops")                     generated, no files needed
@@ -41,7 +42,7 @@ def open_pool(
     images: int | None = None,
     level: int | None = None,
 ) -> Pool:
-    """The pool of this name.
+    """Open the pool of this name.
 
     Args:
         name: of a published pool or a mini world, or NAME=PATH, or a path.
@@ -115,7 +116,7 @@ def data_root(root: Path | None = None) -> Path | None:
 
 
 def published_pool(name: str, listing: Listing) -> Pool:
-    """A pool of listed files; refuses what would make numbers wrong.
+    """Make a pool of listed files; refuse files that would make numbers wrong.
 
     Raises:
         DataError: the first fatal finding.
@@ -136,7 +137,7 @@ def published_pool(name: str, listing: Listing) -> Pool:
 
 
 def suspicions(pool: Pool) -> list[Finding]:
-    """The known traps, looked for in images of any layout."""
+    """Look for known traps in images of any layout."""
     found = [*map(Finding, remarks(pool.table)), *augmented_copies(pool.ids)]
     short = [name for name in pool.table.names if name.upper() in _SHORT_NAMES]
     if len(short) > 1:
@@ -160,7 +161,7 @@ def suspicions(pool: Pool) -> list[Finding]:
 
 
 def remarks(table: ImageTable) -> list[str]:
-    """What a benchmark on a table does with its folders, splits and groups, where it has some."""
+    """Notes on how a benchmark uses the folders, splits and groups of a table."""
     found = list(table.notes)
     if table.splits is not None:
         found.append(f"tasks draw from all splits ({', '.join(sorted(set(table.splits)))}) together")

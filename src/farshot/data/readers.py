@@ -1,4 +1,4 @@
-"""Ways in: a folder per class, a CSV or Parquet table, the field's JSON lists, a Hugging Face dataset."""
+"""Read labelled images: a folder per class, a CSV or Parquet table, JSON lists, or a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_table(
     for_prompts: bool = True,
     level: int | None = None,
 ) -> ImageTable:
-    """A labelled table from a folder, a file or a dataset.
+    """Read a labelled table from a folder, a file or a dataset.
 
     Args:
         source: a folder with one subfolder per class, perhaps within folders train, val and test; a .csv or
@@ -90,7 +90,7 @@ def _found(source: str, level: int | None) -> Found:
 
 
 def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
-    """A table of image files; folders are searched at any depth, links followed.
+    """Make a table of image files; folders are searched at any depth, and links are followed.
 
     Files that systems and photo programs create (Thumbs.db, .xmp, ...) are left out, since `folder/*` names
     them too.
@@ -137,7 +137,7 @@ def _from_rows(path: Path) -> Found:
 
 
 def _shared_groups(splits: Sequence[str] | None, groups: Sequence[str] | None) -> tuple[str, ...]:
-    """A note on groups that are adapted to and measured on, where there are some."""
+    """A note on groups that are in both the training and the test split, if there are any."""
     by_split: dict[str, set[str]] = defaultdict(set)
     for split, group in zip(splits or (), groups or (), strict=False):
         by_split[split].add(group)

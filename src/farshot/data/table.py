@@ -1,4 +1,4 @@
-"""ImageTable: images, and the class of each where it is known. Every way into farshot ends in one."""
+"""ImageTable: images, and the class of each if it is known. All readers return one."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _MOST_KEPT = 256 << 20  # bytes of prepared pixels: 1,700 images of 224 x 224
 
 
 class ReadingNote(UserWarning):
-    """Something of an image was left out or stretched when it was read."""
+    """Part of an image was left out, or its values were stretched, when it was read."""
 
 
 class Decoded:
-    """Pixels of files that were decoded already, and the notes given on them: shared by a table and its
-    subsets, so that no file is decoded or mentioned twice.
+    """Decoded pixels, and the notes given on them, shared by a table and its subsets, so that no file is
+    decoded or reported twice.
 
     Args:
         most: bytes of pixels that are kept.
@@ -48,15 +48,15 @@ class Decoded:
         self._noted: set[tuple[str, str]] = set()
 
     def __reduce__(self) -> tuple[type, tuple[int]]:
-        """Another process decodes for itself."""
+        """Pickle without the pixels: another process decodes again."""
         return Decoded, (self._most,)
 
     def pixels(self, source: ImageSource, reading: str, size: int) -> NDArray[np.uint8] | None:
-        """What was kept of a file; None where nothing was."""
+        """The kept pixels of a file; None if there are none."""
         return self._pixels.get((str(source), reading, size)) if isinstance(source, str | Path) else None
 
     def keep(self, source: ImageSource, reading: str, size: int, pixels: NDArray[np.uint8]) -> None:
-        """Keeps the pixels of a file, as long as there is room."""
+        """Keep the pixels of a file if there is room."""
         with self._lock:
             if isinstance(source, str | Path) and self._bytes + pixels.nbytes <= self._most:
                 self._bytes += pixels.nbytes
@@ -121,7 +121,7 @@ class ImageTable:
         return None
 
     def subset(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageTable:
-        """These rows, in this order; all classes stay known."""
+        """A table of these rows, in this order, with all classes."""
         chosen = [int(row) for row in rows]
         labels = None if self.labels is None else self.labels[chosen]
         known = {new: self._ids[old] for new, old in enumerate(chosen) if old in self._ids}
@@ -157,7 +157,7 @@ class ImageTable:
         return np.array([row for row, name in enumerate(self.splits) if name == split], dtype=np.int64)
 
     def check_one_label(self) -> None:
-        """Refuses one picture under two labels, which teaches nothing.
+        """Refuse a picture with two labels.
 
         Raises:
             DataError: names the picture and both labels.
@@ -175,14 +175,13 @@ class ImageTable:
                 )
 
     def with_options(self, options: ReadOptions) -> ImageTable:
-        """The same images, read in this way."""
+        """The same images with other options for reading."""
         if options == self.options:
             return self
         return replace(self, options=options, _decoded=Decoded(), _contents={})
 
     def id(self, row: int) -> str:
-        """Hash of one image's content, and of the options where they are not the default: what is memoised
-        under it depends on both."""
+        """Hash of one image's content, and of the options if they are not the default; the key of caches."""
         if row not in self._ids:
             self._ids[row] = image_id(self.images[row])
         if self.options == ReadOptions():
@@ -252,7 +251,7 @@ class ImageTable:
         return np.stack(read) if read else np.zeros((0, size, size, 3), dtype=np.uint8)
 
     def image(self, row: int) -> Image.Image:
-        """One picture as RGB, upright, of full size.
+        """One image as upright RGB, in full size.
 
         Raises:
             UnreadableImage: as `read_image`.
@@ -260,8 +259,8 @@ class ImageTable:
         return read_image(self.images[row], options=self.options)
 
     def draw(self, shots: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """K random rows of every class, all of different pictures, and all other rows but copies of these,
-        both in table order.
+        """Draw K rows of every class, all of different pictures. Return these and all other rows except
+        copies of these, both in table order.
 
         Raises:
             DataError: a class has fewer than K images.
@@ -300,7 +299,7 @@ class ImageTable:
         progress: Callable[[int, int], None] | None = None,
         keep: tuple[str, int] | None = None,
     ) -> ImageTable:
-        """Reads every image once: the table itself, or the table without those that cannot be read.
+        """Read every image once, and return the table, or the table without images that cannot be read.
 
         Args:
             progress: called with (images read, in all).
@@ -348,7 +347,7 @@ class ImageTable:
         return left
 
     def _look(self, row: int, keep: tuple[str, int] | None) -> tuple[str | None, tuple[str, ...]]:
-        """What is wrong with an image, and the notes on it; one in memory is known by its place."""
+        """The fault of an image, if any, and the notes on it; an image in memory is named by its position."""
         source = self.images[row]
         try:
             if keep is not None:
@@ -360,7 +359,7 @@ class ImageTable:
             return (str(error) if isinstance(source, str | Path) else f"image {row + 1}, {error}"), ()
 
     def _prepared(self, row: int, reading: str, size: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Pixels of one image, and the notes on it, which are none where the pixels were kept."""
+        """Pixels of one image and the notes on it; none if the pixels were kept."""
         source = self.images[row]
         kept = self._decoded.pixels(source, reading, size)
         if kept is not None:
@@ -373,7 +372,7 @@ class ImageTable:
         return pixels, picture.notes
 
     def _warn(self, notes: Iterable[tuple[int, str]]) -> None:
-        """One warning for each new note, with the first image that it is about."""
+        """Issue one warning for each new note, with the first image concerned."""
         named = ((self._name(row), note) for row, note in notes)
         for note, names in self._decoded.new_notes(named).items():
             where = names[0] if len(names) == 1 else f"{len(names)} images, the first {names[0]}"
@@ -394,5 +393,5 @@ class ImageTable:
 
 
 def path_of(source: ImageSource) -> str:
-    """What to call an image in output."""
+    """The name of an image in output."""
     return str(source) if isinstance(source, str | Path) else "(in memory)"

@@ -1,4 +1,4 @@
-"""Text and JSON files that people write, and what is wrong with them in one sentence."""
+"""Read text and JSON files that people write; a fault is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from farshot.storage.paths import home
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file holds; DataError with its line where it is not JSON, or where an object has a key
-    twice."""
+    """Read a JSON file; DataError with the line if it is not JSON or an object has a key twice."""
 
     def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -44,5 +43,5 @@ def read_text(path: Path) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library says, short enough for the middle of a sentence."""
+    """The first line of another library's message, short enough for the middle of a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,5 +1,5 @@
-"""The reading rule: from an image file to an upright RGB picture of 8 bits, with a note where
-anything was left out or stretched.
+"""Decode an image file to an upright RGB picture of 8 bits, with a note if anything was left out or
+stretched.
 
 - EXIF's orientation is undone; CMYK, palettes and YCbCr become RGB; transparency lies over white.
 - Of several pages or frames the first is read.
@@ -62,7 +62,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are rai
 
 
 class Unreadable(Exception):
-    """What is wrong with a picture and the way out; the sentence follows a name and a colon."""
+    """A picture cannot be decoded; the message says why and what to do, and follows a name and a colon."""
 
     @property
     def reason(self) -> str:
@@ -92,7 +92,7 @@ class ReadOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ReadOptions:
-        """As `to_dict` wrote it; other keys are ignored."""
+        """Create from what `to_dict` returned; other keys are ignored."""
         return cls(_range(values.get("range")), _bands(values.get("bands")))
 
     def to_dict(self) -> dict[str, list[float] | list[int] | None]:
@@ -103,13 +103,13 @@ class ReadOptions:
         }
 
     def words(self) -> list[str]:
-        """The options of a command line that say the same."""
+        """The same as command-line options."""
         bounds = [] if self.range is None else ["--range", *map(_exactly, self.range)]
         return bounds if self.bands is None else [*bounds, "--bands", *map(str, self.bands)]
 
 
 def _exactly(value: float) -> str:
-    """The shortest text that is read as the same number."""
+    """The shortest text that represents the number exactly."""
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
@@ -136,7 +136,7 @@ def decode(
     formats: tuple[str, ...] | None = None,
     most_pixels: int = MOST_PIXELS,
 ) -> Picture:
-    """The picture of a file, its bytes or an opened image.
+    """Decode a file, its bytes or an opened image.
 
     Args:
         wanted: shorter side in pixels that is needed; large JPEGs may come smaller than they are, but at
@@ -203,7 +203,7 @@ def opened(
 
 @contextmanager
 def failing(source: object, most_pixels: int = MOST_PIXELS) -> Iterator[None]:
-    """Turns all that Pillow may raise into `Unreadable`."""
+    """Turn every exception of Pillow into `Unreadable`."""
     try:
         yield
     except Unreadable:
@@ -226,7 +226,7 @@ def failing(source: object, most_pixels: int = MOST_PIXELS) -> Iterator[None]:
 
 
 def check_size(image: Image.Image, most_pixels: int) -> None:
-    """Refuses what would cost too much memory to decode."""
+    """Refuse images that would take too much memory to decode."""
     if image.width * image.height > most_pixels:
         raise Unreadable(too_large(f" ({image.width} x {image.height})", most_pixels))
     if image.width == 0 or image.height == 0:
@@ -237,12 +237,12 @@ def check_size(image: Image.Image, most_pixels: int) -> None:
 
 
 def too_large(size: str, most_pixels: int) -> str:
-    """Why a picture of this size is refused."""
+    """The message for a picture of this size that is refused."""
     return f"the image{size} is over {most_pixels / 1_000_000:g} megapixels; scale it down first."
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What makes it upright; metadata that cannot be read says nothing."""
+    """The operation that makes it upright; unreadable metadata is ignored."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged metadata makes Pillow raise nearly anything; the pixels may be whole
@@ -252,7 +252,7 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
 def scaled(
     values: NDArray[np.generic], options: ReadOptions, *, sixteen: bool = False, declared: int = 0
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Deep values as 8 bits, and a note where they were stretched.
+    """Scale deep values to 8 bits; returns a note if they were stretched.
 
     Args:
         sixteen: the format says that the values have 16 bits, however small they are.
@@ -291,8 +291,8 @@ def scaled(
 
 
 def without_png_text(source: object, error: Unreadable) -> bytes | None:
-    """A PNG without its text and colour profile, where it was refused only for having more than a megabyte of
-    them; None otherwise."""
+    """The PNG without text and colour profile, if it was refused only because they exceed a megabyte; None
+    otherwise."""
     too_much = "MAX_TEXT" in str(error.__cause__)  # the limit's name is in what Pillow raises
     if not too_much or not isinstance(source, str | Path | bytes):
         return None
@@ -308,7 +308,7 @@ def without_png_text(source: object, error: Unreadable) -> bytes | None:
 
 
 def _draft(image: Image.Image, wanted: int) -> None:
-    """Has a large JPEG decoded smaller, at least twice as large as it is wanted."""
+    """Decode a large JPEG at reduced size, at least twice the wanted size."""
     short, long = sorted(image.size)
     large = short * long > DRAFT_PIXELS and long <= _MOST_DRAFT_RATIO * short
     if large and image.format in ("JPEG", "MPO"):
@@ -359,7 +359,7 @@ def _rgb(
 def _deep_png(
     image: Image.Image, options: ReadOptions, source: object
 ) -> tuple[Image.Image, tuple[str, ...]] | None:
-    """A colour PNG of 16 bits whose values need scaling; Pillow keeps the upper 8 bits of each."""
+    """Read a colour PNG of 16 bits whose values need scaling; Pillow keeps only the upper 8 bits."""
     deep = isinstance(source, str | Path | bytes) and image.format == "PNG" and image.mode in ("RGB", "RGBA")
     if not deep or _head(source)[24:25] != b"\x10":  # type: ignore[arg-type]
         return None
@@ -500,7 +500,7 @@ def _kind(source: object) -> tuple[str, str] | None:
 
 
 def _unidentified(source: object) -> str:
-    """What a file is instead of an image."""
+    """The kind of a file that is not an image."""
     if isinstance(source, str | Path | bytes) and not _head(source):
         return "the file is empty; remove or replace it."
     known = _kind(source)
@@ -539,8 +539,8 @@ def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:
 
 
 class _Stderr:
-    """No output on the error stream while libtiff decodes: it writes there by itself, and what it has to say
-    is raised as well. The first thread to come puts the stream aside, the last one puts it back."""
+    """Suppress the error stream while libtiff decodes: it writes there directly, and its errors are raised
+    as well. The first thread redirects the stream, the last one restores it."""
 
     def __init__(self) -> None:
         self._lock, self._users, self._kept = threading.Lock(), 0, -1

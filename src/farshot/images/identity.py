@@ -1,4 +1,4 @@
-"""Which pictures are the same: the identity of a picture is its decoded, upright RGB pixels.
+"""The identity of a picture: a hash of its decoded, upright RGB pixels.
 
 A PNG and a TIFF of one picture, a PIL image of it and its array share one identity. Different encodings that
 lose detail, such as JPEGs of two qualities, do not.
@@ -40,7 +40,7 @@ def content_id(source: ImageSource, options: ReadOptions | None = None) -> str:
 
 
 def identify(source: ImageSource, image: Image.Image, options: ReadOptions | None = None) -> str:
-    """Identity of a picture that was decoded anyway, in full; `content_id` need not decode it again.
+    """Identity of a picture that is already decoded in full, so that `content_id` need not decode it again.
 
     Args:
         image: what `read_image` returns of the source.
@@ -61,7 +61,7 @@ def content_of(image: Image.Image) -> str:
 
 
 def _place(source: ImageSource, options: ReadOptions | None) -> _Place | None:
-    """What a file is recognised by while it does not change; None for what is not a file."""
+    """The key of a file while it does not change; None for an image that is not a file."""
     if not isinstance(source, str | Path):
         return None
     try:

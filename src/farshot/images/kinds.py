@@ -1,4 +1,4 @@
-"""What a file is that no decoder accepts, by its first bytes: one list for the command line, the app and
+"""Recognise files that no decoder accepts by their first bytes; used by the command line, the app and
 exports.
 
 This file is copied unchanged into ONNX exports: standard library only.
@@ -74,7 +74,7 @@ _PAGE = (b"<html", b"<script", b"<!doctype html")
 
 
 def kind_of(head: bytes) -> tuple[str, str] | None:
-    """What the file is and the way out; None where it is not known.
+    """The kind of the file and what to do; None if it is not known.
 
     Args:
         head: the first HEAD_BYTES of the file.

@@ -1,4 +1,4 @@
-"""Readings: how a picture of any size becomes the square that CLIP looks at.
+"""Readings: how a picture of any size becomes the square input of an encoder.
 
 squash    resized to R x R without keeping its shape: nothing is cut off
 centre    resized to (257 R / 224) squared, its centre R x R cut out
@@ -79,8 +79,8 @@ def short256_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _shortened(image: Image.Image) -> Image.Image:
-    """Its middle part, where it is over _MOST_RATIO times as long as wide: random crops fall there anyway,
-    and a line of a million pixels would fill the memory."""
+    """The middle part of a picture that is over _MOST_RATIO times as long as wide; a line of a million
+    pixels would fill the memory."""
     most = _MOST_RATIO * min(image.size)
     if max(image.size) <= most:
         return image

@@ -1,5 +1,4 @@
-"""From a file, a PIL image or an array to an RGB picture, by the rule of `farshot.images.decode`, or a
-refusal that says why.
+"""Read a file, a PIL image or an array as an RGB picture by the rule of `farshot.images.decode`.
 
 Refused, each with its name: truncated, empty, no image, over 100 megapixels, in tiles far larger than the
 picture, TIFFs with more than three bands of which none is named.
@@ -75,7 +74,7 @@ class Header:
 def read_image(
     source: ImageSource, *, formats: tuple[str, ...] | None = None, options: ReadOptions | None = None
 ) -> Image.Image:
-    """The picture as RGB, upright.
+    """Read an image as upright RGB.
 
     Args:
         formats: the formats that are tried, as Pillow calls them; by default all it knows. Code of the others
@@ -95,7 +94,8 @@ def read_picture(
     wanted: int | None = None,
     formats: tuple[str, ...] | None = None,
 ) -> Picture:
-    """The picture as `read_image` gives it, with its size and notes on what was left out or stretched.
+    """Read an image as `read_image` does; returns it with its size and notes on what was left out or
+    stretched.
 
     Args:
         wanted: shorter side in pixels that is needed; a large JPEG may come smaller than it is, but at least
@@ -146,7 +146,7 @@ def read_header(
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Adds the name of the image to what is wrong with it."""
+    """Add the name of the image to an error."""
     try:
         yield
     except Unreadable as error:
@@ -154,7 +154,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def source_name(source: object) -> str:
-    """What to call an image in a message."""
+    """The name of an image in messages."""
     if isinstance(source, str | Path):
         return str(source)
     kinds = {np.ndarray: "an array", Image.Image: "a PIL image", bytes: "an image in memory"}
@@ -189,7 +189,7 @@ def image_id(source: ImageSource) -> str:
 
 
 class _Quiet:
-    """No warnings while any thread reads an image.
+    """Suppress warnings while any thread reads an image.
 
     Threads that each use `warnings.catch_warnings` would put back each other's filters and leave warnings off
     for good; here the first to come saves them and the last to go puts them back.
@@ -217,15 +217,14 @@ _quiet = _Quiet()
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
-    """The image itself where its stored values alone say what it shows; else as `read_image` reads it: a
-    palette, transparency, EXIF's orientation or the range of deep pixels change the picture."""
+    """The image itself if its stored values determine the picture; otherwise as `read_image` reads it,
+    since a palette, transparency, EXIF orientation or the range of deep pixels change it."""
     plain = image.mode in ("L", "RGB") and "transparency" not in image.info and turn_of(image) is None
     return image if plain else read_image(image)
 
 
 def _loaded(image: Image.Image) -> NDArray[np.generic]:
-    """Pixels as they are stored; an image that was opened but cannot be decoded is refused as in
-    `read_image`."""
+    """The stored pixels; an opened image that cannot be decoded is refused as in `read_image`."""
     try:
         return np.asarray(image)
     except Exception:

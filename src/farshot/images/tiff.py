@@ -1,4 +1,4 @@
-"""What the directories of a TIFF say, and bands that Pillow cannot read: many, or of more than 8 bits.
+"""Read the directories of a TIFF, and bands that Pillow cannot read: many, or of more than 8 bits.
 
 The first directory is read here entry by entry, since of two entries of one kind Pillow believes the last and
 libtiff the first. Layout: TIFF 6.0, sections 2, 8, 14 and 15; BigTIFF's differs in the widths of its fields.
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def fault(self) -> str | None:
-        """Why `read_bands` cannot read it."""
+        """The reason why `read_bands` cannot read it."""
         if self.compression not in READABLE:
             name = _NAMES.get(self.compression, f"number {self.compression}")
             return f"its bands are compressed by {name}; export it uncompressed or with deflate."
@@ -156,8 +156,8 @@ def tile_pixels(file: Any) -> int:
 
 
 def read_layout(file: Any) -> Layout | None:
-    """How the first picture is stored; None where the directory cannot be followed, so that whoever decodes
-    the file says what is wrong."""
+    """The layout of the first picture; None if the directory cannot be read, in which case decoding reports
+    the fault."""
     try:
         order, first = _first(file)
         bits = first.numbers(258) or (1,)

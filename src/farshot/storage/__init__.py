@@ -1,1 +1,1 @@
-"""What lies on disk: atomic writes, the folder of an adapted model, the hub."""
+"""Files: atomic writes, the folder of an adapted model, and the hub."""

@@ -32,7 +32,7 @@ _MOVING = threading.Lock()
 
 @contextmanager
 def whole_folder(folder: Path, check: Check) -> Iterator[Path]:
-    """An empty folder to write into, which takes the place of `folder` once all is written.
+    """Yield an empty folder to write to, which replaces `folder` at the end.
 
     If the writing fails or is interrupted, what was there before stays, and nothing else. Of
     several who write to one place at once, the last one stays.
@@ -55,7 +55,7 @@ def whole_folder(folder: Path, check: Check) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path, check: Check, way: str = "choose another --out") -> Iterator[Path]:
-    """A path to write a file to, which takes the place of `path` once all is written; as `whole_folder`.
+    """Yield a path to write a file to, which replaces `path` at the end, as `whole_folder` does.
 
     Args:
         way: out, where it cannot be written.
@@ -74,7 +74,7 @@ def whole_file(path: Path, check: Check, way: str = "choose another --out") -> I
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A new path next to `path` to write a file of farshot's own to, which then takes its place.
+    """Yield a new path next to `path` for a file of farshot's own, which replaces `path` at the end.
 
     For files in a folder that only farshot writes to: nothing is checked. On an error the new file is removed
     and `path` is unchanged.
@@ -94,7 +94,7 @@ def check_folder(
     files: Callable[[Path], Collection[str] | None],
     way: str = "choose another --out",
 ) -> None:
-    """Refuses a place for a folder: taken by something else, not replaceable or not writable.
+    """Refuse a place for a folder that is taken by something else, cannot be replaced, or is not writable.
 
     Args:
         what: what is going to be written, in words: "an adapted model".
@@ -123,7 +123,7 @@ def check_folder(
 def check_file(
     path: Path, what: str, ours: Callable[[Path], bool], way: str = "choose another --out"
 ) -> None:
-    """Refuses a place for a file: taken by something else, or not writable.
+    """Refuse a place for a file that is taken by something else or is not writable.
 
     Args:
         what: what is going to be written, in words: "a report of farshot".
@@ -144,7 +144,7 @@ def check_file(
 
 
 def check_writable(folder: Path, way: str, *names: str) -> None:
-    """Refuses a folder in which nothing can be made, whether it is there or not.
+    """Refuse a folder, existing or not, in which no file can be created.
 
     Args:
         way: out, in words.
@@ -158,12 +158,12 @@ def check_writable(folder: Path, way: str, *names: str) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _checked(path: Path, way: str) -> Path:
-    """Where a path leads; refuses links to nothing and names that cannot be."""
+    """The target of a path; refuses dangling links and impossible names."""
     path = home(path)
     for part in (path, *path.parents):
         if os.path.lexists(part) and part.is_symlink() and not part.exists():
@@ -187,7 +187,7 @@ def _followed(path: Path) -> Path:
 def _check_inside(
     folder: Path, place: Path, what: str, files: Callable[[Path], Collection[str] | None], way: str
 ) -> None:
-    """Refuses a folder that holds what such a folder does not; all that is known are files."""
+    """Refuse a folder that holds anything but the known files."""
     try:
         inside = {entry.name: entry.is_dir(follow_symlinks=False) for entry in os.scandir(place)}
         known = files(place)
@@ -221,7 +221,7 @@ def _is_here(place: Path) -> bool:
 
 
 def _try_out(path: Path, place: Path, way: str) -> None:
-    """Makes what will be made, with the same names, in the nearest folder that is there; and removes it."""
+    """Try to create the same names in the nearest existing folder, and remove them."""
     above = next(parent for parent in place.parents if os.path.lexists(parent))
     made = above / f"{_PREFIX}{secrets.token_hex(4)}"
     try:
@@ -242,7 +242,7 @@ def _try_out(path: Path, place: Path, way: str) -> None:
 
 
 def _is_stuck(place: Path, above: Path) -> bool:
-    """Whether the folder lets nobody move what others own, as /tmp does."""
+    """Whether the folder prevents users from moving what others own, as /tmp does."""
     if not hasattr(os, "geteuid") or os.geteuid() == 0:
         return False
     folder = above.stat()
@@ -272,7 +272,8 @@ def _beside(path: Path, place: Path, way: str) -> Iterator[Path]:
 
 
 def _take_place(staging: Path, place: Path, check: Callable[[], None], check_old: Check) -> None:
-    """Moves what was there aside, the new one there, and removes the old; or leaves the old."""
+    """Move the old folder aside and the new one into place, then remove the old; on an error restore the
+    old."""
     old = staging.with_name(f"{staging.name}-old")
     known = False
     try:
@@ -301,8 +302,8 @@ def _take_place(staging: Path, place: Path, check: Callable[[], None], check_old
 
 
 def _share(staging: Path, place: Path) -> None:
-    """Rights as the folder before had them, else as new folders have; safetensors writes for the owner
-    alone."""
+    """Set the permissions of the folder before, or of new folders; safetensors creates files for the owner
+    only."""
     try:
         mode = stat.S_IMODE(place.stat().st_mode)
     except OSError:  # there is none, or another writer has just moved it away

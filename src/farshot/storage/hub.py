@@ -29,7 +29,7 @@ def repository(name: str | Path) -> str:
 
 
 def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str) -> Path:
-    """A local folder with these files of a repository; what is cached needs no network.
+    """Return a local folder with these files of a repository; cached files need no network.
 
     Args:
         files: names or patterns.
@@ -70,7 +70,7 @@ def fetch(name: str | Path, files: Sequence[str]) -> Path:
 
 
 def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: bool = False) -> str:
-    """Puts files into a repository, which is made where there is none, in one commit: all or none arrive.
+    """Upload files to a repository in one commit, all or none; the repository is created if needed.
 
     Returns:
         Where they are.
@@ -105,7 +105,7 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
 
 
 def _client_error() -> type[Exception]:
-    """What the hub's HTTP client raises without a network; which client that is depends on the version."""
+    """The error that the hub's HTTP client raises without a network; the client depends on the version."""
     from huggingface_hub.utils import get_session
 
     client = type(get_session()).__module__.partition(".")[0]

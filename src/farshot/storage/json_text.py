@@ -8,7 +8,7 @@ from typing import Any
 
 
 def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """What the text holds.
+    """Parse the text.
 
     Args:
         pairs: makes something of the keys and values of an object; by default a dictionary.
@@ -23,7 +23,7 @@ def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | Non
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The same where it must be an object.
+    """Parse text that must be an object.
 
     Raises:
         ValueError: it is no object, or as `parse`.

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of an adapted model, in words that name the value or the tensor."""
+"""Check the files of an adapted model; errors name the value or the tensor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LABELS = (str, int, float, bool)
 
 
 def check_values(about: Mapping[str, Any]) -> None:
-    """What farshot.json says, beyond the types of its values.
+    """Check the values of farshot.json, beyond their types.
 
     Raises:
         ValueError: a value that `save` does not write.
@@ -33,7 +33,7 @@ def check_values(about: Mapping[str, Any]) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuses numbers that no training ends with.
+    """Refuse tensors with NaN or infinity.
 
     Raises:
         ValueError: NaN or infinity.
@@ -45,8 +45,8 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def check_restored(adapted: Adapted, encoder: Encoder) -> None:
-    """That the tensors have the shapes that classes and encoder ask for: texts by name, and all that a method
-    on frozen features keeps by scoring two made-up features.
+    """Check that the tensors have the shapes that classes and encoder require: texts by name, and the state
+    of a method on frozen features by scoring two made-up features.
 
     Raises:
         ValueError: a shape that does not fit.

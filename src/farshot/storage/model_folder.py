@@ -57,7 +57,7 @@ FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_mo
 
 
 def support_labels(about: Mapping[str, Any]) -> list[int]:
-    """Index of the class of each support image; empty where farshot.json does not soundly say."""
+    """Index of the class of each support image; empty if farshot.json has no valid list."""
     found = about.get("support_labels")
     classes = range(len(about["classes"]))
     if not isinstance(found, list) or len(found) != len(about["support_ids"]):
@@ -87,19 +87,19 @@ def write_folder(
 
 
 def write_adapter(folder: Path, base_model: str, tensors: Mapping[str, Tensor], lora: LoRA) -> None:
-    """The LoRA alone, as PEFT reads it."""
+    """Write the LoRA in PEFT's format."""
     config = json.dumps(_peft_config(lora, base_model), indent=2)
     (folder / "adapter_config.json").write_text(config + "\n", encoding="utf-8")
     save_file(_to_peft(tensors), folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def check_place(folder: Path) -> None:
-    """Refuses a place taken by something else than an adapted model, before any work is done for it."""
+    """Refuse a place that is taken by anything but an adapted model; called before any work."""
     check_folder(folder, "an adapted model", lambda place: FILES if _is_ours(place) else None)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write_folder` wrote: (about, tensors); "hf:OWNER/NAME" is fetched from the hub.
+    """Read what `write_folder` wrote: (about, tensors); "hf:OWNER/NAME" is fetched from the hub.
 
     Raises:
         ModelError: not such a folder, damaged, or made by a newer farshot.
@@ -152,7 +152,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of format 1 by today's names."""
+    """Rename the tensors of format 1."""
     return {name.replace("_post_norm_", "_final_norm_"): value for name, value in tensors.items()}
 
 
@@ -163,8 +163,8 @@ def module_name(name: str) -> str:
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
-    """farshot.json, every value of its type; the format comes first, since a newer one may have other files
-    and names."""
+    """Read farshot.json and check the type of every value; the format is checked first, since a newer one
+    may have other files and names."""
     about = parse_object((folder / "farshot.json").read_bytes())
     if isinstance(about.get("format"), int) and about["format"] > FORMAT:
         raise ModelError(
@@ -180,7 +180,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
 
 def saved_options(folder: str | Path, about: Mapping[str, Any]) -> ReadOptions:
-    """How the images were read; the default where an earlier version saved the model.
+    """How the images were read; the default for models saved by earlier versions.
 
     Raises:
         ModelError: values that cannot be.
@@ -190,7 +190,7 @@ def saved_options(folder: str | Path, about: Mapping[str, Any]) -> ReadOptions:
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether an adapted model lies there."""
+    """Whether the folder holds an adapted model."""
     return (folder / "farshot.json").is_file()
 
 

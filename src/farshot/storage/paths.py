@@ -1,4 +1,4 @@
-"""Paths as people write them: "~" for the home folder, and quoted where a line is to be copied."""
+"""Paths as people write them: "~" for the home folder, and quoting for lines to copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from farshot.errors import DataError
 
 
 def home(path: str | os.PathLike[str]) -> Path:
-    """The path, "~" replaced by the home folder unless something of that very name exists.
+    """Replace "~" by the home folder, unless a file of exactly that name exists.
 
     Raises:
         DataError: the home folder of a user who is not there.
@@ -27,6 +27,6 @@ def home(path: str | os.PathLike[str]) -> Path:
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
-    """The path as a shell and a command line take it: of a printed line that somebody will copy."""
+    """Quote the path for a printed command line."""
     text = os.fspath(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
