@@ -1,1 +1,1 @@
-"""The benchmark: the same tasks for every method, every task kept, paired differences."""
+"""The benchmark: the same tasks for every method, a store of every result, paired differences."""

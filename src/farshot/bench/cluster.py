@@ -1,4 +1,5 @@
-"""Workers on a Ray cluster: actors that hold the encoder and take chunks; the driver alone keeps the store.
+"""Workers on a Ray cluster: actors that hold the encoder and compute chunks; only the driver writes to the
+store.
 
 docs/cluster.md goes from a laptop to a cluster in three commands.
 """
@@ -28,7 +29,7 @@ _PATIENCE_S = 120.0  # without any worker, while the cluster has none of what on
 
 @dataclass(frozen=True)
 class Needs:
-    """What one worker takes of a machine.
+    """The resources of one worker.
 
     Attributes:
         cpus: processors, which are also its threads.
@@ -45,7 +46,7 @@ class Needs:
             raise SettingError(f"A worker uses one GPU at most, not {self.gpus:g}.")
 
     def room(self, resources: Mapping[str, float]) -> int:
-        """How many workers these resources are enough for; none takes parts of two GPUs."""
+        """How many workers fit these resources; none uses parts of two GPUs."""
         found = []
         if self.cpus:
             found.append(_times(self.cpus, resources.get("CPU", 0)))
@@ -55,15 +56,15 @@ class Needs:
         return min(found)
 
     def most(self, nodes: Iterable[Mapping[str, Any]]) -> int:
-        """How many workers these nodes hold at most, described as by `ray.nodes`; none spans two of them."""
+        """How many workers fit these nodes (as `ray.nodes` describes them); none spans two nodes."""
         return sum(self.room(node["Resources"]) for node in nodes if node["Alive"])
 
 
 class Actor:
-    """A worker on a node; made empty, so that what goes wrong in `begin` can be told."""
+    """A worker on a node, created empty, so that errors in `begin` can be reported."""
 
     def begin(self, setup: Setup, needs: Needs) -> Sequence[Load]:
-        """Loads the model; what this worker can take at once."""
+        """Load the model; returns how much this worker can compute at once."""
         import torch
 
         threads = max(1, int(needs.cpus))
@@ -158,7 +159,7 @@ class Cluster(Crew[_Actor]):
         return self._note(member, answer)
 
     def _bury(self, worker: int, error: BaseException) -> list[Finished | Lost]:
-        """Takes leave of a worker that died or cannot go on."""
+        """Remove a worker that died or cannot continue."""
         member = self._members.pop(worker)
         self._ray.kill(member.actor)
         self._looked = float("-inf")
@@ -171,7 +172,7 @@ class Cluster(Crew[_Actor]):
         return []
 
     def _look_for_room(self) -> None:
-        """Starts a worker wherever one fits; asks the cluster only now and then."""
+        """Start workers where they fit; queries the cluster only occasionally."""
         now = time.monotonic()
         if self._members:
             self._last_member = now
@@ -223,7 +224,7 @@ def _connect(address: str | None) -> Any:
 
 
 def _knock(address: str) -> None:
-    """Fails at once where nobody listens; Ray itself would go on trying for minutes.
+    """Raise an error at once if no cluster answers; Ray itself would retry for minutes.
 
     Raises:
         OSError: says why.

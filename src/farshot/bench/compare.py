@@ -1,4 +1,4 @@
-"""Two methods on the same tasks: paired differences, corrected for the number of cells looked at."""
+"""Compare two methods on the same tasks: paired differences, corrected for the number of cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from farshot.methods.catalogue import catalogue
 
 @dataclass(frozen=True)
 class CellComparison:
-    """A and B on the tasks of one pool and number of shots that both have done.
+    """A and B on the tasks of one pool and number of shots that both have results for.
 
     Attributes:
         pool: name of the column.
@@ -53,7 +53,7 @@ class _Wanted:
 
 
 def compare(store: Store, a: str, b: str) -> dict[TableKey, list[CellComparison]]:
-    """Compares two methods, each written as for `farshot bench`, wherever the store has both.
+    """Compare two methods, each written as for `farshot bench`, in every cell that has both.
 
     Raises:
         SettingError: one of them, or common tasks, are not in the store.
@@ -121,7 +121,7 @@ def comparison_block(group: TableKey, cells: list[CellComparison], a: str, b: st
 
 
 def _record(group: TableKey, cell: CellComparison, a: str, b: str) -> dict[str, Value]:
-    """A cell for programs; accuracy, differences and calibration errors in points."""
+    """A cell as a record; accuracy, differences and calibration errors in points."""
     d = cell.difference
     points: dict[str, float] = {
         "a_mean": cell.a.mean,
@@ -174,7 +174,7 @@ def _row(cell: CellComparison) -> list[str]:
 
 
 def _compare_cell(store: Store, one: CellResult, other: CellResult) -> CellComparison | None:
-    """None where fewer than two tasks are common."""
+    """Compare one cell; None if fewer than two tasks are common."""
     common = sorted(set(one.series.keys) & set(other.series.keys))
     if len(common) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Where chunks are computed: in this process, in a process per device, or on a Ray cluster.
+"""Executors: compute chunks in this process, in a process per device, or on a Ray cluster.
 
 An executor has workers and moves chunks to them and results back; the runner alone decides what is computed
 and keeps the store. A worker has one chunk at a time, so no more is ever under way than can be recorded.
@@ -52,7 +52,7 @@ class Executor(Protocol):
         ...
 
     def wait(self, seconds: float) -> list[Finished | Lost]:
-        """What happened to chunks; waits at most so long for anything to happen, workers' start included.
+        """Wait for a chunk to be finished or lost, or for a worker to start, at most for this time.
 
         Raises:
             FarshotError: from a method, or no worker is left.
@@ -62,7 +62,7 @@ class Executor(Protocol):
 
 @dataclass
 class Member:
-    """A worker elsewhere, as the driver sees it.
+    """A remote worker, as seen by the driver.
 
     Attributes:
         loads: what it can take at once; None until it is ready.
@@ -77,7 +77,7 @@ M = TypeVar("M", bound=Member)
 
 
 class Crew(Generic[M]):
-    """The workers elsewhere of an executor, by number: who is ready, and who has what."""
+    """The remote workers of an executor, by number: which are ready, and which chunk each has."""
 
     def __init__(self) -> None:
         self._members: dict[int, M] = {}
@@ -91,7 +91,7 @@ class Crew(Generic[M]):
         return self._members[worker].loads or ()
 
     def _note(self, member: M, answer: Any) -> list[Finished | Lost]:
-        """A worker's first answer says what it can take; every other holds the results of its chunk."""
+        """Process an answer: the first one of a worker is its load, all others are results of chunks."""
         if member.chunk is None:
             member.loads = answer
             return []
@@ -100,12 +100,12 @@ class Crew(Generic[M]):
 
 
 def words_of(error: BaseException) -> str:
-    """What a worker died of, in one line."""
+    """Why a worker died, in one line."""
     return f"{type(error).__name__}: {last_line(error)}"
 
 
 def last_line(error: BaseException) -> str:
-    """Of what an error says, where Ray and CUDA put the cause."""
+    """The last line of an error, where Ray and CUDA put the cause."""
     return (str(error).strip().splitlines() or [""])[-1].strip()[:200]
 
 
@@ -114,7 +114,7 @@ Report = Callable[[Chunk, int, int], None]
 
 
 class Here:
-    """This process is the one worker; the chunk is computed while the runner waits.
+    """The only worker is this process; a chunk is computed while the runner waits.
 
     Args:
         report: told how far the chunk is.

@@ -49,7 +49,7 @@ FORMATS = ("jsonl", "csv", "parquet")
 
 
 def export(store: Store, out: Path, form: str | None = None) -> int:
-    """Writes all results to a file; returns how many tasks.
+    """Write all results to a file; returns the number of tasks.
 
     Args:
         form: one of FORMATS; by default as the file's name ends.
@@ -72,7 +72,7 @@ def export(store: Store, out: Path, form: str | None = None) -> int:
 
 
 def check_place(out: Path, form: str | None = None) -> None:
-    """Refuses a place taken by something else than exported results, before any work is done for it.
+    """Refuse a place that is taken by anything but exported results; called before any work.
 
     Args:
         form: one of FORMATS; by default as the file's name ends.

@@ -1,4 +1,4 @@
-"""What to run: pools x shots x methods, every cell of it a run of the store."""
+"""The grid: pools x shots x methods; each cell is a run in the store."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Grid:
 
     @property
     def cells(self) -> list[Cell]:
-        """Pool by pool, so that what a pool's images cost is paid once."""
+        """All cells, pool by pool, so that each pool's images are read once."""
         return [
             Cell(pool, Shape(self._ways(pool), shots, self.queries), method, self._tasks(shots))
             for pool in self.pools
@@ -87,7 +87,7 @@ class Grid:
         ]
 
     def check(self) -> None:
-        """Refuses pools too small for these tasks before any work is done.
+        """Refuse pools that are too small for these tasks, before any work.
 
         Raises:
             DataError: too few classes or images; names the pool.
@@ -132,7 +132,7 @@ class Grid:
 
 
 def parse_method(spec: str) -> Method:
-    """The method that "atha" or "atha[variant=released,views=none]" means.
+    """Create the method that a text such as "atha" or "atha[variant=released,views=none]" describes.
 
     Raises:
         SettingError: not of this form, or unknown names or values.
@@ -174,5 +174,5 @@ def _matters(method: Method, name: str, changed: Mapping[str, Any]) -> bool:
 
 
 def precision_of(encoder: Encoder) -> str:
-    """As --precision calls it."""
+    """The name of the encoder's precision."""
     return next(name for name, dtype in PRECISIONS.items() if dtype == encoder.dtype)

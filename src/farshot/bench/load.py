@@ -1,4 +1,4 @@
-"""How much is done at once: what a device's memory holds, and what a task costs."""
+"""How much to compute at once, from a device's memory and the cost of a task."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def choose_load(
     micro_batch: int | None = None,
     share: float = 1.0,
 ) -> Load:
-    """How many tasks side by side: what is asked for, or what the machine's memory holds.
+    """Choose the number of tasks per batch: the given one, or what fits into memory.
 
     It looks at the memory the machine has, not at what is free, so the same command makes the same batches.
 
@@ -64,7 +64,7 @@ def choose_load(
 
 
 def _learned_bytes(method: Method, encoder: Encoder, shape: Shape) -> int:
-    """Bytes of what one task learns, with its gradients and the optimiser's two averages, in float32."""
+    """Bytes of one task's parameters with gradients and the optimiser's two averages, in float32."""
     return 4 * 4 * parameters_for(method, encoder, shape.ways, shape.shots)
 
 
@@ -80,7 +80,7 @@ def images_per_step(method: Method, shape: Shape) -> int:
 
 
 def cost(method: Method, shape: Shape) -> float:
-    """What a task costs, in images forwarded; a training step counts twice, for its way back.
+    """The cost of a task in forwarded images; a training step counts twice, for the backward pass.
 
     Twice and not three times: the frozen weights take no gradients of their own.
     """
@@ -91,7 +91,7 @@ def cost(method: Method, shape: Shape) -> float:
 
 
 def _memory(device: torch.device) -> int:
-    """Bytes that the device has in all."""
+    """Total memory of the device in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return memory_of_machine()

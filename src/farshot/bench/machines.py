@@ -1,4 +1,5 @@
-"""Which machines compute a grid, as `farshot bench` says: this process, every GPU here, or a Ray cluster."""
+"""Where `farshot bench` computes a grid: in this process, on every GPU of this machine, or on a Ray
+cluster."""
 
 from __future__ import annotations
 
@@ -46,19 +47,19 @@ class Machines:
 
     @property
     def devices(self) -> list[str]:
-        """Of the workers on this machine; none on a cluster."""
+        """Devices of the workers on this machine; empty on a cluster."""
         return devices_for(self.device, self.workers) if self.executor == "local" else []
 
     @property
     def driver_device(self) -> str:
-        """Where this process puts the model: on the processor when only others compute."""
+        """The device of this process's model: the CPU if only other processes compute."""
         return self.devices[0] if len(self.devices) == 1 else "cpu"
 
     @contextmanager
     def open(
         self, grid: Grid, encoder: Encoder, tasks_per_batch: int | None, micro_batch: int | None
     ) -> Iterator[Executor | None]:
-        """The executor for a grid; None where this process does the work.
+        """Create the executor for a grid; None if this process does the work.
 
         Raises:
             SettingError: no Ray, or no cluster at the address.

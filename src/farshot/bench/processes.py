@@ -26,7 +26,7 @@ _END_S = 5.0
 
 
 def devices_for(device: str, workers: int | None = None) -> list[str]:
-    """Where workers run: all GPUs of this machine for "auto" and "cuda", else the one device named.
+    """The devices of workers: all GPUs of this machine for "auto" and "cuda", else the given device.
 
     Args:
         workers: how many; by default one per device. More than devices share them.
@@ -44,7 +44,7 @@ def devices_for(device: str, workers: int | None = None) -> list[str]:
 
 @dataclass(frozen=True)
 class LastWords:
-    """What a worker says before it ends of something that is no FarshotError: no memory, a broken disk."""
+    """The last message of a worker that ends with an error other than FarshotError, such as no memory."""
 
     said: str
 
@@ -125,7 +125,7 @@ class Processes(Crew[_Process]):
         self._members[worker] = _Process(process=process, connection=here)
 
     def _bury(self, worker: int) -> list[Finished | Lost]:
-        """Takes leave of a dead worker: what it had with it, and its successor's start."""
+        """Handle a dead worker: return its chunk and start another worker."""
         member = self._members.pop(worker)
         member.process.join(_END_S)
         member.connection.close()
@@ -142,7 +142,7 @@ class Processes(Crew[_Process]):
 
 
 def _serve(connection: Connection, setup: Setup, device: str, threads: int, share: float) -> None:
-    """A worker's life: says what it can take, then computes until the driver is gone."""
+    """The main loop of a worker: report its load, then compute chunks until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, OSError):  # the driver is gone
@@ -156,7 +156,7 @@ def _serve(connection: Connection, setup: Setup, device: str, threads: int, shar
 
 
 def _attempt(do: Callable[..., Any], *arguments: Any) -> Any:
-    """What it returns; or what went wrong, for the driver to tell."""
+    """The function's result, or its error, for the driver to report."""
     try:
         return do(*arguments)
     except FarshotError as error:

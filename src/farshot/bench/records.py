@@ -1,4 +1,4 @@
-"""What the store holds: runs, which say what may be compared with what, and one result per task."""
+"""The records of the store: runs, which define what may be compared, and one result per task."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def tasks_of(self) -> tuple[Any, ...]:
-        """What, together with seed and index, fixes a task's classes and images."""
+        """The properties that, with seed and index, determine a task's classes and images."""
         return (
             self.pool_fingerprint,
             self.protocol,
@@ -101,7 +101,7 @@ def marked(name: str, kind: str) -> str:
 
 @dataclass(frozen=True)
 class Episode:
-    """A task as it was drawn: the names of its classes and images.
+    """A drawn task: the names of its classes and images.
 
     Attributes:
         seed, index: which task.
@@ -120,7 +120,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Result:
-    """What a method made of one task.
+    """The result of a method on one task.
 
     Attributes:
         index: of the task in its series.

@@ -51,7 +51,7 @@ class Block:
 
 
 def check_format(form: str) -> None:
-    """Refuses what is none of FORMATS.
+    """Refuse a format that is not one of FORMATS.
 
     Raises:
         SettingError: it is not.
@@ -74,7 +74,7 @@ def render(blocks: Sequence[Block], form: str) -> str:
 
 
 def number(value: float) -> str:
-    """Two digits after the point; "-" for what is not a number, "inf" for what cannot be bounded."""
+    """Format with two decimals; "-" for NaN, "inf" for infinity."""
     return "-" if value != value else "inf" if value in (float("inf"), float("-inf")) else f"{value:.2f}"
 
 
@@ -142,7 +142,7 @@ def _latex(block: Block) -> str:
 
 
 def _csv(blocks: Sequence[Block]) -> str:
-    """One header and the records of all blocks; a number that is none is empty."""
+    """One header and the records of all blocks; NaN is an empty cell."""
     records = [record for block in blocks for record in block.records]
     out = io.StringIO()
     writer = csv.DictWriter(

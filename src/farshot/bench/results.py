@@ -1,4 +1,4 @@
-"""Reads a store into groups of results that may be compared with each other."""
+"""Read a store into groups of comparable results."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TableKey:
 
 @dataclass(frozen=True)
 class Column:
-    """A pool as a method met it: the same images under the same names.
+    """A pool with the same images and class names.
 
     Attributes:
         name: what to call it; numbered where a store holds the pool in several forms.
@@ -73,7 +73,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far probabilities can be believed.
+    """Calibration of the probabilities of a run.
 
     Attributes:
         error: expected calibration error, 15 bins, over all query images.
@@ -161,14 +161,14 @@ def average(intervals: Sequence[Interval]) -> Interval:
 
 
 def in_order(columns: Iterable[Column]) -> list[Column]:
-    """The four of the field first, in their usual order, then the others as they came."""
+    """The four pools of BSCD-FSL first, in their usual order, then the others in order of appearance."""
     unique = list(dict.fromkeys(columns))
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     return sorted(unique, key=lambda column: rank.get(column.pool, len(rank)))
 
 
 def _columns(runs: Iterable[Run]) -> dict[tuple[str, str, tuple[str, ...]], Column]:
-    """A column for every form of a pool; the second form of a name is called "name (2)"."""
+    """A column for every version of a pool; the second version of a name is called "name (2)"."""
     out: dict[tuple[str, str, tuple[str, ...]], Column] = {}
     for run in runs:
         form = (run.pool, run.pool_fingerprint, run.class_names)

@@ -1,4 +1,4 @@
-"""Runs a grid into a store: claims a chunk of tasks, has it computed, records it, until nothing is missing.
+"""Run a grid: claim a chunk of tasks, compute it, record it, until no task is missing.
 
 The same call continues where an earlier one was interrupted, and adds tasks when more are requested.
 Several processes may run it on one store at once.
@@ -34,11 +34,11 @@ class Watcher(Protocol):
     """Receives the progress of the grid; work is counted in images forwarded."""
 
     def begin(self, work: float, done: float) -> None:
-        """All work of the grid, and what is stored already."""
+        """The total work of the grid, and how much is stored already."""
         ...
 
     def working(self, cell: Cell, work: float) -> None:
-        """A chunk of this cell has come so far."""
+        """The progress of a chunk of this cell."""
         ...
 
     def stored(self, work: float) -> None:
@@ -83,7 +83,8 @@ def run_grid(
 
 
 def _run_ids(grid: Grid, encoder: Encoder, store: Store) -> list[int]:
-    """The stored run of each cell; one of version 0.1 is continued, except in bf16, which has changed."""
+    """The stored run of each cell; runs of version 0.1 are continued, except in bf16, whose numbers
+    changed."""
     runs = [grid.run(cell, encoder) for cell in grid.cells]
     exact = bool(runs) and runs[0].precision == "float32"
     old = encoder.fingerprint_of_version_1() if exact else None
@@ -91,7 +92,7 @@ def _run_ids(grid: Grid, encoder: Encoder, store: Store) -> list[int]:
 
 
 class _Filling:
-    """One call of `run_grid`: what is left, what is under way, what was lost on the way."""
+    """The state of one call of `run_grid`: cells left, chunks in progress, chunks lost."""
 
     def __init__(
         self, grid: Grid, store: Store, runs: Sequence[int], executor: Executor, watcher: Watcher | None
@@ -129,7 +130,7 @@ class _Filling:
                 self.watcher.working(self.cells[chunk.cell], 0)
 
     def _next(self, loads: Sequence[Load]) -> Chunk | None:
-        """What a worker that can take these loads does next."""
+        """The next chunk for a worker with these loads."""
         if self.lost:
             chunk = self.lost.pop()
             now, later = chunk.indices[: (n := loads[chunk.cell].tasks)], chunk.indices[n:]
@@ -166,7 +167,7 @@ class _Filling:
         self._close_cells([chunk.cell])
 
     def _close_cells(self, candidates: Sequence[int]) -> None:
-        """Takes cells that are complete from the list of those left, and says so."""
+        """Remove complete cells from the list, and report them."""
         for number in list(candidates):
             cell, run = self.cells[number], self.runs[number]
             if number in self.left and len(self._done(number)) == cell.tasks:
@@ -180,14 +181,14 @@ class _Filling:
         return self.store.done(self.runs[number], self.grid.seed, self.cells[number].tasks)
 
     def _work(self) -> tuple[float, float]:
-        """All work, and what of it is stored."""
+        """The total work, and the stored part."""
         each = [cost(cell.method, cell.shape) for cell in self.cells]
         done = sum(e * len(self._done(number)) for number, e in enumerate(each))
         return sum(e * cell.tasks for e, cell in zip(each, self.cells, strict=True)), done
 
 
 def episode_of(cell: Cell, task: Task, seed: int, index: int) -> Episode:
-    """What the store keeps of a task."""
+    """The task as the store keeps it."""
     table, ids = cell.pool.table, cell.pool.ids
     assert table.labels is not None
     shots = cell.shape.shots
@@ -202,7 +203,7 @@ def episode_of(cell: Cell, task: Task, seed: int, index: int) -> Episode:
 
 
 def _report_to(watcher: Watcher, cells: Sequence[Cell]) -> Callable[[Chunk, int, int], None]:
-    """Turns steps of a chunk into work of its cell."""
+    """Convert the progress of a chunk into that of its cell."""
 
     def report(chunk: Chunk, done: int, of: int) -> None:
         cell = cells[chunk.cell]

@@ -1,4 +1,4 @@
-"""The store's tables, and how a SQLite file becomes one. docs/store.md explains every column.
+"""The store's schema. docs/store.md explains every column.
 
 Raise VERSION with every change; a store of another version is refused, never misread.
 """
@@ -51,7 +51,7 @@ CREATE TABLE claims (
 
 
 def check_place(path: Path) -> None:
-    """Refuses a place that holds something else than a store, or where none can be made; changes nothing.
+    """Refuse a place that holds anything but a store, or where none can be created; changes nothing.
 
     Raises:
         StoreError: one sentence on what is wrong.
@@ -74,7 +74,7 @@ def check_place(path: Path) -> None:
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode to a store, made if there is none."""
+    """Open a store for writing, in autocommit mode; create it if there is none."""
     with speaking(path):
         connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
         try:
@@ -93,7 +93,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing, also where the folder cannot be written."""
+    """Open a store for reading only, even in a read-only folder."""
     if not path.is_file():
         raise StoreError(f"There is no store {path}; `farshot bench ... --store {quoted(path)}` makes one.")
     with speaking(path):
@@ -124,7 +124,7 @@ def _is_taken(connection: sqlite3.Connection) -> bool:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, alone among writers."""
+    """A transaction that excludes other writers."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -137,7 +137,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def speaking(path: Path) -> Iterator[None]:
-    """SQLite's errors as one sentence that says what to do."""
+    """Turn SQLite's errors into one sentence that says what to do."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""The store: one SQLite file in WAL mode that several processes may fill, and that survives kill -9.
+"""The store: one SQLite file in WAL mode that several processes may write to, and that survives kill -9.
 
 A batch of tasks is claimed, computed and recorded in one transaction. A claim lapses when its process dies or
 stops renewing it, so no task is lost; a result is inserted only where there is none, so no task counts twice.
@@ -60,13 +60,13 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; another Store may go on."""
+        """Close the file."""
         self._connection.close()
 
     # Runs --------------------------------------------------------------------------------------------
 
     def run_id(self, run: Run, former: Sequence[str] = ()) -> int:
-        """The number of a run in this store; the run is added where it is new.
+        """Return the number of a run in this store; a new run is added.
 
         Args:
             former: identities that earlier versions gave to the same run; a stored run with one of them gets
@@ -142,7 +142,7 @@ class Store:
         return {idx for (idx,) in rows}
 
     def claim(self, run: int, seed: int, tasks: int, batch: int) -> list[int]:
-        """Takes the next tasks that nobody has done or is doing; empty where there is none.
+        """Claim the next tasks that are neither done nor claimed; empty if there are none.
 
         Batches are cut at multiples of `batch`, so that after an interruption a task has the same companions.
         """
@@ -161,7 +161,7 @@ class Store:
         return []
 
     def record(self, run: int, seed: int, results: Sequence[Result], episodes: Iterable[Episode]) -> int:
-        """Stores a batch, all or nothing; returns how many of its tasks were new."""
+        """Store a batch, all or nothing; returns how many of its tasks were new."""
         row = self._rows(
             "SELECT pool_fingerprint, protocol, ways, shots, queries FROM runs WHERE id = ?", (run,)
         )[0]
@@ -182,13 +182,13 @@ class Store:
         return new
 
     def release(self) -> None:
-        """Gives up all claims of this process."""
+        """Release all claims of this process."""
         with self._change():
             self._connection.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
 
     @contextlib.contextmanager
     def renewing(self) -> Iterator[None]:
-        """Keeps this process's claims alive while it computes, and gives them up at the end."""
+        """Renew this process's claims while it computes, and release them at the end."""
         stop = threading.Event()
 
         def renew() -> None:
@@ -252,7 +252,7 @@ class Store:
         return probabilities.astype(np.float32), np.frombuffer(b"".join(true for _, true in kept), np.uint8)
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """Rows of any SELECT as dictionaries."""
+        """Return the rows of a SELECT as dictionaries."""
         with speaking(self.path):
             cursor = self._connection.execute(statement, values)
             names = [column[0] for column in cursor.description]

@@ -1,4 +1,4 @@
-"""The field's table: methods down, pools across, one block per number of shots, an average at the end."""
+"""The benchmark table: a row per method, a column per pool, a block per number of shots, and an average."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _block(group: TableKey, entries: list[CellResult], shots: int, with_publishe
 
 
 def _record(group: TableKey, entry: CellResult, name: str, most: int) -> dict[str, Value]:
-    """A cell for programs; accuracy in points."""
+    """A cell as a record; accuracy in points."""
     interval = entry.accuracy
     return group.place(entry.run.shape.shots) | {
         "source": "measured",
@@ -90,7 +90,7 @@ def _record(group: TableKey, entry: CellResult, name: str, most: int) -> dict[st
 
 
 def _published_records(group: TableKey, columns: list[Column], shots: int) -> list[dict[str, Value]]:
-    """Other people's numbers in these columns, which come without intervals."""
+    """Published numbers in these columns, without intervals."""
     rows = []
     for name, by_shots in published.PUBLISHED.items():
         if shots not in by_shots:
@@ -106,7 +106,7 @@ def _published_records(group: TableKey, columns: list[Column], shots: int) -> li
 
 
 def _row(entry: CellResult) -> tuple[str, int, str]:
-    """What a row of the table holds: one method, one revision, one set of settings."""
+    """The key of a row: one method, one revision, one set of settings."""
     return entry.run.method, entry.run.revision, json.dumps(entry.run.settings, sort_keys=True)
 
 

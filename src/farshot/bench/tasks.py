@@ -57,7 +57,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Ranks:
-    """A drawn task, in numbers only.
+    """A drawn task as ranks.
 
     Attributes:
         classes: which classes, in the task's order, (ways,).
@@ -77,7 +77,7 @@ def draw_ranks(
     index: int,
     copies: Callable[[int, int], int | None] | None = None,
 ) -> Ranks:
-    """Draws classes, then images within each, without replacement.
+    """Draw classes, then images within each, without replacement.
 
     A picture occurs once in a task: where a copy of a picture drawn before it comes up, the draw of its class
     goes on to the next image. Tasks without copies are what they would be without this rule.
@@ -120,7 +120,7 @@ def _replace_copies(
     streams: Sequence[Iterator[int]],
     copies: Callable[[int, int], int | None],
 ) -> None:
-    """Replaces each image whose picture the task has already by the next one that its class draws."""
+    """Replace each image whose picture is already in the task by the next image drawn from its class."""
     seen: set[int] = set()
     for c, ranks, stream in zip(classes, images, streams, strict=True):
         for place, first in enumerate(ranks):
@@ -149,7 +149,7 @@ def sample_task(
     template: str = DEFAULT_TEMPLATE,
     descriptions: Mapping[str, str] | None = None,
 ) -> Task:
-    """The task with this number, its random key included.
+    """Draw the task with this number, with its random key.
 
     Support and query rows are grouped by class, in the task's order of classes; no two show the same picture.
 
@@ -187,7 +187,7 @@ def query_labels(task: Task) -> Int[NDArray[np.int64], " Q"]:
 
 
 def check_seed(seed: int, report: bool) -> int:
-    """Refuses to develop on the tasks that are reported, and the other way round."""
+    """Refuse development on reporting seeds, and reporting on development seeds."""
     if report and seed < FIRST_REPORTING_SEED:
         raise SettingError(
             f"Reported numbers use seeds from {FIRST_REPORTING_SEED}, not {seed}: "
@@ -202,7 +202,7 @@ def check_seed(seed: int, report: bool) -> int:
 
 
 class _Draw:
-    """Whole numbers from SHA-256 in counter mode, eight bytes at a time, big end first."""
+    """Random integers from SHA-256 in counter mode, eight bytes at a time, big-endian."""
 
     def __init__(self, words: str) -> None:
         self._words, self._counter, self._left = words, 0, b""
@@ -220,7 +220,7 @@ class _Draw:
             moved[j] = moved.get(i, i)
 
     def _below(self, n: int) -> int:
-        """A number below n, all equally likely: words beyond the last multiple of n are passed over."""
+        """A uniform number below n; words beyond the last multiple of n are rejected."""
         limit = _WORD - _WORD % n
         while True:
             word = self._next()

@@ -1,4 +1,4 @@
-"""Who does the work: computes chunks of a grid. Knows nothing of stores, so it can run anywhere.
+"""The worker: computes chunks of a grid. It does not use the store, so it can run anywhere.
 
 A worker in another process or on another machine is made from a `Setup`, which travels there once.
 """
@@ -33,7 +33,7 @@ from farshot.training.loop import Progress
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tasks that are computed together.
+    """Tasks that are computed in one batch.
 
     Attributes:
         cell: its number in `Grid.cells`.
@@ -89,7 +89,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a worker elsewhere begins with.
+    """What a remote worker is created from.
 
     Attributes:
         model: as `load_encoder` takes it; a folder by its absolute path.
@@ -106,7 +106,7 @@ class Setup:
     micro_batch: int | None = None
 
     def worker(self, device: str, share: float = 1.0) -> Worker:
-        """The worker on a device of the machine this runs on; it may use this share of the memory.
+        """Create the worker on a device of this machine, with this share of its memory.
 
         Raises:
             FarshotError: another version of farshot or another model than the driver's.
@@ -137,7 +137,7 @@ def setup_for(
     tasks_per_batch: int | None = None,
     micro_batch: int | None = None,
 ) -> Setup:
-    """What workers elsewhere need for this grid; its paths no longer depend on the current folder."""
+    """The setup of remote workers for this grid, with absolute paths."""
     model = home(encoder.source)
     return Setup(
         dataclasses.replace(grid, pools=tuple(map(_absolute, grid.pools))),
@@ -222,7 +222,7 @@ def run_tasks(
 
 
 def _largest_size() -> int:
-    """The most memory this process has held so far, bytes; 0 where the system does not tell."""
+    """Peak memory of this process in bytes; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:

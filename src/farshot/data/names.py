@@ -218,7 +218,7 @@ def _is_text(name: str) -> bool:
 
 
 def _names_file(path: Path, classes: Sequence[str] | None) -> Mapping[str, str] | Sequence[str]:
-    """Read a file of class names: by label if it has labels, else in its order."""
+    """Read a file of class names: by label if it has any, else in order."""
     if path.suffix.lower() == ".json":
         found = load_json(path)
         names = list(found.values()) if isinstance(found, dict) else found

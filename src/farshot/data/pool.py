@@ -113,7 +113,7 @@ class Pool:
 
 
 def pool_of(name: str, table: ImageTable) -> Pool:
-    """Make a pool of a table; files are named by their path below their common folder, other images by row."""
+    """Make a pool of a table. Files are named by their path below their common folder, others by row."""
     files = [Path(image) for image in table.images if isinstance(image, str | Path)]
     if len(files) < len(table) or not files:
         return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))))

@@ -1,4 +1,4 @@
-"""Pages that anybody can open: one file, no script, nothing fetched, and names that stay names.
+"""Self-contained HTML pages: one file, no script, nothing fetched, and names escaped.
 
 Everything is escaped; names are in <bdi>, so that marks of direction end with the name; a content security
 policy forbids scripts and requests even if something slipped through.
@@ -35,7 +35,7 @@ def environment(*packages: str) -> Environment:
 
 
 def bdi(name: object) -> Markup:
-    """A name in running text, its direction its own affair."""
+    """A name in running text, isolated so that its direction does not affect the text."""
     return Markup("<bdi>{}</bdi>").format(str(name))
 
 

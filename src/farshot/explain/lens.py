@@ -1,4 +1,4 @@
-"""The lens: one pass over images that also notes tokens, head and tail, and what the class token looks at.
+"""A forward pass over images that also records tokens, head and tail, and attention.
 
 It acts as a part before and after the method's own parts, reads, and changes nothing: the embeddings of such
 a pass are those of a pass without it. What it notes is reduced at once to numbers per patch, so memory stays
@@ -35,7 +35,7 @@ BATCH = 16  # bounds memory; a large model gains nothing from more
 
 @dataclass
 class PassView:
-    """What a pass showed, for B images.
+    """What was recorded in a pass over B images.
 
     Attributes:
         pixels: the images as the model read them, (B, R, R, 3).
@@ -62,7 +62,7 @@ class PassView:
 
 @dataclass(frozen=True)
 class Ask:
-    """What to note, by vision blocks counted from 0; see `PassView`."""
+    """What to record, by vision blocks counted from 0; see `PassView`."""
 
     choices: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
@@ -74,7 +74,7 @@ class Ask:
 def look(
     subject: Subject, pixels: UInt8[NDArray[np.uint8], "B R R 3"], ask: Ask, texts: TextFeatures | None = None
 ) -> PassView:
-    """Passes images through the adapted model and notes what was asked for.
+    """Pass images through the adapted model and record what was requested.
 
     Args:
         texts: class texts in place of the model's own, for images of other classes.
@@ -119,7 +119,7 @@ def views(
 
 
 def check_blocks(blocks: Sequence[int], encoder: Encoder) -> list[int]:
-    """The blocks, sorted; refuses numbers that the model does not have."""
+    """Sort the blocks; refuse numbers that the model does not have."""
     wrong = [block for block in blocks if not 0 <= block < encoder.vision_depth]
     if wrong:
         raise SettingError(
@@ -140,7 +140,7 @@ class _Places:
 
 
 class _Notes:
-    """What the hooks of one pass write down."""
+    """The recordings of one pass."""
 
     def __init__(self, subject: Subject, ask: Ask) -> None:
         self.subject, self.ask = subject, ask
@@ -152,13 +152,13 @@ class _Notes:
         self._query: Tensor | None = None
 
     def before(self) -> dict[str, Hook]:
-        """Reads the tokens before the method's own parts change them."""
+        """Record the tokens before the method's parts change them."""
         last = self.subject.encoder.vision_depth - 1
         blocks = {*self.ask.choices, *self.ask.tokens, last}
         return {f"vision.{block}.input": partial(self._read_tokens, block) for block in blocks}
 
     def after(self) -> dict[str, Hook]:
-        """Reads queries and keys after the method's own parts changed them."""
+        """Record queries and keys after the method's parts changed them."""
         hooks: dict[str, Hook] = {}
         config = self.subject.encoder.vision.config
         blocks = set(self.ask.attention)

@@ -1,4 +1,4 @@
-"""A folder of explanations: a figure per image, one HTML page with all, and the numbers as JSON."""
+"""Write explanations to a folder: a figure per image, one HTML page, and the numbers as JSON."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def write_explanations(
 
 
 def check_place(folder: Path) -> None:
-    """Refuses a place taken by something else than explanations, before any work is done for it."""
+    """Refuse a place that is taken by anything but explanations; called before any work."""
     check_folder(folder, "a folder of explanations", _files)
 
 
@@ -93,7 +93,7 @@ def figure_name(number: int, name: str) -> str:
 
 
 def described(explanation: Explanation, drawn: Sequence[Panel]) -> dict[str, Any]:
-    """An explanation as the template `panels.html` takes it."""
+    """An explanation as variables of the template `panels.html`."""
     listed = ranked_classes(explanation)
     names, p = explanation.class_names, explanation.probabilities
     return {
@@ -107,7 +107,7 @@ def described(explanation: Explanation, drawn: Sequence[Panel]) -> dict[str, Any
 
 
 def _compressed(panel: Panel) -> dict[str, Any]:
-    """A panel as text: pictures of hundreds of images would not fit in memory."""
+    """A panel as compressed text, since those of hundreds of images would not fit in memory."""
     return {
         "title": panel.title,
         "caption": plain(panel.caption),
@@ -119,7 +119,7 @@ def _compressed(panel: Panel) -> dict[str, Any]:
 
 
 def common() -> dict[str, Any]:
-    """What every template may use."""
+    """Variables of all templates."""
     return {"version": version("farshot"), "colour": colour, "letter": letter}
 
 

@@ -1,4 +1,4 @@
-"""What the model learned to do with head and tail tokens: pull and push of every block, with their sign."""
+"""The learned strengths: pull and push of every block, with their sign."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Strengths:
     push: Float[NDArray[np.float64], " blocks"]
 
     def turned(self) -> list[str]:
-        """Which strengths do the opposite of their name, in words."""
+        """Describe which strengths are negative and so do the opposite of their name."""
         named = (("pull", self.pull, "pushes"), ("push", self.push, "pulls"))
         return [
             f"{name} before block {block} is {value:+.3f}: it {does}"
@@ -59,7 +59,7 @@ def learned_strengths(subject: Subject) -> Strengths:
 
 
 def draw_strengths(strengths: Mapping[str, Strengths]) -> Figure:
-    """Pull and push by block, one line for each model; below zero they do the opposite of their name."""
+    """Draw pull and push by block, one line per model; negative values do the opposite of their name."""
     figure, axes = chart("Learned strengths", "vision block, from 0", "strength", columns=2, shared=False)
     for one, name in zip(axes, ("pull", "push"), strict=True):
         one.set_title(name, fontsize=10)

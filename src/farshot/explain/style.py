@@ -1,4 +1,4 @@
-"""Colours and the look of charts: one palette that people with any kind of colour vision can tell apart.
+"""Colours and styles of charts: one palette for every kind of colour vision.
 
 The palette is Okabe and Ito's (2008). Colour is never the only cue; letters, markers or line styles do too.
 """
@@ -17,7 +17,7 @@ DASHES = ("-", "--", ":", "-.")
 
 
 def colour(index: int) -> str:
-    """Colour of the i-th thing, as #rrggbb; they repeat after eight."""
+    """Colour of the i-th item, as #rrggbb; colours repeat after eight."""
     return PALETTE[index % len(PALETTE)]
 
 
@@ -33,7 +33,7 @@ def letter(index: int) -> str:
 
 
 def line_styles(count: int) -> list[dict[str, str]]:
-    """Keyword arguments of matplotlib that tell so many lines apart without colour too."""
+    """Keyword arguments of matplotlib that distinguish lines without colour, too."""
     markers, dashes = islice(cycle(MARKERS), count), islice(cycle(DASHES), count)
     return [
         {"color": colour(i), "marker": marker, "linestyle": dash}

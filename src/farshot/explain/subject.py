@@ -1,4 +1,4 @@
-"""What the lenses look at: an adapted model, taken apart into encoder, parts and class directions.
+"""An adapted model as explanations use it: encoder, parts and class directions.
 
 Shapes: N classes, B images, E joint width.
 """
@@ -26,7 +26,7 @@ PROMPTS = "the prompts of the unadapted model, because the method keeps no direc
 
 @dataclass(frozen=True)
 class Subject:
-    """An adapted model as the lenses see it; nothing of it is ever changed.
+    """An adapted model as explanations use it; it is never changed.
 
     Attributes:
         adapted: the classifier.
@@ -63,7 +63,7 @@ class Subject:
 
 
 def subject(adapted: Adapted, encoder: Encoder, template: str = DEFAULT_TEMPLATE) -> Subject:
-    """Takes an adapted model apart.
+    """Split an adapted model into encoder, parts and class directions.
 
     Args:
         encoder: the base model it was adapted from.

@@ -1,4 +1,4 @@
-"""The truth lens: in the mini worlds it is known which patches show the class; do head and tail agree?"""
+"""Compare head and tail tokens with the truth: which patches show the class, known in the mini worlds."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def draw_token_agreement(agreement: Mapping[str, Mapping[int, TokenTruth]]) -> F
 
 
 def outline_truth(drawn: Panel, truth: Int[NDArray[np.integer[Any]], "G G"]) -> Panel:
-    """A panel with a line round the patches that show the class (-1 elsewhere), to check tokens by eye."""
+    """Outline the patches that show the class on a panel (-1 elsewhere), to check tokens by eye."""
     picture = drawn.picture.copy()
     draw = ImageDraw.Draw(picture)
     on, step = np.pad(truth >= 0, 1), SIDE / len(truth)

@@ -21,7 +21,7 @@ def load_exact(folder: str | Path, model: str | None = None) -> FewShotClassifie
 
 
 def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
-    """What is said of every export."""
+    """The facts about every export."""
     known = classifier.about()
     kept = (
         *("classes", "class_names", "descriptions", "template", "method", "revision", "settings"),
@@ -39,7 +39,7 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
 
 
 def base_name(classifier: FewShotClassifier) -> str:
-    """The base model's name; of a folder its last part, since a path says nothing elsewhere."""
+    """The base model's name; of a folder the last part, since a path is meaningless elsewhere."""
     path = Path(classifier.parameters_.model)
     return path.name if path.is_dir() else classifier.parameters_.model
 
@@ -71,12 +71,12 @@ def describe_reading(reading: str, size: int) -> dict[str, Any]:
 
 
 def check_place(folder: Path) -> None:
-    """Refuses a place taken by something else than an export, before any work is done for it."""
+    """Refuse a place that is taken by anything but an export; called before any work."""
     check_folder(folder, "an export of farshot", _files)
 
 
 def write_about(staging: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes export.json, which lists the folder's files, itself among them; returns what it says."""
+    """Write export.json, which lists the folder's files, including itself; returns its content."""
     files = sorted({path.name for path in staging.iterdir()} | {ABOUT})
     whole = {**about, "files": files}
     (staging / ABOUT).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The LoRA alone, as PEFT loads it."""
+"""Export the LoRA for PEFT."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from farshot.storage.model_folder import write_adapter
 
 
 def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
-    """Writes a folder that PEFT loads onto the base model; returns what export.json says.
+    """Write a folder that PEFT loads onto the base model; returns the content of export.json.
 
     Raises:
         DataError: the place is taken or cannot be written.

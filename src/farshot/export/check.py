@@ -1,4 +1,4 @@
-"""Whether an export predicts as the adapted model does, before anybody relies on it."""
+"""Compare the predictions of an export with those of the adapted model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Predict = Callable[[UInt8[NDArray[np.uint8], "B R R 3"]], Float[NDArray[np.float
 
 
 def samples(images: ImageTable | None) -> ImageTable:
-    """What to compare on: the user's images, evenly taken where there are many; else fixed generated ones."""
+    """The images to compare on: the user's, evenly spaced if there are many; else generated ones."""
     if images is None:
         return ImageTable(tuple(_generated(i) for i in range(_GENERATED)), None, (), ())
     return images.subset(np.linspace(0, len(images) - 1, min(len(images), _MOST_CHECKED)).astype(np.int64))

@@ -1,4 +1,4 @@
-"""An ordinary CLIPModel folder, where an adapted model is nothing but other weights and prompts.
+"""Export a CLIPModel folder, if the adapted model can be written as weights and prompts.
 
 LoRA and own weights are merged. A learned context becomes new words of the vocabulary, so that it is a prompt
 like any other: "<context-1><context-2> apple scab." The logit scale is that of the method, divided by its
@@ -54,7 +54,7 @@ _NO_PLACE: dict[type[nn.Module], str] = {
 
 @dataclass(frozen=True)
 class Plain:
-    """An adapted model as weights and prompts alone.
+    """An adapted model as weights and prompts.
 
     Attributes:
         encoder: the weights.
@@ -70,7 +70,7 @@ class Plain:
 def export_checkpoint(
     classifier: FewShotClassifier, out: Path, images: ImageTable | None = None
 ) -> dict[str, Any]:
-    """Writes a folder that transformers loads alone; returns what export.json says.
+    """Write a folder that transformers loads; returns the content of export.json.
 
     Args:
         images: to compare on instead of generated ones.
@@ -181,7 +181,7 @@ def _add_words(encoder: Encoder, part: PromptContext, task: Task) -> tuple[Encod
 
 
 def _check_words(before: Tokenizer, after: Tokenizer, old: Sequence[str], new: Sequence[str], n: int) -> None:
-    """Whether behind the n new words the tokens are those that the method saw."""
+    """Check that the tokens after the n new words are those that the method used."""
     seen, now = before([old]).ids[0], after([new]).ids[0]
     if seen.shape != now.shape or not torch.equal(seen[:, 1 + n :], now[:, 1 + n :]):
         raise ModelError(

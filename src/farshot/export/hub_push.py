@@ -1,4 +1,4 @@
-"""An adapted model to the hub, with a model card made from its run."""
+"""Upload an adapted model to the hub, with a model card made from its run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def push_folder(
     evaluation: Path | None = None,
     private: bool = False,
 ) -> str:
-    """Pushes a saved model; returns where it is.
+    """Upload a saved model; returns its address.
 
     Args:
         model: name of the base model on the hub, where it was adapted from a folder: a path means nothing to

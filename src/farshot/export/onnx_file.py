@@ -80,7 +80,7 @@ def export_onnx(
 
 
 def needed_packages() -> None:
-    """Refuses before any work where the extra is not installed."""
+    """Check that the extra is installed; called before any work."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -145,7 +145,7 @@ def _interface(classifier: FewShotClassifier) -> dict[str, Any]:
 
 
 def _in_8_bits(classifier: FewShotClassifier, file: Path, images: ImageTable | None) -> Cost:
-    """Puts 8-bit weights into the file's place, and says what that cost."""
+    """Replace the file by one with 8-bit weights; returns the cost in accuracy."""
     assert images is not None
     quantised = file.with_name("int8.onnx")
     with _quiet():
@@ -166,7 +166,7 @@ def _stable_sort(self, stable=None, dim=-1, descending=False):  # type: ignore[n
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings nor log lines of the exporter's inner life."""
+    """Suppress the exporter's warnings and log lines."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

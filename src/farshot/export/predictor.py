@@ -1,4 +1,4 @@
-"""An adapted model as one pure function of pixels, for one task: what is exported.
+"""An adapted model as a pure function of pixels, for export.
 
 All that does not depend on the image is computed now: class texts, anchors, LoRA and own weights as part of
 the tower. Shapes: B images, N classes, R side of an image, E joint width.

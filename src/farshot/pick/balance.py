@@ -1,4 +1,4 @@
-"""As many images of every class as can be had before any has a label: by CLIP's own guess.
+"""Balance the chosen images over the classes that the unadapted encoder predicts.
 
 Shapes: B images, N classes.
 """

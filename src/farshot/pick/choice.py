@@ -1,4 +1,4 @@
-"""Which of unlabelled images to label: first, and again once a model is adapted.
+"""Choose which unlabelled images to label, at first and after a model is adapted.
 
     from farshot.pick import pick_first, pick_next
     pick_first(load_encoder("mini"), unlabelled(["leaves/"]), shots=5, class_names=["scab", "rust"])
@@ -45,7 +45,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class AdaptOptions:
-    """What adapting again needs to know beyond model, template and new labels.
+    """Options for adapting again, besides model, template and new labels.
 
     Attributes:
         options: words for `farshot adapt`: method, settings, seed, precision, calibration, reading of images.
@@ -64,7 +64,7 @@ class AdaptOptions:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Images of a table to label, the most useful first.
+    """Images of a table to label, most useful first.
 
     Attributes:
         rows: of the table, in the order to label them, (n,).
@@ -206,7 +206,7 @@ def pick_next(
 def _recipe(
     classifier: FewShotClassifier, table: ImageTable, labelled: Int[NDArray[np.int64], " S"]
 ) -> AdaptOptions:
-    """How the classifier was adapted, and to which of these images."""
+    """The options with which the classifier was adapted, and its support images among these."""
     fitted, names = classifier.parameters_, [str(label) for label in classifier.classes_]
     words = ["--method", fitted.method, "--seed", str(fitted.seed)]
     for name, value in changed_settings(classifier.method_).items():
@@ -243,7 +243,7 @@ def rule_named(rules: dict[str, Rule], name: str) -> Rule:
 
 
 def _wanted(shots: int, names: Sequence[str] | None, ways: int | None) -> int:
-    """Number of images asked for."""
+    """The requested number of images."""
     if names is not None and ways is not None and ways != len(names):
         raise SettingError(
             f"There are {len(names)} class names but ways is {ways}; leave out one of the two."
@@ -358,7 +358,7 @@ def _choice(
     model: str,
     template: str,
 ) -> Choice:
-    """From places among the images looked at to rows of the table."""
+    """Map positions among the considered images to rows of the table."""
     alike = tuple(tuple(rows[others].tolist()) for others in represented)
     return Choice(
         rows[found], tuple(guesses), tuple(reasons), alike, rule, len(rows), model=model, template=template

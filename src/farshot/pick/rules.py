@@ -1,4 +1,4 @@
-"""Rules that say which images to label, each a small function: images in, rows out, the most useful first.
+"""Rules for choosing images to label: functions from candidates to rows, most useful first.
 
 All look at frozen CLIP features of length 1 and stay deterministic: where two images are worth the same, the
 first comes first, and only `random` looks at the seed. Shapes: B candidates, S images labelled already, E
@@ -26,7 +26,7 @@ Rows = Int[NDArray[np.int64], " count"]
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a rule sees.
+    """The input of a rule.
 
     Attributes:
         features: of the images to choose from, of length 1, (B, E).
@@ -45,7 +45,7 @@ Rule = Callable[[Candidates, int], Rows]
 
 
 def random(seen: Candidates, count: int) -> Rows:
-    """Any images: what the other rules are measured against."""
+    """Random images, the baseline of the other rules."""
     return numpy_generator("pick", seen.seed).permutation(len(seen.features))[:count]
 
 
@@ -152,8 +152,7 @@ def margins(seen: Candidates) -> Float[NDArray[np.float32], " B"]:
 
 
 def distinct(features: Features, labelled: Float[NDArray[np.float32], "S E"]) -> Bool[NDArray, " B"]:
-    """Which images are no near copy of a labelled one or of one before them: labelling a copy teaches
-    nothing.
+    """Images that are no near copy of a labelled image or of an earlier one.
 
     Near is a tenth of the median distance between the images at hand, since images of a far domain may all
     lie close together in CLIP's space.

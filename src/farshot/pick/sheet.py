@@ -1,4 +1,4 @@
-"""A choice on disk: a contact sheet that explains the whole of it, and a table to write labels into.
+"""Write a choice: a contact sheet with the reason for each image, and a table to fill in with labels.
 
     sheet.png     the images in the order to label them, each with its reason and the images it represents
     index.html    the same as one page that needs nothing else
@@ -75,7 +75,7 @@ class Card:
 
 
 def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
-    """Writes sheet, page and table; an earlier choice without labels is replaced.
+    """Write sheet, page and table; an earlier choice without labels is replaced.
 
     Raises:
         DataError: the place is taken or cannot be written, or a path has characters that no table can hold.
@@ -103,7 +103,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
 
 
 def check_place(folder: Path) -> None:
-    """Refuses a place taken by something else, or by a choice that has labels, before any work is done."""
+    """Refuse a place that is taken by anything else or by a choice that has labels; called before any work."""
     check_folder(folder, "a choice of images", lambda place: _MAY_HOLD if (place / TABLE).is_file() else None)
     table = home(folder) / TABLE
     if table.is_file() and not _is_untouched(table):
@@ -129,7 +129,7 @@ def _word_files(choice: Choice) -> dict[str, dict[str, str]]:
 
 
 def cards(choice: Choice, table: ImageTable) -> list[Card]:
-    """The chosen images with all that is said of them."""
+    """The chosen images with their texts."""
     colours = {guess: i for i, guess in enumerate(dict.fromkeys(choice.guesses))}
     out = []
     for place, row in enumerate(choice.rows.tolist()):
@@ -247,7 +247,7 @@ def _written_path(source: ImageSource) -> str:
 
 
 def _is_untouched(table: Path) -> bool:
-    """Whether nobody has written anything into the labels of an earlier choice."""
+    """Whether the labels of an earlier choice are all empty."""
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))

@@ -1,1 +1,1 @@
-"""Reports: a store of results, or an adapted model, as one page that anybody can open."""
+"""Reports on a store of results or an adapted model, as one self-contained page."""

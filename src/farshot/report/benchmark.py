@@ -1,4 +1,5 @@
-"""What a report of a store shows: table, paired differences, tasks, calibration, time, how to repeat it.
+"""The report of a store: table, paired differences, tasks, calibration, time, and the commands to repeat
+it.
 
 Numbers come from the functions behind `farshot table` and `farshot compare`, so a page cannot disagree with
 them.
@@ -27,7 +28,7 @@ _FAIR = "prompt-lora"  # the baseline that differs from atha in nothing but the 
 
 
 def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
-    """Everything that the template `store.html` shows.
+    """The variables of the template `store.html`.
 
     Args:
         baseline: method that others are compared with, as for `farshot bench`; by default prompt-lora where
@@ -102,7 +103,7 @@ def _comparison(
 
 
 def _turned(block: Block) -> Block:
-    """A comparison with its cells across: seventeen columns fit neither a phone nor a sheet of paper."""
+    """A comparison with a column per cell, since seventeen columns fit neither a phone nor paper."""
     ((_, rows),) = block.sections
     header = ["", *(f"{pool}, {count_of(int(shots), 'shot')}" for pool, shots, *_ in rows)]
     lines = [[word, *(row[i] for row in rows)] for i, word in enumerate(block.header) if i >= 2]
@@ -110,7 +111,7 @@ def _turned(block: Block) -> Block:
 
 
 def _forest(cells: list[CellComparison], name: str, base: str) -> Markup:
-    """Mean difference and 95 % interval of each cell, one under the other."""
+    """Mean difference and 95 % interval of each cell, one below the other."""
     tall = 34
     ends = [100 * end for cell in cells for end in (cell.difference.low, cell.difference.high)]
     chart = Chart(
