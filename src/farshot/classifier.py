@@ -53,7 +53,7 @@ Images = Sequence[Any] | NDArray[Any] | ImageTable
 
 @dataclass(frozen=True)
 class FittedParameters:
-    """Parameters as they were when the classifier was fitted: `save` writes these, not later changes.
+    """The parameters at the time of fitting, which `save` writes, without later changes.
 
     Attributes:
         method: name of the method.
@@ -77,7 +77,7 @@ class FittedParameters:
     def of(
         cls, classifier: FewShotClassifier, encoder: Encoder, descriptions: Mapping[str, str]
     ) -> FittedParameters:
-        """The present ones, with the descriptions by class name."""
+        """The present parameters, with the descriptions by class name."""
         named = isinstance(classifier.model, str | Path)
         model = str(classifier.model) if named else encoder.source
         path = as_path(model)
@@ -167,7 +167,7 @@ class FewShotClassifier(ClassifierProtocol):
     # Fitting -----------------------------------------------------------------------------------------
 
     def fit(self, X: Images, y: ArrayLike | None = None) -> FewShotClassifier:
-        """Adapts to labelled images.
+        """Adapt to labelled images.
 
         Args:
             X: images; a table brings its own labels. Of a table with splits, those of "train" are used.
@@ -208,8 +208,7 @@ class FewShotClassifier(ClassifierProtocol):
         return self
 
     def estimate(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> Evaluation:
-        """Cross-validated quality from the labelled images alone: for those who have none to spare for
-        testing.
+        """Estimate the quality by cross-validation of the labelled images, without images for testing.
 
         Each fold leaves some images of every class out and adapts to the rest; all folds are tasks of one
         batch. The classifier itself stays as it is, fitted or not. An adapted classifier has seen slightly
@@ -231,7 +230,8 @@ class FewShotClassifier(ClassifierProtocol):
         return self._held_out(task, classes, folds)
 
     def _held_out(self, task: Task, classes: NDArray[Any], folds: int | None = None) -> HeldOut:
-        """The predictions; the last are kept, since `estimate` and a calibrated `fit` ask for the same."""
+        """Cross-validate; the last predictions are kept, since `estimate` and a calibrated `fit` need the
+        same."""
         method, encoder = create(self.method, self.settings), self._encoder()
         labels = tuple(map(plain_label, classes))
         question = (
@@ -254,7 +254,7 @@ class FewShotClassifier(ClassifierProtocol):
 
     @staticmethod
     def _temperature(held_out: HeldOut) -> float:
-        """That of the cross-validated predictions, or 1 with a warning."""
+        """The temperature of the cross-validated predictions, or 1 with a warning."""
         found = held_out.temperature()
         if found is not None:
             return found
@@ -294,7 +294,7 @@ class FewShotClassifier(ClassifierProtocol):
         return task, classes
 
     def _check_parameters(self) -> None:
-        """Refuses parameters of the wrong type by their name.
+        """Refuse parameters of the wrong type.
 
         Raises:
             SettingError: names the parameter and what it must be.
@@ -471,7 +471,7 @@ class FewShotClassifier(ClassifierProtocol):
     # On disk -----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Writes the adapted model to a folder, whole or not at all."""
+        """Save the adapted model to a folder, completely or not at all."""
         check_is_fitted(self)
         peft = self.encoder_.origin.layout != ""
         lora = self.adapted_.lora if peft else None

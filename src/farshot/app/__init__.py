@@ -1,4 +1,4 @@
-"""The app: label, adapt, look, take away, in a browser.
+"""The app: label pictures, adapt, review predictions and download the model in a browser.
 
     farshot app
 

@@ -1,4 +1,4 @@
-"""What a person does on the page, as it reaches a session; each returns what to say."""
+"""Actions of the page on a session; each returns a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_IDS = 5000
 
 
 def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
-    """One click or key on a board.
+    """Handle one click or key on a board.
 
     Args:
         told: `do`, what is done; `ids`, with which pictures; `value`, a class by its place or "", a filter, a
@@ -58,7 +58,7 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
 
 
 def take(session: Session, encoders: Encoders, label: str | None) -> tuple[str, list[Any]]:
-    """Takes in what was sent; a model, if there is one, is asked about new pictures at once."""
+    """Store uploaded files; a model, if there is one, predicts new pictures at once."""
     count, refused = session.take(label)
     if not session.busy:  # else they are asked about once that has ended
         ask(session, encoders)
@@ -66,7 +66,7 @@ def take(session: Session, encoders: Encoders, label: str | None) -> tuple[str, 
 
 
 def name_classes(session: Session, text: str) -> None:
-    """The classes as a person writes them: one per line, words for the prompt after a colon."""
+    """Set the classes from text: one per line, words for the prompt after a colon."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     parts = [line.partition(":") for line in lines]
     session.workspace.name_classes([ClassWords(name.strip(), words.strip()) for name, _, words in parts])
@@ -80,13 +80,13 @@ def classes_as_text(workspace: Workspace) -> str:
 
 
 def start_adapting(session: Session, encoders: Encoders) -> Job:
-    """Adapts, predicts, cross-validates."""
+    """Start a job that adapts, predicts and cross-validates."""
     session.workspace.support()  # what is missing is said at once
     return session.start(lambda report: adapt(session.workspace, encoders, report))
 
 
 def ask(session: Session, encoders: Encoders) -> bool:
-    """Asks the model, if there is one, about pictures that it was not asked about; whether there are some."""
+    """Start predicting pictures without a prediction, if there is a model; returns whether there are some."""
     run = last_run(session.workspace)
     if run is None or all(picture.id in run.predictions for picture in session.workspace.unlabelled):
         return False
@@ -95,7 +95,7 @@ def ask(session: Session, encoders: Encoders) -> bool:
 
 
 def start_suggesting(session: Session, encoders: Encoders) -> Job:
-    """Looks for the pictures that are worth labelling next."""
+    """Start choosing pictures to label next."""
 
     def work(report: Report) -> None:
         session.view.suggested = suggest(session.workspace, encoders, report)
@@ -113,7 +113,7 @@ def _making(session: Session, encoders: Encoders, name: str) -> Callable[[Report
 
 
 def _checked(told: Mapping[str, Any]) -> tuple[str, str, list[str]]:
-    """What a page sends may be anything."""
+    """Check a value from the page, which may be anything."""
     do, value, ids = told.get("do"), told.get("value", ""), told.get("ids", [])
     fine = isinstance(do, str) and isinstance(value, str) and isinstance(ids, list)
     if not fine or len(ids) > _MOST_IDS or not all(isinstance(id, str) for id in ids):
@@ -122,7 +122,7 @@ def _checked(told: Mapping[str, Any]) -> tuple[str, str, list[str]]:
 
 
 def _class(workspace: Workspace, value: str) -> str | None:
-    """A class by its place; none for an empty value."""
+    """The class at a position; None for an empty value."""
     if value == "":
         return None
     names = workspace.class_names

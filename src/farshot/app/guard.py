@@ -1,4 +1,4 @@
-"""What every request passes first: who asks, under which name, for which path, and how much is sent.
+"""Check every request: cookie, host name, path and size.
 
 Pages may load and ask nothing but this server (content security policy). Requests under another host's name
 are refused, so that no page on the web can reach a server on the loopback by a name of its own (DNS
@@ -108,7 +108,7 @@ class Guard:
         await self.app(scope, receive, reply)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> PlainTextResponse | None:
-        """What is answered where a request goes no further."""
+        """The response to a refused request."""
         if self.hosts and _without_port(headers.get("host", "")) not in self.hosts:
             return PlainTextResponse("This name is not served here.", 421)
         if path != "/" and not path.startswith(_OPEN):
@@ -125,7 +125,7 @@ class Guard:
         return None
 
     def _may(self, authorization: str) -> bool:
-        """Whether name and password are right, where they are asked for."""
+        """Whether name and password are correct, if they are required."""
         if self._login is None:
             return True
         kind, _, told = authorization.partition(" ")

@@ -1,4 +1,4 @@
-"""Which base models the app offers: never a path typed into a page, which could lie anywhere."""
+"""The base models that the app offers; paths typed into a page are never accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: four steps, and what each button does."""
+"""The page: four steps and their event handlers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KINDS = {
 
 
 class Page:
-    """Builds the page and ties it to sessions.
+    """Build the page and connect it to sessions.
 
     Args:
         sessions, encoders: whose pictures, and what computes.
@@ -242,7 +242,7 @@ class Page:
             job.stop()
 
     def _follow(self, request: gr.Request) -> Iterator[list[Any]]:
-        """How far the session's job is, until it ends; any number of pages may look."""
+        """Yield the progress of the session's job until it ends; several pages may follow it."""
         session = self._session(request)
         job, nothing = session.job, [gr.skip()] * self._drawn
         if job is None or (not job.running and job.told):
@@ -264,7 +264,7 @@ class Page:
             yield from self._follow(request)
 
     def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
-        """Does something and draws what is then; what cannot be done is one sentence."""
+        """Run an action and draw the new state; an error is shown as one sentence."""
         try:
             said = what()
         except FarshotError as error:
@@ -275,7 +275,7 @@ class Page:
     def _draw(
         self, session: Session, text: str = "", refused: Sequence[Any] = (), fault: bool = False
     ) -> list[Any]:
-        """All that may have changed, in the order of `drawn`."""
+        """Updates of all components, in the order of `drawn`."""
         run = view.current(session)
         names, running = session.workspace.class_names, session.busy
         # what was chosen may be gone
@@ -313,7 +313,7 @@ class Page:
 
 
 def _shown(html: str) -> Any:
-    """A piece of the page; what is empty takes no room."""
+    """Update of a component; an empty one is hidden."""
     return gr.update(value=html, visible=bool(html))
 
 
@@ -328,7 +328,7 @@ def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
 
 
 def about_method(method: type[Method]) -> str:
-    """A plain sentence on a method, and how long it takes."""
+    """A sentence about a method and its duration."""
     words = method.plain or method.doc
     return f"{words[0].upper()}{words[1:].rstrip('.')}. {_KINDS[method.kind]}"
 

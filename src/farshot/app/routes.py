@@ -1,4 +1,4 @@
-"""Pictures in, thumbnails and downloads out: routes that know a browser by its cookie."""
+"""Routes for uploads, thumbnails and downloads, which identify a browser by its cookie."""
 
 from __future__ import annotations
 

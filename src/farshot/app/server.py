@@ -1,4 +1,4 @@
-"""Starts the app: on the loopback unless asked otherwise, without telemetry, without asking anybody."""
+"""Start the app: on the loopback address by default, without telemetry or other requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MOST_WAITING = 500  # events; more are refused
 
 @dataclass(frozen=True)
 class Options:
-    """How the app is started.
+    """Options of the app.
 
     Attributes:
         models: base models to offer in addition to those that are there.
@@ -60,7 +60,7 @@ class Options:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this computer reaches it."""
+        """Whether only this computer can reach the address."""
         return self.host in LOOPBACK or self.host == "::1"
 
 
@@ -83,7 +83,7 @@ class Served:
 
 @contextmanager
 def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
-    """The app, while the context lasts.
+    """Run the app while the context lasts.
 
     Raises:
         FarshotError: the port is taken, the folder cannot be written, or the relay is out of reach.
@@ -167,7 +167,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _check_keep(keep: Path) -> None:
-    """Refuses a folder that holds something else: its rights would be taken from others."""
+    """Refuse a folder that holds anything else, since its permissions are restricted."""
     check_writable(keep, "name another --keep")
     for entry in keep.iterdir() if keep.is_dir() else ():
         if not (is_session(entry) or is_litter([entry.name], hidden=True)):

@@ -1,4 +1,4 @@
-"""Who works with the app: a browser, known by its cookie, with a workspace and at most one job."""
+"""Sessions: each browser, identified by its cookie, has a workspace and at most one job."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Stopped(Exception):
-    """The person wants a job to end."""
+    """The user stopped the job."""
 
 
 class Job:
-    """Work in a thread of its own, with progress that any number of pages may follow.
+    """A job in its own thread, whose progress several pages may follow.
 
     Attributes:
         phase, done, total: what is being done, and how far.
@@ -49,15 +49,15 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the job is running."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Ends it at its next step."""
+        """Stop the job at its next step."""
         self._stop.set()
 
     def wait(self, seconds: float) -> None:
-        """Returns when it has ended, or after so many seconds."""
+        """Wait until the job has ended, at most for so many seconds."""
         self._thread.join(seconds)
 
     def _run(self, work: Callable[[Report], object]) -> None:
@@ -78,7 +78,7 @@ class Job:
 
 @dataclass
 class BoardView:
-    """What of a session's pictures is shown.
+    """Which of a session's pictures are shown.
 
     Attributes:
         shown: "all", "none" for those without a class, or the index of a class.
@@ -97,7 +97,7 @@ class BoardView:
 
 
 class Session:
-    """What one browser has.
+    """The session of one browser.
 
     Attributes:
         workspace: its pictures and labels.
@@ -130,7 +130,7 @@ class Session:
             return self.job
 
     def new_file(self) -> Path:
-        """A place for bytes that come in."""
+        """A new file for an upload."""
         self.incoming.mkdir(exist_ok=True)
         return self.incoming / secrets.token_hex(16)
 
@@ -141,22 +141,23 @@ class Session:
 
     @property
     def bytes_waiting(self) -> int:
-        """Size of what came in and was not looked at yet."""
+        """Bytes of uploads that were not processed yet."""
         with self._lock:
             return sum(upload.path.stat().st_size for upload in self._waiting)
 
     def received(self, upload: Upload) -> None:
-        """A file is here in full."""
+        """Note that a file was received completely."""
         with self._lock:
             self._waiting.append(upload)
 
     def refuse(self, refused: Refused) -> None:
-        """A file was not taken."""
+        """Note that a file was refused."""
         with self._lock:
             self.refused.append(refused)
 
     def take(self, label: str | None) -> tuple[int, list[Refused]]:
-        """Takes in what has come; the number of new pictures, and what was refused since the last call."""
+        """Process the uploads; returns the number of new pictures, and what was refused since the last
+        call."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
             told, self.refused = self.refused, []
@@ -183,7 +184,7 @@ class Sessions:
         self._lock = threading.Lock()
 
     def get(self, token: str) -> Session:
-        """The session of a cookie, made where there is none.
+        """Return the session of a cookie; create it if there is none.
 
         Raises:
             DataError: no more browsers are served.
@@ -199,7 +200,7 @@ class Sessions:
             return self._open[name]
 
     def forget(self, token: str) -> None:
-        """Removes all that a browser brought."""
+        """Delete a browser's session with all files."""
         name = hashlib.sha256(token.encode()).hexdigest()[:32]
         with self._lock:
             session = self._open.pop(name, None)
@@ -217,7 +218,7 @@ class Sessions:
 
 
 def new_token() -> str:
-    """A cookie that nobody can guess."""
+    """Create a cookie that cannot be guessed."""
     return secrets.token_urlsafe(32)
 
 
@@ -227,5 +228,5 @@ def is_session(folder: Path) -> bool:
 
 
 def is_token(value: str | None) -> bool:
-    """Whether a cookie may be one of ours."""
+    """Whether a cookie has the form of ours."""
     return value is not None and _TOKEN.fullmatch(value) is not None

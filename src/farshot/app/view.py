@@ -1,4 +1,4 @@
-"""What the page shows of a session, as HTML; everything that a person or a model named is escaped."""
+"""Render a session as HTML; all names are escaped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PER_PAGE = 60
 
 
 def board(session: Session) -> str:
-    """All pictures, to be labelled."""
+    """The board of all pictures, for labelling."""
     workspace, view = session.workspace, session.view
     counts = workspace.counts
     pictures = workspace.pictures
@@ -108,19 +108,19 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
 
 
 def waiting(session: Session) -> str:
-    """In the place of `detail` while something else is computed."""
+    """Shown instead of `detail` while something else is computed."""
     text = "Why it says so can be seen once the work above has ended." if session.view.chosen else ""
     return note(text)
 
 
 def result(session: Session, run: Adaptation | None) -> str:
-    """What is known of the adapted model."""
+    """Facts about the adapted model."""
     stale = run is not None and run.stamp != session.workspace.stamp()
     return _render("result.html", run=run, stale=stale)
 
 
 def take_away(session: Session, run: Adaptation | None) -> str:
-    """Everything that can be downloaded, made or not."""
+    """The list of downloads, prepared or not."""
     rows = [
         {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
         for name, one in DOWNLOADS.items()
@@ -129,22 +129,22 @@ def take_away(session: Session, run: Adaptation | None) -> str:
 
 
 def note(text: str, refused: Sequence[Refused] = (), *, fault: bool = False) -> str:
-    """A sentence above the page; nothing where there is nothing to say."""
+    """A message above the page; empty without one."""
     return _render("note.html", text=text, refused=refused, fault=fault) if text or refused else ""
 
 
 def progress(job: Job | None) -> str:
-    """How far a job is."""
+    """The progress of a job."""
     return _render("progress.html", job=job)
 
 
 def drop_box(hint: str) -> str:
-    """The box that takes pictures."""
+    """The box for uploading pictures."""
     return _render("drop.html", hint=hint)
 
 
 def current(session: Session) -> Adaptation | None:
-    """What is known of the session's adapted model."""
+    """The session's adapted model, if any."""
     return last_run(session.workspace)
 
 

@@ -55,7 +55,7 @@ def adapt(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
 ) -> None:
-    """Adapt a CLIP to labelled images and save the result; of a split tree or column, to those of train."""
+    """Adapt an encoder to labelled images and save the result; with splits, to the images of train."""
     from farshot.classifier import FewShotClassifier
     from farshot.data.names import read_descriptions
     from farshot.data.readers import read_table

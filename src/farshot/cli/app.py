@@ -1,4 +1,4 @@
-"""The command that starts the app: thin, no logic. A function's docstring is its command's help."""
+"""`farshot app`: start the browser app. A function's docstring is its command's help."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def app(
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
 ) -> None:
-    """Label, adapt, look and take away in a browser, without writing code."""
+    """Label pictures, adapt, review and download the model in a browser, without writing code."""
     with ExitStack() as running:
         with console.progress("starting"):
             try:
@@ -85,7 +85,7 @@ def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> Non
 
 
 def _until_stopped() -> None:
-    """Waits for Ctrl-C, or for a service manager's word to end."""
+    """Wait for Ctrl-C or a service manager's signal."""
     ended = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:

@@ -1,4 +1,4 @@
-"""The commands of the benchmark: thin, no logic. Each function's docstring is its command's help."""
+"""The commands of the benchmark. Each function's docstring is its command's help."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from farshot.errors import SettingError
 if TYPE_CHECKING:
     from farshot.data.pool import Pool
 
-store_app = typer.Typer(help="Look into a store of results.", no_args_is_help=True)
+store_app = typer.Typer(help="Inspect a store of results.", no_args_is_help=True)
 
 StorePath = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
 Format = Annotated[str, typer.Option("--format", help="text, markdown, latex or csv.")]
@@ -126,7 +126,7 @@ def bench(
         float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
     ] = 1,
 ) -> None:
-    """Run methods on the same tasks and keep every one; the same command goes on where it stopped."""
+    """Run methods on the same tasks and store every result; the same command continues an interrupted run."""
     from farshot.bench.grid import Grid, parse_method
     from farshot.bench.machines import Machines
     from farshot.bench.runner import run_grid
@@ -215,7 +215,7 @@ def table(
         bool, typer.Option("--published", help="Add other people's published numbers.")
     ] = False,
 ) -> None:
-    """Print the field's table: methods by pools, one block per number of shots."""
+    """Print the table of results: methods by pools, one block per number of shots."""
     from farshot.bench.render import check_format, render
     from farshot.bench.store import Store
     from farshot.bench.table import table_blocks
@@ -284,7 +284,7 @@ def read_ways(values: Sequence[str]) -> tuple[int, dict[str, int]]:
 
 
 def check_pool_names(flag: str, named: Iterable[str], pools: Sequence[Pool]) -> None:
-    """Refuses an option for a pool that is not run."""
+    """Refuse an option for a pool that is not in the run."""
     names = [pool.name for pool in pools]
     for name in named:
         if name not in map(str.lower, names):

@@ -1,5 +1,4 @@
-"""What a person sees in a terminal: progress with time left, tables, and one sentence where something is
-wrong."""
+"""Terminal output: progress with the remaining time, tables, and errors in one sentence."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ _SILENT = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, Resourc
 
 
 class Stopped(Exception):
-    """Ctrl-C, on its way past typer, which would end the program without a word.
+    """Ctrl-C, in a form that typer does not catch; typer would end the program without a message.
 
     Its text is the farewell, the only one; a command raises it in place of KeyboardInterrupt to say more than
     the usual one.
@@ -65,7 +64,7 @@ class Stopped(Exception):
 
 
 class Commands(TyperGroup):
-    """Commands that can be stopped with one sentence, and whose reader may go."""
+    """Commands that end with one message after Ctrl-C, and silently when the reader of a pipe has gone."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Parses the command line; `--help` prints here."""
@@ -93,7 +92,7 @@ def _past_typer() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the error stream; the function it gives takes (done, in all)."""
+    """Show a bar on the error stream; yields a function of (done, total)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -109,7 +108,7 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def progress_of(classifier: FewShotClassifier, description: str) -> Iterator[None]:
-    """A bar on the error stream for what a classifier does meanwhile."""
+    """Show a bar on the error stream for a classifier's work."""
     with progress(description) as update:
         classifier.set_params(progress=update)
         try:
@@ -119,7 +118,7 @@ def progress_of(classifier: FewShotClassifier, description: str) -> Iterator[Non
 
 
 def run(app: Callable[[], Any]) -> None:
-    """Runs the command line; what is wrong with input is one sentence and exit code 2, never a traceback.
+    """Run the command line; an error of the input is one sentence and exit code 2, without a traceback.
 
     Ctrl-C is one farewell and 130; a reader that has gone, as `head` does, is no word and 141.
     FARSHOT_TRACEBACK=1 shows where an error comes from.

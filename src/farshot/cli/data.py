@@ -1,4 +1,4 @@
-"""The commands `farshot data`: thin, no logic. Each function's docstring is its command's help."""
+"""The commands `farshot data`. Each function's docstring is its command's help."""
 
 from __future__ import annotations
 

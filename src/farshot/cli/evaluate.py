@@ -23,7 +23,7 @@ def evaluate(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
 ) -> None:
-    """Measure an adapted model on labelled images; those it was adapted to are left out.
+    """Evaluate an adapted model on labelled images, without those it was adapted to.
 
     Of a split tree or column, those of test are measured. Images of a group it was adapted to are left out.
     """

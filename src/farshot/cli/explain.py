@@ -1,4 +1,4 @@
-"""The commands that show what a model did: thin, no logic. A function's docstring is its command's help."""
+"""`farshot explain` and `farshot report`. A function's docstring is its command's help."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def explain(
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
-    """Show what the model looked at in images: a figure each, and one page with all."""
+    """Show what the model looked at: a figure per image, and one page."""
     from farshot.bench.grid import label
     from farshot.classifier import load
     from farshot.data.readers import unlabelled

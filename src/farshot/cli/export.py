@@ -1,5 +1,4 @@
-"""The commands that take a model out of farshot: thin, no logic. A function's docstring is its command's
-help."""
+"""`farshot export` and `farshot push`. A function's docstring is its command's help."""
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ def export(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
 ) -> None:
-    """Take an adapted model out of farshot: ONNX, a transformers checkpoint, or a PEFT adapter."""
+    """Export an adapted model as an ONNX file, a transformers checkpoint, or a PEFT adapter."""
     if quantize and kind is not Format.onnx:
         raise SettingError("--quantize is for --format onnx.")
     if quantize and images is None:
@@ -100,7 +99,7 @@ def push(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a repository that only you see.")] = False,
 ) -> None:
-    """Put an adapted model on the Hugging Face hub, with a model card made from its run."""
+    """Upload an adapted model to the Hugging Face hub, with a model card."""
     from farshot.export import push as push_model
     from farshot.storage.hub import repository
 

@@ -56,7 +56,7 @@ def pick(
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
-    """Say which images to label first; and which next, once a model is adapted."""
+    """Choose which images to label first, or next with an adapted model."""
     from farshot.data.readers import unlabelled
     from farshot.model.find import check_machine, check_source
     from farshot.pick.sheet import TABLE, adapt_command, check_place, write_choice

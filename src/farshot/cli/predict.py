@@ -24,7 +24,7 @@ def predict(
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
-    """Say what images show."""
+    """Predict the classes of images."""
     from farshot.classifier import load
     from farshot.data.readers import unlabelled
 

@@ -251,7 +251,7 @@ def _names_file(path: Path, classes: Sequence[str] | None) -> Mapping[str, str] 
 
 
 def _pair(line: str, classes: Sequence[str] | None) -> tuple[str, str] | None:
-    """Label and name of a line `label: name`; with several colons, the last one that follows a known label."""
+    """Label and name of a line `label: name`; of several colons, the last that follows a known label."""
     colons = [match.start() for match in re.finditer(":", line)]
     if not colons:
         return None

@@ -62,7 +62,8 @@ class Adapted(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """All it takes to build this classifier again; names of a LoRA's begin with `lora.`."""
+        """The tensors from which `restore` builds this classifier again; those of a LoRA begin with
+        `lora.`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Method(ABC):
         micro_batch: int | None = None,
         progress: Progress | None = None,
     ) -> list[Adapted]:
-        """One classifier per task, all adapted together; the encoder is left as it was.
+        """Adapt to all tasks together; returns one classifier per task. The encoder does not change.
 
         Args:
             tasks: any number; sizes may differ.
@@ -139,7 +140,7 @@ class Method(ABC):
         images."""
 
     def parameters(self, encoder: Encoder, task: Task) -> int:
-        """How many parameters adapting to a task of this size trains; none unless the method says so."""
+        """Number of parameters trained for a task of this size; 0 by default."""
         return 0
 
     def settings(self) -> dict[str, Any]:
@@ -147,7 +148,7 @@ class Method(ABC):
         return {name: json_value(value) for name, value in dataclasses.asdict(self).items()}
 
     def check(self, low: float, *names: str, high: float = math.inf, under: float = math.inf) -> None:
-        """Refuses settings outside [low, high], or [low, under); None passes where a setting may be that."""
+        """Refuse settings outside [low, high], or [low, under); None is allowed."""
         bounds = f"be at least {low:g}"
         if high < math.inf:
             bounds = f"lie in {low:g} to {high:g}"

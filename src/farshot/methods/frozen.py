@@ -94,7 +94,7 @@ class Support:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came out: tensors with a leading T, and the loss of each step before its update, (steps, T)."""
+    """The result of a fit: tensors with a leading T, and the loss before each step, (steps, T)."""
 
     state: State
     losses: Float[NDArray[np.float64], "steps T"] | None = field(default=None)

@@ -121,7 +121,7 @@ def _load_built_in() -> None:
 
 
 def _load(point: importlib.metadata.EntryPoint) -> None:
-    """Imports a package's methods; what is wrong with them is one warning."""
+    """Import a package's methods; an error is one warning."""
     if point.name in _BROKEN:
         return
     try:

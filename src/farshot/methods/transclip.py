@@ -62,7 +62,7 @@ class TransCLIP(FrozenMethod):
         self.check(1, "neighbours", "inner_rounds")
 
     def fit(self, support: Support) -> Fitted:
-        """Nothing but what prediction will need."""
+        """Keep what prediction needs."""
         return Fitted({"texts": support.texts, "support": support.images, "targets": support.targets})
 
     def scores(self, images: Float[Tensor, "B E"], state: State, scale: float) -> Float[Tensor, "B N"]:

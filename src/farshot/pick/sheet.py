@@ -103,7 +103,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
 
 
 def check_place(folder: Path) -> None:
-    """Refuse a place that is taken by anything else or by a choice that has labels; called before any work."""
+    """Refuse a place that is taken by anything else or by a choice with labels; called before any work."""
     check_folder(folder, "a choice of images", lambda place: _MAY_HOLD if (place / TABLE).is_file() else None)
     table = home(folder) / TABLE
     if table.is_file() and not _is_untouched(table):

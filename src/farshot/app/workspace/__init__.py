@@ -1,4 +1,4 @@
-"""A person's pictures, their labels and what was made of them, in one folder: what the app works on.
+"""The workspace of the app: pictures, their labels and the adapted model, in one folder.
 
 from farshot.app.workspace import Workspace
 workspace = Workspace(folder)

@@ -1,4 +1,5 @@
-"""Zips of strangers: what they list, and their entries unpacked piece by piece; no path of theirs is written.
+"""Read untrusted zips: their directory, and entries unpacked piece by piece; paths in a zip are never
+written to.
 
 `zipfile` reads the directory, behind a guard that bounds it. It does not unpack: it would cut off without a
 word what exceeds an entry's declared size, and expand bzip2 and LZMA without bounds. An archive whose entries
@@ -104,7 +105,7 @@ def unpack(file: IO[bytes], entry: ZipEntry) -> Iterator[bytes]:
 
 
 class _Guard:
-    """A file of which nobody reads more than so much at once, as `zipfile` would read a directory."""
+    """A file that refuses to read more than a limit at once, as `zipfile` would read a directory."""
 
     def __init__(self, file: IO[bytes], most: int, refusal: str) -> None:
         self._file, self._most, self._refusal = file, most, refusal
@@ -168,7 +169,7 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 def _fault(info: zipfile.ZipInfo, name: str, limits: Limits) -> str | None:
-    """What speaks against an entry before any of it is unpacked."""
+    """The reason to refuse an entry before it is unpacked, if any."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     if "\0" in name or "\\" in name or name.startswith("/") or re.match(r"[A-Za-z]:", name):
         return "its path in the zip is not an ordinary one; pack it again under a plain name."

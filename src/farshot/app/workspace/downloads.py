@@ -1,4 +1,4 @@
-"""What a person takes away: the adapted model, an ONNX file, a report, the predictions."""
+"""Downloads: the adapted model, an ONNX file, a report, the predictions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Download:
-    """Something to take away.
+    """A download.
 
     Attributes:
         file: what it is called.
@@ -43,7 +43,7 @@ class Download:
 
 
 def prepare(workspace: Workspace, encoders: Encoders, name: str) -> Path:
-    """Makes a download of the adapted model as it is now.
+    """Prepare a download of the adapted model.
 
     Raises:
         FarshotError: one sentence on why it cannot be made.

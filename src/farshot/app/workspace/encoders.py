@@ -1,4 +1,4 @@
-"""Base models, loaded once for everybody who works with them."""
+"""Base models, loaded once for all sessions."""
 
 from __future__ import annotations
 

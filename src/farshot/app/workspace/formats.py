@@ -1,4 +1,4 @@
-"""Which files are images here, by their bytes alone, and what to say of everything else.
+"""Recognise images by their bytes; other files are refused with a reason.
 
 Pillow knows some forty formats; the code of most has seen few hostile files, and some start other programs
 (EPS: Ghostscript). Only those that cameras, phones, microscopes and the web write are tried. Of them AVIF is
@@ -37,7 +37,7 @@ _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 
 
 def check_kind(head: bytes) -> None:
-    """Refuses what cannot be an image by its first bytes.
+    """Refuse a file whose first bytes cannot be those of an image.
 
     Raises:
         DataError: what it is instead and the way out; the sentence follows a name and a colon.
@@ -53,7 +53,7 @@ def check_kind(head: bytes) -> None:
 
 
 def check_image(file: Path, limits: Limits) -> str:
-    """Decodes an image to its end, once its size is known to be within the limits.
+    """Decode an image completely, after its size is checked against the limits.
 
     Returns:
         The extension of the format that it really has.

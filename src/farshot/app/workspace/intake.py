@@ -1,4 +1,4 @@
-"""Uploads of strangers become image files in a folder, or sentences that say why not.
+"""Store untrusted uploads as image files in a folder, or refuse them with a reason.
 
 What is kept is kept byte for byte, so that the same file gives the same predictions everywhere; its name on
 disk is made of its content and its true format, never of what it was called. Nothing is believed: not a name,
@@ -36,7 +36,7 @@ UNFINISHED = ".incoming-"
 
 @dataclass(frozen=True)
 class Upload:
-    """A file as it came.
+    """An uploaded file.
 
     Attributes:
         name: as the browser called it, perhaps with folders ("Class/x.jpg"); untrusted.
@@ -106,7 +106,7 @@ def take_in(
 
 
 class _Intake:
-    """What one call of `take_in` has come to so far."""
+    """The state of one call of `take_in`."""
 
     def __init__(self, place: Path, limits: Limits, known: Collection[str]) -> None:
         self.place, self.limits, self.known = place, limits, set(known)
@@ -183,7 +183,7 @@ class _Intake:
 
     @contextmanager
     def _refusing(self, name: str) -> Iterator[None]:
-        """What is raised about a file becomes its refusal."""
+        """Turn an error about a file into its refusal."""
         try:
             yield
         except UnreadableImage as error:

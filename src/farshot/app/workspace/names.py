@@ -1,4 +1,4 @@
-"""What uploads are called on screen, and the class that their folder proposes.
+"""Names of uploads on screen, and the class that their folder suggests.
 
 Names are only shown, never used as paths; what is HTML stays text, which the page escapes.
 """

@@ -1,4 +1,4 @@
-"""From a workspace's labels to a model, its predictions, and what is known of how good they are.
+"""Adapt a model to a workspace's labels, predict the other pictures, and estimate the quality.
 
 Shapes: N classes.
 """
@@ -131,7 +131,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
 
 
 def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptation:
-    """Asks the adapted model about unlabelled pictures that it was not asked about.
+    """Predict unlabelled pictures that have no prediction yet.
 
     Raises:
         DataError: there is no adapted model yet.
@@ -217,7 +217,8 @@ def _predict(
 
 
 def _keep(workspace: Workspace, run: Adaptation) -> None:
-    """Predictions first: a run without predictions asks again, those of another run would mislead."""
+    """Write the predictions first: a run without predictions predicts again, while those of another run
+    would mislead."""
     write_json(workspace.folder / "predictions.json", run.predictions)
     about = {name: value for name, value in run.__dict__.items() if name != "predictions"}
     write_json(workspace.folder / "run.json", {**about, "choice": asdict(run.choice)})

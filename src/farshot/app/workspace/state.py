@@ -1,4 +1,4 @@
-"""Pictures, classes and labels of a workspace, kept on disk so that they outlive a page and a program.
+"""Pictures, classes and labels of a workspace, kept on disk.
 
     state.json         pictures, classes, chosen model and method
     pictures/          the picture files, by content
@@ -141,12 +141,12 @@ class Workspace:
 
     @property
     def unlabelled(self) -> tuple[Picture, ...]:
-        """Pictures without a label: those that a model is asked about."""
+        """Pictures without a label, which a model predicts."""
         return tuple(picture for picture in self.pictures if picture.label is None)
 
     @property
     def adapted(self) -> Path:
-        """Where the adapted model lies, once there is one."""
+        """Folder of the adapted model."""
         return self.folder / "adapted"
 
     def picture(self, id: str) -> Picture:
@@ -231,7 +231,7 @@ class Workspace:
             return new, refused
 
     def name_classes(self, wanted: Sequence[ClassWords]) -> None:
-        """The classes from now on.
+        """Set the classes.
 
         One name in place of another is a new name for the same class, and its pictures go along; pictures
         of a class that is gone have no label any more.
@@ -266,7 +266,7 @@ class Workspace:
             self._save()
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Forgets pictures, their files included."""
+        """Delete pictures and their files."""
         with self._lock:
             chosen = [self.picture(id) for id in ids]
             for picture in chosen:
@@ -277,7 +277,7 @@ class Workspace:
                 (self.folder / "thumbnails" / f"{picture.id}.jpg").unlink(missing_ok=True)
 
     def choose(self, choice: Setup) -> None:
-        """The model and method to adapt from now on."""
+        """Set model and method."""
         with self._lock:
             self._choice = choice
             self._save()

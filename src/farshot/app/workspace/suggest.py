@@ -12,7 +12,7 @@ PER_CLASS = 2  # pictures proposed at a time, for each class
 
 
 def suggest(workspace: Workspace, encoders: Encoders, report: Report) -> dict[str, str]:
-    """Picture -> why it should be labelled next, the most useful first.
+    """Picture -> the reason to label it next, most useful first.
 
     Before there is an adapted model: typical pictures that differ. After: those it is unsure of.
 
