@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def fill(store: Store, run: Run, accuracy: np.ndarray, seed: int = 1) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "r.db")
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "r.db") as made:
+        yield made
 
 
 def shares(key: int, tasks: int = 40, mean: float = 0.6) -> np.ndarray:

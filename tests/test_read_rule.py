@@ -666,7 +666,7 @@ def test_nothing_that_windows_lacks_is_needed(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(path)
     program = f"""
-import os, sys
+import os, shutil, sys
 from pathlib import Path
 import torch, sklearn.linear_model, scipy.optimize, transformers  # before: others look for these themselves
 from farshot import FewShotClassifier, load
@@ -677,6 +677,7 @@ from farshot.data.pools import open_pool
 for name in {POSIX_ONLY}:
     if hasattr(os, name):
         delattr(os, name)
+shutil._use_fd_functions = False  # as on Windows
 sys.modules.update(dict.fromkeys(("fcntl", "resource", "pwd", "grp", "termios")))
 place = Path({str(tmp_path)!r})
 paths = sorted((place / "data").rglob("*.png"))

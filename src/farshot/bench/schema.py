@@ -98,7 +98,11 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         raise StoreError(f"There is no store {path}; `farshot bench ... --store {quoted(path)}` makes one.")
     with speaking(path):
         connection = _connect_to_read(path)
-        _check(connection, path)
+        try:
+            _check(connection, path)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
