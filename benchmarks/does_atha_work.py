@@ -4,7 +4,7 @@
 
 Four questions, each answered on the same tasks for every method: do tail tokens carry less of the class; does
 plain fine-tuning lower CKA between domains and does the push restore it; where do gains come from; do learned
-strengths keep their sign. Real images take part as pools of another model, with photographs of its own
+strengths keep their sign. Real images take part as pools of another model, with other photographs
 domain: --also MODEL photos=PATH leaves=PATH scenes=PATH.
 """
 
@@ -62,7 +62,7 @@ _PROVISIONAL = " **Provisional**: so few tasks show only large effects."
 
 @dataclass(frozen=True)
 class World:
-    """A model, photographs of its own domain, and pools far from it."""
+    """A model, photographs of its domain, and pools far from it."""
 
     encoder: Encoder
     photos: Domain

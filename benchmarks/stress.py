@@ -3,7 +3,7 @@
     python -m benchmarks.stress --model mini --kills 20
 
 Prints one line per trial and ends with exit code 1 if any store differs from that of an undisturbed run. The
-trials with a full and a read-only disk mount a file system of their own, which takes root; else they say so.
+trials with a full and a read-only disk mount a separate file system, which needs root; else they say so.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Stress:
 
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[Path | None]:
-    """A file system of its own in memory; None where it may not be mounted."""
+    """A separate file system in memory; None where it may not be mounted."""
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:

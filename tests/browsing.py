@@ -27,7 +27,7 @@ PHONE = {"width": 390, "height": 844}
 
 @contextmanager
 def running_app(*options: str) -> Iterator[str]:
-    """The address of `farshot app` as a program of its own."""
+    """The address of `farshot app` as a separate program."""
     command = [str(Path(sys.executable).with_name("farshot")), "app", "--no-browser", *options]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
@@ -74,7 +74,7 @@ class Watch:
 
 
 def open_page(browser: Browser, address: str, size: dict[str, int], **more: Any) -> tuple[Page, Watch]:
-    """A page of a person of its own, ready to be used."""
+    """A page in a new session, ready to be used."""
     page = browser.new_context(viewport=size, accept_downloads=True, **more).new_page()  # type: ignore[arg-type]
     watch = Watch(page, address)
     page.goto(address)

@@ -65,7 +65,7 @@ def _kinds(good: Callable[[], bytes]) -> Iterator[tuple[str, Piece, str]]:
     yield "zip in a zip, called an image", Piece("inner.png", inner), "a zip within a zip"
     for _ in range(10):
         inner = zipped(Piece("images.zip", inner))
-    yield "zip of its own name, ten deep", Piece("images.zip", inner), "a zip within a zip"
+    yield "zip within zips of the same name, ten deep", Piece("images.zip", inner), "a zip within a zip"
     yield "drawing with a script", Piece("evil.svg", b"<svg onload='alert(1)'/>"), "an SVG drawing"
     yield "page", Piece("index.html", b"<html><script>alert(1)</script>"), "a web page"
 

@@ -48,7 +48,7 @@ def sessions(tmp_path: Path) -> Sessions:
 
 
 def browser(sessions: Sessions) -> TestClient:
-    """A browser of its own, behind the guard, without Gradio."""
+    """A separate browser, behind the guard, without Gradio."""
     app = Starlette(routes=routes(sessions), middleware=[Middleware(Guard)])
     return TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=True)
 

@@ -256,6 +256,9 @@ def test_help_does_not_wait_for_torch() -> None:
         ("or use include_support=True.", "or use --include-support."),
         ("use atha[base=vpt,steps=50] or NAME=PATH", "use atha[base=vpt,steps=50] or NAME=PATH"),
         ("read model.pt@gelu=quick", "read model.pt@gelu=quick"),
+        ("photos/split=TEST has no image", "photos/split=TEST has no image"),
+        ("photos/model=PLACE/1.png has no image", "photos/model=PLACE/1.png has no image"),
+        ("split=TEST has no image", "split=TEST has no image"),
     ],
 )
 def test_python_arguments_in_messages_become_options(library: str, command: str) -> None:

@@ -357,7 +357,7 @@ def test_500_images_get_the_same_label(method, settings, many: ImageTable, tmp_p
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_three_packages_are_enough_to_predict(tmp_path: Path):
-    """In an environment of its own that has onnxruntime, numpy and pillow only, wherever farshot lies."""
+    """In a separate environment that has onnxruntime, numpy and pillow only, wherever farshot lies."""
     made = _saved(tmp_path / "adapted", "mini", "atha", QUICK)
     export_onnx(made, tmp_path / "out")
     venv.create(tmp_path / "bare", with_pip=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -151,19 +150,21 @@ def test_readings_and_precisions_have_files_of_their_own(encoder, pool, tmp_path
     assert len(stored(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("data", [b"", b"no database", b"\0" * 5000])
-def test_a_damaged_file_is_reported_and_not_used(encoder, pool, tmp_path: Path, data: bytes):
-    expected = image_features(encoder, pool.table, range(4), cache=FeatureCache())
+@pytest.mark.parametrize("data", [b"no database", b"\0" * 5000])
+def test_a_damaged_file_is_refused_with_the_way_out(encoder, pool, tmp_path: Path, data: bytes):
+    image_features(encoder, pool.table, range(4), cache=FeatureCache())
     (file,) = stored(tmp_path)
     file.write_bytes(data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            found = image_features(encoder, pool.table, range(4), cache=FeatureCache())
-        except DataError as error:
-            assert str(file) in str(error)
-            return
-    assert torch.equal(found, expected)
+    with pytest.raises(DataError, match=rf"{file.name} cannot be read .*remove the file"):
+        image_features(encoder, pool.table, range(4), cache=FeatureCache())
+
+
+def test_an_empty_file_is_filled(encoder, pool, tmp_path: Path):
+    expected = image_features(encoder, pool.table, range(4), cache=FeatureCache())
+    (file,) = stored(tmp_path)
+    file.write_bytes(b"")
+    assert torch.equal(image_features(encoder, pool.table, range(4), cache=FeatureCache()), expected)
+    assert file.stat().st_size
 
 
 def test_a_damaged_feature_is_computed_again(encoder, pool, tmp_path: Path):

@@ -114,7 +114,7 @@ def test_all_at_once(hostile: list[Hostile], tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is not told here")
 def test_memory_stays_bounded(hostile: list[Hostile], tmp_path: Path) -> None:
-    """Of a process of its own, since a peak is never forgotten."""
+    """Of a separate process, since a peak is never forgotten."""
     listed = tmp_path / "listed.txt"
     paths = [upload.path for upload in hostile if "\0" not in str(upload.path)]
     listed.write_text("\n".join(map(str, paths)))

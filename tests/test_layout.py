@@ -11,7 +11,7 @@ import farshot
 
 ROOT = Path(farshot.__file__).parent
 LAYERS = (
-    ("errors", "randomness", "sanitize"),
+    ("errors", "plugins", "randomness", "sanitize"),
     ("images",),
     ("storage",),
     ("data",),

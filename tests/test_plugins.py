@@ -2,19 +2,21 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import invalidate_caches
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from farshot import FewShotClassifier, load
+from farshot import FewShotClassifier, load, plugins
 from farshot.bench.grid import label, parse_method
 from farshot.cli.root import app
+from farshot.data import pools
 from farshot.errors import ModelError, SettingError
 from farshot.methods import available, create, registry
 from farshot.methods.catalogue import catalogue, own_methods
+from farshot.model import find
 from tests.toy import toy_task, world_table
 
 CODE = """
@@ -51,24 +53,34 @@ Install = Callable[..., None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Installs a package with one method; forgotten after the test."""
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a package with one entry point; forgotten after the test."""
     monkeypatch.setattr(registry, "_METHODS", available())
-    monkeypatch.setattr(registry, "_BROKEN", {})
+    monkeypatch.setattr(plugins, "_BROKEN", {})
+    pools.generated_pools.cache_clear()
+    find.bundled.cache_clear()
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(site)
 
-    def install(code: str, module: str = "plugged_methods", point: str = "plugged") -> None:
+    def install(
+        code: str,
+        module: str = "plugged_methods",
+        point: str = "plugged",
+        group: str = plugins.METHODS,
+        what: str = "",
+    ) -> None:
         (site / f"{module}.py").write_text(code)
         about = site / f"{module}-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (about / "entry_points.txt").write_text(f"[farshot.methods]\n{point} = {module}\n")
+        (about / "entry_points.txt").write_text(f"[{group}]\n{point} = {module}{what}\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
         invalidate_caches()
 
-    return install
+    yield install
+    pools.generated_pools.cache_clear()
+    find.bundled.cache_clear()
 
 
 def test_the_catalogue_says_what_the_methods_say():
@@ -148,7 +160,7 @@ def test_a_missing_package_is_named(install: Install, tmp_path: Path, monkeypatc
 )
 def test_a_broken_package_is_one_warning(install: Install, code: str, reason: str):
     install(code)
-    with pytest.warns(registry.PluginWarning, match=rf"package plugged_methods.*{reason}") as caught:
+    with pytest.warns(plugins.PluginWarning, match=rf"package plugged_methods.*{reason}") as caught:
         assert "atha" in available() and available()["atha"].__module__ == "farshot.methods.atha"
         assert "prototypes" in available()
     assert len(caught) == 1
@@ -161,7 +173,7 @@ def test_a_broken_package_is_one_warning(install: Install, code: str, reason: st
 
 def test_a_broken_package_does_not_break_the_command(install: Install):
     install("raise RuntimeError('no')\n")
-    with pytest.warns(registry.PluginWarning, match="plugged_methods"):
+    with pytest.warns(plugins.PluginWarning, match="plugged_methods"):
         found = CliRunner().invoke(app, ["methods", "*lora"])
     assert found.exit_code == 0 and "prompt-lora" in found.output
 
@@ -184,3 +196,43 @@ def test_a_class_that_is_defined_again_replaces_itself(install: Install):
 
     first, second = define(), define()
     assert first is not second and available()["mine"] is second
+
+
+POOLS = """
+from farshot.world.pools import POOLS as worlds
+
+pools = {{"{name}": worlds["mini-land"]}}
+"""
+
+
+@pytest.mark.parametrize("group", [plugins.POOLS, plugins.ENCODERS])
+def test_a_broken_package_of_pools_or_encoders_is_one_warning(install: Install, group: str):
+    install("raise RuntimeError('no')\n", group=group, what=":pools")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert "mini-land" in pools.generated_pools()
+        with pytest.raises(ModelError, match="plugged"):
+            find.load_encoder("plugged")
+        assert find.load_encoder("mini").embed_dim
+    found = [str(one.message) for one in caught if one.category is plugins.PluginWarning]
+    assert len(found) == 1 and "package plugged_methods cannot be used (RuntimeError: no)" in found[0]
+
+
+def test_a_pool_of_another_package_is_found(install: Install):
+    install(POOLS.format(name="mini-mine"), group=plugins.POOLS, what=":pools")
+    assert len(pools.open_pool("mini-mine", images=20).table.classes) > 1
+
+
+@pytest.mark.parametrize("name", ["mini-land", "eurosat", "EuroSAT"])
+def test_a_pool_whose_name_is_taken_is_not_used(install: Install, name: str):
+    before = pools.generated_pools()
+    pools.generated_pools.cache_clear()
+    install(POOLS.format(name=name), group=plugins.POOLS, what=":pools")
+    with pytest.warns(plugins.PluginWarning, match=f"pool '{name}' of the package .* is not used"):
+        assert pools.generated_pools() == before
+
+
+def test_an_encoder_whose_name_is_taken_is_not_used(install: Install):
+    install("def folder():\n    return 'elsewhere'\n", point="mini", group=plugins.ENCODERS, what=":folder")
+    with pytest.warns(plugins.PluginWarning, match="the package farshot has one of this name"):
+        assert "world" in str(find.bundled_folder("mini"))

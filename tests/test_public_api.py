@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,32 @@ def test_a_classifier_with_an_encoder_is_saved_under_the_name_of_its_encoder(enc
     np.testing.assert_allclose(again.predict_proba(IMAGES), made.predict_proba(IMAGES), atol=1e-6)
     with_encoder = load(tmp_path / "adapted", model=encoder)
     assert with_encoder.encoder_ is encoder
+
+
+def test_a_base_model_with_a_relative_path_is_found_from_another_folder(tmp_path: Path, monkeypatch):
+    shutil.copytree(find.bundled_folder("mini"), tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    made = FewShotClassifier("base", "linear-probe").fit(SUPPORT, SUPPORT_LABELS)
+    made.save("adapted")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = load(tmp_path / "adapted")
+    assert np.array_equal(again.predict(IMAGES), made.predict(IMAGES))
+    again.save("copy")
+    assert load("copy").parameters_.model == str(tmp_path / "base")
+
+
+def test_a_classifier_that_was_loaded_with_an_encoder_fits_with_it_again(encoder, tmp_path: Path):
+    FewShotClassifier(encoder, "linear-probe").fit(SUPPORT, SUPPORT_LABELS).save(tmp_path / "adapted")
+    again = load(tmp_path / "adapted", model=encoder)
+    assert again.fit(SUPPORT, SUPPORT_LABELS).encoder_ is encoder
+
+
+def test_exports_are_made_on_the_cpu_in_float32(tmp_path: Path):
+    made = FewShotClassifier("mini", "clip-lora", settings={"steps": 1}, precision="bf16")
+    made.fit(SUPPORT, SUPPORT_LABELS)
+    with pytest.raises(SettingError, match="runs in bf16 on cpu, and exports are made in float32"):
+        export(made, "peft", tmp_path / "peft")
 
 
 def test_a_clip_model_of_transformers_is_taken_with_its_own_weights(encoder, tmp_path: Path):

@@ -361,7 +361,7 @@ def test_the_thumbnail_of_a_raw_photograph_is_not_taken_for_it() -> None:
 
 
 def test_nothing_of_pillow_and_libtiff_reaches_the_error_stream(tmp_path: Path) -> None:
-    """In a process of its own, without the handlers of pytest; other output of threads comes back."""
+    """In a separate process, without the handlers of pytest; other output of threads comes back."""
     whole = bytearray(encoded(picture(5, 64, 64), "TIFF", compression="tiff_adobe_deflate"))
     whole[300:600] = bytes(300)
     (tmp_path / "broken.tif").write_bytes(whole)

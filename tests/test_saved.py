@@ -40,7 +40,7 @@ REQUIRED = {
 
 @pytest.fixture(scope="module")
 def adapted(checkpoint: Path) -> FewShotClassifier:
-    """clip-lora with a LoRA far from zero, on a checkpoint of its own."""
+    """clip-lora with a LoRA far from zero, on a checkpoint made here."""
     settings = {"steps": 3, "batch": 4, "lr": 0.05}
     return FewShotClassifier(checkpoint, "clip-lora", settings=settings).fit(SUPPORT)
 

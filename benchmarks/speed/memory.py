@@ -1,4 +1,4 @@
-"""Peak memory of adaptation, each case in a process of its own: before adapting, and at its peak.
+"""Peak memory of adaptation, each case in a separate process: before adapting, and at its peak.
 
 python -m benchmarks.speed.memory --models ViT-B/16 --tasks 1 4 --shots 1 5 --views five --micro-batch 0 8
 """

@@ -33,7 +33,7 @@ from farshot.methods import Adapted, Method, available, create, current_settings
 from farshot.methods.base import softmax
 from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
-from farshot.model.find import encoder_of_clip, is_clip_model, shared_encoder
+from farshot.model.find import absolute_source, encoder_of_clip, is_clip_model, shared_encoder
 from farshot.randomness import key
 from farshot.storage.model_check import check_restored
 from farshot.storage.model_folder import damaged, read_folder, saved_options, support_labels, write_folder
@@ -78,12 +78,9 @@ class FittedParameters:
         cls, classifier: FewShotClassifier, encoder: Encoder, descriptions: Mapping[str, str]
     ) -> FittedParameters:
         """The present parameters, with the descriptions by class name."""
-        named = isinstance(classifier.model, str | Path)
-        model = str(classifier.model) if named else encoder.source
-        path = as_path(model)
         return cls(
             classifier.method,
-            str(path.resolve()) if path.exists() else model,
+            absolute_source(classifier.model if isinstance(classifier.model, str | Path) else encoder.source),
             dict(descriptions),
             classifier.template,
             classifier.calibrate,
@@ -97,7 +94,9 @@ class FewShotClassifier(ClassifierProtocol):
 
     Args:
         model: hub name, folder or file of a checkpoint, or "mini"; or an encoder that is loaded already
-            (`load_encoder`), or a transformers CLIPModel. Device and precision of an encoder are its own.
+            (`load_encoder`), or a transformers CLIPModel. An encoder keeps its device and precision.
+            scikit-learn's `clone` copies a CLIPModel but not an encoder, so pass an encoder to
+            `GridSearchCV` and the like.
         method: one of `farshot methods`.
         settings: of the method, name -> value.
         class_names: how each class is called in prompts: a mapping label -> name, or names in the order of
@@ -121,10 +120,11 @@ class FewShotClassifier(ClassifierProtocol):
         losses_: loss of each training step.
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
+        support_labels_: index in classes_ of each of those images; empty in models saved by versions that did
+            not record it.
+        support_groups_: the groups of those images; empty where the data has none.
         estimate_: the estimate that was recorded by `keep_estimate`, as a dictionary; None without.
-        support_groups_: the groups of the images that it was fitted to; empty where the data has none.
         encoder_, method_: the base model and the method that it was fitted with.
-        support_labels_: index in classes_ of each of them; empty in models saved before these were kept.
         parameters_: the parameters that it was fitted with.
         read_options_: how the images were read, as images to predict are.
     """
@@ -490,7 +490,7 @@ class FewShotClassifier(ClassifierProtocol):
             "class_names": list(self.adapted_.class_names),
             "descriptions": fitted.descriptions,
             "template": fitted.template,
-            "base_model": encoder.source,
+            "base_model": fitted.model,
             "base_format": encoder.origin.format,
             "base_fingerprint": encoder.fingerprint,
             "precision": fitted.precision,
@@ -524,11 +524,12 @@ class FewShotClassifier(ClassifierProtocol):
         tensors: Mapping[str, torch.Tensor],
         method: Method,
         encoder: Encoder,
+        model: str | Path | Encoder,
         device: str,
     ) -> FewShotClassifier:
         """The classifier that a folder's farshot.json and tensors describe."""
         made = cls(
-            encoder.source,
+            model,
             about["method"],
             settings=current_settings(about["method"], about["settings"]),
             class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
@@ -600,7 +601,7 @@ def load(
             f"{folder} was adapted from {about['base_model']}, but the weights in {encoder.source} are "
             "others; name its base with model=PLACE."
         )
-    return FewShotClassifier._restored(folder, about, tensors, method, encoder, device)
+    return FewShotClassifier._restored(folder, about, tensors, method, encoder, base, device)
 
 
 def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:

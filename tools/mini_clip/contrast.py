@@ -30,7 +30,7 @@ def choose_captions(
 
 
 def name_grounds(captions: list[tuple[str, ...]]) -> tuple[list[str], Int[np.ndarray, " B"]]:
-    """The backgrounds that the captions name, as texts of their own, and each image's."""
+    """The backgrounds that the captions name, as separate texts, and each image's."""
     found = [next(match[1] for text in wordings if (match := ON.search(text))) for wordings in captions]
     names = list(dict.fromkeys(found))
     return [f"{name}." for name in names], np.array([names.index(name) for name in found])

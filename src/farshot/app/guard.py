@@ -1,7 +1,7 @@
 """Check every request: cookie, host name, path and size.
 
 Pages may load and ask nothing but this server (content security policy). Requests under another host's name
-are refused, so that no page on the web can reach a server on the loopback by a name of its own (DNS
+are refused, so that no page on the web can reach a server on the loopback under another name (DNS
 rebinding). Of Gradio's paths only those that the page needs are open: its uploads and files are shared by all
 who know a path, and ours are not.
 """
@@ -43,7 +43,7 @@ _HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_MOST_BYTES = 1_000_000  # of what a page may tell; pictures have a route and limits of their own
+_MOST_BYTES = 1_000_000  # of what a page may tell; pictures have a separate route and other limits
 UPLOAD = "/farshot/upload"
 _STARTING = "/gradio_api/startup-events"  # Gradio asks for it itself, once, and it tells nothing
 _OPEN = (

@@ -82,7 +82,7 @@ def images_per_step(method: Method, shape: Shape) -> int:
 def cost(method: Method, shape: Shape) -> float:
     """The cost of a task in forwarded images; a training step counts twice, for the backward pass.
 
-    Twice and not three times: the frozen weights take no gradients of their own.
+    Twice and not three times: the frozen weights have no gradients.
     """
     queries = shape.ways * shape.queries
     if not images_per_step(method, shape):

@@ -57,7 +57,7 @@ class _Process(Member):
 
 
 class Processes(Crew[_Process]):
-    """Workers in processes of their own (farshot.bench.executors.Executor); to be closed.
+    """Workers in separate processes (farshot.bench.executors.Executor); to be closed.
 
     Args:
         setup: what they begin with.

@@ -1,6 +1,6 @@
 """Published accuracies, shown for comparison; farshot's own numbers are never compared with them by a test.
 
-5-way, CLIP ViT-B/16, 15 queries per class, each paper on tasks of its own: ISIC, EuroSAT, CropDiseases,
+5-way, CLIP ViT-B/16, 15 queries per class, each paper on its own tasks: ISIC, EuroSAT, CropDiseases,
 ChestX, and the average as the paper states it.
 """
 

@@ -95,7 +95,7 @@ class Run:
 
 
 def marked(name: str, kind: str) -> str:
-    """The name of a method outside the section of its own kind."""
+    """The name of a method outside the section of its kind."""
     return f"{name} (transductive)" if kind == "transductive" else name
 
 

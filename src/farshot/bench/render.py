@@ -39,7 +39,7 @@ class Block:
         header: one word per column.
         sections: (heading, rows); a heading may be empty.
         notes: below the table.
-        records: the same for programs, one per cell and every number in a column of its own; all of a table
+        records: the same for programs, one per cell and every number in a separate column; all of a table
             have the same columns. CSV holds these alone.
     """
 

@@ -48,6 +48,11 @@ _MOST_COLUMNS, _MOST_PAIRS = 12, 20
 
 _TEXT_WIDTH = 90
 
+_ARGUMENT = re.compile(
+    r"(?<!\S)(?P<name>include_support|keep_features|model|device|seed)=(?P<value>True|PLACE|NAME)(?![\w=/])"
+)
+"""A Python argument that library messages name; anything else, such as a path, stays as it is."""
+
 _SILENT = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 """Warnings for those who write programs."""
 
@@ -171,7 +176,7 @@ def as_flags(sentence: str) -> str:
         name, value = found["name"].replace("_", "-"), found["value"]
         return f"--{name}" if value == "True" else f"--{name} {value}"
 
-    return re.sub(r"(?<![\w\[@,-])(?P<name>[a-z_]+)=(?P<value>True|[A-Z]{2,})(?![\w=])", flag, sentence)
+    return _ARGUMENT.sub(flag, sentence)
 
 
 def _end(sentence: str, code: int) -> None:

@@ -42,7 +42,7 @@ def list_pools(data_root: Root = None) -> None:
 
 @data_app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A published pool, or any name for images of your own.")],
+    name: Annotated[str, typer.Argument(help="A published pool, or any name for your own images.")],
     path: Annotated[Path, typer.Argument(help="Its folder.")],
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
     level: Level = None,

@@ -49,11 +49,6 @@ def _options(
     pass
 
 
-for _command in (adapt, predict, evaluate, methods):
-    _command.register(app)
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for images and the adapted model.")] = Path("demo"),
     tasks: Annotated[int, typer.Option(help="Tasks per method.", min=2)] = 40,
@@ -64,6 +59,9 @@ def demo(
     run_demo(out, tasks)
 
 
+for _command in (adapt, predict, evaluate, methods):
+    _command.register(app)
+app.command()(demo)
 for _command in (bench, encoders, explain, export, pick, browser_app):
     _command.register(app)
 

@@ -33,7 +33,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to stop
             stream.reconfigure(errors="backslashreplace")
-    setattr(Console, "on_broken_pipe", _raise_again)  # noqa: B010  # typer has consoles of its own
+    setattr(Console, "on_broken_pipe", _raise_again)  # noqa: B010  # typer has its own consoles
 
 
 def _open_closed() -> None:

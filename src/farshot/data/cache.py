@@ -216,8 +216,9 @@ class CachedTable(ImageTable):
     @property
     def features_folder(self) -> Path | None:
         """The cache's folder, if features are kept."""
-        usable = self.keep_features and self.cache is not None and self.options == ReadOptions()
-        return self.cache.folder if usable and self.cache is not None else None
+        if self.cache is None or not self.keep_features or self.options != ReadOptions():
+            return None
+        return self.cache.folder
 
     def pixels(
         self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int

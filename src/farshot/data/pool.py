@@ -64,7 +64,7 @@ class Pool:
         if self.table.labels is None:
             raise DataError(f"The pool {self.name} has no labels; tasks are drawn by class.")
         if len(self.ids) != len(self.table) or len(set(self.ids)) < len(self.ids):
-            raise DataError(f"The pool {self.name} needs one name of its own for each of its images.")
+            raise DataError(f"The pool {self.name} needs a different name for each of its images.")
 
     @cached_property
     def by_class(self) -> tuple[Int[NDArray[np.int64], " images"], ...]:

@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 
+from farshot import plugins
 from farshot.data.bscd import PUBLISHED, read_published
 from farshot.data.listing import Finding, Listing, augmented_copies
 from farshot.data.pool import GeneratedPool, Pool, pool_of
@@ -24,9 +24,6 @@ from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.storage.paths import home
-
-GROUP = "farshot.pools"
-"""Entry points of this group name a mapping from names to GeneratedPool."""
 
 _NAME = re.compile(r"[\w.-]+")
 
@@ -72,10 +69,22 @@ def open_pool(
 
 @cache
 def generated_pools() -> dict[str, GeneratedPool]:
-    """Pools that need no files, by name, of every installed package; the mini worlds are farshot's own."""
+    """Pools that need no files, by name, of every installed package; the mini worlds are farshot's own.
+
+    Warns:
+        PluginWarning: the pools of a package cannot be imported, or one has a name that is taken.
+    """
     found: dict[str, GeneratedPool] = {}
-    for entry in entry_points(group=GROUP):
-        found.update(entry.load())
+    for point in plugins.entries(plugins.POOLS):
+        for name, pool in (plugins.load(point) or {}).items():
+            if name.lower() in {*found, *PUBLISHED}:
+                plugins.skip(
+                    point,
+                    f"The pool {name!r} of the package {plugins.package(point)} is not used, because another "
+                    "pool has this name.",
+                )
+            else:
+                found[name.lower()] = pool
     return found
 
 

@@ -35,6 +35,8 @@ def export(
     """Export an adapted model.
 
     Args:
+        classifier: on the CPU in float32, which `load(folder, device="cpu", precision="float32")` returns of
+            every saved model.
         format: "onnx", one file from pixels to probabilities; "transformers", a CLIPModel; or "peft", the
             LoRA alone.
         folder: to write.
@@ -46,13 +48,20 @@ def export(
         What export.json holds.
 
     Raises:
-        SettingError: an unknown format, a missing package, or `int8` without labelled images or for another
+        SettingError: a classifier on another device or in another precision, an unknown format, a missing
+            package, or `int8` without labelled images or for another
             format.
         ModelError: the method cannot be exported to this format.
         DataError: the folder exists and is not an export, or cannot be written.
     """
     from farshot.data.given import image_table
 
+    encoder = classifier.encoder_
+    if encoder.precision != "float32" or encoder.device.type != "cpu":
+        raise SettingError(
+            f"This classifier runs in {encoder.precision} on {encoder.device}, and exports are made in "
+            'float32 on the CPU; save it, and load it with device="cpu", precision="float32".'
+        )
     if format not in FORMATS:
         raise SettingError(f"Unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
     if int8 and (format != "onnx" or images is None):

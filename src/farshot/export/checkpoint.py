@@ -118,7 +118,7 @@ def as_plain(classifier: FewShotClassifier) -> Plain:
         raise ModelError(f"{classifier.method_.name} is of a kind that farshot cannot write as a CLIPModel.")
     for part in left.values():
         if not isinstance(part, PromptContext):
-            does = _NO_PLACE.get(type(part), f"has a part of its own ({type(part).__name__})")
+            does = _NO_PLACE.get(type(part), f"has a part that only farshot knows ({type(part).__name__})")
             other = "; `--format peft` its LoRA alone" if adapted.lora is not None else ""
             raise ModelError(
                 f"{classifier.method_.name} {does}, for which a CLIPModel has no place, so its weights alone "

@@ -146,7 +146,7 @@ class ATHA(FinetunedMethod):
             return dict(settings)
         unused = {setting.name for setting in fields(PromptLoRA)} - {"steps", "views"}
         kept = {key: value for key, value in settings.items() if key not in unused}
-        return kept | ({"scale": settings["scale"]} if settings["scale"] else {})
+        return kept | ({"scale": settings["scale"]} if settings.get("scale") else {})
 
     def settings(self) -> dict[str, Any]:
         """All settings, those of the base method included, with the variant's values filled in."""

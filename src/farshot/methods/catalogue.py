@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import warnings
 from fnmatch import fnmatch
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
+
+from farshot import plugins
 
 REFERENCE = "CLIP ViT-B/16, 5 classes, 5 images each"
 """The task whose trained parameters are counted."""
@@ -26,8 +27,8 @@ def catalogue(pattern: str = "*") -> dict[str, dict[str, Any]]:
         PluginWarning: a method of another package cannot be used.
     """
     found: dict[str, dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
-    if plugins():
-        from farshot.methods.registry import PluginWarning, available, package_of  # imports torch
+    if plugins.entries(plugins.METHODS):
+        from farshot.methods.registry import available, package_of  # imports torch
 
         for name, method in available().items():
             if name not in found:
@@ -37,15 +38,10 @@ def catalogue(pattern: str = "*") -> dict[str, dict[str, Any]]:
                     warnings.warn(
                         f"The method {name!r} of {package_of(method)} cannot be listed "
                         f"({type(error).__name__}: {error}).",
-                        PluginWarning,
+                        plugins.PluginWarning,
                         stacklevel=2,
                     )
     return {name: found[name] for name in sorted(found) if fnmatch(name, pattern)}
-
-
-def plugins() -> list[EntryPoint]:
-    """The entry points of other packages that offer methods."""
-    return list(entry_points(group="farshot.methods"))
 
 
 def describe(method: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import PromptContext
 from farshot.task import Task
-from farshot.training.recipe import SGD, ParameterGroup, Recipe
+from farshot.training.recipe import SGD, ParameterGroup, Recipe, dassl_recipe
 
 
 @register
@@ -81,12 +81,12 @@ class CoOp(FinetunedMethod):
     def recipe(self, classes: int, shots: int) -> Recipe:
         """Epochs of batches, the first ones at a low rate, then a cosine."""
         epochs = 50 if shots <= 1 else 100 if shots <= 4 else 200  # as in the authors' scripts
-        per_epoch = -(-classes * max(shots, 1) // self.batch)  # steps in which every image comes once
-        return Recipe(
-            steps=self.steps or epochs * per_epoch,
+        return dassl_recipe(
+            classes * max(shots, 1),
+            epochs,
+            batch=self.batch,
+            warm_epochs=self.warm_epochs,
+            steps=self.steps,
             scale=self.scale,
             views=self.views,
-            batch_total=self.batch,
-            cosine_to=0.0,
-            warm_steps=self.warm_epochs * per_epoch,
         )

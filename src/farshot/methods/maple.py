@@ -19,7 +19,7 @@ from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.prompt import LinkedPrompts, PromptContext
 from farshot.task import Task
-from farshot.training.recipe import SGD, ParameterGroup, Recipe
+from farshot.training.recipe import SGD, ParameterGroup, Recipe, dassl_recipe
 
 _EPOCHS = 5  # independent of the number of shots, as in MaPLe's program
 
@@ -37,7 +37,7 @@ class MaPLe(FinetunedMethod):
         lr, momentum, weight_decay: of SGD; the rate falls to 0 along a cosine.
         warm_epochs: first passes over the support set, with a rate of 1e-5.
         tokens: n, learned tokens.
-        depth: blocks with tokens of their own, at most the shallower tower's.
+        depth: blocks with learned tokens, at most the shallower tower's.
     """
 
     name = "maple"
@@ -78,12 +78,12 @@ class MaPLe(FinetunedMethod):
 
     def recipe(self, classes: int, shots: int) -> Recipe:
         """Epochs of batches, the first ones at a low rate, then a cosine."""
-        per_epoch = -(-classes * max(shots, 1) // self.batch)  # steps in which every image comes once
-        return Recipe(
-            steps=self.steps or _EPOCHS * per_epoch,
+        return dassl_recipe(
+            classes * max(shots, 1),
+            _EPOCHS,
+            batch=self.batch,
+            warm_epochs=self.warm_epochs,
+            steps=self.steps,
             scale=self.scale,
             views=self.views,
-            batch_total=self.batch,
-            cosine_to=0.0,
-            warm_steps=self.warm_epochs * per_epoch,
         )

@@ -7,29 +7,21 @@ entry point group "farshot.methods", or by running the decorator. Methods are im
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import pkgutil
-import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from typing import Any, TypeVar
 
+from farshot import plugins
 from farshot.errors import SettingError
 from farshot.methods.base import Method
-from farshot.methods.catalogue import plugins
 from farshot.methods.values import RETIRED
 
 _PACKAGE = "farshot.methods"
 
 _METHODS: dict[str, type[Method]] = {}
-_BROKEN: dict[str, str] = {}
-"""Entry points that could not be loaded, by name, and why; each is tried once."""
 
 M = TypeVar("M", bound=type[Method])
-
-
-class PluginWarning(UserWarning):
-    """A package that offers methods cannot be used."""
 
 
 def register(method: M) -> M:
@@ -58,8 +50,8 @@ def available(pattern: str = "*") -> dict[str, type[Method]]:
         PluginWarning: a package's methods cannot be imported; the others can be used.
     """
     _load_built_in()
-    for point in plugins():
-        _load(point)
+    for point in plugins.entries(plugins.METHODS):
+        plugins.load(point)
     return {name: _METHODS[name] for name in sorted(_METHODS) if fnmatch(name, pattern)}
 
 
@@ -73,8 +65,9 @@ def find(name: str) -> type[Method]:
     methods = _METHODS if name in _METHODS else available()
     if name in methods:
         return methods[name]
-    if name in _BROKEN:
-        raise SettingError(_BROKEN[name])
+    broken = plugins.why_broken(plugins.METHODS, name)
+    if broken:
+        raise SettingError(broken)
     raise SettingError(f"There is no method {name!r}; choose one of: {', '.join(methods)}.")
 
 
@@ -92,7 +85,7 @@ def package_of(method: type[Method]) -> str:
     module = method.__module__.partition(".")[0]
     if module == "farshot":
         return module
-    for point in plugins():
+    for point in plugins.entries(plugins.METHODS):
         if point.module.partition(".")[0] == module and point.dist is not None:
             return point.dist.name
     return method.__module__
@@ -118,22 +111,6 @@ def _load_built_in() -> None:
     package = importlib.import_module(_PACKAGE)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{_PACKAGE}.{module.name}")
-
-
-def _load(point: importlib.metadata.EntryPoint) -> None:
-    """Import a package's methods; an error is one warning."""
-    if point.name in _BROKEN:
-        return
-    try:
-        point.load()
-    except Exception as error:  # a foreign module may raise anything
-        package = point.dist.name if point.dist is not None else point.module
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        _BROKEN[point.name] = (
-            f"The method {point.name!r} of the package {package} cannot be used ({reason}); update or "
-            "uninstall the package."
-        )
-        warnings.warn(_BROKEN[point.name], PluginWarning, stacklevel=2)
 
 
 def _place(method: type[Method]) -> str:

@@ -303,7 +303,7 @@ class Encoder:
         return self._changed(lambda tower: {k: v.to(device, dtype) for k, v in tower.tensors.items()}, kept)
 
     def with_tensors(self, changed: Mapping[TowerName, Mapping[str, Tensor]]) -> Encoder:
-        """A copy with some tensors in place of its own; all others are shared."""
+        """A copy with some tensors replaced; all others are shared."""
         return self._changed(lambda tower: {**tower.tensors, **changed.get(tower.name, {})}, None)  # type: ignore[call-overload]
 
     def with_vocabulary(self, token: Float[Tensor, "words D"], tokenizer: Tokenizer) -> Encoder:

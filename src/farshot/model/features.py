@@ -13,7 +13,6 @@ import json
 import os
 import sqlite3
 import threading
-import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -90,8 +89,8 @@ SHARED = FeatureCache()
 class FeatureFile:
     """Features on disk: an SQLite file per encoder, precision and reading, which several processes may use.
 
-    Features that are damaged count as missing. The precision is part of the name because features of bf16
-    weights differ; the device is not, because it changes the last bits only.
+    A feature that does not match its checksum counts as missing. The precision is part of the name because
+    features of bf16 weights differ; the device is not, because it changes the last bits only.
     """
 
     def __init__(self, folder: Path, encoder: Encoder, reading: str) -> None:
@@ -100,9 +99,13 @@ class FeatureFile:
         self.path = folder / f"features-{hashlib.sha256(words.encode()).hexdigest()[:16]}.db"
 
     def read(self, images: Sequence[str]) -> dict[str, Tensor]:
-        """The features of those images that have some."""
+        """The features of those images that have some.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         found: dict[str, Tensor] = {}
-        if not self.path.exists():
+        if not self.path.exists() or not self.path.stat().st_size:  # a process may have just created it
             return found
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT_S)) as file:
@@ -113,11 +116,13 @@ class FeatureFile:
                     for image, data, checksum in file.execute(query, part):
                         if len(data) == 4 * self._length and zlib.crc32(data) == checksum:
                             found[image] = torch.from_numpy(np.frombuffer(data, "<f4").copy())
-        except sqlite3.DatabaseError as error:
-            warnings.warn(
-                f"{self.path} cannot be read ({error}) and is not used; remove it, and it is made again.",
-                stacklevel=3,
-            )
+        except sqlite3.Error as error:
+            if "no such table" in str(error):  # created by another process that has not yet written to it
+                return {}
+            raise DataError(
+                f"The features in {self.path} cannot be read ({error}); remove the file, and they are "
+                "computed again."
+            ) from error
         return found
 
     def write(self, features: Mapping[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ A local path never touches the network; a hub name that is in the local cache wo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import pkgutil
@@ -20,13 +21,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
 import torch
 
+from farshot import plugins
 from farshot.errors import ModelError, SettingError
 from farshot.model import formats
 from farshot.model.encoder import Encoder
@@ -44,9 +46,6 @@ SUPPORTED = (
 _SMALL = ("*.json", "*.txt", "*.model")
 _HUB = "hf-hub:"
 _WEIGHTS = (".safetensors", *TORCH_FILES)
-
-GROUP = "farshot.encoders"
-"""Entry points of this group name a function that returns a checkpoint's folder; `mini` is farshot's own."""
 
 
 @runtime_checkable
@@ -99,13 +98,34 @@ def load_encoder(
 
 @cache
 def bundled() -> dict[str, EntryPoint]:
-    """Checkpoints that come with installed packages, by name."""
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    """Checkpoints that come with installed packages, by name; `mini` is farshot's own.
+
+    Warns:
+        PluginWarning: a package has one of a name that is taken.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in plugins.entries(plugins.ENCODERS):
+        if point.name in found:
+            plugins.skip(
+                point,
+                f"The encoder {point.name!r} of the package {plugins.package(point)} is not used, because "
+                f"the package {plugins.package(found[point.name])} has one of this name.",
+            )
+        else:
+            found[point.name] = point
+    return found
 
 
 def bundled_folder(name: str) -> Path:
-    """Folder of a checkpoint that comes with an installed package."""
-    return Path(bundled()[name].load()())
+    """Folder of a checkpoint that comes with an installed package.
+
+    Raises:
+        ModelError: the package is broken.
+    """
+    folder = plugins.load(bundled()[name])
+    if folder is None:
+        raise ModelError(plugins.why_broken(plugins.ENCODERS, name) or name)
+    return Path(folder())
 
 
 @dataclass(frozen=True)
@@ -146,10 +166,11 @@ def shared_encoder(model: str | Path, *, device: str = "cpu", precision: str = "
     memory; a local checkpoint is loaded again when its files have changed.
     """
     path, files = home(_split_options(str(model))[0]), list[tuple[str, int, int]]()
-    for file in sorted(path.iterdir() if path.is_dir() else [path]):
-        if file.is_file():
-            state = file.stat()
-            files.append((str(file.resolve()), state.st_size, state.st_mtime_ns))
+    with contextlib.suppress(OSError):  # loading says what is wrong with the folder
+        for file in sorted(path.iterdir() if path.is_dir() else [path]):
+            if file.is_file():
+                state = file.stat()
+                files.append((str(file.resolve()), state.st_size, state.st_mtime_ns))
     return _LOADED.get(_Request(str(model), device, precision, tuple(files)))
 
 
@@ -168,8 +189,8 @@ def encoder_of_clip(model: Any, *, device: str = "cpu", precision: str = "float3
         )
     place = locate(name).folder
     with tempfile.TemporaryDirectory(prefix="farshot-") as folder:
-        for pattern in _SMALL:
-            for file in place.glob(pattern):
+        for file in {file for pattern in _SMALL for file in place.glob(pattern)}:
+            if not file.name.endswith(".index.json"):  # which would name files of weights that are not copied
                 shutil.copy(file, folder)
         model.save_pretrained(folder, safe_serialization=True)
         encoder = load_encoder(folder, device=device, precision=precision)
@@ -182,6 +203,14 @@ def is_clip_model(model: object) -> bool:
         kind.__name__ == "CLIPModel" and kind.__module__.startswith("transformers.")
         for kind in type(model).__mro__
     )
+
+
+def absolute_source(model: str | Path) -> str:
+    """The same model with an absolute path if it is a local one, so that it is found from any folder."""
+    name, options = _split_options(str(model))
+    if name in bundled() or not home(name).exists():
+        return str(model)
+    return "@".join([str(home(name).resolve()), *(f"{key}={value}" for key, value in options.items())])
 
 
 def check_source(model: str | Path) -> None:

@@ -143,7 +143,7 @@ def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int 
     there = len(shown)
     return None, (
         f"{there} of the {len(used)} images it was adapted to are among these; put those it was adapted to "
-        "in a folder of their own to repeat it."
+        "in a separate folder to repeat it."
     )
 
 

@@ -95,7 +95,7 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
         if status in (401, 403):
             raise ModelError(
                 f"The hub does not let you write to {repo}; `hf auth login` with a token that may write, or "
-                "choose a name of your own."
+                "choose another name."
             ) from error
         raise ModelError(
             f"The hub cannot be reached ({_first_line(error)}); nothing was pushed to {repo}, try again with "

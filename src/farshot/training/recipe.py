@@ -69,7 +69,7 @@ class Recipe:
         plain: every support image is forwarded once more as it is, with weight 0 (farshot.training.batches).
         cosine_to: learning rates fall along a cosine to this value; None keeps them constant.
         cosine_over: length of that cosine, in runs: 2 means that only its first half is run.
-        warm_steps, warm_lr: the first steps, and the learning rate they have in place of their own.
+        warm_steps, warm_lr: the first steps, and their learning rate.
         micro_batch: most images forwarded at once, over all tasks; the result is that of the full batch.
             None: all.
     """
@@ -90,6 +90,28 @@ class Recipe:
     def views_per_image(self) -> int:
         """How often each support image is forwarded in a step."""
         return (FIVE if self.views == "five" else 1) + self.plain
+
+
+def dassl_recipe(
+    images: int, epochs: int, *, batch: int, warm_epochs: int, steps: int = 0, scale: float, views: str
+) -> Recipe:
+    """The schedule of the programs that use Dassl: epochs of batches, the first ones at a low learning rate,
+    then a cosine to 0.
+
+    Args:
+        images: of the support set.
+        batch: images in a step.
+        steps: in all, where it is not the number of epochs that decides; 0 for that number.
+    """
+    per_epoch = -(-images // batch)  # steps in which every image is used once
+    return Recipe(
+        steps=steps or epochs * per_epoch,
+        scale=scale,
+        views=views,
+        batch_total=batch,
+        cosine_to=0.0,
+        warm_steps=warm_epochs * per_epoch,
+    )
 
 
 def recipe_schedule(optimiser: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:

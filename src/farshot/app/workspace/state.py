@@ -384,7 +384,7 @@ def _check(classes: Sequence[ClassWords]) -> None:
             if len(getattr(words, what)) > most:
                 raise DataError(f"The {what} of {words.name[:20]!r}... is too long; {most} letters at most.")
         if words.name.casefold() in seen:
-            raise DataError(f"The class {words.name!r} is there twice; give each a name of its own.")
+            raise DataError(f"The class {words.name!r} is there twice; give each a different name.")
         seen.add(words.name.casefold())
 
 
