@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
+from farshot.arrays import NDArray
 from farshot.bench.tasks import query_labels, sample_task
 from farshot.data.pool import Pool
 from farshot.data.pools import open_pool

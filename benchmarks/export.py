@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.speed.models import random_clip
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from farshot import FewShotClassifier
+from farshot.arrays import NDArray
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.export.about import load_exact

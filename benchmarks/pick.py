@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from farshot import FewShotClassifier
+from farshot.arrays import NDArray
 from farshot.bench.tasks import check_seed
 from farshot.data.pool import Pool
 from farshot.data.pools import open_pool

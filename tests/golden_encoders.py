@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.model.tokenizer import PromptCutWarning, Prompts

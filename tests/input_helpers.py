@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
+from farshot.arrays import NDArray
 from farshot.cli import console
 from farshot.cli.root import app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import farshot
 
 ROOT = Path(farshot.__file__).parent
 LAYERS = (
-    ("errors", "plugins", "randomness", "sanitize"),
+    ("arrays", "errors", "plugins", "randomness", "sanitize"),
     ("images",),
     ("storage",),
     ("data",),
@@ -82,3 +83,13 @@ def test_every_layer_exists():
     for name in (name for names in LAYERS for name in names):
         place = ROOT.joinpath(*name.split("."))
         assert place.is_dir() or place.with_suffix(".py").is_file(), name
+
+
+def test_shapes_are_given_to_an_array_type_that_every_numpy_supports():
+    direct = [
+        file
+        for file in FILES
+        if "from jaxtyping" in (text := file.read_text(encoding="utf-8"))
+        and re.search(r"from numpy\.typing import .*\bNDArray\b", text)
+    ]
+    assert direct == [], "import NDArray from farshot.arrays"

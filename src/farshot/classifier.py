@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from farshot.arrays import NDArray
 from farshot.data.given import as_path, image_table, labelled_table, plain_label
 from farshot.data.names import descriptions_of, nfc
 from farshot.data.table import ImageTable

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.bench.tasks import PROTOCOL, Shape
 from farshot.errors import FarshotError
 from farshot.methods.values import RETIRED

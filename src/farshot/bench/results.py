@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.bench.records import Run, Series
 from farshot.bench.store import Store
 from farshot.bench.tasks import FIRST_REPORTING_SEED

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.bench.records import Episode, Result, Run, Series
 from farshot.bench.schema import check_place, open_for_reading, open_for_writing, speaking, transaction
 from farshot.bench.tasks import Shape

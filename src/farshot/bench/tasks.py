@@ -15,8 +15,8 @@ from itertools import islice
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.data.pool import Pool
 from farshot.errors import DataError, SettingError
 from farshot.randomness import key

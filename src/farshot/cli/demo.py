@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.bench.compare import compare
 from farshot.bench.grid import Grid, label, parse_method
 from farshot.bench.render import render

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.data.index import Progress, cannot_write, read_index
 from farshot.data.pool import Pool
 from farshot.data.table import Decoded, ImageTable

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
+from farshot.arrays import NDArray
 from farshot.data.names import in_class_order, names_by_label, names_in_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError

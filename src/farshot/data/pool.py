@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import NDArray
 from PIL import Image
 
+from farshot.arrays import NDArray
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
 from farshot.images.identity import PREFIX, content_id, identify

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from farshot.arrays import NDArray
 from farshot.evaluation.intervals import Interval, proportion_interval
 
 BINS = 15

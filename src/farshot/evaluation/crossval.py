@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood

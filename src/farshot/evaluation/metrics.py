@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
 from farshot.evaluation.intervals import Interval, proportion_interval
 

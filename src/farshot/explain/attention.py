@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import SettingError
 from farshot.explain.lens import Ask, views

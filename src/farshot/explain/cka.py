@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.explain.lens import Ask, views
 from farshot.explain.style import chart, colour
 from farshot.explain.subject import Domain, Subject

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.data.given import image_table
 from farshot.data.table import ImageTable, path_of
 from farshot.estimator import check_is_fitted

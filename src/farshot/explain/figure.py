@@ -14,9 +14,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from farshot.arrays import NDArray
 from farshot.explain.explanation import Explanation, MovedTokens
 from farshot.explain.style import letter, rgb
 from farshot.images.reading import read_image

@@ -14,10 +14,10 @@ from functools import partial
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import SettingError
 from farshot.explain.subject import Subject

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.errors import SettingError
 from farshot.explain.style import chart, line_styles
 from farshot.explain.subject import Subject

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import ImageDraw
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.explain.figure import SIDE, Panel

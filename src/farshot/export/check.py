@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 from PIL import Image
 
+from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError

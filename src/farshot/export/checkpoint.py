@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.processors import TemplateProcessing
@@ -25,6 +24,7 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError

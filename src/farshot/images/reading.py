@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 from PIL import Image
 
+from farshot.arrays import NDArray
 from farshot.errors import DataError
 from farshot.images.decode import (
     MOST_PIXELS,

@@ -10,8 +10,9 @@ import math
 
 import numpy as np
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
+
+from farshot.arrays import NDArray
 
 Pixels = UInt8[NDArray[np.uint8], "h w 3"]
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import SettingError
 from farshot.methods.values import json_value, literal_settings, read_settings, written

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.methods.base import Adapted, Method, alike, count_parameters, row_batches
 from farshot.model.encoder import Encoder

@@ -17,10 +17,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.methods.base import Adapted, Method, alike, require, row_batches
 from farshot.model.encoder import Encoder

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
+from farshot.arrays import NDArray
 from farshot.methods.base import require
 from farshot.methods.frozen import Fitted, FrozenMethod, State, Support
 from farshot.methods.registry import register

@@ -23,9 +23,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
+from farshot.arrays import NDArray
 from farshot.errors import ModelError
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.model.positions import resize_positions

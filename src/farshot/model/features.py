@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.model.encoder import Encoder

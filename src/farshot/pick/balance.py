@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.pick.rules import Candidates, Rows, Rule
 
 

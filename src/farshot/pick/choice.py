@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.bench.grid import changed_settings
 from farshot.classifier import FewShotClassifier
 from farshot.data.names import names_in_prompts

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 
+from farshot.arrays import NDArray
 from farshot.randomness import numpy_generator
 
 _NEIGHBOURS = 20  # Hacohen et al. 2022, 3.2.2

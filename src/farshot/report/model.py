@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from markupsafe import Markup
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from farshot.arrays import NDArray
 from farshot.bench.grid import changed_settings, label
 from farshot.classifier import FewShotClassifier
 from farshot.data.names import nfc

@@ -16,9 +16,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
+from farshot.arrays import NDArray
 from farshot.errors import SettingError
 from farshot.images.views import crop_and_flip, five_views
 from farshot.randomness import numpy_generator

@@ -14,10 +14,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from farshot.arrays import NDArray
 from farshot.errors import FarshotError
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Part, Pass, TextFeatures

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
+
+from farshot.arrays import NDArray
 
 _UNIGRAM = 1
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
