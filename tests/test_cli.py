@@ -57,6 +57,7 @@ def test_adapt_says_what_it_did_and_how_to_go_on(farshot: Farshot, place: Path, 
         "adapted/parts.safetensors",
         "adapted/adapter_config.json",
         "adapted/adapter_model.safetensors",
+        "adapted/labelled.safetensors",
     }
 
 
@@ -105,7 +106,8 @@ def test_adapting_again_replaces_an_adapted_model(farshot: Farshot, place: Path,
     command = ("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out")
     assert farshot(*command, *QUICK).code == 0
     assert farshot(*command, "--method", "zero-shot").code == 0
-    assert everything_in(tmp_path) == {"out", "out/farshot.json", "out/parts.safetensors"}
+    files = ("farshot.json", "parts.safetensors", "labelled.safetensors")
+    assert everything_in(tmp_path) == {"out", *(f"out/{name}" for name in files)}
 
 
 def test_unreadable_images_are_skipped_if_asked(farshot: Farshot, place: Path, tmp_path: Path) -> None:
@@ -129,7 +131,8 @@ def test_predict_prints_one_line_per_image(farshot: Farshot, adapted: Path, plac
     lines = [line.split("\t") for line in told.out.splitlines()]
     assert [line[0] for line in lines] == [str(images[0]), *(str(images[1] / f"{i}.png") for i in range(4))]
     assert {line[1] for line in lines} <= set(CLASSES)
-    assert all(100 / 3 <= float(line[2].removesuffix(" %")) <= 100 for line in lines)
+    assert all(1 / 3 <= float(line[2].removeprefix("score ")) <= 1 for line in lines)  # not calibrated
+    assert all(0 < float(line[3].removeprefix("p ")) <= 1 for line in lines)
 
 
 def test_csv_and_json_hold_all_probabilities_and_agree(farshot: Farshot, adapted: Path, place: Path) -> None:
@@ -138,12 +141,13 @@ def test_csv_and_json_hold_all_probabilities_and_agree(farshot: Farshot, adapted
     assert as_csv.code == as_json.code == 0
     assert as_csv.err == as_json.err == ""
     header, *rows = csv.reader(as_csv.out.splitlines())
-    assert header == ["image", "class", *sorted(CLASSES)]
+    assert header == ["image", "class", *sorted(CLASSES), "p_value"]
     assert len(rows) == 12
     for row, found in zip(rows, json.loads(as_json.out), strict=True):
         assert row[:2] == [found["image"], found["class"]]
         probabilities = found["probabilities"]
-        assert [float(value) for value in row[2:]] == pytest.approx(list(probabilities.values()), abs=1e-6)
+        assert [float(v) for v in row[2:-1]] == pytest.approx(list(probabilities.values()), abs=1e-6)
+        assert float(row[-1]) == pytest.approx(found["p_value"], abs=1e-4)
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
         assert found["class"] == max(probabilities, key=probabilities.__getitem__)
 

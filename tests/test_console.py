@@ -85,7 +85,10 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
     monkeypatch.setattr(Path, "rename", stop_before_the_new_one)
     assert farshot(*command, *QUICK).code == 130
     assert (tmp_path / "out" / "farshot.json").read_bytes() == before
-    assert everything_in(tmp_path) == {"out", "out/farshot.json", "out/parts.safetensors"}
+    assert everything_in(tmp_path) == {
+        "out",
+        *(f"out/{name}" for name in ("farshot.json", "parts.safetensors", "labelled.safetensors")),
+    }
 
 
 def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_examples_are_drawn_without_a_look_at_the_result(
 def test_without_calibration_there_are_no_percentages_of_an_example(
     shown: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FewShotClassifier, "_temperature", lambda *_: 1.0)
+    monkeypatch.setattr("farshot.evaluation.crossval.fit_temperature", lambda *_: 1.0)
     told = command_line(capfd, monkeypatch)("demo", "--out", shown, "--tasks", 4).out
     examples = [line for line in told.splitlines() if line.endswith(("right", "wrong"))]
     assert len(examples) == demo.EXAMPLES

@@ -302,7 +302,7 @@ def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_pat
     told = farshot(*again, "--out", tmp_path / "second")
     assert told.out.endswith(
         f"farshot adapt {tmp_path / 'second' / 'picked.csv'} --model mini --method prototypes --seed 0 "
-        "--out adapted/\n"
+        "--calibrate --out adapted/\n"
     )
     assert "leave out" in refusal(farshot(*again, "--template", "a {}.", "--out", tmp_path / "third"))
     both = table_of(tmp_path / "second")

@@ -45,7 +45,8 @@ def quick(command: str, model: Path) -> list[str]:
             for i, w in enumerate(words)
             if not (w == "--set" and (i + 1 == len(words) or "=" not in words[i + 1]))
         ]
-        return [*words, "--model", str(model), "--set", "views=none", "--set", "steps=2"]
+        short = ["--set", "views=none", "--set", "steps=2"] if "--method" in words else []
+        return [*words, "--model", str(model), *short]
     if words[0] == "app":
         return [*words, "--no-browser"]
     if words[0] == "pick":

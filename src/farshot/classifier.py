@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -27,17 +26,27 @@ from farshot.data.names import descriptions_of, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
-from farshot.evaluation.crossval import HeldOut, hold_out
+from farshot.evaluation.crossval import HeldOut, hold_out, units
+from farshot.evaluation.familiarity import Familiarity
 from farshot.evaluation.metrics import Evaluation, evaluate
+from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.images.decode import ReadOptions
 from farshot.methods import Adapted, Method, available, create, current_settings
 from farshot.methods.base import softmax
 from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
+from farshot.model.features import image_features
 from farshot.model.find import absolute_source, encoder_of_clip, is_clip_model, shared_encoder
 from farshot.randomness import key
-from farshot.storage.model_check import check_restored
-from farshot.storage.model_folder import damaged, read_folder, saved_options, support_labels, write_folder
+from farshot.storage.model_check import check_labelled, check_restored
+from farshot.storage.model_folder import (
+    damaged,
+    read_folder,
+    read_labelled,
+    saved_options,
+    support_labels,
+    write_folder,
+)
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
 
@@ -98,7 +107,9 @@ class FewShotClassifier(ClassifierProtocol):
             (`load_encoder`), or a transformers CLIPModel. An encoder keeps its device and precision.
             scikit-learn's `clone` copies a CLIPModel but not an encoder, so pass an encoder to
             `GridSearchCV` and the like.
-        method: one of `farshot methods`.
+        method: one of `farshot methods`. The default fine-tunes the encoder: with CLIP ViT-B/16 and a few
+            images of each of 5 classes it takes hours on two CPU cores, and 17 s on a large GPU.
+            "linear-probe" takes seconds.
         settings: of the method, name -> value.
         class_names: how each class is called in prompts: a mapping label -> name, or names in the order of
             the sorted labels (of a table: of its classes); by default the label itself, '_' read as a space,
@@ -107,8 +118,9 @@ class FewShotClassifier(ClassifierProtocol):
         template: the prompt; `{}` is where the class name goes.
         read_options: how images of many bits or bands are read: {"range": (low, high), "bands": (r, g, b)} or
             ReadOptions; by default the range of each image is inferred.
-        calibrate: fit a temperature to cross-validated predictions, so that probabilities say how often they
-            are right. `estimate` then measures calibrated probabilities, too.
+        calibrate: cross-validate when fitting: the predictions for the images that were left out give an
+            estimate of the quality, a temperature with which probabilities say how often they are right, and
+            what `predict_set` needs. `estimate` then measures calibrated probabilities.
         precision: "float32" or "bf16".
         device: "auto", "cpu", "cuda", ...
         micro_batch: most images forwarded at once in training: less memory, the same result.
@@ -120,11 +132,16 @@ class FewShotClassifier(ClassifierProtocol):
         adapted_: what the method made.
         losses_: loss of each training step.
         temperature_: logits are divided by it in `predict_proba`; 1 unless calibrated.
+        calibrated_: whether a temperature was fitted.
+        held_out_: the cross-validated predictions; None unless calibrated.
+        familiarity_: the labelled images, to which `familiarity` compares others; None in models saved by
+            versions that did not keep them.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
         support_labels_: index in classes_ of each of those images; empty in models saved by versions that did
             not record it.
         support_groups_: the groups of those images; empty where the data has none.
-        estimate_: the estimate that was recorded by `keep_estimate`, as a dictionary; None without.
+        estimate_: the cross-validated estimate as a dictionary, from `calibrate` or `keep_estimate`; None
+            without.
         encoder_, method_: the base model and the method that it was fitted with.
         parameters_: the parameters that it was fitted with.
         read_options_: how the images were read, as images to predict are.
@@ -133,6 +150,8 @@ class FewShotClassifier(ClassifierProtocol):
     _last_held_out: tuple[tuple[Any, ...], HeldOut] | None = None
     _converted: tuple[CLIPModel, Encoder] | None = None
     estimate_: dict[str, Any] | None = None
+    familiarity_: Familiarity | None
+    held_out_: HeldOut | None
 
     def __init__(
         self,
@@ -176,29 +195,30 @@ class FewShotClassifier(ClassifierProtocol):
 
         Raises:
             FarshotError: one sentence on what is wrong with images, labels, model or settings.
-
-        Warns:
-            UserWarning: `calibrate` was asked for, but the images do not determine a temperature.
         """
         self._check_parameters()
         method = create(self.method, self.settings)
         task, classes = self._task(X, y)
         encoder = self._encoder()
         # before adapting: images too few to be left out are refused at once, not after minutes
-        temperature = self._temperature(self._held_out(task, classes)) if self.calibrate else 1.0
+        held_out = self._held_out(task, classes) if self.calibrate else None
         adapted: Adapted = method.adapt(
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
+        features = image_features(encoder, task.table, task.support, adapted.reading).numpy()
+        familiarity = Familiarity.of(features, units(task.table, task.support))
         support_ids = [task.table.content(int(row)) for row in task.support]
         codes = [int(code) for code in task.labels]
         support_groups = sorted(set(task.table.groups or ()))
         # all at once, at the end: an error or Ctrl-C in the lines above leaves an earlier fit unchanged
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
-        self.losses_, self.temperature_, self.support_ids_ = adapted.losses, temperature, support_ids
+        self.losses_, self.support_ids_, self.familiarity_ = adapted.losses, support_ids, familiarity
+        self.held_out_ = held_out
+        self.temperature_ = 1.0 if held_out is None else held_out.temperature()
         self.support_labels_, self.support_groups_ = codes, support_groups
         self.read_options_ = task.table.options
         self.parameters_ = FittedParameters.of(self, encoder, task.descriptions)
-        self.estimate_ = None
+        self.estimate_ = None if held_out is None else held_out.evaluation(calibrated=True).to_dict()
         _LOG.info(
             "adapted %s with %s to %d images of %d classes",
             encoder.source,
@@ -252,21 +272,6 @@ class FewShotClassifier(ClassifierProtocol):
             )
             self._last_held_out = (question, found)
         return self._last_held_out[1]
-
-    @staticmethod
-    def _temperature(held_out: HeldOut) -> float:
-        """The temperature of the cross-validated predictions, or 1 with a warning."""
-        found = held_out.temperature()
-        if found is not None:
-            return found
-        right = (held_out.logits.argmax(1) == held_out.labels).all()
-        why = "all right" if right else "no better than chance, or all of one probability"
-        warnings.warn(
-            f"No temperature could be fitted: the cross-validated predictions of the {len(held_out.labels)} "
-            f"labelled images are {why}. The probabilities are not calibrated; label more images.",
-            stacklevel=3,
-        )
-        return 1.0
 
     def _task(self, X: Images, y: ArrayLike | None) -> tuple[Task, NDArray[Any]]:
         """All images as the support of one task, and its sorted labels as they were given."""
@@ -382,6 +387,58 @@ class FewShotClassifier(ClassifierProtocol):
         best = self.logits(X).argmax(1)  # first, since it says when nothing is fitted
         return self.classes_[best]
 
+    def predict_set(self, X: Images, coverage: float = 0.9) -> list[tuple[Any, ...]]:
+        """The labels of each image that are needed to hold the true one with this probability, the most
+        probable first.
+
+        The threshold is that of the cross-validated predictions (farshot.evaluation.sets). It holds for
+        images from where the labelled ones come from, on average over classes.
+
+        Raises:
+            SettingError: the classifier was fitted without calibrate=True, or to too few images.
+        """
+        probabilities = self.predict_proba(X)
+        chosen = prediction_sets(probabilities, self.set_threshold(coverage))
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        return [
+            tuple(self.classes_[c] for c in ranked if row[c])
+            for ranked, row in zip(order.tolist(), chosen, strict=True)
+        ]
+
+    def set_threshold(self, coverage: float) -> float:
+        """The probability from which on a class is in a set of `predict_set`.
+
+        Raises:
+            SettingError: as `predict_set`.
+        """
+        check_is_fitted(self)
+        if self.held_out_ is None:
+            raise SettingError(
+                "Prediction sets need cross-validated predictions; adapt again with calibrate=True."
+            )
+        return set_threshold(self.held_out_.calibrated, self.held_out_.labels, coverage)
+
+    def familiarity(self, X: Images) -> Float[NDArray[np.float64], " B"]:
+        """Conformal p-value of each image: small where it is unlike all images that were labelled.
+
+        Of images from where the labelled ones come from, at most a share e have a p-value of at most e. It
+        says nothing about a new class of similar images (farshot.evaluation.familiarity).
+
+        Raises:
+            ModelError: the model was saved by a version that did not keep what is needed.
+        """
+        check_is_fitted(self)
+        if self.familiarity_ is None:
+            raise ModelError(
+                "This model was saved without the features of its labelled images, so it cannot say whether "
+                "an image is unlike them; adapt again."
+            )
+        table = image_table(X).with_options(self.read_options_)
+        found = image_features(
+            self.encoder_, table, range(len(table)), self.adapted_.reading, progress=self.progress
+        )
+        return self.familiarity_.p_values(found.numpy())
+
     def evaluate(self, X: Images, y: ArrayLike | None = None, *, include_support: bool = False) -> Evaluation:
         """Measure the quality on labelled images.
 
@@ -402,7 +459,12 @@ class FewShotClassifier(ClassifierProtocol):
         probabilities = self.predict_proba(table.subset(rows))
         found = evaluate(labels, probabilities, [str(label) for label in self.classes_])
         left_out = 0 if include_support else len(table.test_rows()) - len(rows)
-        return replace(found, calibrated=self.temperature_ != 1, left_out=left_out)
+        return replace(found, calibrated=self.calibrated_, left_out=left_out)
+
+    @property
+    def calibrated_(self) -> bool:
+        """Whether a temperature was fitted, so that probabilities may be shown as percentages."""
+        return self.temperature_ != 1
 
     def unseen(
         self, table: ImageTable, *, include_support: bool = False
@@ -476,7 +538,16 @@ class FewShotClassifier(ClassifierProtocol):
         check_is_fitted(self)
         peft = self.encoder_.origin.layout != ""
         lora = self.adapted_.lora if peft else None
-        write_folder(as_path(folder), self.about(), self.adapted_.tensors(), lora)
+        write_folder(as_path(folder), self.about(), self.adapted_.tensors(), lora, self._labelled())
+
+    def _labelled(self) -> dict[str, torch.Tensor]:
+        """What is kept of the labelled images: tensors by name."""
+        kept: dict[str, NDArray[Any]] = {}
+        if self.familiarity_ is not None:
+            kept |= {"features": self.familiarity_.features, "similarity": self.familiarity_.similarity}
+        if self.held_out_ is not None:
+            kept |= {"held_out.logits": self.held_out_.logits, "held_out.fold": self.held_out_.fold}
+        return {name: torch.from_numpy(value).contiguous() for name, value in kept.items()}
 
     def about(self) -> dict[str, Any]:
         """Return the content of farshot.json."""
@@ -527,6 +598,7 @@ class FewShotClassifier(ClassifierProtocol):
         encoder: Encoder,
         model: str | Path | Encoder,
         device: str,
+        labelled: Mapping[str, torch.Tensor],
     ) -> FewShotClassifier:
         """The classifier that a folder's farshot.json and tensors describe."""
         made = cls(
@@ -557,6 +629,16 @@ class FewShotClassifier(ClassifierProtocol):
         made.support_labels_ = support_labels(about)
         made.support_groups_ = list(about.get("support_groups", []))
         made.estimate_ = about.get("estimate")
+        with damaged(f"{folder}/labelled.safetensors"):
+            check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
+        kept = {name: tensor.numpy() for name, tensor in labelled.items()}
+        made.familiarity_, made.held_out_ = None, None
+        if "features" in kept:
+            made.familiarity_ = Familiarity(kept["features"], kept["similarity"])
+        if "held_out.logits" in kept and made.support_labels_:
+            codes = np.asarray(made.support_labels_, dtype=np.int64)
+            logits, fold = kept["held_out.logits"], kept["held_out.fold"]
+            made.held_out_ = HeldOut(tuple(about["classes"]), codes, logits, fold)
         made.read_options_ = made._read_options()
         made.parameters_ = FittedParameters.of(made, encoder, about["descriptions"])
         return made
@@ -582,6 +664,7 @@ def load(
             from.
     """
     about, tensors = read_folder(as_path(folder))
+    labelled = read_labelled(as_path(folder))
     method = _saved_method(folder, about)
     base = about["base_model"] if model is None else model
     try:
@@ -602,7 +685,7 @@ def load(
             f"{folder} was adapted from {about['base_model']}, but the weights in {encoder.source} are "
             "others; name its base with model=PLACE."
         )
-    return FewShotClassifier._restored(folder, about, tensors, method, encoder, base, device)
+    return FewShotClassifier._restored(folder, about, tensors, method, encoder, base, device, labelled)
 
 
 def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:

@@ -10,7 +10,22 @@ import typer
 from farshot.cli import console
 from farshot.cli.options import Bands, Data, Device, Level, Range, SkipUnreadable, read_options, read_settings
 from farshot.cli.tables import readable
+from farshot.errors import DataError
 from farshot.storage.paths import quoted
+
+_WHY = {
+    "linear-probe": "no --method given: linear-probe, which takes seconds without a GPU. --method atha "
+    "fine-tunes the encoder, which takes hours with a large one.",
+    "atha": "no --method given: atha, since there is a GPU. --method linear-probe takes seconds.",
+}
+"""Why a method is the default."""
+
+
+def default_method(device: str) -> str:
+    """The method of `farshot adapt` where none is given: atha where a GPU computes, else linear-probe."""
+    from farshot.model.find import check_device
+
+    return "linear-probe" if check_device(device).type == "cpu" else "atha"
 
 
 def adapt(
@@ -19,7 +34,13 @@ def adapt(
     model: Annotated[
         str, typer.Option(help="Hub name, checkpoint folder, or mini.")
     ] = "openai/clip-vit-base-patch16",
-    method: Annotated[str, typer.Option(help="One of `farshot methods`.")] = "atha",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="One of `farshot methods`; by default atha with a GPU, and without one linear-probe, which "
+            "takes seconds."
+        ),
+    ] = None,
     shots: Annotated[
         int | None, typer.Option(help="Images per class to adapt to; the rest is kept for `evaluate`.", min=1)
     ] = None,
@@ -40,11 +61,15 @@ def adapt(
         str, typer.Option(help="The prompt; {} is where the class name goes.")
     ] = "a photo of a {}.",
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Add a cross-validated accuracy from the labelled images.")
-    ] = False,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Fit a temperature, so that probabilities can be believed.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--estimate/--no-estimate",
+            "--calibrate/--no-calibrate",
+            help="Cross-validate the labelled images: an estimate of the accuracy, probabilities that say "
+            "how often they are right, and prediction sets. By default done where it takes seconds: for "
+            "methods on frozen features.",
+        ),
+    ] = None,
     value_range: Range = None,
     bands: Bands = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
@@ -64,7 +89,11 @@ def adapt(
     from farshot.storage.model_folder import check_place
 
     chosen = read_settings(settings or [])
-    create(method, chosen)  # refuses a wrong name or value before any image is read
+    why = None
+    if method is None:
+        method = default_method(device)
+        why = _WHY[method]
+    kind = create(method, chosen).kind  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
     options = read_options(value_range, bands)
@@ -77,7 +106,7 @@ def adapt(
         descriptions=words,
         template=template,
         read_options=options,
-        calibrate=calibrate,
+        calibrate=bool(estimate),
         precision=precision,
         device=device,
         micro_batch=micro_batch,
@@ -91,14 +120,22 @@ def adapt(
     if class_names or words:
         console.print_names(table, words or {})
     console.print_splits(table, "train", "Drawing from" if shots else "Adapting to")
+    if why:
+        console.err.print(f"Note: {why}", markup=False)
     found = None
-    if estimate:
-        with console.progress_of(classifier, "cross-validating"):
-            found = classifier.estimate(support)
+    if estimate or (estimate is None and kind == "features"):
+        support.check_one_label()
+        classifier.set_params(calibrate=True)
+        try:
+            with console.progress_of(classifier, "cross-validating"):
+                found = classifier.estimate(support)
+        except DataError as error:
+            if estimate:
+                raise
+            console.err.print(f"Note: no estimate of the accuracy. {error}", markup=False)
+            classifier.set_params(calibrate=False)
     with console.progress_of(classifier, f"adapting with {method}"):
         classifier.fit(support)
-    if found:
-        classifier.keep_estimate(found)
     classifier.save(out)
     console.out.print(
         f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}",

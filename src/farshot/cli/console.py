@@ -260,6 +260,12 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
         f"{title}: accuracy {percent(evaluation.accuracy)} % (95 % interval) on {images} images", markup=False
     )
     out.print(
+        f"balanced accuracy {percent(evaluation.balanced_accuracy)} %; for comparison: always "
+        f"{str(evaluation.majority_class)!r} {100 * evaluation.majority:.1f} %, chance "
+        f"{100 * evaluation.chance:.1f} %",
+        markup=False,
+    )
+    out.print(
         f"calibration error {100 * evaluation.calibration_error:.1f} points, log-loss "
         f"{evaluation.nll:.3f} nats\n",
         markup=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,13 @@ def evaluate(
     include_support: Annotated[
         bool, typer.Option("--include-support", help="Count the images it was adapted to as well.")
     ] = False,
+    other: Annotated[
+        Path | None,
+        typer.Option(help="Images of something else: measure how well they are recognised as such."),
+    ] = None,
+    reject: Annotated[
+        float, typer.Option(help="With --other: the level at which `predict --reject` rejects images.")
+    ] = 0.05,
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -28,14 +36,23 @@ def evaluate(
     Of a split tree or column, those of test are measured. Images of a group it was adapted to are left out.
     """
     from farshot.classifier import load
-    from farshot.data.readers import read_table
+    from farshot.data.readers import read_table, unlabelled
+    from farshot.evaluation.familiarity import measure
 
     table = read_table(data, for_prompts=False, level=level)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
+    if other is not None and classifier.familiarity_ is not None:
+        classifier.familiarity_.check_level(reject)
     table = readable(table, skip_unreadable, classifier)
     with console.progress_of(classifier, "predicting"):
         result = classifier.evaluate(table, include_support=include_support)
+    strangers = None
+    if other is not None:
+        strange = readable(unlabelled([other]), skip_unreadable, classifier)
+        own = table.subset(classifier.unseen(table, include_support=include_support)[0])
+        with console.progress_of(classifier, "comparing with the labelled images"):
+            strangers = measure(classifier.familiarity(own), classifier.familiarity(strange), reject)
     note = note_on(classifier, int(result.confusion.sum()))
     if as_json:
         console.print_json(
@@ -46,6 +63,7 @@ def evaluate(
                 "left_out_support": result.left_out,
                 **({"note": note} if note else {}),
                 **result.to_dict(),
+                **({"other": strangers.to_dict()} if strangers else {}),
             }
         )
         return
@@ -57,6 +75,13 @@ def evaluate(
             markup=False,
         )
     console.print_evaluation(result, f"{folder} on {data}")
+    if strangers:
+        console.out.print(
+            f"Images of {other}: rejected at the level {reject:g}: {console.percent(strangers.flagged)} % of "
+            f"these {strangers.flagged.n}, and {console.percent(strangers.lost)} % of your own "
+            f"{strangers.lost.n}; area under the ROC curve {strangers.auroc:.3f}.",
+            markup=False,
+        )
 
 
 def register(app: typer.Typer) -> None:

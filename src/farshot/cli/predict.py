@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,13 @@ from farshot.cli import console, streams
 from farshot.cli.options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.cli.tables import note_on, readable
 from farshot.errors import SettingError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from farshot.arrays import NDArray
+    from farshot.classifier import FewShotClassifier
+    from farshot.data.table import ImageTable
 
 
 def predict(
@@ -20,11 +28,26 @@ def predict(
         bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one object per image.")] = False,
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            help="Give no class to images that are unlike all labelled ones: 0.05 also loses about 5 % of "
+            "the images that are like them.",
+        ),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Add the classes of each image that hold the true one with this probability: 0.9."),
+    ] = None,
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
-    """Predict the classes of images."""
+    """Predict the classes of images.
+
+    Each line has the image, its class, how certain it is (a percentage if the model is calibrated, else a
+    score), and p: how often an image like the labelled ones is as unlike them as this one.
+    """
     from farshot.classifier import load
     from farshot.data.readers import unlabelled
 
@@ -34,30 +57,80 @@ def predict(
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
     table = readable(table, skip_unreadable, classifier)
+    if reject is not None and classifier.familiarity_ is not None:
+        classifier.familiarity_.check_level(reject)
+    threshold = None if coverage is None else classifier.set_threshold(coverage)
     with console.progress_of(classifier, "predicting"):
         probabilities = classifier.predict_proba(table)
+    p_values = None
+    if classifier.familiarity_ is not None or reject is not None:
+        with console.progress_of(classifier, "comparing with the labelled images"):
+            p_values = classifier.familiarity(table)
     note = note_on(classifier, len(table))
-    classes = [str(c) for c in classifier.classes_]
-    rows = [
-        (str(path), classes[int(p.argmax())], p) for path, p in zip(table.images, probabilities, strict=True)
-    ]
+    rows = _rows(classifier, table, probabilities, p_values, reject, threshold)
     if as_json:
-        console.print_json(
-            [
-                {
-                    "image": path,
-                    "class": name,
-                    "probabilities": dict(zip(classes, map(float, p), strict=True)),
-                    **({"note": note} if note else {}),
-                }
-                for path, name, p in rows
-            ]
-        )
+        console.print_json([{**row, **({"note": note} if note else {})} for row in rows])
     elif as_csv:
-        values = ([path, name, *(f"{value:.6f}" for value in p)] for path, name, p in rows)
-        console.print_csv([["image", "class", *classes], *values])
+        console.print_csv(_csv(rows, classifier))
     else:  # rich would make spaces of tabs
-        streams.write_data("".join(f"{path}\t{name}\t{100 * p.max():.1f} %\n" for path, name, p in rows))
+        streams.write_data("".join(_line(row) for row in rows))
+
+
+NONE = "none of these"
+"""Printed in place of a class that is rejected."""
+
+
+def _rows(
+    classifier: FewShotClassifier,
+    table: ImageTable,
+    probabilities: NDArray[np.float32],
+    p_values: NDArray[np.float64] | None,
+    reject: float | None,
+    threshold: float | None,
+) -> list[dict[str, Any]]:
+    """What is known of each image, as it is written in JSON."""
+    from farshot.evaluation.sets import prediction_sets
+
+    classes = [str(c) for c in classifier.classes_]
+    sets = None if threshold is None else prediction_sets(probabilities, threshold)
+    rows = []
+    for i, (path, p) in enumerate(zip(table.images, probabilities, strict=True)):
+        row: dict[str, Any] = {
+            "image": str(path),
+            "class": classes[int(p.argmax())],
+            "probabilities": dict(zip(classes, map(float, p), strict=True)),
+            "calibrated": classifier.calibrated_,
+        }
+        if p_values is not None:
+            row["p_value"] = float(p_values[i])
+            if reject is not None:
+                row["rejected"] = bool(p_values[i] <= reject)
+        if sets is not None:
+            row["set"] = [classes[c] for c in (-p).argsort(kind="stable") if sets[i, c]]
+        rows.append(row)
+    return rows
+
+
+def _csv(rows: list[dict[str, Any]], classifier: FewShotClassifier) -> Iterator[list[Any]]:
+    """A header and a row per image; a set is one cell, its classes separated by "|"."""
+    more = [name for name in ("p_value", "rejected", "set") if rows and name in rows[0]]
+    yield ["image", "class", *map(str, classifier.classes_), *more]
+    for row in rows:
+        values = [f"{value:.6f}" for value in row["probabilities"].values()]
+        cells = {"p_value": lambda v: f"{v:.4f}", "rejected": lambda v: str(v).lower(), "set": "|".join}
+        yield [row["image"], row["class"], *values, *(cells[name](row[name]) for name in more)]
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One line of text."""
+    best = max(row["probabilities"].values())
+    certain = f"{100 * best:.1f} %" if row["calibrated"] else f"score {best:.3f}"
+    words = [row["image"], NONE if row.get("rejected") else row["class"], certain]
+    if "p_value" in row:
+        words.append(f"p {row['p_value']:.3f}")
+    if "set" in row:
+        words.append("{" + ", ".join(row["set"]) + "}")
+    return "\t".join(words) + "\n"
 
 
 def register(app: typer.Typer) -> None:

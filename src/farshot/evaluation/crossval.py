@@ -24,7 +24,7 @@ from farshot.task import Task
 from farshot.training.loop import Progress
 
 MOST_FOLDS = 5
-_FLAT = 1e-5  # nats; a temperature that gains no more than this over a bound is at the bound
+_SPREAD = 1.0  # of the logarithm of a temperature before any image is seen; see `fit_temperature`
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,25 @@ class HeldOut:
     @property
     def calibrated(self) -> Float[NDArray[np.float32], "S N"]:
         """Probabilities at the temperature fitted to the other folds, so that no image takes part in the
-        calibration that it is measured with; at temperature 1 where the other folds do not determine it."""
+        calibration that it is measured with."""
         out = self.logits.copy()
         for f in np.unique(self.fold):
             others = self.fold != f
-            out[~others] /= np.float32(fit_temperature(self.logits[others], self.labels[others]) or 1.0)
+            out[~others] /= np.float32(fit_temperature(self.logits[others], self.labels[others]))
         return softmax(out)
 
     def evaluation(self, *, calibrated: bool = False) -> Evaluation:
         """How good these predictions are.
 
         Args:
-            calibrated: measure `calibrated` instead of `probabilities`, provided that there is a
-                `temperature`.
+            calibrated: measure `calibrated` instead of `probabilities`.
         """
-        if not calibrated or self.temperature() is None:
+        if not calibrated:
             return evaluate(self.labels, self.probabilities, self.classes)
         return replace(evaluate(self.labels, self.calibrated, self.classes), calibrated=True)
 
-    def temperature(self) -> float | None:
-        """The temperature fitted to all images; None where they do not determine it (`fit_temperature`)."""
+    def temperature(self) -> float:
+        """The temperature fitted to all images."""
         return fit_temperature(self.logits, self.labels)
 
     def certainty(self, wanted: float) -> Certainty:
@@ -79,26 +78,23 @@ class HeldOut:
         return certain_from(found.max(1), found.argmax(1) == self.labels, wanted)
 
 
-def fit_temperature(
-    logits: Float[NDArray[np.float32], "S N"], labels: Int[NDArray[np.int64], " S"]
-) -> float | None:
-    """The temperature of least negative log-likelihood (Guo et al., 2017), between 1/1000 and 1000.
+def fit_temperature(logits: Float[NDArray[np.float32], "S N"], labels: Int[NDArray[np.int64], " S"]) -> float:
+    """The temperature of least negative log-likelihood (Guo et al., 2017), held near 1 by a normal prior on
+    its logarithm with a standard deviation of 1.
 
-    None where the likelihood has no maximum in between: where all predictions are right, it grows as the
-    temperature falls to 0; where they are no better than chance, as it rises and all probabilities become
-    1/N. Neither is a calibration.
+    Without a prior, few images that are all classified correctly drive the temperature to 0, and images
+    classified no better than by chance drive it to infinity, where all probabilities are 1/N. The prior
+    counts as much as a few images: with many of them it has no effect. The standard deviation is that of the
+    least error on new images (docs/trust.md).
     """
-
-    def loss(log_t: float) -> float:
-        return negative_log_likelihood(softmax(logits / np.float32(np.exp(log_t))), labels)
-
     from scipy.optimize import minimize_scalar  # slow to import, and predicting does not need it
 
+    def loss(log_t: float) -> float:
+        likelihood = negative_log_likelihood(softmax(logits / np.float32(np.exp(log_t))), labels)
+        return len(labels) * likelihood + (log_t / _SPREAD) ** 2 / 2
+
     limit = float(np.log(1000))
-    found = minimize_scalar(loss, bounds=(-limit, limit), method="bounded")
-    if min(loss(-limit), loss(limit)) <= found.fun + _FLAT:
-        return None
-    return float(np.exp(found.x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))
 
 
 def hold_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,18 @@ from farshot.arrays import NDArray
 from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
 from farshot.evaluation.intervals import Interval, proportion_interval
 
+_DRAWS = 4000  # of the distribution of a mean recall; its quantiles are then known to about 0.002
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy, precision and recall with 95 % Wilson intervals, confusion matrix and calibration.
+    """Accuracy, precision and recall with 95 % intervals, confusion matrix and calibration.
 
     Attributes:
         classes: the N classes.
         accuracy: share of images classified right.
+        balanced_accuracy: mean of the recalls of the classes that are shown.
+        majority: the accuracy of always answering the most frequent class of these images.
         precision, recall: per class; NaN where nothing was predicted, or shown, of it.
         confusion: true class by predicted class, images, (N, N).
         calibration_error: expected calibration error, 15 bins.
@@ -31,6 +36,8 @@ class Evaluation:
 
     classes: tuple[Hashable, ...]
     accuracy: Interval
+    balanced_accuracy: Interval
+    majority: float
     precision: tuple[Interval, ...]
     recall: tuple[Interval, ...]
     confusion: Int[NDArray[np.int64], "N N"]
@@ -39,12 +46,25 @@ class Evaluation:
     calibrated: bool = False
     left_out: int = 0
 
+    @property
+    def majority_class(self) -> Hashable:
+        """The most frequent class of these images."""
+        return self.classes[int(self.confusion.sum(1).argmax())]
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of choosing a class at random."""
+        return 1 / len(self.classes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         per_class = zip(self.classes, self.precision, self.recall, self.confusion.sum(1), strict=True)
         return {
             "images": int(self.confusion.sum()),
             "accuracy": _plain(self.accuracy),
+            "balanced_accuracy": _plain(self.balanced_accuracy),
+            "majority": {"class": self.majority_class, "accuracy": self.majority},
+            "chance": self.chance,
             "calibration_error": self.calibration_error,
             "negative_log_likelihood": self.nll,
             "calibrated": self.calibrated,
@@ -69,12 +89,32 @@ def evaluate(
     return Evaluation(
         tuple(classes),
         proportion_interval(int(right.sum()), len(labels)),
+        balanced_accuracy(right, confusion.sum(1)),
+        float(confusion.sum(1).max() / max(len(labels), 1)),
         tuple(proportion_interval(int(k), int(n)) for k, n in zip(right, confusion.sum(0), strict=True)),
         tuple(proportion_interval(int(k), int(n)) for k, n in zip(right, confusion.sum(1), strict=True)),
         confusion,
         expected_calibration_error(probabilities, labels),
         negative_log_likelihood(probabilities, labels),
     )
+
+
+def balanced_accuracy(right: Int[NDArray[np.int64], " N"], shown: Int[NDArray[np.int64], " N"]) -> Interval:
+    """Mean recall of the classes that are shown, with its 95 % credible interval (Brodersen et al., 2010):
+    each recall has a beta distribution, here from Jeffreys' prior.
+
+    Args:
+        right: images of each class that are classified correctly.
+        shown: images of each class.
+    """
+    known = shown > 0
+    k, n = right[known], shown[known]
+    if not len(n):
+        return proportion_interval(0, 0)
+    mean = float((k / n).mean())
+    draws = np.random.default_rng(0).beta(k + 0.5, n - k + 0.5, (_DRAWS, len(n))).mean(1)
+    low, high = (float(value) for value in np.quantile(draws, (0.025, 0.975)))
+    return Interval(mean, min(low, mean), max(high, mean), math.nan, int(n.sum()))
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:

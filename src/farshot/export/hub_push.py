@@ -11,7 +11,7 @@ from farshot.errors import DataError, ModelError
 from farshot.export.card import model_card
 from farshot.storage.hub import put, repository
 from farshot.storage.json_text import parse, parse_object
-from farshot.storage.model_folder import FILES, damaged, read_folder
+from farshot.storage.model_folder import FILES, LABELLED, damaged, read_folder
 from farshot.storage.paths import home
 
 _CARD = "README.md"
@@ -47,8 +47,10 @@ def push_folder(
 
 
 def _files(folder: Path, base: str) -> dict[str, bytes]:
-    """The folder's files by name; the base model is called what others call it."""
-    files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+    """The folder's files by name, without the features of the labelled images, which may be private; the base
+    model is called what others call it."""
+    names = [name for name in FILES if name != LABELLED and (folder / name).is_file()]
+    files = {name: (folder / name).read_bytes() for name in names}
     for name, key in (("farshot.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):
         if name in files:
             with damaged(folder / name):

@@ -203,6 +203,13 @@ def pick_next(
     return replace(choice, recipe=_recipe(classifier, table, labelled))
 
 
+def calibration_option(classifier: FewShotClassifier) -> list[str]:
+    """The option of `farshot adapt` that cross-validates as this classifier did, if it is not the default."""
+    if classifier.parameters_.calibrate:
+        return ["--calibrate"]
+    return ["--no-calibrate"] if classifier.method_.kind == "features" else []
+
+
 def _recipe(
     classifier: FewShotClassifier, table: ImageTable, labelled: Int[NDArray[np.int64], " S"]
 ) -> AdaptOptions:
@@ -213,8 +220,7 @@ def _recipe(
         words += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
     if fitted.precision != "float32":
         words += ["--precision", fitted.precision]
-    if fitted.calibrate:
-        words.append("--calibrate")
+    words += calibration_option(classifier)
     codes = dict(zip(classifier.support_ids_, classifier.support_labels_, strict=False))
     kept: dict[str, tuple[int, str]] = {}  # by picture: a copy is not a label more
     for row in labelled.tolist():

@@ -11,6 +11,7 @@ from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.data.bscd import PUBLISHED
 from farshot.data.pools import generated_pools
 from farshot.images.decode import ReadOptions
+from farshot.methods.registry import find
 from farshot.task import DEFAULT_TEMPLATE
 
 
@@ -54,6 +55,8 @@ def adapt_command(about: Mapping[str, Any], changed: Mapping[str, Any], shots: i
         words += ["--precision", about["precision"]]
     if about["temperature"] != 1:
         words.append("--calibrate")
+    elif find(about["method"]).kind == "features":
+        words.append("--no-calibrate")
     if about["descriptions"]:
         words += ["--descriptions", "descriptions.json"]
     if [str(c).replace("_", " ") for c in about["classes"]] != list(about["class_names"]):

@@ -70,6 +70,30 @@ def check_restored(adapted: Adapted, encoder: Encoder) -> None:
         _check_shape("of the scores", scores, (2, classes))
 
 
+def check_labelled(kept: Mapping[str, Tensor], images: int, classes: int, width: int) -> None:
+    """Check what is kept of the labelled images.
+
+    Raises:
+        ValueError: a shape or type that does not fit.
+    """
+    known = {
+        "features": ((images, width), torch.float32),
+        "similarity": ((images,), torch.float32),
+        "held_out.logits": ((images, classes), torch.float32),
+        "held_out.fold": ((images,), torch.int64),
+    }
+    for name, value in kept.items():
+        if name not in known:
+            raise ValueError(f"the tensor {name} is not known")
+        shape, kind = known[name]
+        _check_shape(name, value, shape)
+        if value.dtype != kind:
+            raise ValueError(f"the tensor {name} is {value.dtype}, not {kind}")
+    for pair in (("features", "similarity"), ("held_out.logits", "held_out.fold")):
+        if len(set(pair) & set(kept)) == 1:
+            raise ValueError(f"of the tensors {' and '.join(pair)} one is missing")
+
+
 def _check_shape(name: str, value: Tensor, wanted: tuple[int, ...]) -> None:
     if tuple(value.shape) != wanted:
         raise ValueError(f"the tensor {name} is {tuple(value.shape)}, not {wanted}")

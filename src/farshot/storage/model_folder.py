@@ -2,6 +2,8 @@
 
     adapter_config.json, adapter_model.safetensors   the LoRA in PEFT's format, where PEFT can use it
     parts.safetensors                                everything else: context, strengths, class texts
+    labelled.safetensors                             features of the labelled images, and the cross-validated
+                                                     predictions for them
     farshot.json                                     method, settings, classes, base model and its hash
 
 A folder is written completely or not at all.
@@ -52,7 +54,8 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 
 _WAY_OUT = "copy the folder again or adapt again"
 _PREFIX = "base_model.model."
-FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors")
+LABELLED = "labelled.safetensors"
+FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors", LABELLED)
 """All that such a folder may hold."""
 
 
@@ -66,11 +69,16 @@ def support_labels(about: Mapping[str, Any]) -> list[int]:
 
 
 def write_folder(
-    folder: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], lora: LoRA | None
+    folder: Path,
+    about: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    lora: LoRA | None,
+    labelled: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes an adapted model.
 
     Args:
+        labelled: what is kept of the labelled images.
         lora: its LoRA, where PEFT can load that onto the base model; None keeps it with all other tensors.
 
     Raises:
@@ -82,6 +90,8 @@ def write_folder(
         apart = () if lora is None else ("lora.",)
         others = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(apart))}
         save_file(others, staging / "parts.safetensors")
+        if labelled:
+            save_file(dict(labelled), staging / LABELLED)
         text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
         (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
 
@@ -118,6 +128,19 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with damaged(folder / "adapter_model.safetensors"):
             tensors |= _from_peft(_read_tensors(folder / "adapter_model.safetensors"))
     return about, _renamed(tensors) if about["format"] == 1 else tensors
+
+
+def read_labelled(folder: Path) -> dict[str, Tensor]:
+    """Read what is kept of the labelled images; empty for models that were saved without it.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    file = (fetch(folder, FILES) if is_on_hub(folder) else home(folder)) / LABELLED
+    if not file.is_file():
+        return {}
+    with damaged(file):
+        return _read_tensors(file)
 
 
 @contextlib.contextmanager

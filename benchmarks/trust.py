@@ -1,0 +1,176 @@
+"""How far the promises of `predict` hold: strangers, prediction sets, calibration. Prints the tables of
+docs/trust.md.
+
+    python -m benchmarks.trust --model mini --draws 12
+    python -m benchmarks.trust --model CLIP --draws 12 RSSCN7=PATH NEU-steel=PATH leaves=PATH
+
+Each draw takes up to five classes of one set, K pictures of each to adapt to and 20 to measure on. Strangers
+are pictures of the other sets; the mini worlds always take part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from farshot import FewShotClassifier, load_encoder
+from farshot.arrays import NDArray
+from farshot.data.pools import open_pool
+from farshot.data.readers import read_table
+from farshot.data.table import ImageTable
+from farshot.evaluation.calibration import expected_calibration_error
+from farshot.evaluation.familiarity import measure
+from farshot.evaluation.sets import prediction_sets, set_threshold
+from farshot.methods.base import softmax
+from farshot.model.encoder import Encoder
+
+MINI = ("mini-crops", "mini-land", "mini-skin", "mini-xray")
+METHODS = ("linear-probe", "prototypes", "tip-adapter", "zero-shot")
+SHOTS = (2, 5, 20)
+QUERIES, WAYS, LEVEL = 20, 5, 0.05
+COVERAGES = (0.8, 0.9, 0.95)
+
+Cells = Mapping[tuple[str, int], Mapping[str, list[float]]]
+
+
+def draw(table: ImageTable, shots: int, seed: int) -> tuple[ImageTable, ImageTable, ImageTable | None]:
+    """Pictures to adapt to, pictures to measure on, and those of the classes that were left out."""
+    assert table.labels is not None
+    generator = np.random.default_rng([seed, shots])
+    classes = np.unique(table.labels)
+    chosen = np.sort(generator.choice(classes, min(WAYS, len(classes)), replace=False))
+    support: list[int] = []
+    queries: list[int] = []
+    for c in chosen:
+        order = generator.permutation(np.flatnonzero(table.labels == c)).tolist()
+        support += order[:shots]
+        queries += order[shots : shots + QUERIES]
+    others = np.flatnonzero(~np.isin(table.labels, chosen))
+    left = table.subset(generator.permutation(others)[: WAYS * QUERIES]) if len(others) else None
+    return _narrowed(table.subset(support), chosen), _narrowed(table.subset(queries), chosen), left
+
+
+def _narrowed(table: ImageTable, chosen: NDArray[np.int64]) -> ImageTable:
+    assert table.labels is not None
+    classes = tuple(table.classes[c] for c in chosen)
+    names = tuple(table.names[c] for c in chosen)
+    return replace(table, labels=np.searchsorted(chosen, table.labels), classes=classes, names=names)
+
+
+def one_draw(
+    encoder: Encoder, method: str, sets: Mapping[str, ImageTable], own: str, shots: int, seed: int
+) -> dict[str, float]:
+    """All measures of one classifier."""
+    support, queries, left = draw(sets[own], shots, seed)
+    made = FewShotClassifier(encoder, method, seed=seed, calibrate=True).fit(support)
+    labels, logits = queries.labels, made.logits(queries)
+    assert labels is not None and made.held_out_ is not None
+    p = softmax(logits / np.float32(made.temperature_))
+    found = {
+        "accuracy": float((logits.argmax(1) == labels).mean()),
+        "ece": expected_calibration_error(p, labels),
+        "ece before": expected_calibration_error(softmax(logits), labels),
+        "temperature": made.temperature_,
+        "estimate": made.held_out_.evaluation().accuracy.mean,
+    }
+    for coverage in COVERAGES:
+        if len(support) * (1 - coverage) >= coverage - 1e-9:
+            chosen = prediction_sets(
+                p, set_threshold(made.held_out_.calibrated, made.held_out_.labels, coverage)
+            )
+            found[f"covered {coverage}"] = float(chosen[np.arange(len(labels)), labels].mean())
+            found[f"size {coverage}"] = float(chosen.sum(1).mean())
+    if method == METHODS[0]:
+        familiar = made.familiarity(queries)
+        top = made.predict_proba(queries).max(1)
+        if left is not None:
+            found["left-out auroc"] = measure(familiar, made.familiarity(left), LEVEL).auroc
+        for other, table in sets.items():
+            if other != own:
+                strange = table.subset(range(0, len(table), 3))
+                told = measure(familiar, made.familiarity(strange), LEVEL)
+                found[f"auroc {other}"] = told.auroc
+                found[f"top auroc {other}"] = measure(top, made.predict_proba(strange).max(1), LEVEL).auroc
+                if len(support) >= 1 / LEVEL - 1 - 1e-9:
+                    found[f"flagged {other}"] = told.flagged.mean
+                    found["lost"] = told.lost.mean
+    return found
+
+
+def shown(values: list[float], scale: float = 100) -> str:
+    """Mean over draws and 1.96 standard errors."""
+    if not values:
+        return "-"
+    x = scale * np.asarray(values)
+    return f"{x.mean():.1f} +- {1.96 * x.std(ddof=1) / np.sqrt(len(x)):.1f}"
+
+
+def average(found: Mapping[str, list[float]], begins: str) -> list[float]:
+    """All values of the measures whose name begins so."""
+    return [value for name, values in found.items() if name.startswith(begins) for value in values]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--draws", type=int, default=12, help="for each set")
+    parser.add_argument("--images", type=int, default=60, help="for each class of a mini world")
+    parser.add_argument("sets", nargs="*", metavar="NAME=PATH")
+    given = parser.parse_args()
+    encoder = load_encoder(given.model)
+    sets = {name: open_pool(name, images=given.images).table for name in MINI}
+    sets |= {name: read_table(str(Path(path))) for name, path in (pair.split("=", 1) for pair in given.sets)}
+    cells: defaultdict[tuple[str, int], defaultdict[str, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for method in METHODS:
+        for shots in SHOTS:
+            for own in sets:
+                for seed in range(given.draws):
+                    for name, value in one_draw(encoder, method, sets, own, shots, seed).items():
+                        cells[method, shots][name].append(value)
+    _print_strangers(cells)
+    _print_sets(cells)
+    fits = sum(len(cell["temperature"]) for cell in cells.values())
+    print(f"\nTemperatures: {_range(cells, 'temperature')}, {fits} fits")
+
+
+def _range(cells: Cells, name: str) -> str:
+    values = [value for cell in cells.values() for value in cell[name]]
+    return f"{min(values):.3f} to {max(values):.3f}"
+
+
+def _print_strangers(cells: Cells) -> None:
+    heads = ("AUROC of p", "AUROC of the top probability", "flagged %", "own lost %", "left-out class, AUROC")
+    print(f"| pictures per class | {' | '.join(heads)} |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for shots in SHOTS:
+        cell = cells[METHODS[0], shots]
+        words = [
+            shown(average(cell, begins), 1 if "auroc" in begins else 100) for begins in ("flagged ", "lost")
+        ]
+        aurocs = [f"{np.mean(average(cell, begins)):.3f}" for begins in ("auroc ", "top auroc ", "left-out")]
+        print(f"| {shots} | {aurocs[0]} | {aurocs[1]} | {words[0]} | {words[1]} | {aurocs[2]} |")
+
+
+def _print_sets(cells: Cells) -> None:
+    heads = [f"covered at {100 * c:g} %, mean size" for c in COVERAGES]
+    print(f"\n| method | pictures per class | accuracy | estimate | ECE before | ECE | {' | '.join(heads)} |")
+    print("|---|---:|---:|---:|---:|---:|" + "---:|" * len(heads))
+    for (method, shots), cell in cells.items():
+        words = [shown(cell[name]) for name in ("accuracy", "estimate", "ece before", "ece")]
+        for coverage in COVERAGES:
+            size = cell[f"size {coverage}"]
+            words.append(f"{shown(cell[f'covered {coverage}'])}, {np.mean(size):.2f}" if size else "-")
+        print(f"| {method} | {shots} | {' | '.join(words)} |")
+
+
+if __name__ == "__main__":
+    main()

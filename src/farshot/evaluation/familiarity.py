@@ -1,0 +1,139 @@
+"""Whether an image is like the labelled ones at all: a conformal p-value from frozen features.
+
+A classifier chooses one of its classes for every image, and images of something else often get its highest
+probabilities. The similarity of an image to its nearest labelled images says more: compared with the same
+similarity of each labelled image to the other ones, it gives a p-value (Vovk, Gammerman and Shafer, 2005;
+Laxhammar and Falkman, 2011; k nearest neighbours as in Sun et al., 2022). For images that come from where the
+labelled ones come from, it is at most e in at most a share e of all cases.
+
+It asks whether an image is unlike anything labelled. A new class of the same kind of images is not unlike
+them, and is not found in this way. Shapes: S labelled images, B images, E joint width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from farshot.arrays import NDArray
+from farshot.errors import SettingError
+from farshot.evaluation.intervals import Interval, proportion_interval
+
+NEAREST = 3
+"""Labelled images whose mean similarity counts; one, or distances by covariance, were not better on nine
+sets (docs/trust.md)."""
+
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """The labelled images as the frozen encoder sees them.
+
+    Attributes:
+        features: of length 1, (S, E).
+        similarity: of each labelled image to its nearest other ones, (S,).
+    """
+
+    features: Float[NDArray[np.float32], "S E"]
+    similarity: Float[NDArray[np.float32], " S"]
+
+    @classmethod
+    def of(
+        cls, features: Float[NDArray[np.float32], "S E"], unit: Int[NDArray[np.int64], " S"]
+    ) -> Familiarity:
+        """Measure the similarities of the labelled images to each other.
+
+        Args:
+            unit: equal for images that are not independent, such as copies: an image is not compared with
+                those of its unit.
+        """
+        found = [
+            _mean_of_nearest(np.where(unit[rows, None] == unit[None], -np.inf, features[rows] @ features.T))
+            for rows in _chunks(len(features))
+        ]
+        return cls(features, np.concatenate(found))
+
+    def p_values(self, features: Float[NDArray[np.float32], "B E"]) -> Float[NDArray[np.float64], " B"]:
+        """Of each image: the share of the labelled images, and of the image itself, that are at most as
+        similar to the labelled ones."""
+        ordered = np.sort(self.similarity)
+        found = [
+            np.searchsorted(ordered, _mean_of_nearest(features[rows] @ self.features.T), side="right")
+            for rows in _chunks(len(features))
+        ]
+        below = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+        return (1 + below) / (1 + len(ordered))
+
+    def check_level(self, level: float) -> None:
+        """Refuse a level that no p-value of so few labelled images can reach.
+
+        Raises:
+            SettingError: says how many labelled images it takes.
+        """
+        if not 0 < level < 1:
+            raise SettingError(
+                f"The level at which images are rejected must lie between 0 and 1, not {level}."
+            )
+        needed = int(np.ceil(1 / level - 1e-9)) - 1
+        if len(self.similarity) < needed:
+            raise SettingError(
+                f"Rejecting images at the level {level:g} needs at least {needed} labelled images, and this "
+                f"model was adapted to {len(self.similarity)}; label more, or use a level of at least "
+                f"{1 / (len(self.similarity) + 1):.3g}."
+            )
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """How well images of something else are separated from images like the labelled ones.
+
+    Attributes:
+        auroc: probability that a stranger has a lower p-value than an own image; ties count half.
+        flagged: share of the strangers that are rejected.
+        lost: share of the own images that are rejected.
+        level: p-values of at most this are rejected.
+    """
+
+    auroc: float
+    flagged: Interval
+    lost: Interval
+    level: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        shares = {"flagged": self.flagged, "lost": self.lost}
+        return {"level": self.level, "auroc": self.auroc} | {
+            name: {"value": share.mean, "low": share.low, "high": share.high, "images": share.n}
+            for name, share in shares.items()
+        }
+
+
+def measure(
+    own: Float[NDArray[np.float64], " B"], strange: Float[NDArray[np.float64], " C"], level: float
+) -> Strangers:
+    """Compare p-values of images like the labelled ones, but other ones, with those of strangers."""
+    ordered = np.sort(strange)
+    below, at_most = (np.searchsorted(ordered, own, side=side).mean() for side in ("left", "right"))
+    return Strangers(
+        float((below + at_most) / 2 / max(len(strange), 1)),
+        proportion_interval(int((strange <= level).sum()), len(strange)),
+        proportion_interval(int((own <= level).sum()), len(own)),
+        level,
+    )
+
+
+def _mean_of_nearest(similarity: Float[NDArray[np.float32], "B S"]) -> Float[NDArray[np.float32], " B"]:
+    """Mean of the largest values of each row that are not -inf; -1 where there are none."""
+    most = min(NEAREST, similarity.shape[1])
+    nearest = np.sort(np.partition(similarity, -most, axis=1)[:, -most:], axis=1)
+    known = np.isfinite(nearest)
+    total = np.where(known, nearest, 0).sum(1)
+    return np.where(known.any(1), total / np.maximum(known.sum(1), 1), -1).astype(np.float32)
+
+
+def _chunks(count: int) -> list[NDArray[np.int64]]:
+    return [np.arange(start, min(start + _ROWS_AT_ONCE, count)) for start in range(0, count, _ROWS_AT_ONCE)]

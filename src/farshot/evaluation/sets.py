@@ -1,0 +1,53 @@
+"""Prediction sets: as many classes per image as it takes to be right with a wanted probability.
+
+The scores of cross-validated predictions decide which classes are kept: those whose probability is not lower
+than that of the true class in all but a share of the labelled images (least ambiguous sets: Sadinle, Lei and
+Wasserman, 2019). Adaptive sets (Romano, Sesia and Candes, 2020) were larger at the same coverage. The
+model that predicts has seen more images than those of the folds, so this is no exact guarantee; coverage is
+measured in docs/trust.md. Shapes: S labelled images, B images, N classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from farshot.arrays import NDArray
+from farshot.errors import SettingError
+
+
+def set_threshold(
+    probabilities: Float[NDArray[np.float32], "S N"], labels: Int[NDArray[np.int64], " S"], coverage: float
+) -> float:
+    """The probability from which on a class is in a set.
+
+    Args:
+        probabilities: cross-validated and calibrated.
+        labels: the true classes.
+        coverage: share of images whose set should hold the true class.
+
+    Raises:
+        SettingError: a coverage that so few labelled images cannot promise.
+    """
+    if not 0 < coverage < 1:
+        raise SettingError(f"The coverage must lie between 0 and 1, not {coverage}.")
+    n = len(labels)
+    rank = math.ceil((n + 1) * coverage - 1e-9)
+    if rank > n:
+        raise SettingError(
+            f"Sets that hold the true class in {100 * coverage:g} % of the images need at least "
+            f"{math.ceil(coverage / (1 - coverage) - 1e-9)} labelled images, and there are {n}; label more, "
+            f"or ask for a coverage of at most {math.floor(100 * n / (n + 1)) / 100:.2f}."
+        )
+    return float(np.sort(probabilities[np.arange(n), labels])[n - rank])
+
+
+def prediction_sets(
+    probabilities: Float[NDArray[np.float32], "B N"], threshold: float
+) -> Bool[NDArray[np.bool_], "B N"]:
+    """Which classes are in the set of each image; the most probable one always is."""
+    chosen = probabilities >= threshold
+    chosen[np.arange(len(probabilities)), probabilities.argmax(1)] = True
+    return chosen

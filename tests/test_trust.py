@@ -1,0 +1,232 @@
+"""Images unlike the labelled ones, prediction sets, and accuracies with something to compare them with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from farshot import FewShotClassifier, load
+from farshot.data.pools import open_pool
+from farshot.errors import ModelError, SettingError
+from farshot.evaluation.familiarity import Familiarity, measure
+from farshot.evaluation.metrics import balanced_accuracy, evaluate
+from farshot.evaluation.sets import prediction_sets, set_threshold
+from farshot.export.hub_push import _files
+from tests.input_helpers import class_folders
+from tests.toy import toy_task, world_table
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def around(centre: int, count: int, seed: int, width: int = 16) -> np.ndarray:
+    draws = np.random.default_rng(seed)
+    return unit(np.eye(width)[centre] + 0.2 * draws.normal(size=(count, width)))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FewShotClassifier:
+    table = world_table("mini-land", 200)
+    return FewShotClassifier("mini", "linear-probe", calibrate=True).fit(
+        table.subset(toy_task(table, shots=10).support)
+    )
+
+
+# Familiarity --------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 60), st.integers(0, 100))
+def test_p_values_of_images_like_the_labelled_ones_are_not_too_small(count: int, seed: int):
+    features = around(0, count + 1, seed)
+    known = Familiarity.of(features[:count], np.arange(count))
+    assert 1 / (count + 1) <= known.p_values(features[count:])[0] <= 1
+
+
+def test_a_level_is_kept_on_average():
+    """Exchangeable images: at most a share e of them has a p-value of at most e."""
+    p = [
+        Familiarity.of(features[:40], np.arange(40)).p_values(features[40:])
+        for features in (around(0, 60, seed) for seed in range(100))
+    ]
+    for level in (0.05, 0.1, 0.3):
+        share = (np.concatenate(p) <= level).mean()
+        assert level - 0.04 < share < level + 0.03
+
+
+def test_strangers_have_small_p_values():
+    known = Familiarity.of(around(0, 40, 0), np.arange(40))
+    own, strange = known.p_values(around(0, 100, 1)), known.p_values(around(5, 100, 2))
+    found = measure(own, strange, 0.05)
+    assert found.auroc > 0.95 and found.flagged.mean > 0.95 and found.lost.mean < 0.2
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    draws = np.random.default_rng(0)
+    own, strange = draws.integers(1, 20, 50) / 20, draws.integers(1, 12, 70) / 20
+    expected = roc_auc_score(np.r_[np.ones(50), np.zeros(70)], np.r_[own, strange])
+    assert measure(own, strange, 0.1).auroc == pytest.approx(expected)
+
+
+def test_copies_do_not_vouch_for_each_other():
+    features = around(0, 20, 0)
+    twice = np.concatenate([features, features])
+    alone = Familiarity.of(features, np.arange(20))
+    grouped = Familiarity.of(twice, np.tile(np.arange(20), 2))
+    careless = Familiarity.of(twice, np.arange(40))
+    assert np.mean(careless.similarity) > np.mean(alone.similarity) + 0.05
+    assert np.mean(grouped.similarity) < np.mean(careless.similarity) - 0.05
+
+
+def test_a_level_that_cannot_be_reached_is_refused():
+    known = Familiarity.of(around(0, 10, 0), np.arange(10))
+    known.check_level(0.1)
+    with pytest.raises(SettingError, match="at least 19 labelled images, and this model was adapted to 10"):
+        known.check_level(0.05)
+    with pytest.raises(SettingError, match="between 0 and 1"):
+        known.check_level(0)
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "clip-lora"])
+def test_pictures_of_another_world_are_unlike_those_of_this_one(method: str):
+    table = world_table("mini-land", 200)
+    support = toy_task(table, shots=10).support
+    other = np.setdiff1d(np.arange(len(table)), support)
+    settings = {"steps": 2} if method == "clip-lora" else None
+    made = FewShotClassifier("mini", method, settings=settings).fit(table.subset(support))
+    found = measure(
+        made.familiarity(table.subset(other)), made.familiarity(open_pool("mini-xray", images=20).table), 0.1
+    )
+    assert found.auroc > 0.95 and found.flagged.mean > 0.8 and found.lost.mean < 0.3
+
+
+def test_a_model_that_was_saved_without_features_says_so(fitted, tmp_path: Path):
+    fitted.save(tmp_path / "adapted")
+    (tmp_path / "adapted" / "labelled.safetensors").unlink()
+    again = load(tmp_path / "adapted")
+    again.predict(world_table("mini-land", 5))
+    with pytest.raises(ModelError, match="saved without the features"):
+        again.familiarity(world_table("mini-land", 5))
+    with pytest.raises(SettingError, match="calibrate=True"):
+        again.predict_set(world_table("mini-land", 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda kept: kept | {"features": kept["features"][:3]}, "features is"),
+        (lambda kept: kept | {"similarity": kept["similarity"] * torch.nan}, "NaN"),
+        (lambda kept: kept | {"held_out.fold": kept["held_out.fold"].float()}, "held_out.fold is"),
+        (lambda kept: {name: value for name, value in kept.items() if name != "features"}, "one is missing"),
+        (lambda kept: kept | {"more": torch.zeros(2)}, "more is not known"),
+    ],
+)
+def test_damaged_features_are_refused_by_name(fitted, tmp_path: Path, change, words: str):
+    fitted.save(tmp_path / "adapted")
+    file = tmp_path / "adapted" / "labelled.safetensors"
+    save_file(change(load_file(file)), file)
+    with pytest.raises(ModelError, match=rf"labelled.safetensors is damaged.*{words}"):
+        load(tmp_path / "adapted")
+
+
+def test_the_features_of_private_pictures_are_not_uploaded(fitted, tmp_path: Path):
+    fitted.save(tmp_path / "adapted")
+    assert (tmp_path / "adapted" / "labelled.safetensors").is_file()
+    assert "labelled.safetensors" not in _files(tmp_path / "adapted", "mini")
+
+
+# Prediction sets ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(20, 80), st.sampled_from([0.5, 0.8, 0.9]), st.integers(0, 50))
+def test_sets_hold_the_true_class_of_enough_of_the_images_that_chose_them(n: int, coverage: float, seed: int):
+    draws = np.random.default_rng(seed)
+    p = draws.dirichlet(np.ones(4), n).astype(np.float32)
+    labels = draws.integers(0, 4, n)
+    chosen = prediction_sets(p, set_threshold(p, labels, coverage))
+    assert chosen[np.arange(n), labels].mean() >= coverage
+    assert chosen.any(1).all()
+
+
+def test_coverage_is_kept_on_new_images():
+    covered = []
+    for seed in range(60):
+        draws = np.random.default_rng(seed)
+        p = draws.dirichlet(np.ones(5), 90).astype(np.float32)
+        labels = np.array([draws.choice(5, p=row / row.sum()) for row in p.astype(np.float64)])
+        chosen = prediction_sets(p[50:], set_threshold(p[:50], labels[:50], 0.9))
+        covered.append(chosen[np.arange(40), labels[50:]].mean())
+    assert 0.88 < np.mean(covered) < 0.95
+
+
+def test_a_promise_that_so_few_images_cannot_keep_is_refused():
+    p, labels = np.full((5, 2), 0.5, dtype=np.float32), np.array([0, 1, 0, 1, 0])
+    set_threshold(p, labels, 0.8)
+    with pytest.raises(SettingError, match=r"at least 9 labelled images, and there are 5.*at most 0.83"):
+        set_threshold(p, labels, 0.9)
+
+
+def test_sets_name_classes_the_most_probable_first(fitted):
+    images = world_table("mini-land", 40)
+    found, best = fitted.predict_set(images, 0.9), fitted.predict(images)
+    assert [classes[0] for classes in found] == best.tolist()
+    sizes = [np.mean([len(classes) for classes in fitted.predict_set(images, c)]) for c in (0.5, 0.8, 0.95)]
+    assert sizes == sorted(sizes)
+
+
+# Accuracy and what to compare it with -------------------------------------------------------------------
+
+
+def test_balanced_accuracy_is_the_mean_recall_and_majority_the_largest_class():
+    labels = np.array([0] * 6 + [1] * 3 + [2])
+    probabilities = np.eye(3)[[0, 0, 0, 0, 0, 0, 0, 1, 1, 0]]
+    found = evaluate(labels, probabilities, ["a", "b", "c"])
+    assert found.accuracy.mean == pytest.approx(0.8)
+    assert found.balanced_accuracy.mean == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert (found.majority, found.majority_class, found.chance) == (0.6, "a", pytest.approx(1 / 3))
+    told = found.to_dict()
+    assert told["majority"] == {"class": "a", "accuracy": 0.6}
+    assert json.loads(json.dumps(told))["balanced_accuracy"]["low"] < told["balanced_accuracy"]["value"]
+
+
+def test_the_interval_of_balanced_accuracy_covers_the_truth():
+    draws = np.random.default_rng(0)
+    truth = np.array([0.9, 0.5, 0.7])
+    inside = 0
+    for _ in range(300):
+        found = balanced_accuracy(draws.binomial([30, 8, 15], truth), np.array([30, 8, 15]))
+        inside += found.low <= truth.mean() <= found.high
+    assert 0.92 <= inside / 300 <= 0.985
+
+
+# The commands -------------------------------------------------------------------------------------------
+
+
+def test_the_commands_reject_strangers_and_give_sets(farshot, tmp_path: Path):
+    class_folders(tmp_path / "own", ("cat", "dog"), images=12)
+    done = farshot(
+        *("adapt", tmp_path / "own", "--model", "mini", "--method", "prototypes", "--calibrate"),
+        *("--shots", 10, "--out", tmp_path / "adapted"),
+    )
+    assert done.code == 0, done.err
+    told = farshot(
+        "predict", tmp_path / "adapted", tmp_path / "own", "--reject", 0.05, "--coverage", 0.9, "--json"
+    )
+    rows = json.loads(told.out)
+    assert len(rows) == 24 and all(row["calibrated"] and row["class"] in row["set"] for row in rows)
+    assert [row["rejected"] for row in rows] == [row["p_value"] <= 0.05 for row in rows]
+    text = farshot("predict", tmp_path / "adapted", tmp_path / "own", "--reject", 0.99).out
+    assert "none of these" in text and "%" in text
+    refused = farshot("predict", tmp_path / "adapted", tmp_path / "own", "--reject", 0.01)
+    assert refused.code == 2 and "at least 99 labelled images" in refused.err
+    table = farshot("evaluate", tmp_path / "adapted", tmp_path / "own", "--other", tmp_path / "own" / "cat")
+    assert table.code == 0 and "balanced accuracy" in table.out and "rejected at the level 0.05" in table.out
