@@ -258,6 +258,7 @@ def test_help_does_not_wait_for_torch() -> None:
     [
         ("name its place with model=PLACE.", "name its place with --model PLACE."),
         ("or use include_support=True.", "or use --include-support."),
+        ("adapt again with calibrate=True.", "adapt again with --calibrate."),
         ("use atha[base=vpt,steps=50] or NAME=PATH", "use atha[base=vpt,steps=50] or NAME=PATH"),
         ("read model.pt@gelu=quick", "read model.pt@gelu=quick"),
         ("photos/split=TEST has no image", "photos/split=TEST has no image"),

@@ -225,7 +225,10 @@ def test_the_commands_reject_strangers_and_give_sets(farshot, tmp_path: Path):
     assert len(rows) == 24 and all(row["calibrated"] and row["class"] in row["set"] for row in rows)
     assert [row["rejected"] for row in rows] == [row["p_value"] <= 0.05 for row in rows]
     text = farshot("predict", tmp_path / "adapted", tmp_path / "own", "--reject", 0.99).out
-    assert "none of these" in text and "%" in text
+    for line in text.splitlines():
+        words = line.split("\t")
+        assert (words[1] == "none of these") == (words[2] == "-") == (float(words[3].split()[1]) <= 0.99)
+    assert "none of these" in text
     refused = farshot("predict", tmp_path / "adapted", tmp_path / "own", "--reject", 0.01)
     assert refused.code == 2 and "at least 99 labelled images" in refused.err
     table = farshot("evaluate", tmp_path / "adapted", tmp_path / "own", "--other", tmp_path / "own" / "cat")

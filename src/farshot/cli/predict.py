@@ -125,7 +125,7 @@ def _line(row: dict[str, Any]) -> str:
     """One line of text."""
     best = max(row["probabilities"].values())
     certain = f"{100 * best:.1f} %" if row["calibrated"] else f"score {best:.3f}"
-    words = [row["image"], NONE if row.get("rejected") else row["class"], certain]
+    words = [row["image"], *((NONE, "-") if row.get("rejected") else (row["class"], certain))]
     if "p_value" in row:
         words.append(f"p {row['p_value']:.3f}")
     if "set" in row:
