@@ -108,7 +108,8 @@ def test_the_program_beside_it_says_what_we_say(checkpoint: Path, tmp_path: Path
         check=True,
     )
     for line, file, row in zip(told.stdout.splitlines(), files, made.predict_proba(files), strict=True):
-        assert line == f"{file}\t{made.classes_[row.argmax()]}\t{100 * row.max():.1f} %"
+        certain = f"{100 * row.max():.1f} %" if made.calibrated_ else f"score {row.max():.3f}"
+        assert line == f"{file}\t{made.classes_[row.argmax()]}\t{certain}"
 
 
 def test_what_predicts_something_else_is_refused(probe, tmp_path: Path, monkeypatch):
@@ -376,4 +377,5 @@ def test_three_packages_are_enough_to_predict(tmp_path: Path):
     command = [*python, tmp_path / "out" / "predict.py", *files]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     for line, file, row in zip(told.stdout.splitlines(), files, made.predict_proba(files), strict=True):
-        assert line == f"{file}\t{made.classes_[row.argmax()]}\t{100 * row.max():.1f} %"
+        certain = f"{100 * row.max():.1f} %" if made.calibrated_ else f"score {row.max():.3f}"
+        assert line == f"{file}\t{made.classes_[row.argmax()]}\t{certain}"

@@ -31,7 +31,7 @@ def test_a_vit_b_16_adapts_saves_and_predicts(tmp_path: Path):
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize((300, 260)).save(place / f"{i}.png")
     words = ["adapt", tmp_path / "images", "--model", tmp_path / "vit-b-16", "--shots", "1"]
-    words += ["--set", "steps=3", "--out", tmp_path / "adapted"]
+    words += ["--method", "atha", "--set", "steps=3", "--out", tmp_path / "adapted"]
     run = CliRunner().invoke(app, [str(word) for word in words])
     assert run.exit_code == 0, run.output
     about, tensors = read_folder(tmp_path / "adapted")
@@ -41,5 +41,5 @@ def test_a_vit_b_16_adapts_saves_and_predicts(tmp_path: Path):
         app, ["predict", str(tmp_path / "adapted"), str(tmp_path / "images" / "left"), "--csv"]
     )
     assert run.exit_code == 0, run.output
-    assert run.output.splitlines()[0] == "image,class,left,right"
+    assert run.output.splitlines()[0] == "image,class,left,right,p_value"
     assert len(run.output.splitlines()) == 3

@@ -52,7 +52,10 @@ def main(paths: list) -> int:
             continue
         probabilities = session.run(None, {"pixels": image[None]})[0][0]
         best = probabilities.argmax()
-        print(f"{path}\t{ABOUT['classes'][best]}\t{100 * probabilities[best]:.1f} %", flush=True)
+        highest = probabilities[best]
+        # a percentage only where the probabilities are calibrated
+        certain = f"{100 * highest:.1f} %" if ABOUT["temperature"] != 1 else f"score {highest:.3f}"
+        print(f"{path}\t{ABOUT['classes'][best]}\t{certain}", flush=True)
     return int(bad > 0)
 
 
