@@ -236,3 +236,17 @@ def test_an_encoder_whose_name_is_taken_is_not_used(install: Install):
     install("def folder():\n    return 'elsewhere'\n", point="mini", group=plugins.ENCODERS, what=":folder")
     with pytest.warns(plugins.PluginWarning, match="the package farshot has one of this name"):
         assert "world" in str(find.bundled_folder("mini"))
+
+
+def test_pools_that_are_no_mapping_are_not_used(install: Install):
+    install("pools = ['mini-mine']\n", group=plugins.POOLS, what=":pools")
+    with pytest.warns(plugins.PluginWarning, match="package plugged_methods are not used.*not a mapping"):
+        assert "mini-land" in pools.generated_pools()
+
+
+def test_an_encoder_whose_function_fails_is_one_sentence(install: Install):
+    install("def pools():\n    raise OSError('gone')\n", group=plugins.ENCODERS, what=":pools")
+    with pytest.raises(
+        ModelError, match=r"'plugged' of the package plugged_methods cannot be found \(.*gone"
+    ):
+        find.load_encoder("plugged")

@@ -76,7 +76,15 @@ def generated_pools() -> dict[str, GeneratedPool]:
     """
     found: dict[str, GeneratedPool] = {}
     for point in plugins.entries(plugins.POOLS):
-        for name, pool in (plugins.load(point) or {}).items():
+        offered = plugins.load(point)
+        if not isinstance(offered, Mapping):
+            plugins.skip(
+                point,
+                f"The pools of the package {plugins.package(point)} are not used, because its entry point "
+                f"{point.name!r} is not a mapping of names to pools.",
+            )
+            continue
+        for name, pool in offered.items():
             if name.lower() in {*found, *PUBLISHED}:
                 plugins.skip(
                     point,

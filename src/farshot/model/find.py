@@ -122,10 +122,17 @@ def bundled_folder(name: str) -> Path:
     Raises:
         ModelError: the package is broken.
     """
-    folder = plugins.load(bundled()[name])
+    point = bundled()[name]
+    folder = plugins.load(point)
     if folder is None:
         raise ModelError(plugins.why_broken(plugins.ENCODERS, name) or name)
-    return Path(folder())
+    try:
+        return Path(folder())
+    except Exception as error:  # a foreign function may raise anything
+        raise ModelError(
+            f"The encoder {name!r} of the package {plugins.package(point)} cannot be found "
+            f"({first_line(error)}); update or uninstall the package."
+        ) from error
 
 
 @dataclass(frozen=True)
