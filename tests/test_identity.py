@@ -22,7 +22,7 @@ from farshot.data.pool import Pool, pool_of
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError
-from farshot.evaluation.crossval import fit_temperature, units
+from farshot.evaluation.crossval import units
 from farshot.images.identity import content_id
 from farshot.images.reading import image_id
 from farshot.task import Task
@@ -242,34 +242,6 @@ def test_an_estimate_with_calibration_is_calibrated_and_folds_run_once(monkeypat
     made.fit(IMAGES, labels)
     assert [len(tasks) for tasks in runs] == [4, 1]
     assert made.temperature_ == held_out.temperature()
-
-
-@pytest.mark.parametrize("logits", [5 * np.eye(3), -5 * np.eye(3), np.zeros((3, 3))])
-@pytest.mark.parametrize("copies", [1, 4])
-def test_no_temperature_collapses(logits: np.ndarray, copies: int) -> None:
-    """All right, all wrong, and all of one probability: without a prior 0, infinity and anything."""
-    labels = np.arange(3)
-    found = fit_temperature(np.tile(logits, (copies, 1)).astype(np.float32), np.tile(labels, copies))
-    assert 0.05 < found < 20
-
-
-def test_with_many_images_the_temperature_is_that_of_the_least_loss() -> None:
-    draws = np.random.default_rng(0)
-    logits = draws.normal(size=(4000, 4)).astype(np.float32)
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    labels = np.array([draws.choice(4, p=row / row.sum()) for row in p.astype(np.float64)])
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.1)
-
-
-def test_a_calibrated_fit_keeps_estimate_and_cross_validated_predictions(tmp_path: Path) -> None:
-    made = zero_shot(calibrate=True).fit(IMAGES, LABELS)
-    assert made.estimate_ == made.estimate(IMAGES, LABELS).to_dict()
-    made.save(tmp_path / "adapted")
-    again = load(tmp_path / "adapted")
-    assert again.estimate_ == made.estimate_ and again.calibrated_
-    assert np.array_equal(again.held_out_.logits, made.held_out_.logits)
-    assert again.predict_set(IMAGES, 0.5) == made.predict_set(IMAGES, 0.5)
-    assert np.array_equal(again.familiarity(IMAGES), made.familiarity(IMAGES))
 
 
 def test_a_transductive_method_says_so(farshot: Farshot, tmp_path: Path) -> None:

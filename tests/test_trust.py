@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from farshot import FewShotClassifier, load
 from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
+from farshot.evaluation.crossval import fit_temperature
 from farshot.evaluation.familiarity import Familiarity, measure
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
@@ -183,6 +185,37 @@ def test_sets_name_classes_the_most_probable_first(fitted):
     assert sizes == sorted(sizes)
 
 
+# Calibration --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("logits", [5 * np.eye(3), -5 * np.eye(3), np.zeros((3, 3))])
+@pytest.mark.parametrize("copies", [1, 4])
+def test_no_temperature_collapses(logits: np.ndarray, copies: int) -> None:
+    """All right, all wrong, and all of one probability: without a prior 0, infinity and anything."""
+    labels = np.arange(3)
+    found = fit_temperature(np.tile(logits, (copies, 1)).astype(np.float32), np.tile(labels, copies))
+    assert 0.05 < found < 20
+
+
+def test_with_many_images_the_temperature_is_that_of_the_least_loss() -> None:
+    draws = np.random.default_rng(0)
+    logits = draws.normal(size=(4000, 4)).astype(np.float32)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([draws.choice(4, p=row / row.sum()) for row in p.astype(np.float64)])
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.1)
+
+
+def test_a_calibrated_fit_keeps_estimate_and_cross_validated_predictions(fitted, tmp_path: Path) -> None:
+    images = world_table("mini-land", 40)
+    fitted.save(tmp_path / "adapted")
+    again = load(tmp_path / "adapted")
+    assert fitted.estimate_ is not None and fitted.estimate_["calibrated"]
+    assert again.estimate_ == fitted.estimate_ and again.calibrated_
+    assert np.array_equal(again.held_out_.logits, fitted.held_out_.logits)
+    assert again.predict_set(images, 0.5) == fitted.predict_set(images, 0.5)
+    assert np.array_equal(again.familiarity(images), fitted.familiarity(images))
+
+
 # Accuracy and what to compare it with -------------------------------------------------------------------
 
 
@@ -222,7 +255,9 @@ def test_the_commands_reject_strangers_and_give_sets(farshot, tmp_path: Path):
         "predict", tmp_path / "adapted", tmp_path / "own", "--reject", 0.05, "--coverage", 0.9, "--json"
     )
     rows = json.loads(told.out)
-    assert len(rows) == 24 and all(row["calibrated"] and row["class"] in row["set"] for row in rows)
+    assert len(rows) == 24 and all(row["calibrated"] for row in rows)
+    for row in rows:
+        assert row["class"] is None and row["set"] == [] if row["rejected"] else row["class"] in row["set"]
     assert [row["rejected"] for row in rows] == [row["p_value"] <= 0.05 for row in rows]
     text = farshot("predict", tmp_path / "adapted", tmp_path / "own", "--reject", 0.99).out
     for line in text.splitlines():
@@ -233,3 +268,7 @@ def test_the_commands_reject_strangers_and_give_sets(farshot, tmp_path: Path):
     assert refused.code == 2 and "at least 99 labelled images" in refused.err
     table = farshot("evaluate", tmp_path / "adapted", tmp_path / "own", "--other", tmp_path / "own" / "cat")
     assert table.code == 0 and "balanced accuracy" in table.out and "rejected at the level 0.05" in table.out
+    page = tmp_path / "report.html"
+    assert farshot("report", tmp_path / "adapted", "--data", tmp_path / "own", "--out", page).code == 0
+    shown = re.search(r"<dt>Balanced</dt><dd>([\d.]+).*chance: 50\.0 %", page.read_text(encoding="utf-8"))
+    assert shown and float(shown[1]) == float(re.search(r"balanced accuracy ([\d.]+)", table.out)[1])  # type: ignore[index]

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from farshot.arrays import NDArray
 from farshot.data.given import as_path, image_table, labelled_table, plain_label
-from farshot.data.names import descriptions_of, nfc
+from farshot.data.names import descriptions_of
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
@@ -30,6 +30,7 @@ from farshot.evaluation.crossval import HeldOut, hold_out, units
 from farshot.evaluation.familiarity import Familiarity
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
+from farshot.evaluation.unseen import unseen
 from farshot.images.decode import ReadOptions
 from farshot.methods import Adapted, Method, available, create, current_settings
 from farshot.methods.base import softmax
@@ -478,48 +479,13 @@ class FewShotClassifier(ClassifierProtocol):
             DataError: as `evaluate`.
         """
         check_is_fitted(self)
-        table = table.with_options(self.read_options_)
-        if table.labels is None:
-            raise DataError("The images have no labels to compare with.")
-        known = {nfc(str(label)): i for i, label in enumerate(self.classes_)}
-        candidates = self._candidates(table, include_support)
-        shown = set(table.labels[candidates].tolist())
-        unknown = [name for c, name in enumerate(table.classes) if nfc(name) not in known and c in shown]
-        if unknown:
-            raise DataError(
-                f"The label {unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); "
-                "leave those images out, or adapt again with them."
-            )
-        seen = np.zeros(len(candidates), dtype=bool)
-        if not include_support:
-            seen = table.among(set(self.support_ids_))[candidates]
-            if table.groups is not None:
-                groups = set(self.support_groups_)
-                seen |= np.array([table.groups[row] in groups for row in candidates.tolist()], dtype=bool)
-        rows = candidates[~seen]
-        if not len(rows):
-            shared = sorted(set(self.support_groups_) & set(table.groups or ()))
-            groups_too = f", or their groups were ({', '.join(shared[:3])})" if shared else ""
-            raise DataError(
-                f"All these images were used for adapting{groups_too}: evaluate on others, or use "
-                "include_support=True."
-            )
-        return rows, np.array([known[nfc(table.classes[code])] for code in table.labels[rows]])
-
-    def _candidates(self, table: ImageTable, include_support: bool) -> NDArray[np.int64]:
-        """Rows that may be measured on: those of the test split, and with `include_support` those that it was
-        adapted to."""
-        rows = table.test_rows()
-        if table.splits is None:
-            return rows
-        if include_support:
-            rows = np.union1d(rows, np.flatnonzero(table.among(set(self.support_ids_))))
-        if not len(rows):
-            raise DataError(
-                "All these images are of the split 'train': evaluate on some of 'test' or 'val', or use "
-                "include_support=True."
-            )
-        return rows
+        return unseen(
+            table.with_options(self.read_options_),
+            [str(label) for label in self.classes_],
+            set(self.support_ids_),
+            set(self.support_groups_),
+            include_support=include_support,
+        )
 
     def keep_estimate(self, estimate: Evaluation) -> FewShotClassifier:
         """Record a cross-validated estimate, which `save` writes and model cards and reports show.

@@ -106,7 +106,7 @@ def adapt(
         descriptions=words,
         template=template,
         read_options=options,
-        calibrate=bool(estimate),
+        calibrate=kind == "features" if estimate is None else estimate,
         precision=precision,
         device=device,
         micro_batch=micro_batch,
@@ -123,9 +123,8 @@ def adapt(
     if why:
         console.err.print(f"Note: {why}", markup=False)
     found = None
-    if estimate or (estimate is None and kind == "features"):
+    if classifier.calibrate:
         support.check_one_label()
-        classifier.set_params(calibrate=True)
         try:
             with console.progress_of(classifier, "cross-validating"):
                 found = classifier.estimate(support)

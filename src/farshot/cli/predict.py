@@ -32,7 +32,7 @@ def predict(
         float | None,
         typer.Option(
             help="Give no class to images that are unlike all labelled ones: 0.05 also loses about 5 % of "
-            "the images that are like them.",
+            "the images that are like them. In CSV and JSON their class is empty.",
         ),
     ] = None,
     coverage: Annotated[
@@ -103,10 +103,12 @@ def _rows(
         }
         if p_values is not None:
             row["p_value"] = float(p_values[i])
-            if reject is not None:
-                row["rejected"] = bool(p_values[i] <= reject)
         if sets is not None:
             row["set"] = [classes[c] for c in (-p).argsort(kind="stable") if sets[i, c]]
+        if p_values is not None and reject is not None:
+            row["rejected"] = bool(p_values[i] <= reject)
+            if row["rejected"]:
+                row |= {"class": None} | ({"set": []} if sets is not None else {})
         rows.append(row)
     return rows
 
@@ -125,7 +127,7 @@ def _line(row: dict[str, Any]) -> str:
     """One line of text."""
     best = max(row["probabilities"].values())
     certain = f"{100 * best:.1f} %" if row["calibrated"] else f"score {best:.3f}"
-    words = [row["image"], *((NONE, "-") if row.get("rejected") else (row["class"], certain))]
+    words = [row["image"], *((NONE, "-") if row["class"] is None else (row["class"], certain))]
     if "p_value" in row:
         words.append(f"p {row['p_value']:.3f}")
     if "set" in row:

@@ -1,0 +1,76 @@
+"""Which labelled images a classifier may be measured on: those that show nothing it was adapted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import numpy as np
+from jaxtyping import Int
+
+from farshot.arrays import NDArray
+from farshot.data.names import nfc
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+
+
+def unseen(
+    table: ImageTable,
+    classes: Sequence[str],
+    ids: Set[str],
+    groups: Set[str],
+    *,
+    include_support: bool = False,
+) -> tuple[Int[NDArray[np.int64], " rows"], Int[NDArray[np.int64], " rows"]]:
+    """Rows of a labelled table to measure on, and the index in `classes` of each.
+
+    Args:
+        table: of its splits, "test" or else "val" is measured.
+        classes: of the classifier.
+        ids: identities of the pictures that it was adapted to.
+        groups: the groups of these.
+        include_support: keep those pictures and their groups.
+
+    Raises:
+        DataError: no labels, a label that is not among the classes, or nothing left to measure on.
+    """
+    if table.labels is None:
+        raise DataError("The images have no labels to compare with.")
+    known = {nfc(label): i for i, label in enumerate(classes)}
+    candidates = _candidates(table, ids, include_support)
+    shown = set(table.labels[candidates].tolist())
+    unknown = [name for c, name in enumerate(table.classes) if nfc(name) not in known and c in shown]
+    if unknown:
+        raise DataError(
+            f"The label {unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); "
+            "leave those images out, or adapt again with them."
+        )
+    seen = np.zeros(len(candidates), dtype=bool)
+    if not include_support:
+        seen = table.among(ids)[candidates]
+        if table.groups is not None:
+            seen |= np.array([table.groups[row] in groups for row in candidates.tolist()], dtype=bool)
+    rows = candidates[~seen]
+    if not len(rows):
+        shared = sorted(groups & set(table.groups or ()))
+        groups_too = f", or their groups were ({', '.join(shared[:3])})" if shared else ""
+        raise DataError(
+            f"All these images were used for adapting{groups_too}: evaluate on others, or use "
+            "include_support=True."
+        )
+    return rows, np.array([known[nfc(table.classes[code])] for code in table.labels[rows]])
+
+
+def _candidates(table: ImageTable, ids: Set[str], include_support: bool) -> Int[NDArray[np.int64], " rows"]:
+    """Rows that may be measured on: those of the test split, and with `include_support` those of the pictures
+    that it was adapted to."""
+    rows = table.test_rows()
+    if table.splits is None:
+        return rows
+    if include_support:
+        rows = np.union1d(rows, np.flatnonzero(table.among(ids)))
+    if not len(rows):
+        raise DataError(
+            "All these images are of the split 'train': evaluate on some of 'test' or 'val', or use "
+            "include_support=True."
+        )
+    return rows
