@@ -18,11 +18,11 @@ from farshot import FewShotClassifier, load
 from farshot.bench.tasks import sample_task
 from farshot.data.cache import cached
 from farshot.data.given import image_table, labelled_table
+from farshot.data.independence import units
 from farshot.data.pool import Pool, pool_of
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError
-from farshot.evaluation.crossval import units
 from farshot.images.identity import content_id
 from farshot.images.reading import image_id
 from farshot.task import Task

@@ -349,11 +349,13 @@ def test_a_group_in_train_and_test_is_mentioned(grouped: Path) -> None:
     assert note.startswith("the groups plant-1 are in the split train and in the one to measure on")
 
 
-def test_a_benchmark_says_what_it_does_not_use(farshot: Farshot, tree: Path, grouped: Path) -> None:
+def test_a_benchmark_says_what_it_does_with_splits_and_groups(
+    farshot: Farshot, tree: Path, grouped: Path
+) -> None:
     told = farshot("data", "check", "own", tree)
     assert "tasks draw from all splits (test, train, val) together" in told.out
     told = farshot("data", "check", "own", grouped)
-    assert "tasks may have one group in support and query" in told.out
+    assert "no image of a group that is in the support set of a task is among its queries" in told.out
     told = farshot(
         *("bench", "--pools", f"own={tree}", "--model", "mini", "--store", tree.parent / "r.db"),
         *("--methods", "zero-shot", "--tasks", 1, "--shots", 1, "--queries", 1, "--ways", 2),

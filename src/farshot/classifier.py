@@ -22,16 +22,18 @@ from numpy.typing import ArrayLike
 
 from farshot.arrays import NDArray
 from farshot.data.given import as_path, image_table, labelled_table, plain_label
+from farshot.data.independence import are_too_alike, units
 from farshot.data.names import descriptions_of
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
-from farshot.evaluation.crossval import HeldOut, hold_out, units
+from farshot.evaluation.crossval import HeldOut, hold_out
 from farshot.evaluation.familiarity import Familiarity
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.evaluation.unseen import unseen
 from farshot.images.decode import ReadOptions
+from farshot.images.likeness import thumbnails
 from farshot.methods import Adapted, Method, available, create, current_settings
 from farshot.methods.base import softmax
 from farshot.methods.registry import package_of
@@ -137,6 +139,9 @@ class FewShotClassifier(ClassifierProtocol):
         held_out_: the cross-validated predictions; None unless calibrated.
         familiarity_: the labelled images, to which `familiarity` compares others; None in models saved by
             versions that did not keep them.
+        thumbnails_: small grey copies of the labelled images (farshot.images.likeness), with which near
+            copies are kept out of an evaluation; None where the images are too alike for that, and in models
+            saved by versions that did not keep them.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
         support_labels_: index in classes_ of each of those images; empty in models saved by versions that did
             not record it.
@@ -153,6 +158,7 @@ class FewShotClassifier(ClassifierProtocol):
     estimate_: dict[str, Any] | None = None
     familiarity_: Familiarity | None
     held_out_: HeldOut | None
+    thumbnails_: NDArray[np.uint8] | None
 
     def __init__(
         self,
@@ -209,12 +215,15 @@ class FewShotClassifier(ClassifierProtocol):
         features = image_features(encoder, task.table, task.support, adapted.reading).numpy()
         familiarity = Familiarity.of(features, units(task.table, task.support))
         support_ids = [task.table.content(int(row)) for row in task.support]
+        small = None
+        if not are_too_alike(task.table, task.support):
+            small = thumbnails([task.table.images[int(row)] for row in task.support], task.table.options)
         codes = [int(code) for code in task.labels]
         support_groups = sorted(set(task.table.groups or ()))
         # all at once, at the end: an error or Ctrl-C in the lines above leaves an earlier fit unchanged
         self.encoder_, self.method_, self.adapted_, self.classes_ = encoder, method, adapted, classes
         self.losses_, self.support_ids_, self.familiarity_ = adapted.losses, support_ids, familiarity
-        self.held_out_ = held_out
+        self.held_out_, self.thumbnails_ = held_out, small
         self.temperature_ = 1.0 if held_out is None else held_out.temperature()
         self.support_labels_, self.support_groups_ = codes, support_groups
         self.read_options_ = task.table.options
@@ -484,6 +493,7 @@ class FewShotClassifier(ClassifierProtocol):
             [str(label) for label in self.classes_],
             set(self.support_ids_),
             set(self.support_groups_),
+            self.thumbnails_,
             include_support=include_support,
         )
 
@@ -513,6 +523,8 @@ class FewShotClassifier(ClassifierProtocol):
             kept |= {"features": self.familiarity_.features, "similarity": self.familiarity_.similarity}
         if self.held_out_ is not None:
             kept |= {"held_out.logits": self.held_out_.logits, "held_out.fold": self.held_out_.fold}
+        if self.thumbnails_ is not None:
+            kept["thumbnails"] = self.thumbnails_
         return {name: torch.from_numpy(value).contiguous() for name, value in kept.items()}
 
     def about(self) -> dict[str, Any]:
@@ -545,6 +557,7 @@ class FewShotClassifier(ClassifierProtocol):
             "support_ids": self.support_ids_,
             "support_labels": self.support_labels_,
             "support_groups": self.support_groups_,
+            "near_copies": self.thumbnails_ is not None,
             "estimate": self.estimate_,
             "losses": [round(float(loss), 6) for loss in self.losses_],
             "trained_parameters": self.adapted_.trained,
@@ -597,8 +610,10 @@ class FewShotClassifier(ClassifierProtocol):
         made.estimate_ = about.get("estimate")
         with damaged(f"{folder}/labelled.safetensors"):
             check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
+            if about.get("near_copies") and labelled and "thumbnails" not in labelled:
+                raise ValueError("the tensor thumbnails is missing")
         kept = {name: tensor.numpy() for name, tensor in labelled.items()}
-        made.familiarity_, made.held_out_ = None, None
+        made.familiarity_, made.held_out_, made.thumbnails_ = None, None, kept.get("thumbnails")
         if "features" in kept:
             made.familiarity_ = Familiarity(kept["features"], kept["similarity"])
         if "held_out.logits" in kept and made.support_labels_:

@@ -76,6 +76,7 @@ def draw_ranks(
     seed: int,
     index: int,
     copies: Callable[[int, int], int | None] | None = None,
+    groups: Callable[[int, int], str] | None = None,
 ) -> Ranks:
     """Draw classes, then images within each, without replacement.
 
@@ -88,6 +89,8 @@ def draw_ranks(
         index: of the task in the series, from 0.
         copies: (class, rank) -> number of the picture, None for a picture of which there is no copy; by
             default no image is a copy of another.
+        groups: (class, rank) -> what the image was taken of; a query of a group that is in the support set is
+            replaced in the same way, after all copies were.
 
     Raises:
         DataError: too few classes, images or different pictures.
@@ -107,6 +110,8 @@ def draw_ranks(
     images = [list(islice(stream, shots + queries)) for stream in streams]
     if copies is not None:
         _replace_copies(classes, images, streams, copies)
+    if groups is not None:
+        _replace_groups(classes, images, streams, copies, groups, shots)
     return Ranks(
         tuple(classes),
         tuple(tuple(chosen[:shots]) for chosen in images),
@@ -138,6 +143,37 @@ def _replace_copies(
                 seen.add(picture)
 
 
+def _replace_groups(
+    classes: Sequence[int],
+    images: Sequence[list[int]],
+    streams: Sequence[Iterator[int]],
+    copies: Callable[[int, int], int | None] | None,
+    groups: Callable[[int, int], str],
+    shots: int,
+) -> None:
+    """Replace each query whose group is in the support set by the next image of its class that is of another
+    group and is no copy of an image in the task."""
+    drawn = list(zip(classes, images, strict=True))
+    adapted_to = {groups(c, rank) for c, ranks in drawn for rank in ranks[:shots]}
+    seen = {copies(c, rank) for c, ranks in drawn for rank in ranks} if copies else set()
+    for c, ranks, stream in zip(classes, images, streams, strict=True):
+        for place in range(shots, len(ranks)):
+            rank: int | None = ranks[place]
+            while rank is not None and groups(c, rank) in adapted_to:
+                rank = next(
+                    (r for r in stream if copies is None or copies(c, r) is None or copies(c, r) not in seen),
+                    None,
+                )
+            if rank is None:
+                raise DataError(
+                    f"Class number {c + 1} has too few images of groups that are not in the support set for "
+                    f"{len(ranks) - shots} queries; use fewer --queries, or leave out the groups."
+                )
+            ranks[place] = rank
+            if copies:
+                seen.add(copies(c, rank))
+
+
 def sample_task(
     pool: Pool,
     *,
@@ -160,7 +196,19 @@ def sample_task(
     def picture(c: int, rank: int) -> int | None:
         return pool.copies.get(int(pool.by_class[c][rank]))
 
-    ranks = draw_ranks(pool.sizes, Shape(ways, shots, queries), seed, index, picture if pool.copies else None)
+    def group(c: int, rank: int) -> str:
+        assert pool.table.groups is not None
+        return pool.table.groups[int(pool.by_class[c][rank])]
+
+    grouped = pool.near and pool.table.groups is not None
+    ranks = draw_ranks(
+        pool.sizes,
+        Shape(ways, shots, queries),
+        seed,
+        index,
+        picture if pool.copies else None,
+        group if grouped else None,
+    )
 
     def rows(chosen: tuple[tuple[int, ...], ...]) -> Int[NDArray[np.int64], " images"]:
         return np.concatenate([pool.by_class[c][list(r)] for c, r in zip(ranks.classes, chosen, strict=True)])

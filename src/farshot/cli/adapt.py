@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import Bands, Data, Device, Level, Range, SkipUnreadable, read_options, read_settings
+from farshot.cli.options import (
+    Bands,
+    Data,
+    Device,
+    Groups,
+    Level,
+    Range,
+    SkipUnreadable,
+    read_options,
+    read_settings,
+)
 from farshot.cli.tables import readable
 from farshot.errors import DataError
 from farshot.storage.paths import quoted
@@ -79,6 +89,7 @@ def adapt(
     ] = None,
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
+    groups: Groups = None,
 ) -> None:
     """Adapt an encoder to labelled images and save the result; with splits, to the images of train."""
     from farshot.classifier import FewShotClassifier
@@ -97,7 +108,7 @@ def adapt(
     check_machine(device, precision)
     check_place(out)
     options = read_options(value_range, bands)
-    table = read_table(data, class_names=class_names, level=level).with_options(options)
+    table = read_table(data, class_names=class_names, level=level, groups=groups).with_options(options)
     words = read_descriptions(descriptions, table.names, table.classes) if descriptions else None
     classifier = FewShotClassifier(
         model,

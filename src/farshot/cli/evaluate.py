@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import BaseModel, Data, Device, Level, Saved, SkipUnreadable
+from farshot.cli.options import BaseModel, Data, Device, Groups, Level, Saved, SkipUnreadable
 from farshot.cli.tables import note_on, readable
 
 
@@ -30,6 +30,7 @@ def evaluate(
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
+    groups: Groups = None,
 ) -> None:
     """Evaluate an adapted model on labelled images, without those it was adapted to.
 
@@ -39,7 +40,7 @@ def evaluate(
     from farshot.data.readers import read_table, unlabelled
     from farshot.evaluation.familiarity import measure
 
-    table = read_table(data, for_prompts=False, level=level)
+    table = read_table(data, for_prompts=False, level=level, groups=groups)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
     if other is not None and classifier.familiarity_ is not None:

@@ -55,6 +55,19 @@ Level = Annotated[
 ]
 
 
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="COLUMN|REGEX",
+        help="Which images belong together, such as those of one patient, so that they are not on both sides "
+        "of a split: a column of the table (by default `group`), or a regular expression on each image's "
+        "path "
+        "below the folder, such as 'patient[0-9]+'.",
+    ),
+]
+
+
 def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None) -> ReadOptions:
     """How images are read.
 

@@ -13,6 +13,7 @@ byte is set, and by nobody else with other content: a process may be killed, and
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -31,6 +32,7 @@ from farshot.data.pool import Pool
 from farshot.data.table import Decoded, ImageTable
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
+from farshot.images.likeness import remember
 from farshot.images.preprocess import READINGS, short256_size
 from farshot.storage.atomic import check_writable
 from farshot.storage.paths import home
@@ -77,6 +79,9 @@ def cached(
     ids = {row: entry.hash for row, entry in enumerate(entries)}
     pixels = PixelCache(folder, shapes)
     contents = {row: entry.content for row, entry in enumerate(entries)}
+    for image, entry in zip(table.images, entries, strict=True):
+        if entry.thumbnail and isinstance(image, str | Path):
+            remember(image, base64.b64decode(entry.thumbnail), table.options)
     read_through = CachedTable(
         *(table.images, table.labels, table.classes, table.names),
         *(table.splits, table.groups, table.notes),

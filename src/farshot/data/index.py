@@ -3,6 +3,7 @@ again."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import time
@@ -16,6 +17,7 @@ from PIL import Image
 from farshot.data.pool import Pool
 from farshot.errors import DataError
 from farshot.images.identity import content_id
+from farshot.images.likeness import thumbnails
 from farshot.images.reading import UnreadableImage, image_id, read_image
 from farshot.storage.atomic import replaced
 from farshot.storage.json_text import parse_object
@@ -41,6 +43,9 @@ class IndexEntry:
         height: of the upright picture in pixels.
         content: identity of the picture (farshot.images.identity), so that copies are found; the hash where
             the picture cannot be decoded; empty in an index of an earlier version.
+        thumbnail: its grey copy of 32 x 32 (farshot.images.likeness) in base64, so that near copies are
+        found;
+            empty where a pool does not compare them.
     """
 
     bytes: int
@@ -49,6 +54,7 @@ class IndexEntry:
     width: int
     height: int
     content: str = ""
+    thumbnail: str = ""
 
 
 def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[IndexEntry]:
@@ -70,12 +76,14 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Inde
         except OSError as error:
             raise DataError(f"{file} cannot be read ({error.strerror}); check the pool's folder.") from error
         old = known.get(pool.ids[row])
-        if old and (old.bytes, old.changed) == (status.st_size, status.st_mtime_ns):
-            return pool.ids[row], old if old.content else replace(old, content=_content(file, old.hash))
-        width, height = _upright_size(file)
-        hash = image_id(file)
-        content = _content(file, hash)
-        return pool.ids[row], IndexEntry(status.st_size, status.st_mtime_ns, hash, width, height, content)
+        if old is None or (old.bytes, old.changed) != (status.st_size, status.st_mtime_ns):
+            width, height = _upright_size(file)
+            old = IndexEntry(status.st_size, status.st_mtime_ns, image_id(file), width, height)
+        if not old.content:
+            old = replace(old, content=_content(file, old.hash))
+        if pool.near and not old.thumbnail:
+            old = replace(old, thumbnail=base64.b64encode(thumbnails([file])[0].tobytes()).decode())
+        return pool.ids[row], old
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for done, (name, entry) in enumerate(threads.map(look, range(len(pool.table))), start=1):

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int
 
 from farshot.arrays import NDArray
+from farshot.data.independence import picture_units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 
@@ -50,7 +51,9 @@ class Pool:
         root: the folder, where there is one.
         revision: identifies the content of generated images, whose pixels may differ by a grey level between
             machines; None where the content itself is hashed.
-        notes: what is not as the protocol describes this pool; empty where all is as it should be.
+        notes: what is not as the protocol describes this pool; empty where all is as it should be. near:
+        whether near copies count as copies too, and groups are kept apart. Not in published pools, whose
+            tasks are facts that must not depend on how pictures are compared.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Pool:
     root: Path | None = None
     revision: str | None = None
     notes: tuple[str, ...] = field(default=())
+    near: bool = False
 
     def __post_init__(self) -> None:
         if self.table.labels is None:
@@ -87,8 +91,10 @@ class Pool:
         """
         if self.revision is not None:
             return {}
-        rows: dict[str, list[int]] = {}
-        for row, content in enumerate(self.table.contents()):
+        rows: dict[str | int, list[int]] = {}
+        everything = range(len(self.table))
+        shown = picture_units(self.table, everything).tolist() if self.near else self.table.contents()
+        for row, content in enumerate(shown):
             rows.setdefault(content, []).append(row)
         alike = [same for same in rows.values() if len(same) > 1]
         return {row: number for number, same in enumerate(alike) for row in same}
@@ -104,6 +110,10 @@ class Pool:
         digest = hashlib.sha256(f"{self.revision}".encode())
         if self.copies:  # earlier versions drew copies into one task, so their results are not comparable
             digest.update(b"copies apart")
+            if self.near:
+                digest.update(f" {sorted(self.copies.items())}".encode())
+        if self.near and self.table.groups is not None:
+            digest.update("\x1f".join(("groups apart", *self.table.groups)).encode())
         for name, rows in zip(self.table.classes, self.by_class, strict=True):
             digest.update(f"\x1e{name}".encode())
             for row in rows.tolist():
@@ -116,7 +126,8 @@ def pool_of(name: str, table: ImageTable) -> Pool:
     """Make a pool of a table. Files are named by their path below their common folder, others by row."""
     files = [Path(image) for image in table.images if isinstance(image, str | Path)]
     if len(files) < len(table) or not files:
-        return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))))
+        return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))), near=True)
     absolute = [file.absolute() for file in files]
     root = Path(os.path.commonpath([file.parent for file in absolute]))
-    return Pool(name, table, tuple(file.relative_to(root).as_posix() for file in absolute), root)
+    ids = tuple(file.relative_to(root).as_posix() for file in absolute)
+    return Pool(name, table, ids, root, near=True)

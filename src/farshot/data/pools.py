@@ -183,7 +183,7 @@ def remarks(table: ImageTable) -> list[str]:
     if table.splits is not None:
         found.append(f"tasks draw from all splits ({', '.join(sorted(set(table.splits)))}) together")
     if table.groups is not None:
-        found.append("tasks may have one group in support and query: the column group is not used here")
+        found.append("no image of a group that is in the support set of a task is among its queries")
     return found
 
 

@@ -16,6 +16,7 @@ from farshot.data.folders import from_folder
 from farshot.data.found import Found, split_called
 from farshot.data.given import as_path
 from farshot.data.hub import LABEL_COLUMNS, from_hub, from_saved, is_blank
+from farshot.data.independence import group_hint, groups_by
 from farshot.data.names import ClassNames, check_labels, in_class_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.data.text import first_line, load_json, read_text
@@ -33,6 +34,7 @@ def read_table(
     class_names: ClassNames = None,
     for_prompts: bool = True,
     level: int | None = None,
+    groups: str | None = None,
 ) -> ImageTable:
     """Read a labelled table from a folder, a file or a dataset.
 
@@ -46,11 +48,14 @@ def read_table(
             compare predictions with labels, the labels need only be different.
         level: for a folder, how many folders deep the class folders lie, from 1, not counting folders of
             splits; by default what the folders show (farshot.data.folders).
+        groups: which images belong together, such as those of one patient: a column of a table, by default
+            `group`; or a regular expression on the path of each image below the folder, whose first
+            parentheses, or whole match, name the group.
 
     Raises:
         DataError: one sentence that names the path or row and the way out.
     """
-    found = _found(str(source), level)
+    found = _found(str(source), level, groups)
     if for_prompts:
         names = names_in_prompts(class_names, found.classes, str(source))
     else:
@@ -62,12 +67,40 @@ def read_table(
         tuple(found.classes),
         names,
         None if found.splits is None else tuple(found.splits),
-        None if found.groups is None else tuple(found.groups),
-        found.notes,
+        *_groups_and_notes(str(source), found, groups),
     )
 
 
-def _found(source: str, level: int | None) -> Found:
+def _groups_and_notes(
+    source: str, found: Found, wanted: str | None
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The groups of the images, and what to know of the source; a hint where its names suggest groups."""
+    below = [_name_below(source, image) for image in found.images]
+    if found.groups is not None:
+        return tuple(found.groups), found.notes
+    if wanted is not None:
+        if None in below:
+            raise DataError(
+                f"groups: {source} has no column {wanted!r}, and its images have no file names for a regular "
+                "expression; leave out groups (--groups)."
+            )
+        groups = groups_by(wanted, [str(name) for name in below])
+        return groups, (*found.notes, *_shared_groups(found.splits, groups))
+    hint = group_hint([name for name in below if name is not None], found.labels) if None not in below else ""
+    return None, (*found.notes, *([hint] if hint else []))
+
+
+def _name_below(source: str, image: ImageSource) -> str | None:
+    """The path of an image below the folder of its data, with forward slashes; None for one without a
+    file."""
+    if not isinstance(image, str | Path):
+        return None
+    place, path = home(source), Path(image)
+    folder = place if place.is_dir() else place.parent
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def _found(source: str, level: int | None, groups: str | None) -> Found:
     path = home(source)
     is_folder = not source.startswith("hf:") and path.is_dir()
     saved = is_folder and any((path / f"dataset_{what}.json").is_file() for what in ("info", "dict"))
@@ -83,10 +116,12 @@ def _found(source: str, level: int | None) -> Found:
         return from_saved(path)
     if not path.exists():
         raise DataError(f"There is no {path}; check the path.")
-    readers = {".csv": _from_rows, ".parquet": _from_rows, ".json": _from_json}
-    if path.suffix.lower() not in readers:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _from_json(path)
+    if suffix not in (".csv", ".parquet"):
         raise DataError(f"{path} is not a folder, .csv, .parquet or .json; give one of these.")
-    return readers[path.suffix.lower()](path)
+    return _from_rows(path, groups)
 
 
 def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
@@ -112,12 +147,13 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
     return ImageTable(tuple(files), None, (), ())
 
 
-def _from_rows(path: Path) -> Found:
+def _from_rows(path: Path, groups: str | None) -> Found:
     frame, places = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     image_column = _column(frame, IMAGE_COLUMNS, "image paths", path)
     label_column = _column(frame, LABEL_COLUMNS, "labels", path)
     split_column = _column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
-    group_column = _column(frame, (GROUP_COLUMN,), "groups", path, needed=False)
+    wanted = (GROUP_COLUMN if groups is None else groups.strip().lower(),)
+    group_column = _column(frame, wanted, "groups", path, needed=False)
     images: list[ImageSource] = []
     labels: list[str] = []
     for place, file, label in zip(places, frame[image_column], frame[label_column], strict=True):
@@ -131,9 +167,9 @@ def _from_rows(path: Path) -> Found:
     if not images:
         raise DataError(f"{path} has no rows; add one per image.")
     splits = None if split_column is None else _splits(frame[split_column], places, path)
-    groups = None if group_column is None else _groups(frame[group_column], places, path)
-    notes = _shared_groups(splits, groups)
-    return Found(images, labels, in_class_order(set(labels)), splits, groups, notes)
+    found = None if group_column is None else _groups(frame[group_column], places, path)
+    notes = _shared_groups(splits, found)
+    return Found(images, labels, in_class_order(set(labels)), splits, found, notes)
 
 
 def _shared_groups(splits: Sequence[str] | None, groups: Sequence[str] | None) -> tuple[str, ...]:
@@ -171,7 +207,7 @@ def _groups(cells: Iterable[Any], places: Sequence[str], path: Path) -> list[str
         if is_blank(cell):
             raise DataError(
                 f"{path}, {place}: no group; name one, a new one if the image belongs to no other, or "
-                f"give the column another name than {GROUP_COLUMN!r}."
+                "give the column another name."
             )
         found.append(nfc(str(cell).strip()))
     return found

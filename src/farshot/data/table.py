@@ -16,6 +16,7 @@ from jaxtyping import Int
 from PIL import Image
 
 from farshot.arrays import NDArray
+from farshot.data.independence import draw_rows
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
 from farshot.images.identity import PREFIX, content_id, identify
@@ -259,17 +260,17 @@ class ImageTable:
         return read_image(self.images[row], options=self.options)
 
     def draw(self, shots: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Draw K rows of every class, all of different pictures. Return these and all other rows except
-        copies of these, both in table order.
+        """Draw K rows of every class, all of different pictures, and of different groups where there are
+        enough. Return these and all rows that are independent of them (farshot.data.independence), both in
+        table order.
 
         Raises:
             DataError: a class has fewer than K images.
         """
         labels = self._known_labels()
-        chosen: list[int] = []
-        seen: set[str] = set()
-        for code, name in enumerate(self.classes):
-            members = np.flatnonzero(labels == code)
+
+        def order(name: str) -> NDArray[np.int64]:
+            members = np.flatnonzero(labels == self.classes.index(name))
             if len(members) < shots:
                 raise DataError(
                     f"The class {name!r} has {len(members)} images, fewer than the {shots} asked for; "
@@ -277,21 +278,9 @@ class ImageTable:
                     if len(members)
                     else f"The class {name!r} has no image."
                 )
-            order = numpy_generator("draw", seed, name).permutation(members)
-            wanted = len(chosen) + shots
-            for row in order.tolist():
-                if len(chosen) < wanted and (content := self._content_or_name(row)) not in seen:
-                    chosen.append(row)
-                    seen.add(content)
-            if len(chosen) < wanted:
-                different = shots - (wanted - len(chosen))
-                raise DataError(
-                    f"The class {name!r} has {len(members)} images but only {different} different pictures "
-                    f"that no other class has, fewer than the {shots} asked for; remove the copies, or add "
-                    "images."
-                )
-        rest = [row for row, content in enumerate(self.contents()) if content not in seen]
-        return np.array(sorted(chosen), dtype=np.int64), np.array(rest, dtype=np.int64)
+            return numpy_generator("draw", seed, name).permutation(members)
+
+        return draw_rows(order, self, shots)
 
     def check_readable(
         self,

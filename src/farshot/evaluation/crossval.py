@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.table import ImageTable
+from farshot.data.independence import units
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood
 from farshot.evaluation.metrics import Evaluation, evaluate
@@ -149,25 +149,6 @@ def hold_out(
     for f, one in enumerate(adapted):
         logits[fold == f] = one.logits(task.table, tasks[f].query)
     return HeldOut(classes, task.labels, logits, fold)
-
-
-def units(table: ImageTable, rows: Int[NDArray[np.int64], " S"]) -> Int[NDArray[np.int64], " S"]:
-    """A number for each row, equal for rows that must not be on both sides of a split: copies of a picture,
-    and pictures of one group (a patient, a plant), directly or through each other."""
-    numbers: dict[str, int] = {}
-    pictures = [numbers.setdefault(name, len(numbers)) for name in table.contents(rows)]
-    if table.groups is None:
-        return np.array(pictures, dtype=np.int64)
-    from scipy.sparse import coo_array  # slow to import, and predicting does not need it
-    from scipy.sparse.csgraph import connected_components
-
-    named: dict[str, int] = {}
-    groups = [named.setdefault(table.groups[row], len(named)) for row in rows.tolist()]
-    nodes = len(numbers) + len(named)  # a picture and a group are connected by each row that has both
-    edges = (np.array(pictures), len(numbers) + np.array(groups))
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), edges), shape=(nodes, nodes))
-    _, unit = connected_components(graph, directed=False)
-    return unit[pictures].astype(np.int64)
 
 
 def _folds(

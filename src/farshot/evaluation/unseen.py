@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from farshot.arrays import NDArray
 from farshot.data.names import nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.images.likeness import near_pairs, thumbnails
 
 
 def unseen(
@@ -18,6 +19,7 @@ def unseen(
     classes: Sequence[str],
     ids: Set[str],
     groups: Set[str],
+    support: UInt8[NDArray[np.uint8], "S 32 32"] | None = None,
     *,
     include_support: bool = False,
 ) -> tuple[Int[NDArray[np.int64], " rows"], Int[NDArray[np.int64], " rows"]]:
@@ -28,6 +30,7 @@ def unseen(
         classes: of the classifier.
         ids: identities of the pictures that it was adapted to.
         groups: the groups of these.
+        support: thumbnails of these (farshot.images.likeness), so that near copies are found.
         include_support: keep those pictures and their groups.
 
     Raises:
@@ -49,6 +52,9 @@ def unseen(
         seen = table.among(ids)[candidates]
         if table.groups is not None:
             seen |= np.array([table.groups[row] in groups for row in candidates.tolist()], dtype=bool)
+        if support is not None:
+            small = thumbnails([table.images[row] for row in candidates.tolist()], table.options)
+            seen[near_pairs(small, support)[:, 0]] = True
     rows = candidates[~seen]
     if not len(rows):
         shared = sorted(groups & set(table.groups or ()))

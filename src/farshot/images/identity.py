@@ -18,8 +18,9 @@ PREFIX = "rgb-"
 """Begins every identity: a hash of a file's bytes, which earlier versions kept, does not."""
 
 _MOST_KNOWN = 1_000_000
-_Place = tuple[str, int, int, int, str]
-_known: dict[_Place, str] = {}
+Place = tuple[str, int, int, int, str]
+"""A file as long as it does not change, and how it is read."""
+_known: dict[Place, str] = {}
 
 
 def content_id(source: ImageSource, options: ReadOptions | None = None) -> str:
@@ -33,7 +34,7 @@ def content_id(source: ImageSource, options: ReadOptions | None = None) -> str:
     Raises:
         UnreadableImage: as `read_image`.
     """
-    place = _place(source, options)
+    place = place_of(source, options)
     if place is not None and place in _known:
         return _known[place]
     return identify(source, read_image(source, options=options), options)
@@ -45,7 +46,7 @@ def identify(source: ImageSource, image: Image.Image, options: ReadOptions | Non
     Args:
         image: what `read_image` returns of the source.
     """
-    place, identity = _place(source, options), content_of(image)
+    place, identity = place_of(source, options), content_of(image)
     if place is not None:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
@@ -60,7 +61,7 @@ def content_of(image: Image.Image) -> str:
     return f"{PREFIX}{digest.hexdigest()[:32]}"
 
 
-def _place(source: ImageSource, options: ReadOptions | None) -> _Place | None:
+def place_of(source: ImageSource, options: ReadOptions | None) -> Place | None:
     """The key of a file while it does not change; None for an image that is not a file."""
     if not isinstance(source, str | Path):
         return None

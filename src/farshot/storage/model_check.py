@@ -81,6 +81,7 @@ def check_labelled(kept: Mapping[str, Tensor], images: int, classes: int, width:
         "similarity": ((images,), torch.float32),
         "held_out.logits": ((images, classes), torch.float32),
         "held_out.fold": ((images,), torch.int64),
+        "thumbnails": ((images, 32, 32), torch.uint8),
     }
     for name, value in kept.items():
         if name not in known:
@@ -136,5 +137,6 @@ _FIT: dict[str, Callable[[Any], bool]] = {
     "losses": lambda found: all(map(_is_number, found)),
     "preprocessing": lambda found: isinstance(found, dict),
     "calibrate": lambda found: isinstance(found, bool),
+    "near_copies": lambda found: isinstance(found, bool),
     "estimate": lambda found: found is None or isinstance(found, dict),
 }

@@ -1,0 +1,178 @@
+"""Which labelled images are independent of each other: copies of a picture, near copies, and pictures of
+one patient or plant are not, and must not lie on both sides of a split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from farshot.arrays import NDArray
+from farshot.data.names import nfc
+from farshot.errors import DataError
+from farshot.images.likeness import near_pairs, thumbnails
+
+if TYPE_CHECKING:
+    from farshot.data.table import ImageTable
+else:
+    ImageTable = Any
+
+ALIKE = "its pictures are so alike that near copies cannot be told from other pictures; only exact ones "
+"are kept together"
+
+_LARGEST_SHARE, _LARGEST = 4, 4
+_LAST_WORD = re.compile(r"(.+)[-_. ][^-_. ]+")
+_MOST_OF_GROUP = 20
+
+
+def units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> Int[NDArray[np.int64], " S"]:
+    """A number for each row, equal for rows that must not be on both sides of a split: copies and near
+    copies of a
+    picture, and pictures of one group (a patient, a plant), directly or through each other."""
+    pictures = picture_units(table, rows)
+    if table.groups is None:
+        return pictures
+    named: dict[str, int] = {}
+    groups = np.array([named.setdefault(table.groups[int(row)], len(named)) for row in rows], dtype=np.int64)
+    count = int(pictures.max(initial=-1)) + 1  # a picture and a group are connected by each row that has both
+    joined = connected(np.stack([pictures, count + groups], axis=1), count + len(named))
+    return joined[pictures]
+
+
+def picture_units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> Int[NDArray[np.int64], " S"]:
+    """The same without groups.
+
+    Where so many pictures are like each other that near copies cannot be told from them, as photographs of
+    one part on a production line, only exact copies count.
+    """
+    first: dict[str, int] = {}
+    chosen = [int(row) for row in rows]
+    exact = [first.setdefault(name, len(first)) for name in table.contents(chosen)]
+    if len(first) < 2:
+        return np.array(exact, dtype=np.int64)
+    shown = dict(zip(exact, chosen, strict=True))  # a row of each picture
+    pairs = near_pairs(thumbnails([table.images[shown[i]] for i in range(len(first))], table.options))
+    found = connected(pairs, len(first))
+    if np.bincount(found).max() > max(_LARGEST, len(first) // _LARGEST_SHARE):
+        found = np.arange(len(first))
+    return found[exact]
+
+
+def are_too_alike(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> bool:
+    """Whether near copies among these rows cannot be told from other pictures."""
+    shown = thumbnails([table.images[int(row)] for row in rows], table.options)
+    sizes = np.bincount(connected(near_pairs(shown), len(shown)), minlength=1)
+    return bool(sizes.max() > max(_LARGEST, len(shown) // _LARGEST_SHARE))
+
+
+def connected(pairs: Int[NDArray[np.int64], "pairs 2"], count: int) -> Int[NDArray[np.int64], " count"]:
+    """Number of the component of each of `count` nodes, in the order of their first nodes."""
+    if not len(pairs):
+        return np.arange(count)
+    from scipy.sparse import coo_array  # slow to import, and predicting does not need it
+    from scipy.sparse.csgraph import connected_components
+
+    edges = (pairs[:, 0], pairs[:, 1])
+    graph = coo_array((np.ones(len(pairs), dtype=np.int8), edges), shape=(count, count))
+    _, found = connected_components(graph, directed=False)
+    order: dict[int, int] = {}
+    return np.array([order.setdefault(one, len(order)) for one in found.tolist()], dtype=np.int64)
+
+
+def groups_by(pattern: str, names: Sequence[str], argument: str = "groups") -> tuple[str, ...]:
+    """The group of each image by its name: what the first parentheses of a regular expression hold, or all
+    that it matches.
+
+    Args:
+        names: paths of the images below the folder of the data, with forward slashes.
+        argument: how the caller calls the pattern.
+
+    Raises:
+        DataError: not a regular expression, or a name that it does not match.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DataError(
+            f"{argument}: {pattern!r} is neither a column of the table nor a regular expression ({error})."
+        ) from error
+    found = []
+    for name in names:
+        match = compiled.search(name)
+        if match is None:
+            raise DataError(
+                f"{argument}: {pattern!r} is not a column of the table, and as a regular expression it "
+                f"does not match "
+                f"the name {name!r}; write one that matches every name, such as '[^/]+(?=_[^_]+$)'."
+            )
+        found.append(nfc(match[1] if compiled.groups else match[0]))
+        if compiled.groups and match[1] is None:
+            raise DataError(f"{argument}: the parentheses of {pattern!r} match nothing in the name {name!r}.")
+    return tuple(found)
+
+
+def group_hint(names: Sequence[str], labels: Sequence[str]) -> str:
+    """A note where names such as patient3_02.jpg suggest groups; else empty.
+
+    At least half of the pictures must share all but the last part of their name with another one, in at
+    least three groups per class of 20 pictures at most.
+    """
+    front = [_LAST_WORD.fullmatch(Path(name).stem) for name in names]
+    keys = [
+        (label, str(Path(name).parent), match[1]) if match else None
+        for name, label, match in zip(names, labels, front, strict=True)
+    ]
+    sizes: dict[Any, int] = {}
+    for key in keys:
+        if key is not None:
+            sizes[key] = sizes.get(key, 0) + 1
+    several = {key: size for key, size in sizes.items() if size > 1}
+    share = sum(several.values()) / max(len(names), 1)
+    if share < 0.5 or len(several) < 3 * len(set(labels)) or max(several.values()) > _MOST_OF_GROUP:
+        return ""
+    one = next(iter(several))
+    alike = [Path(name).name for name, key in zip(names, keys, strict=True) if key == one][:2]
+    return (
+        f"names such as {alike[0]} and {alike[1]} suggest that several pictures show one thing; if so, "
+        f"keep them together "
+        f"with --groups '[^/]+(?=[-_. ][^-_. ]+$)', or the estimate is too high"
+    )
+
+
+def draw_rows(
+    order: Callable[[str], NDArray[np.int64]],
+    table: ImageTable,
+    shots: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """See `ImageTable.draw`.
+
+    Args:
+        order: the rows of a class in the order in which they are drawn.
+    """
+    everything = range(len(table))
+    pictures, together = picture_units(table, everything), units(table, everything)
+    chosen: list[int] = []
+    for name in table.classes:
+        drawn = order(name).tolist()
+        mine: list[int] = []
+        # images that are independent of all others first; then others of the same groups, but no copies
+        for kind in (together, pictures):
+            seen = set(kind[chosen + mine].tolist())
+            for row in drawn:
+                if len(mine) < shots and kind[row] not in seen:
+                    mine.append(row)
+                    seen.add(kind[row])
+        if len(mine) < shots:
+            raise DataError(
+                f"The class {name!r} has {len(drawn)} images but only {len(mine)} different pictures "
+                f"that no other "
+                f"class has, fewer than the {shots} asked for; remove the copies, or add images."
+            )
+        chosen += mine
+    rest = np.flatnonzero(~np.isin(together, together[chosen]))
+    return np.array(sorted(chosen), dtype=np.int64), rest.astype(np.int64)
