@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -200,7 +201,7 @@ def test_the_commands_take_groups(farshot: Farshot, by_patient: Path):
     assert told.code == 0, told.err
     assert "suggest" not in told.err
     told = farshot("evaluate", out, by_patient, "--groups", r"p\d+", "--json")
-    assert told.json["left_out_support"] == 12  # two patients of two pictures of every class
+    assert json.loads(told.out)["left_out_support"] == 12  # two patients of two pictures of every class
     assert farshot("adapt", by_patient, "--out", out, *arguments, "--groups", "nothing").code == 2
 
 

@@ -28,6 +28,7 @@ LAYERS = (
     ("explain", "export"),
     ("pick",),
     ("report",),
+    ("check",),
     ("app",),
     ("cli",),
     ("__main__",),

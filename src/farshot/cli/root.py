@@ -10,6 +10,7 @@ import typer
 from farshot.cli import (
     adapt,
     bench,
+    check,
     console,
     encoders,
     evaluate,
@@ -59,7 +60,7 @@ def demo(
     run_demo(out, tasks)
 
 
-for _command in (adapt, predict, evaluate, methods):
+for _command in (check, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
 for _command in (bench, encoders, explain, export, pick, browser_app):
