@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,14 @@ def test_near_copies_are_in_one_fold_and_do_not_raise_the_estimate():
     held_out = classifier.held_out(twice, labels * 2)
     n = len(images)
     assert held_out.fold[:n].tolist() == held_out.fold[n:].tolist()
+
+
+def test_an_estimate_with_groups_is_not_the_one_without_that_was_computed_before():
+    groups = tuple(f"{row // 2}" for row in range(len(TABLE)))
+    classifier = FewShotClassifier("mini", "prototypes")
+    without, within = classifier.held_out(TABLE), classifier.held_out(replace(TABLE, groups=groups))
+    assert (without.fold[::2] != without.fold[1::2]).any()
+    assert (within.fold[::2] == within.fold[1::2]).all()
 
 
 def test_near_copies_of_the_support_are_not_measured(tmp_path: Path):

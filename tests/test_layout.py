@@ -28,7 +28,7 @@ LAYERS = (
     ("explain", "export"),
     ("pick",),
     ("report",),
-    ("check",),
+    ("check", "choose"),
     ("app",),
     ("cli",),
     ("__main__",),

@@ -267,7 +267,7 @@ class FewShotClassifier(ClassifierProtocol):
         labels = tuple(map(plain_label, classes))
         question = (
             *(method, encoder, labels, task.class_names, task.template, task.descriptions, folds, self.seed),
-            *(task.table.ids, task.table.contents(), task.labels.tolist()),
+            *(task.table.ids, task.table.contents(), task.labels.tolist(), task.table.groups),
         )
         if self._last_held_out is None or self._last_held_out[0] != question:
             found = hold_out(

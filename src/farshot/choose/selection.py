@@ -1,0 +1,252 @@
+"""Compare encoders and methods on a person's own images, on the same folds, and choose one.
+
+The simplest candidate whose balanced accuracy is within one standard error of the best one's is chosen
+(Breiman et al., 1984), image by image on the same folds. The winner of several looks better than it is; its
+estimate is corrected by the bootstrap (bootstrap bias-corrected cross-validation: Tsamardinos, Greasidou
+and Borboudakis, 2018): candidates are chosen on images drawn with replacement and measured on those that
+were not drawn. What was measured: docs/choose.md. Shapes: S labelled images, C candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from farshot.arrays import NDArray
+from farshot.classifier import FewShotClassifier
+from farshot.data.independence import units
+from farshot.data.table import ImageTable
+from farshot.errors import DataError, FarshotError
+from farshot.evaluation.crossval import HeldOut
+from farshot.evaluation.intervals import Interval
+from farshot.evaluation.metrics import Evaluation
+from farshot.methods.registry import find
+from farshot.model.encoder import Encoder
+
+METHODS = ("linear-probe",)
+"""Compared by default. Choosing among methods on frozen features by cross-validation was no better than
+always taking
+linear-probe (docs/choose.md), so only encoders are chosen between."""
+
+DRAWS = 1000
+_AT_ONCE = 8
+_SIMPLE = ("zero-shot", "prototypes", "linear-probe")  # the simplest first
+_KINDS = ("features", "transductive", "fine-tuned")
+
+Right = Bool[NDArray[np.bool_], "S C"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An encoder with a method, measured.
+
+    Attributes:
+        model: place of the encoder.
+        method: name of the method.
+        settings: of the method, where they are not its defaults.
+        held_out: cross-validated predictions.
+        evaluation: their quality.
+        seconds: to cross-validate, per fold: about the time to adapt once.
+        seconds_per_image: to predict, one image after the other in batches.
+        parameters: of the encoder.
+    """
+
+    model: str
+    method: str
+    settings: Mapping[str, Any]
+    held_out: HeldOut
+    evaluation: Evaluation
+    seconds: float
+    seconds_per_image: float
+    parameters: int
+
+    @property
+    def simplicity(self) -> tuple[int, int, int]:
+        """The smaller, the simpler: what is trained, the size of the encoder, the method."""
+        kind = _KINDS.index(find(self.method).kind)
+        rank = _SIMPLE.index(self.method) if self.method in _SIMPLE else len(_SIMPLE)
+        return kind, self.parameters, rank
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The candidates and the one that is chosen.
+
+    Attributes:
+        candidates: in the order given. chosen: index of the winner. differences: of each candidate's
+        balanced accuracy to the best one's, with its 95 % interval, image by image. estimate: of the
+        winner's balanced accuracy, corrected for the choice, with its 95 % interval. skipped: what could
+        not be compared, and why.
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    differences: tuple[Interval, ...]
+    estimate: Interval
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def winner(self) -> Candidate:
+        """The candidate that is chosen."""
+        return self.candidates[self.chosen]
+
+
+def choose(
+    table: ImageTable,
+    encoders: Mapping[str, Callable[[], Encoder]],
+    methods: Sequence[str] = METHODS,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    told: Callable[[str], None] | None = None,
+) -> Selection:
+    """Cross-validate every method on every encoder, and choose.
+
+    Args:
+        table: labelled images.
+        encoders: name -> a function that loads it; one is loaded at a time.
+        methods: names of methods.
+        settings: name of a method -> its settings.
+        told: called with the name of each candidate before its turn.
+
+    Raises:
+        FarshotError: the first reason where no candidate can be compared; DataError: too few images.
+    """
+    found: list[Candidate] = []
+    skipped: list[tuple[str, str]] = []
+    first: FarshotError | None = None
+    for name, load in encoders.items():
+        try:
+            encoder = load()
+        except FarshotError as error:
+            skipped.append((name, str(error)))
+            first = first or error
+            continue
+        for method in methods:
+            if told is not None:
+                told(f"{name} with {method}")
+            own = dict((settings or {}).get(method, {}))
+            if method == "linear-probe" and not encoder.has_text:
+                own.setdefault("start", "zero")  # it has no class texts to start from
+            try:
+                found.append(_measured(name, encoder, method, own, table, seed))
+            except DataError:
+                raise
+            except FarshotError as error:
+                skipped.append((f"{name} with {method}", str(error)))
+                first = first or error
+    if not found:
+        raise first or DataError("There is nothing to choose from: name an encoder and a method.")
+    labels = found[0].held_out.labels
+    right = np.stack([one.held_out.logits.argmax(1) == labels for one in found], axis=1)
+    order = [one.simplicity for one in found]
+    chosen = select(right, labels, order)
+    balanced = _means(right, labels)
+    best = int(balanced.argmax())
+    differences = tuple(_difference(right, labels, c, best) for c in range(len(found)))
+    unit = units(table, range(len(table)))
+    estimate = corrected_estimate(right, labels, unit, order, seed=seed)
+    return Selection(tuple(found), chosen, differences, estimate, tuple(skipped))
+
+
+def select(right: Right, labels: Int[NDArray[np.int64], " S"], order: Sequence[tuple[int, ...]]) -> int:
+    """The simplest candidate within one standard error of the best by balanced accuracy.
+
+    Args:
+        right: whether each candidate is right about each image.
+        labels: the true classes.
+        order: simplicity of each candidate; the smaller, the simpler.
+    """
+    means = _means(right, labels)
+    best = int(means.argmax())
+    close = [
+        c for c in range(right.shape[1]) if means[best] - means[c] <= _standard_error(right, labels, c, best)
+    ]
+    return min(close, key=lambda c: (order[c], -means[c], c))
+
+
+def corrected_estimate(
+    right: Right,
+    labels: Int[NDArray[np.int64], " S"],
+    unit: Int[NDArray[np.int64], " S"],
+    order: Sequence[tuple[int, ...]],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Balanced accuracy of the chosen candidate, corrected for having been chosen, with its 95 % interval.
+
+    Args:
+        unit: images that are not independent have the same number, and are drawn together.
+    """
+    generator = np.random.default_rng([seed, len(labels)])
+    members = [np.flatnonzero(unit == u) for u in np.unique(unit)]
+    optimism, inside = [], []
+    for _ in range(draws):
+        drawn = generator.integers(0, len(members), len(members))
+        rows = np.concatenate([members[u] for u in drawn])
+        left = np.setdiff1d(np.arange(len(labels)), rows)
+        if len(np.unique(labels[rows])) < 2 or not len(left):
+            continue
+        winner = select(right[rows], labels[rows], order)
+        here, there = (_means(right[some], labels[some])[winner] for some in (rows, left))
+        inside.append(here)
+        optimism.append(here - there)
+    naive = float(_means(right, labels)[select(right, labels, order)])
+    if not inside:
+        return Interval(naive, 0.0, 1.0, float("nan"), len(labels))
+    mean = naive - float(np.mean(optimism))
+    low, high = np.quantile(np.asarray(inside) - np.mean(inside), (0.025, 0.975))
+    return Interval(
+        mean, max(0.0, mean + float(low)), min(1.0, mean + float(high)), float("nan"), len(labels)
+    )
+
+
+def _measured(
+    name: str, encoder: Encoder, method: str, settings: Mapping[str, Any], table: ImageTable, seed: int
+) -> Candidate:
+    classifier = FewShotClassifier(encoder, method, settings=settings, seed=seed)
+    start = time.perf_counter()
+    held_out = classifier.held_out(table)
+    seconds = (time.perf_counter() - start) / len(np.unique(held_out.fold))
+    pixels = torch.zeros((1, _AT_ONCE, encoder.size, encoder.size, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        start = time.perf_counter()
+        encoder.forward_images(pixels)
+        per_image = (time.perf_counter() - start) / _AT_ONCE
+    return Candidate(
+        *(name, method, settings, held_out, held_out.evaluation(), seconds, per_image),
+        sum(value.numel() for value in encoder.vision.tensors.values()),
+    )
+
+
+def _weights(labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:
+    """Of each image in a mean over the classes that are shown; they sum to 1."""
+    counts = np.bincount(labels)
+    return 1 / (counts[labels] * (counts > 0).sum())
+
+
+def _means(right: Right, labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " C"]:
+    """Balanced accuracy of every candidate."""
+    return _weights(labels) @ right
+
+
+def _standard_error(right: Right, labels: Int[NDArray[np.int64], " S"], a: int, b: int) -> float:
+    """Of the difference of two balanced accuracies, image by image."""
+    apart = right[:, a].astype(np.float64) - right[:, b]
+    weights = _weights(labels)
+    means = np.bincount(labels, apart) / np.maximum(np.bincount(labels), 1)
+    return float(np.sqrt((weights**2 * (apart - means[labels]) ** 2).sum()))
+
+
+def _difference(right: Right, labels: Int[NDArray[np.int64], " S"], a: int, b: int) -> Interval:
+    """How much better a is than b, with a 95 % interval."""
+    mean = float(_means(right, labels) @ (np.eye(right.shape[1])[a] - np.eye(right.shape[1])[b]))
+    half = 1.96 * _standard_error(right, labels, a, b)
+    return Interval(mean, mean - half, mean + half, half, len(labels))
