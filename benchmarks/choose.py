@@ -1,7 +1,7 @@
 """Does choosing pay? Encoders and methods by cross-validation, and each fixed one. Prints the tables of
 docs/choose.md.
 
-    python -m benchmarks.choose --models mini CLIP --draws 50 RSSCN7=PATH NEU=PATH leaves=PATH
+    python -m benchmarks.choose --models mini CLIP --draws 50 --sets RSSCN7=PATH NEU=PATH leaves=PATH
 
 Each draw takes up to five classes of a set and K pictures of each; the truth is measured on up to 40 others
 per class. With --noise each encoder is also taken with noise on its weights, as a weaker encoder of the
@@ -102,8 +102,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="*", default=[])
     parser.add_argument("--draws", type=int, default=50, help="over all sets, in turn")
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
-    parser.add_argument("sets", nargs="*", metavar="NAME=PATH")
-    given = parser.parse_intermixed_args()
+    parser.add_argument("--sets", nargs="*", default=[], metavar="NAME=PATH")
+    given = parser.parse_args()
     encoders = {Path(name).name: load_encoder(name) for name in given.models}
     for share in given.noise:
         encoders |= {

@@ -9,6 +9,7 @@ were not drawn. What was measured: docs/choose.md. Shapes: S labelled images, C 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import Evaluation
 from farshot.methods.registry import find
 from farshot.model.encoder import Encoder
+from farshot.training.loop import Progress
 
 METHODS = ("linear-probe",)
 """Compared by default. Choosing among methods on frozen features by cross-validation was no better than
@@ -104,7 +106,7 @@ def choose(
     *,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
-    told: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Selection:
     """Cross-validate every method on every encoder, and choose.
 
@@ -113,7 +115,7 @@ def choose(
         encoders: name -> a function that loads it; one is loaded at a time.
         methods: names of methods.
         settings: name of a method -> its settings.
-        told: called with the name of each candidate before its turn.
+        progress: called with (candidates compared, in all).
 
     Raises:
         FarshotError: the first reason where no candidate can be compared; DataError: too few images.
@@ -121,16 +123,15 @@ def choose(
     found: list[Candidate] = []
     skipped: list[tuple[str, str]] = []
     first: FarshotError | None = None
+    done = 0
     for name, load in encoders.items():
         try:
             encoder = load()
         except FarshotError as error:
             skipped.append((name, str(error)))
-            first = first or error
+            first, done = first or error, done + len(methods)
             continue
         for method in methods:
-            if told is not None:
-                told(f"{name} with {method}")
             own = dict((settings or {}).get(method, {}))
             if method == "linear-probe" and not encoder.has_text:
                 own.setdefault("start", "zero")  # it has no class texts to start from
@@ -141,6 +142,9 @@ def choose(
             except FarshotError as error:
                 skipped.append((f"{name} with {method}", str(error)))
                 first = first or error
+            done += 1
+            if progress is not None:
+                progress(done, len(encoders) * len(methods))
     if not found:
         raise first or DataError("There is nothing to choose from: name an encoder and a method.")
     labels = found[0].held_out.labels
@@ -187,25 +191,19 @@ def corrected_estimate(
     """
     generator = np.random.default_rng([seed, len(labels)])
     members = [np.flatnonzero(unit == u) for u in np.unique(unit)]
-    optimism, inside = [], []
+    outside: list[float] = []
     for _ in range(draws):
         drawn = generator.integers(0, len(members), len(members))
         rows = np.concatenate([members[u] for u in drawn])
         left = np.setdiff1d(np.arange(len(labels)), rows)
-        if len(np.unique(labels[rows])) < 2 or not len(left):
-            continue
-        winner = select(right[rows], labels[rows], order)
-        here, there = (_means(right[some], labels[some])[winner] for some in (rows, left))
-        inside.append(here)
-        optimism.append(here - there)
-    naive = float(_means(right, labels)[select(right, labels, order)])
-    if not inside:
-        return Interval(naive, 0.0, 1.0, float("nan"), len(labels))
-    mean = naive - float(np.mean(optimism))
-    low, high = np.quantile(np.asarray(inside) - np.mean(inside), (0.025, 0.975))
-    return Interval(
-        mean, max(0.0, mean + float(low)), min(1.0, mean + float(high)), float("nan"), len(labels)
-    )
+        if len(np.unique(labels[rows])) > 1 and len(left):
+            winner = select(right[rows], labels[rows], order)
+            outside.append(float(_means(right[left], labels[left])[winner]))
+    if not outside:
+        naive = float(_means(right, labels)[select(right, labels, order)])
+        return Interval(naive, 0.0, 1.0, math.nan, len(labels))
+    low, high = (float(value) for value in np.quantile(outside, (0.025, 0.975)))
+    return Interval(float(np.mean(outside)), low, high, math.nan, len(labels))
 
 
 def _measured(

@@ -11,6 +11,7 @@ from farshot.cli import (
     adapt,
     bench,
     check,
+    choose,
     console,
     encoders,
     evaluate,
@@ -60,7 +61,7 @@ def demo(
     run_demo(out, tasks)
 
 
-for _command in (check, adapt, predict, evaluate, methods):
+for _command in (check, choose, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
 for _command in (bench, encoders, explain, export, pick, browser_app):

@@ -1,0 +1,175 @@
+"""Choosing between encoders: the rule, the corrected estimate, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farshot import load, load_encoder
+from farshot.choose import choose, corrected_estimate, select
+from farshot.errors import DataError, ModelError, SettingError
+from farshot.model.encoder import Encoder
+from tests.input_helpers import Farshot
+from tests.toy import world_table
+
+TABLE = world_table(count=160, classes=("highway", "orchard", "river"))
+
+
+def shuffled(encoder: Encoder) -> Encoder:
+    """An encoder of the same size whose weights mean nothing."""
+    generator = torch.Generator().manual_seed(0)
+    vision = {
+        name: torch.randn(value.shape, generator=generator) * 0.02
+        for name, value in encoder.vision.tensors.items()
+        if value.ndim > 1
+    }
+    return encoder.with_tensors({"vision": vision}).from_source("shuffled")
+
+
+def test_the_better_encoder_wins_and_all_see_the_same_folds(mini: Encoder):
+    found = choose(TABLE, {"shuffled": lambda: shuffled(mini), "mini": lambda: mini})
+    assert found.winner.model == "mini"
+    a, b = found.candidates
+    assert a.held_out.fold.tolist() == b.held_out.fold.tolist()
+    worse, best = found.differences
+    assert (best.mean, best.half) == (0, 0)
+    assert worse.high < 0
+    expected = a.evaluation.balanced_accuracy.mean - b.evaluation.balanced_accuracy.mean
+    assert worse.mean == pytest.approx(expected)
+    assert found.estimate.low < b.evaluation.balanced_accuracy.mean < found.estimate.high + 0.1
+
+
+def test_of_equals_the_simplest_wins(mini: Encoder):
+    found = choose(
+        TABLE, {"b": lambda: mini, "a": lambda: mini}, ("linear-probe", "prototypes", "linear-probe")
+    )
+    assert len(found.candidates) == 6
+    close = [
+        one.simplicity
+        for one, apart in zip(found.candidates, found.differences, strict=True)
+        if apart.mean >= -apart.half / 1.96
+    ]
+    assert found.winner.simplicity == min(close)
+
+
+def test_what_cannot_be_compared_is_left_out_with_its_reason(mini: Encoder):
+    def missing() -> Encoder:
+        raise ModelError("It is not there.")
+
+    found = choose(TABLE, {"missing": missing, "mini": lambda: mini})
+    assert found.skipped == (("missing", "It is not there."),)
+    with pytest.raises(ModelError, match="It is not there"):
+        choose(TABLE, {"missing": missing})
+    with pytest.raises(DataError, match="label at least two of every class"):
+        choose(TABLE.subset([0, 1, 3]), {"mini": lambda: mini})
+
+
+@given(st.integers(0, 10_000), st.integers(2, 5))
+def test_the_choice_is_within_a_standard_error_and_ignores_the_order_of_images(seed: int, candidates: int):
+    draws = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 2], [20, 5, 10])
+    right = draws.random((len(labels), candidates)) < draws.uniform(0.3, 0.9, candidates)
+    order = [(c,) for c in draws.permutation(candidates).tolist()]
+    chosen = select(right, labels, order)
+    again = draws.permutation(len(labels))
+    assert select(right[again], labels[again], order) == chosen
+
+    def balanced(values: np.ndarray) -> float:
+        return float(np.mean([values[labels == c].mean() for c in range(3)]))
+
+    best = int(np.argmax([balanced(right[:, c]) for c in range(candidates)]))
+    apart = right[:, best].astype(float) - right[:, chosen]
+    variances = [apart[labels == c].var() / (labels == c).sum() for c in range(3)]
+    assert balanced(apart) <= np.sqrt(sum(variances)) / 3 + 1e-12
+    if all(right[:, c].tolist() == right[:, 0].tolist() for c in range(candidates)):
+        assert order[chosen] == min(order)
+
+
+def test_the_winner_of_many_coins_is_corrected_to_a_coin():
+    draws = np.random.default_rng(0)
+    naive, corrected = [], []
+    for _ in range(40):
+        labels = np.tile([0, 1], 25)
+        right = draws.random((50, 12)) < 0.5
+        order = [(0,)] * 12
+        naive.append(right[:, select(right, labels, order)].mean())
+        corrected.append(corrected_estimate(right, labels, np.arange(50), order, draws=100).mean)
+    assert np.mean(naive) > 0.6
+    assert abs(np.mean(corrected) - 0.5) < 0.03
+
+
+def test_one_candidate_needs_no_correction_and_copies_are_drawn_together():
+    draws = np.random.default_rng(1)
+    labels = np.tile([0, 1], 40)
+    right = draws.random((80, 1)) < 0.7
+    found = corrected_estimate(right, labels, np.arange(80), [(0,)])
+    naive = np.mean([right[labels == c].mean() for c in (0, 1)])
+    assert found.mean == pytest.approx(naive, abs=0.01)
+    copied = np.repeat(right[::4], 4, axis=0)
+    alone = corrected_estimate(copied, np.tile([0, 1], 40), np.arange(80), [(0,)])
+    together = corrected_estimate(copied, np.tile([0, 1], 40), np.repeat(np.arange(20), 4), [(0,)])
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+# the command -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    assert TABLE.labels is not None
+    for row, label in enumerate(TABLE.labels[:30].tolist()):
+        place = tmp_path / "images" / TABLE.classes[label] / f"{row:03d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        TABLE.image(row).save(place)
+    return tmp_path / "images"
+
+
+def test_the_command_compares_and_adapts_the_winner(farshot: Farshot, folder: Path, tmp_path: Path):
+    told = farshot(
+        "choose", folder, "--models", "mini", "--models", "nowhere/at-all", "--out", tmp_path / "m"
+    )
+    assert told.code == 0, told.err
+    assert "* " in told.out
+    assert "Corrected for having been chosen" in told.out
+    assert "nowhere/at-all is left out" in told.err
+    assert load(tmp_path / "m").method == "linear-probe"
+    told = farshot(
+        "choose", folder, "--models", "mini", "--methods", "zero-shot", "--methods", "prototypes", "--json"
+    )
+    found = json.loads(told.out)
+    assert [one["method"] for one in found["candidates"]] == ["zero-shot", "prototypes"]
+    assert "farshot adapt" in told.err
+    assert farshot("choose", folder, "--models", "mini", "--methods", "nothing").code == 2
+
+
+def test_without_names_the_cached_encoders_are_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from farshot.cli.choose import cached_encoders
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    with pytest.raises(SettingError, match="name those to compare"):
+        cached_encoders()
+    place = tmp_path / "hub" / "models--vinid--plip"
+    for part in ("blobs", "refs", "snapshots/abc"):
+        (place / part).mkdir(parents=True)
+    (place / "snapshots" / "abc" / "model.safetensors").write_bytes(bytes(2 << 20))
+    (place / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert cached_encoders() == ["vinid/plip"]
+
+
+def test_an_encoder_without_text_is_compared_from_zero(mini: Encoder):
+    images_only = Encoder(
+        *(mini.vision, None, None),
+        preprocessing=mini.preprocessing,
+        log_scale=mini.log_scale,
+        origin=mini.origin,
+    )
+    found = choose(TABLE, {"images": lambda: images_only})
+    assert dict(found.winner.settings) == {"start": "zero"}
+    assert load_encoder("mini").has_text
