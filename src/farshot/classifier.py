@@ -497,6 +497,12 @@ class FewShotClassifier(ClassifierProtocol):
             include_support=include_support,
         )
 
+    def with_method(self, method: str, settings: Mapping[str, Any] | None = None) -> FewShotClassifier:
+        """A classifier that is not fitted, of the same parameters and the same loaded encoder but another
+        method."""
+        other = FewShotClassifier(**self.get_params())
+        return other.set_params(model=self._encoder(), method=method, settings=settings)
+
     def keep_estimate(self, estimate: Evaluation) -> FewShotClassifier:
         """Record a cross-validated estimate, which `save` writes and model cards and reports show.
 

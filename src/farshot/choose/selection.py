@@ -159,6 +159,32 @@ def choose(
     return Selection(tuple(found), chosen, differences, estimate, tuple(skipped))
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two classifiers on the same images.
+
+    Attributes:
+        difference: of the second to the first, in balanced accuracy, with its 95 % interval.
+        better: whether the second is better by more than one standard error.
+    """
+
+    difference: Interval
+    better: bool
+
+
+def compare_two(simple: HeldOut, other: HeldOut) -> Comparison:
+    """Compare the cross-validated predictions of two classifiers for the same images, the simpler one first.
+
+    Raises:
+        ValueError: they are for other images.
+    """
+    if simple.labels.tolist() != other.labels.tolist():
+        raise ValueError("The predictions are for other images.")
+    right = np.stack([one.logits.argmax(1) == one.labels for one in (simple, other)], axis=1)
+    better = select(right, simple.labels, [(0,), (1,)]) == 1
+    return Comparison(_difference(right, simple.labels, 1, 0), better)
+
+
 def select(right: Right, labels: Int[NDArray[np.int64], " S"], order: Sequence[tuple[int, ...]]) -> int:
     """The simplest candidate within one standard error of the best by balanced accuracy.
 

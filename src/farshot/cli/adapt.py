@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,22 +22,19 @@ from farshot.cli.options import (
     read_settings,
 )
 from farshot.cli.tables import readable
-from farshot.errors import DataError
+from farshot.errors import DataError, SettingError
 from farshot.storage.paths import quoted
 
-_WHY = {
-    "linear-probe": "no --method given: linear-probe, which takes seconds without a GPU. --method atha "
-    "fine-tunes the encoder, which takes hours with a large one.",
-    "atha": "no --method given: atha, since there is a GPU. --method linear-probe takes seconds.",
-}
-"""Why a method is the default."""
+if TYPE_CHECKING:
+    from farshot.classifier import FewShotClassifier
+    from farshot.data.table import ImageTable
 
+FAST, THOROUGH = "linear-probe", "atha"
+"""What `farshot adapt` takes where no method is given: the first always, the second if there is time for
+it."""
 
-def default_method(device: str) -> str:
-    """The method of `farshot adapt` where none is given: atha where a GPU computes, else linear-probe."""
-    from farshot.model.find import check_device
-
-    return "linear-probe" if check_device(device).type == "cpu" else "atha"
+_MINUTES_ON_GPU = 30.0
+_WORTH_TELLING = 20  # seconds
 
 
 def adapt(
@@ -47,8 +46,19 @@ def adapt(
     method: Annotated[
         str | None,
         typer.Option(
-            help="One of `farshot methods`; by default atha with a GPU, and without one linear-probe, which "
-            "takes seconds."
+            help="One of `farshot methods`. By default linear-probe, which takes seconds; with --minutes "
+            "or a "
+            "GPU then atha, and the better one is kept."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Time for a fine-tuned method. Without --method: also cross-validate atha, and keep it "
+            "if it is "
+            "better on these images; by default 30 with a GPU, none without. With --method: stop after a few "
+            "steps if it would take longer.",
+            min=0,
         ),
     ] = None,
     shots: Annotated[
@@ -96,14 +106,14 @@ def adapt(
     from farshot.data.names import read_descriptions
     from farshot.data.readers import read_table
     from farshot.methods import create
-    from farshot.model.find import check_machine
+    from farshot.model.find import check_device, check_machine
     from farshot.storage.model_folder import check_place
+    from farshot.training.forecast import TooLong, spoken
 
     chosen = read_settings(settings or [])
-    why = None
-    if method is None:
-        method = default_method(device)
-        why = _WHY[method]
+    given, method = method, method or FAST
+    if given is None and minutes is None:
+        minutes = _MINUTES_ON_GPU if check_device(device).type != "cpu" else 0
     kind = create(method, chosen).kind  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
@@ -131,26 +141,45 @@ def adapt(
     if class_names or words:
         console.print_names(table, words or {})
     console.print_splits(table, "train", "Drawing from" if shots else "Adapting to")
-    if why:
-        console.err.print(f"Note: {why}", markup=False)
+    limit = 60 * minutes if given is not None and minutes else None
     found = None
-    if classifier.calibrate:
-        support.check_one_label()
-        try:
-            with console.progress_of(classifier, "cross-validating"):
-                found = classifier.estimate(support)
-        except DataError as error:
-            if estimate:
-                raise
-            console.err.print(f"Note: no estimate of the accuracy. {error}", markup=False)
-            classifier.set_params(calibrate=False)
-    with console.progress_of(classifier, f"adapting with {method}"):
-        classifier.fit(support)
+    try:
+        if classifier.calibrate:
+            support.check_one_label()
+            try:
+                with console.progress_of(classifier, "cross-validating", told=_tell(method), seconds=limit):
+                    found = classifier.estimate(support)
+            except DataError as error:
+                if estimate:
+                    raise
+                console.err.print(f"Note: no estimate of the accuracy. {error}", markup=False)
+                classifier.set_params(calibrate=False)
+        told = None if found else _tell(method)
+        with console.progress_of(classifier, f"adapting with {method}", told=told, seconds=limit):
+            classifier.fit(support)
+    except TooLong as error:
+        raise SettingError(
+            f"{method} would take about {spoken(error.seconds)} on this machine, longer than --minutes "
+            f"{minutes:g}; allow more, lower --set steps, or use --method {FAST}, which takes seconds."
+        ) from error
     classifier.save(out)
     console.out.print(
         f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}",
         markup=False,
     )
+    if given is None and minutes:
+        better = _thorough(classifier, support, 60 * minutes)
+        if better is not None:
+            classifier, found = better, better.estimate(support)
+            classifier.save(out)
+            console.out.print(f"The model in {out} is now that of {THOROUGH}.", markup=False)
+    elif given is None:
+        console.err.print(
+            f"Note: {FAST}, which takes seconds. --minutes 30 also tries {THOROUGH}, which fine-tunes "
+            f"the encoder, "
+            "and keeps the better one.",
+            markup=False,
+        )
     left = int((~table.among(set(classifier.support_ids_))).sum())
     if table.splits is not None:
         left = len(table.test_rows())
@@ -162,6 +191,71 @@ def adapt(
     console.out.print(f"For new images: farshot predict {quoted(out)} IMAGES", markup=False)
     if found:
         console.print_evaluation(found, "Cross-validated on the labelled images")
+
+
+def _tell(method: str) -> Callable[[float], None]:
+    """Says how long a method will take, if that is long."""
+
+    def tell(seconds: float) -> None:
+        from farshot.training.forecast import peak_memory, spoken
+
+        if seconds >= _WORTH_TELLING:
+            memory = peak_memory()
+            held = f", {memory / 1e9:.1f} GB of memory so far" if memory else ""
+            console.err.print(
+                f"{method} will take about {spoken(seconds)} on this machine{held}. Ctrl-C stops it.",
+                markup=False,
+            )
+
+    return tell
+
+
+def _thorough(fast: FewShotClassifier, support: ImageTable, seconds: float) -> FewShotClassifier | None:
+    """The fine-tuned classifier if it is better than the fast one on these images, by cross-validation on
+    the same
+    folds; None if it is not, or if there is no time for it."""
+    from farshot.choose import compare_two
+    from farshot.training.forecast import TooLong, spoken
+
+    if fast.held_out_ is None:
+        console.err.print(
+            f"Note: {THOROUGH} is not tried, since the images are too few to compare it with {FAST}; "
+            f"--method "
+            f"{THOROUGH} takes it.",
+            markup=False,
+        )
+        return None
+    thorough = fast.with_method(THOROUGH)
+    folds = len(set(fast.held_out_.fold.tolist()))
+    start = time.perf_counter()
+    try:
+        allowed = seconds * folds / (folds + 1)  # the last part adapts to all images
+        with console.progress_of(
+            thorough, f"cross-validating {THOROUGH}", told=_tell(THOROUGH), seconds=allowed
+        ):
+            other = thorough.held_out(support)
+        found = compare_two(fast.held_out_, other)
+        mean, low, high = (f"{100 * value:+.1f}" for value in found.difference[:3])
+        console.out.print(
+            f"{THOROUGH} minus {FAST}, cross-validated on the same images: {mean} points of balanced "
+            f"accuracy "
+            f"[{low}, {high}] (95 % interval).",
+            markup=False,
+        )
+        if not found.better:
+            console.out.print(f"{FAST} is kept: {THOROUGH} is not better by a standard error.", markup=False)
+            return None
+        left = max(seconds - (time.perf_counter() - start), 1)
+        with console.progress_of(thorough, f"adapting with {THOROUGH}", seconds=left):
+            thorough.fit(support)
+    except TooLong as error:
+        console.out.print(
+            f"{FAST} is kept: {THOROUGH} would take about {spoken(error.seconds)} on this machine, and "
+            f"{seconds / 60:g} min are allowed (--minutes).",
+            markup=False,
+        )
+        return None
+    return thorough
 
 
 def register(app: typer.Typer) -> None:

@@ -112,10 +112,23 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def progress_of(classifier: FewShotClassifier, description: str) -> Iterator[None]:
-    """Show a bar on the error stream for a classifier's work."""
+def progress_of(
+    classifier: FewShotClassifier,
+    description: str,
+    *,
+    told: Callable[[float], None] | None = None,
+    seconds: float | None = None,
+) -> Iterator[None]:
+    """Show a bar on the error stream for a classifier's work.
+
+    Args:
+        told: called once with the seconds that the work will take, from its first steps.
+        seconds: that it may take; more raises TooLong (farshot.training.forecast).
+    """
+    from farshot.training.forecast import Forecast
+
     with progress(description) as update:
-        classifier.set_params(progress=update)
+        classifier.set_params(progress=Forecast(update, told=told, seconds=seconds))
         try:
             yield
         finally:
