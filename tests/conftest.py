@@ -96,3 +96,11 @@ def zero_shot() -> FewShotClassifier:
 def queries() -> ImageTable:
     """Images of these classes that neither has seen."""
     return images_of(WORLD, range(100, 106))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _features_of_this_module() -> None:
+    """Features that another module computed in other batches may differ in the last bits."""
+    from farshot.model import features
+
+    features.SHARED = features.FeatureCache()

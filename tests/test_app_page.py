@@ -219,7 +219,7 @@ def test_a_browser_without_cookies_is_told(person: Person) -> None:
 
 def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
     person.session.workspace.choose(Setup("gone/away", "clap", True))
-    assert person.page._load(person.request)[11:14] == ["mini (bundled)", "atha", True]
+    assert person.page._load(person.request)[11:14] == ["mini (bundled)", "linear-probe", True]
 
 
 def test_every_method_has_a_plain_sentence_and_transductive_ones_are_left_out(person: Person) -> None:

@@ -211,9 +211,9 @@ def test_next_choice_says_what_it_wavers_between(fitted) -> None:
     choice = pick_next(classifier, table, 3)
     p = classifier.predict_proba(table.subset(choice.rows))
     for guess, reason, one in zip(choice.guesses, choice.reasons, p, strict=True):
-        high, low = (f"{100 * value:.0f} %" for value in (one.max(), one.min()))
+        high, low = (f"{value:.2f}" for value in (one.max(), one.min()))
         other = next(name for name in EASY if name != guess)
-        assert reason == f"between {guess} and {other}: {high} and {low}"
+        assert reason == f"between {guess} and {other}: scores {high} and {low}"
 
 
 # Refusals ------------------------------------------------------------------------------------------------

@@ -273,7 +273,7 @@ def test_a_report_never_takes_a_class_for_itself(tmp_path: Path) -> None:
     write_page(tmp_path / "r.html", "model.html", model_report(about, tensors, classifier, table))
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert len(measure(classifier, table).right)
-    assert "recognised with" in page
+    assert "recognised (" in page
     for name in table.names:
         bold = f"Shows <bdi>{name}</bdi>, taken for <b><bdi>{name}</bdi></b>"
         assert bold not in page

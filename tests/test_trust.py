@@ -16,12 +16,14 @@ from safetensors.torch import load_file, save_file
 from farshot import FewShotClassifier, load
 from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
+from farshot.evaluation.calibration import tempered
 from farshot.evaluation.crossval import fit_temperature
 from farshot.evaluation.familiarity import Familiarity, measure
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.export.hub_push import _files
-from tests.input_helpers import class_folders
+from farshot.methods.base import softmax
+from tests.input_helpers import Farshot, class_folders
 from tests.toy import toy_task, world_table
 
 
@@ -272,3 +274,59 @@ def test_the_commands_reject_strangers_and_give_sets(farshot, tmp_path: Path):
     assert farshot("report", tmp_path / "adapted", "--data", tmp_path / "own", "--out", page).code == 0
     shown = re.search(r"<dt>Balanced</dt><dd>([\d.]+).*chance: 50\.0 %", page.read_text(encoding="utf-8"))
     assert shown and float(shown[1]) == float(re.search(r"balanced accuracy ([\d.]+)", table.out)[1])  # type: ignore[index]
+
+
+# percentages only where they are calibrated -----------------------------------------------------------
+
+
+def test_keeping_cross_validated_predictions_calibrates_as_fit_does():
+    table = world_table(count=120)
+    by_fit = FewShotClassifier("mini", "linear-probe", calibrate=True).fit(table)
+    later = FewShotClassifier("mini", "linear-probe").fit(table)
+    assert not later.calibrated_
+    later.keep_held_out(later.held_out(table))
+    assert later.temperature_ == by_fit.temperature_
+    assert later.estimate_ == by_fit.estimate_
+    assert later.set_threshold(0.8) == by_fit.set_threshold(0.8)
+    with pytest.raises(SettingError, match="other images"):
+        later.keep_held_out(later.held_out(table.subset(range(20))))
+
+
+def test_tempered_probabilities_are_those_of_divided_logits():
+    logits = np.random.default_rng(0).normal(0, 4, (50, 6)).astype(np.float32)
+    for temperature in (0.3, 1.0, 2.5):
+        expected = softmax(logits / np.float32(temperature))
+        np.testing.assert_allclose(tempered(softmax(logits), temperature), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_pages_and_reasons_show_percentages_only_if_calibrated(
+    farshot: Farshot, tmp_path: Path, calibrated: bool
+):
+    table = world_table(count=60)
+    assert table.labels is not None
+    for row, label in enumerate(table.labels.tolist()):
+        place = tmp_path / "images" / table.classes[label] / f"{row:03d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        table.image(row).save(place)
+    how = "--calibrate" if calibrated else "--no-calibrate"
+    told = farshot(
+        "adapt", tmp_path / "images", "--out", tmp_path / "m", "--model", "mini", "--shots", 4, how
+    )
+    assert told.code == 0, told.err
+    told = farshot("explain", tmp_path / "m", tmp_path / "images", "--out", tmp_path / "e")
+    assert told.code == 0, told.err
+    page = (tmp_path / "e" / "index.html").read_text()
+    assert ("score 0." in page) != calibrated
+    assert ('<th scope="col">probability</th>' in page) == calibrated
+    told = farshot(
+        "report", tmp_path / "m", "--data", tmp_path / "images", "--out", tmp_path / "r.html", "--images", 2
+    )
+    assert told.code == 0, told.err
+    assert ("(score " in (tmp_path / "r.html").read_text()) != calibrated
+    told = farshot(
+        *("pick", tmp_path / "images", "--model", tmp_path / "m", "--count", 2, "--out", tmp_path / "p"),
+        *("--rule", "uncertain"),
+    )
+    assert told.code == 0, told.err
+    assert (": scores " in (tmp_path / "p" / "picked.csv").read_text()) != calibrated

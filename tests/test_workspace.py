@@ -7,6 +7,7 @@ import io
 import json
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from farshot.app.workspace import ClassWords, Setup, Workspace
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready, prepare
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Upload
-from farshot.app.workspace.run import adapt, explain, last_run, predict, settings_of
+from farshot.app.workspace.run import adapt, adapted_model, explain, last_run, predict, settings_of
 from farshot.app.workspace.suggest import suggest
 from farshot.errors import DataError
 from farshot.model.encoder import Encoder
@@ -367,3 +368,23 @@ def test_a_run_on_disk_is_the_run(adapted: Workspace) -> None:
     text = json.loads((adapted.folder / "run.json").read_text())
     assert text["classes"] == list(run.classes)
     assert math.isfinite(run.seconds)
+
+
+def test_percentages_and_strangers_are_told_as_far_as_they_are_known(tmp_path: Path, encoders: Encoders):
+    workspace = labelled(tmp_path, 10, more=1)
+    workspace.choose(Setup("mini", "linear-probe"))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    ((stranger,), _) = workspace.take([Upload("noise.png", tmp_path / "noise.png")])
+    run = adapt(workspace, encoders, quiet)
+    assert run.calibrated
+    assert set(run.p_values) == set(run.predictions)
+    answer = run.answer(stranger.id)
+    assert answer is not None
+    assert answer.unlike
+    assert answer.certain().endswith(" %")
+    assert replace(answer, calibrated=False).certain().startswith("score ")
+    p = np.asarray(run.predictions[stranger.id])
+    loaded = adapted_model(workspace, run, encoders)
+    np.testing.assert_allclose(p, loaded.predict_proba(workspace.table([stranger]))[0], atol=1e-5)
+    assert repr(last_run(workspace)) == repr(run)  # NaN is not equal to itself

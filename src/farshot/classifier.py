@@ -145,8 +145,8 @@ class FewShotClassifier(ClassifierProtocol):
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
         support_labels_: index in classes_ of each of those images; empty in models saved by versions that did
             not record it.
-        support_groups_: the groups of those images; empty where the data has none.
-        estimate_: the cross-validated estimate as a dictionary, from `calibrate` or `keep_estimate`; None
+        support_groups_: the groups of those images; empty where the data has none. estimate_: the
+        cross-validated estimate as a dictionary, from `calibrate`, `keep_held_out` or `keep_estimate`; None
             without.
         encoder_, method_: the base model and the method that it was fitted with.
         parameters_: the parameters that it was fitted with.
@@ -512,6 +512,22 @@ class FewShotClassifier(ClassifierProtocol):
         check_is_fitted(self)
         self.estimate_ = estimate.to_dict()
         return self
+
+    def keep_held_out(self, held_out: HeldOut) -> FewShotClassifier:
+        """Calibrate with cross-validated predictions, as `fit` does with `calibrate`: the temperature, the
+        estimate, and what `predict_set` needs.
+
+        Args:
+            held_out: what `held_out` returned for the images that it was fitted to.
+
+        Raises:
+            SettingError: they are for other images.
+        """
+        check_is_fitted(self)
+        if held_out.labels.tolist() != self.support_labels_:
+            raise SettingError("The cross-validated predictions are for other images than it was fitted to.")
+        self.held_out_, self.temperature_ = held_out, held_out.temperature()
+        return self.keep_estimate(held_out.evaluation(calibrated=True))
 
     # On disk -----------------------------------------------------------------------------------------
 

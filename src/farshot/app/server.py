@@ -90,7 +90,7 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
     """
     with _folder(options.keep) as folder:
         encoders, offered = Encoders(options.device, options.precision), models(options.models)
-        sessions = Sessions(folder, limits, Setup(offered[0].name, quick=encoders.on_processor))
+        sessions = Sessions(folder, limits, _first_setup(offered[0].name, encoders))
         blocks = Page(sessions, encoders, offered).build()
         blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         open_to_others = options.share or not options.loopback
@@ -132,6 +132,13 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
             yield Served(url, shared or None, password, folder)
         finally:
             blocks.close(verbose=False)
+
+
+def _first_setup(model: str, encoders: Encoders) -> Setup:
+    """What is chosen before anybody chooses: what takes seconds, and with a GPU what takes minutes."""
+    if encoders.on_processor:
+        return Setup(model, quick=True)
+    return Setup(model, "atha")
 
 
 def _theme() -> gr.themes.Base:

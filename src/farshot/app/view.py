@@ -177,5 +177,7 @@ def _margin(answer: Answer) -> float:
 
 
 def _said(answer: Answer) -> str:
-    share = f"{100 * answer.probability:.0f} %"
-    return f"not sure: {answer.name} {share}?" if answer.sure is False else f"{answer.name} {share}"
+    if answer.unlike:
+        return f"unlike your pictures: {answer.name}?"
+    certain = f"{answer.name} {answer.certain()}"
+    return f"not sure: {certain}?" if answer.sure is False else certain

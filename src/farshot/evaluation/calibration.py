@@ -82,6 +82,20 @@ class Certainty(NamedTuple):
     right: Interval
 
 
+def certain_in_words(probability: float, calibrated: bool) -> str:
+    """A probability as users see it: a percentage only where it says how often it is right, else a score."""
+    return f"{100 * probability:.1f} %" if calibrated else f"score {probability:.3f}"
+
+
+def tempered(
+    probabilities: Float[NDArray[np.floating[Any]], "*B N"], temperature: float
+) -> Float[NDArray[np.float64], "*B N"]:
+    """The probabilities that logits divided by a temperature have, from those at temperature 1."""
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float64) / temperature
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)
+
+
 def certain_from(
     confidence: Float[NDArray[np.floating[Any]], " S"], right: ArrayLike, wanted: float
 ) -> Certainty:

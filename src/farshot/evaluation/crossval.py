@@ -73,8 +73,8 @@ class HeldOut:
         return fit_temperature(self.logits, self.labels)
 
     def certainty(self, wanted: float) -> Certainty:
-        """From which probability on a prediction is right often enough to be given."""
-        found = self.probabilities
+        """From which calibrated probability on a prediction is right often enough to be given."""
+        found = self.calibrated
         return certain_from(found.max(1), found.argmax(1) == self.labels, wanted)
 
 

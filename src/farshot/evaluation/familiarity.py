@@ -60,13 +60,13 @@ class Familiarity:
     def p_values(self, features: Float[NDArray[np.float32], "B E"]) -> Float[NDArray[np.float64], " B"]:
         """Of each image: the share of the labelled images, and of the image itself, that are at most as
         similar to the labelled ones."""
-        ordered = np.sort(self.similarity)
-        found = [
-            np.searchsorted(ordered, _mean_of_nearest(features[rows] @ self.features.T), side="right")
-            for rows in _chunks(len(features))
-        ]
-        below = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-        return (1 + below) / (1 + len(ordered))
+        below = np.searchsorted(np.sort(self.similarity), self.nearest(features), side="right")
+        return (1 + below) / (1 + len(self.similarity))
+
+    def nearest(self, features: Float[NDArray[np.float32], "B E"]) -> Float[NDArray[np.float32], " B"]:
+        """Mean similarity of each image to the nearest labelled ones."""
+        found = [_mean_of_nearest(features[rows] @ self.features.T) for rows in _chunks(len(features))]
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.float32)
 
     def check_level(self, level: float) -> None:
         """Refuse a level that no p-value of so few labelled images can reach.

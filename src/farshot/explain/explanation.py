@@ -75,6 +75,7 @@ class Explanation:
         attention_of: what that is, in words.
         moved: head and tail tokens for the chosen blocks; empty without alignment.
         options: how the source is read.
+        calibrated: whether the probabilities say how often they are right.
     """
 
     image: ImageSource
@@ -86,6 +87,7 @@ class Explanation:
     attention_of: str = "class token, last block"
     moved: tuple[MovedTokens, ...] = ()
     options: ReadOptions = field(default_factory=ReadOptions)
+    calibrated: bool = False
 
     @property
     def name(self) -> str:
@@ -169,7 +171,7 @@ def explain_images(
         probabilities = softmax((scores / np.float32(temperature)).astype(np.float32))
         for i, row in enumerate(rows):
             one = _one(subject, table.images[row], view, i, probabilities[i])
-            yield replace(one, options=table.options)
+            yield replace(one, options=table.options, calibrated=temperature != 1)
         start += len(rows)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
 from farshot.arrays import NDArray
+from farshot.evaluation.calibration import certain_in_words
 from farshot.explain.explanation import Explanation, MovedTokens
 from farshot.explain.style import letter, rgb
 from farshot.images.reading import read_image
@@ -197,12 +198,14 @@ def _list_classes(
         y, p = top + line * _LINE, float(shown.probabilities[c])
         draw.rectangle((_GAP, y + 3, _GAP + 12, y + 15), fill=rgb(c), outline=_INK)
         draw.text((_GAP + 20, y), letter(c), fill=_INK, font=font(14))
-        name = fit(shown.class_names[c], font(14), width - bar - 180)
+        name = fit(shown.class_names[c], font(14), width - bar - 200)
         draw.text((_GAP + 50, y), name, fill=_INK, font=font(14))
-        right = width - _GAP - 70
+        right = width - _GAP - 90
         draw.rectangle((right - bar, y + 3, right, y + 15), fill=(232, 232, 232))
         draw.rectangle((right - bar, y + 3, right - bar + bar * p, y + 15), fill=rgb(c))
-        draw.text((width - _GAP, y), f"{100 * p:.1f} %", fill=_INK, font=font(14), anchor="ra")
+        draw.text(
+            (width - _GAP, y), certain_in_words(p, shown.calibrated), fill=_INK, font=font(14), anchor="ra"
+        )
 
 
 def _seen(shown: Explanation) -> Image.Image:

@@ -14,6 +14,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from farshot.evaluation.calibration import certain_in_words
 from farshot.sanitize import plain
 
 _QUALITY = 88  # of JPEGs: letters on patches stay sharp
@@ -30,7 +31,7 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(plain=plain, data_uri=data_uri, points=points, bdi=bdi)
+    made.filters.update(plain=plain, data_uri=data_uri, points=points, bdi=bdi, certain=certain_in_words)
     return made
 
 

@@ -100,6 +100,7 @@ def described(explanation: Explanation, drawn: Sequence[Panel]) -> dict[str, Any
         "name": Path(explanation.name).name,
         "predicted": names[explanation.predicted],
         "probability": float(p.max()),
+        "calibrated": explanation.calibrated,
         "panels": [_compressed(panel) for panel in drawn],
         "classes": [{"index": c, "name": names[c], "probability": float(p[c])} for c in listed],
         "left_out": len(names) - len(listed),

@@ -12,6 +12,7 @@ from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError
+from farshot.model.features import image_features
 from farshot.randomness import numpy_generator
 
 TOLERANCE = 1e-4
@@ -46,6 +47,26 @@ def check_same(classifier: FewShotClassifier, predict: Predict, table: ImageTabl
             "packages."
         )
     return difference
+
+
+def check_familiarity(classifier: FewShotClassifier, similarity: Predict, table: ImageTable) -> None:
+    """Compare the similarities of an export to the labelled images with the adapted model's.
+
+    Raises:
+        ModelError: one differs by more than TOLERANCE.
+    """
+    assert classifier.familiarity_ is not None
+    reading = classifier.adapted_.reading
+    table = table.with_options(classifier.read_options_)
+    features = image_features(classifier.encoder_, table, range(len(table)), reading).numpy()
+    ours = classifier.familiarity_.nearest(features)
+    difference = float(np.abs(ours - predict_table(classifier, similarity, table)[:, 0]).max())
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"The ONNX file gives similarities that differ from the adapted model's by up to "
+            f"{difference:.1e}, so it "
+            "is not written; please report it with the versions of your packages."
+        )
 
 
 def predict_table(

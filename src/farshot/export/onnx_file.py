@@ -1,4 +1,5 @@
-"""One ONNX file: uint8 pixels (B, R, R, 3) in, probabilities (B, N) out.
+"""One ONNX file: uint8 pixels (B, R, R, 3) in, probabilities (B, N) out; for methods on frozen features
+also the similarity (B,) to the nearest labelled images, from which predict.py computes a p-value.
 
 Normalisation, class texts, anchors and strengths are constants in it. torch.onnx traces `Predictor`, so no
 formula is written a second time; onnxruntime then runs the file, and it is refused where it differs.
@@ -24,7 +25,7 @@ from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
 from farshot.export.about import check_place, describe, write_about
-from farshot.export.check import Predict, check_same, samples
+from farshot.export.check import Predict, check_familiarity, check_same, samples
 from farshot.export.int8 import Cost, measure_cost, quantise
 from farshot.export.predictor import Predictor, predictor
 from farshot.images import decode
@@ -69,7 +70,9 @@ def export_onnx(
         write_onnx(module, classifier.encoder_.size, file, classifier.method_.name)
         table = samples(images)
         difference = check_same(classifier, runtime(file), table, "ONNX file")
-        about = describe(classifier, "onnx") | _interface(classifier)
+        about = describe(classifier, "onnx") | _interface(classifier) | _trust(classifier, module)
+        if "similarity" in module.outputs:
+            check_familiarity(classifier, similarities(file), table)
         about["checked"] = {"images": len(table), "largest_difference": difference, "precision": "float32"}
         if int8:
             about |= {"precision": "int8", "int8": _in_8_bits(classifier, file, images).to_dict()}
@@ -109,7 +112,7 @@ def write_onnx(module: Predictor, size: int, file: Path, method: str) -> None:
                 verbose=False,
                 opset_version=OPSET,
                 input_names=["pixels"],
-                output_names=["probabilities"],
+                output_names=list(module.outputs),
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             )
@@ -133,6 +136,14 @@ def runtime(file: Path) -> Predict:
     return predict
 
 
+def similarities(file: Path) -> Predict:
+    """The second output of the file as onnxruntime runs it, (B, 1)."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run(["similarity"], {"pixels": pixels})[0][:, None]
+
+
 def _interface(classifier: FewShotClassifier) -> dict[str, Any]:
     size, classes = classifier.encoder_.size, len(classifier.classes_)
     return {
@@ -142,6 +153,18 @@ def _interface(classifier: FewShotClassifier) -> dict[str, Any]:
         "input": {"name": "pixels", "type": "uint8", "shape": ["batch", size, size, 3]},
         "output": {"name": "probabilities", "type": "float32", "shape": ["batch", classes]},
     }
+
+
+def _trust(classifier: FewShotClassifier, module: Predictor) -> dict[str, Any]:
+    """Numbers from which predict.py computes p-values and prediction sets."""
+    kept: dict[str, Any] = {}
+    if "similarity" in module.outputs and classifier.familiarity_ is not None:
+        kept["labelled_similarity"] = np.sort(classifier.familiarity_.similarity).round(6).tolist()
+    if classifier.held_out_ is not None:
+        found = classifier.held_out_
+        right = found.calibrated[np.arange(len(found.labels)), found.labels]
+        kept["held_out_probability"] = np.sort(right).astype(np.float64).round(6).tolist()
+    return kept
 
 
 def _in_8_bits(classifier: FewShotClassifier, file: Path, images: ImageTable | None) -> Cost:

@@ -1,12 +1,21 @@
 """Say what images show: python predict.py IMAGE ... Needs onnxruntime, numpy and pillow, nothing else.
 
+--reject 0.05 gives no class to images that are unlike all labelled ones, and also loses about 5 % of those
+that are like them; --coverage 0.9 adds the classes that hold the true one with this probability. Both need
+what export.json holds.
+
 Images are read as farshot reads them: decode.py, kinds.py and tiff.py next to this file are copies of its
 code. A file that cannot be read is reported on the error stream, the others are predicted, and the exit
 status is 1. Lines are UTF-8 in every terminal; it is 141 if their reader has gone, and 130 after Ctrl-C.
 """
 
+from __future__ import annotations
+
+import argparse
+import bisect
 import io
 import json
+import math
 import os
 import sys
 import types
@@ -38,24 +47,82 @@ def pixels(path: str) -> np.ndarray:
     return np.asarray(image.crop(READING["crop"]))
 
 
-def main(paths: list) -> int:
+def needed(name: str, why: str) -> list:
+    """What export.json holds of this name."""
+    if not ABOUT.get(name):
+        sys.exit(f"This model cannot do that: {why}.")
+    return ABOUT[name]
+
+
+def set_threshold(coverage: float) -> float:
+    """The probability from which on a class is in the set of an image."""
+    known = needed("held_out_probability", "it was adapted without --calibrate")
+    rank = math.ceil((len(known) + 1) * coverage - 1e-9)
+    if not 0 < coverage < 1 or rank > len(known):
+        sys.exit(
+            f"--coverage {coverage:g} is too much for {len(known)} labelled images, or not between 0 and 1."
+        )
+    return known[len(known) - rank]
+
+
+def line(path: str, outputs: list, reject: float | None, threshold: float | None) -> str:
+    """What is printed for an image."""
+    probabilities = outputs[0][0]
+    best = probabilities.argmax()
+    # a percentage only where the probabilities are calibrated
+    certain = (
+        f"{100 * probabilities[best]:.1f} %"
+        if ABOUT["temperature"] != 1
+        else f"score {probabilities[best]:.3f}"
+    )
+    words = [path, ABOUT["classes"][best], certain]
+    p_value = None
+    if len(outputs) > 1:
+        known = ABOUT["labelled_similarity"]
+        p_value = (1 + bisect.bisect_right(known, float(outputs[1][0]) + 1e-6)) / (1 + len(known))
+    rejected = reject is not None and p_value is not None and p_value <= reject
+    if rejected:
+        words[1:] = ["none of these", "-"]
+    if p_value is not None:
+        words.append(f"p {p_value:.3f}")
+    if threshold is not None:
+        order = (-probabilities).argsort(kind="stable")
+        chosen = [c for c in order if probabilities[c] >= threshold or c == best]
+        chosen = [] if rejected else chosen
+        words.append("{" + ", ".join(ABOUT["classes"][c] for c in chosen) + "}")
+    return "\t".join(words)
+
+
+def main(arguments: list) -> int:
     """Predicts the images one by one; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Say what images show.")
+    parser.add_argument("paths", nargs="*", metavar="IMAGE")
+    parser.add_argument(
+        "--reject", type=float, help="no class for images whose p is at most this, such as 0.05"
+    )
+    parser.add_argument(
+        "--coverage", type=float, help="add the classes that hold the true one so often, such as 0.9"
+    )
+    given = parser.parse_args(arguments)
+    if given.reject is not None:
+        known = needed(
+            "labelled_similarity", "only exports of methods on frozen features hold the labelled images"
+        )
+        if given.reject < 1 / (len(known) + 1):
+            sys.exit(f"--reject {given.reject:g} is too little for {len(known)} labelled images.")
+    threshold = None if given.coverage is None else set_threshold(given.coverage)
     warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels are what counts
     session = onnxruntime.InferenceSession(str(HERE / ABOUT["file"]), providers=["CPUExecutionProvider"])
     bad = 0
-    for path in paths:
+    for path in given.paths:
         try:
             image = pixels(path)
         except Unreadable as error:
             print(f"{path}: {error.reason}", file=sys.stderr)
             bad += 1
             continue
-        probabilities = session.run(None, {"pixels": image[None]})[0][0]
-        best = probabilities.argmax()
-        highest = probabilities[best]
-        # a percentage only where the probabilities are calibrated
-        certain = f"{100 * highest:.1f} %" if ABOUT["temperature"] != 1 else f"score {highest:.3f}"
-        print(f"{path}\t{ABOUT['classes'][best]}\t{certain}", flush=True)
+        outputs = session.run(None, {"pixels": image[None]})
+        print(line(path, outputs, given.reject, threshold), flush=True)
     return int(bad > 0)
 
 

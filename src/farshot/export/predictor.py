@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from farshot.classifier import FewShotClassifier
 from farshot.errors import ModelError
+from farshot.evaluation.familiarity import NEAREST, Familiarity
 from farshot.methods import Adapted
 from farshot.methods.finetuned import FinetunedAdapted, acting
 from farshot.methods.frozen import FrozenAdapted
@@ -32,7 +33,12 @@ class Predictor(nn.Module, ABC):
         super().__init__()
         self.encoder, self.temperature = encoder, temperature
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `forward` returns."""
+        return ("probabilities",)
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Probabilities."""
         return (self.logits(pixels) / self.temperature).softmax(-1)
 
@@ -64,17 +70,39 @@ class FinetunedPredictor(Predictor):
 
 
 class FrozenPredictor(Predictor):
-    """A method on the features of the encoder as it is."""
+    """A method on the features of the encoder as it is; with the features of the labelled images, also the
+    similarity to the nearest of them."""
 
-    def __init__(self, adapted: FrozenAdapted, temperature: float) -> None:
+    def __init__(
+        self, adapted: FrozenAdapted, temperature: float, familiarity: Familiarity | None = None
+    ) -> None:
         super().__init__(merged(adapted.encoder, {})[0], temperature)
         self.method, self.state = adapted.method, adapted.state
         self.scale = adapted.method.scale_of(adapted.encoder)
+        self.labelled = None if familiarity is None else torch.from_numpy(familiarity.features)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Probabilities, and where labelled images are known the similarity."""
+        return ("probabilities",) if self.labelled is None else ("probabilities", "similarity")
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Probabilities, and where labelled images are known the mean similarity to the nearest three,
+        (B,)."""
+        images = self.features(pixels)
+        probabilities = (self.method.scores(images, self.state, self.scale) / self.temperature).softmax(-1)
+        if self.labelled is None:
+            return probabilities
+        nearest = (images @ self.labelled.T).topk(min(NEAREST, len(self.labelled)), dim=-1).values
+        return probabilities, nearest.mean(-1)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Embeddings of length 1, (B, E)."""
+        return F.normalize(self.encoder.forward_images(pixels[None])[0], dim=-1)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The method's scores."""
-        images = F.normalize(self.encoder.forward_images(pixels[None])[0], dim=-1)
-        return self.method.scores(images, self.state, self.scale)
+        return self.method.scores(self.features(pixels), self.state, self.scale)
 
 
 def predictor(classifier: FewShotClassifier) -> Predictor:
@@ -98,7 +126,7 @@ def predictor(classifier: FewShotClassifier) -> Predictor:
     if isinstance(adapted, FinetunedAdapted):
         return FinetunedPredictor(adapted, classifier.temperature_).eval()
     if isinstance(adapted, FrozenAdapted):
-        return FrozenPredictor(adapted, classifier.temperature_).eval()
+        return FrozenPredictor(adapted, classifier.temperature_, classifier.familiarity_).eval()
     raise ModelError(
         f"{name} is neither a list of parts on the encoder nor a function of frozen features, so farshot "
         "does not know how to export it; predict with farshot itself."

@@ -194,7 +194,9 @@ def pick_next(
     represented = _represented_by(features, found, known)
     names = [str(label) for label in classifier.classes_]
     reasons = [
-        _LOOKS[rule](len(others) + 1) if rule in _LOOKS else _between(names, probabilities[i])
+        _LOOKS[rule](len(others) + 1)
+        if rule in _LOOKS
+        else _between(names, probabilities[i], classifier.calibrated_)
         for i, others in zip(found, represented, strict=True)
     ]
     guesses = [names[probabilities[i].argmax()] for i in found]
@@ -347,9 +349,10 @@ _LOOKS = {
 """Why an image was chosen for its looks, from the number of images it represents, including itself."""
 
 
-def _between(names: Sequence[str], probabilities: Float[NDArray[np.float32], " N"]) -> str:
+def _between(names: Sequence[str], probabilities: Float[NDArray[np.float32], " N"], calibrated: bool) -> str:
     first, second = np.argsort(-probabilities, kind="stable")[:2]
-    shares = f"{100 * probabilities[first]:.0f} % and {100 * probabilities[second]:.0f} %"
+    p, q = float(probabilities[first]), float(probabilities[second])
+    shares = f"{100 * p:.0f} % and {100 * q:.0f} %" if calibrated else f"scores {p:.2f} and {q:.2f}"
     return f"between {names[first]} and {names[second]}: {shares}"
 
 

@@ -90,17 +90,18 @@ def _report(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Pa
 def _predictions(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(["image", "label", "class", "sure", *(f"p({name})" for name in run.classes)])
+    writer.writerow(["image", "label", "class", "sure", "unlike", *(f"p({name})" for name in run.classes)])
     for picture in workspace.pictures:
         answer = run.answer(picture.id)
         if answer is None:
             writer.writerow(
-                [_cell(picture.name), _cell(picture.label or ""), "", "", *[""] * len(run.classes)]
+                [_cell(picture.name), _cell(picture.label or ""), "", "", "", *[""] * len(run.classes)]
             )
             continue
         sure = {True: "yes", False: "no", None: ""}[answer.sure]
         shares = [f"{p:.6f}" for p in run.predictions[picture.id]]
-        writer.writerow([_cell(picture.name), _cell(picture.label or ""), _cell(answer.name), sure, *shares])
+        told = [_cell(answer.name), sure, "yes" if answer.unlike else "no"]
+        writer.writerow([_cell(picture.name), _cell(picture.label or ""), *told, *shares])
     _write(place, rows.getvalue())
 
 

@@ -17,14 +17,16 @@ from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.state import Setup, Workspace, read_json, write_json
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import DataError
-from farshot.evaluation.calibration import Certainty
-from farshot.evaluation.crossval import HeldOut
+from farshot.evaluation.calibration import Certainty, tempered
 from farshot.evaluation.intervals import Interval
 from farshot.explain import Explanation, explain_images, subject
 from farshot.methods import available
 
 WANTED_RIGHT = 0.8
 """Share of the given answers that should be right. Four of five: few labelled pictures can show no more."""
+
+UNLIKE = 0.05
+"""Pictures with at most this p-value are called unlike all labelled ones; it takes 19 labelled ones."""
 
 Report = Callable[[str, int, int], None]
 """(what is being done, steps done, in all); raising from it stops the work."""
@@ -43,7 +45,9 @@ class Adaptation:
         estimate: cross-validated quality (Evaluation.to_dict); None while it is not known.
         why_not: why there is no estimate, in one sentence.
         certainty: from which probability on an answer is given; None without an estimate.
+        calibrated: whether probabilities say how often they are right.
         predictions: picture -> probability of each class.
+        p_values: picture -> how often one like the labelled pictures is as unlike them.
     """
 
     stamp: str
@@ -54,7 +58,9 @@ class Adaptation:
     estimate: dict[str, Any] | None = None
     why_not: str | None = None
     certainty: Certainty | None = None
+    calibrated: bool = False
     predictions: dict[str, list[float]] = field(default_factory=dict)
+    p_values: dict[str, float] = field(default_factory=dict)
 
     def answer(self, id: str) -> Answer | None:
         """The prediction for a picture; None if there is none yet."""
@@ -63,7 +69,9 @@ class Adaptation:
         p = np.asarray(self.predictions[id])
         order = np.argsort(-p, kind="stable")
         sure = None if self.certainty is None else bool(p[order[0]] >= self.certainty.threshold)
-        return Answer(tuple((self.classes[c], float(p[c])) for c in order), sure)
+        unlike = self.p_values.get(id, 1.0) <= UNLIKE and self.pictures >= 1 / UNLIKE - 1
+        ranked = tuple((self.classes[c], float(p[c])) for c in order)
+        return Answer(ranked, sure, calibrated=self.calibrated, unlike=unlike)
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,19 @@ class Answer:
     Attributes:
         ranked: (class, probability), the most probable first.
         sure: whether it should decide; None where that is not known.
+        calibrated: whether the probabilities may be shown as percentages.
+        unlike: whether the picture is unlike all labelled ones.
     """
 
     ranked: tuple[tuple[str, float], ...]
     sure: bool | None
+    calibrated: bool = False
+    unlike: bool = False
+
+    def certain(self, place: int = 0) -> str:
+        """How certain the class at this place is: a percentage, or a score where it is not calibrated."""
+        p = self.ranked[place][1]
+        return f"{100 * p:.0f} %" if self.calibrated else f"score {p:.2f}"
 
     @property
     def name(self) -> str:
@@ -124,8 +141,18 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         except DataError as error:  # a class with one picture
             run = replace(run, why_not=str(error))
         else:
-            run = replace(run, **_known_from(held_out))
-            classifier.keep_estimate(held_out.evaluation()).save(workspace.adapted)
+            classifier.keep_held_out(held_out).save(workspace.adapted)
+            probabilities = {
+                id: tempered(np.asarray(p), classifier.temperature_).tolist()
+                for id, p in run.predictions.items()
+            }
+            run = replace(
+                run,
+                estimate=classifier.estimate_,
+                certainty=held_out.certainty(WANTED_RIGHT),
+                predictions=probabilities,
+                calibrated=classifier.calibrated_,
+            )
         _keep(workspace, run)
     return run
 
@@ -195,23 +222,23 @@ def settings_of(choice: Setup) -> dict[str, Any]:
     return {"views": "none"} if choice.quick and "views" in known else {}
 
 
-def _known_from(held_out: HeldOut) -> dict[str, Any]:
-    return {
-        "estimate": held_out.evaluation().to_dict(),
-        "certainty": held_out.certainty(WANTED_RIGHT),
-    }
-
-
 def _predict(
     workspace: Workspace, run: Adaptation, classifier: FewShotClassifier, report: Report
 ) -> Adaptation:
     asked = [picture for picture in workspace.unlabelled if picture.id not in run.predictions]
     if asked:
         classifier.set_params(progress=partial(report, "predicting"))
-        found = classifier.predict_proba(workspace.table(asked))
-        classifier.set_params(progress=None)
+        table = workspace.table(asked)
+        found = classifier.predict_proba(table)
         new = {picture.id: list(map(float, p)) for picture, p in zip(asked, found, strict=True)}
-        run = replace(run, predictions={**run.predictions, **new})
+        p_values = dict(run.p_values)
+        if classifier.familiarity_ is not None:
+            classifier.set_params(progress=partial(report, "comparing with the labelled pictures"))
+            p_values |= {
+                picture.id: float(p) for picture, p in zip(asked, classifier.familiarity(table), strict=True)
+            }
+        classifier.set_params(progress=None)
+        run = replace(run, predictions={**run.predictions, **new}, p_values=p_values)
     _keep(workspace, run)
     return run
 

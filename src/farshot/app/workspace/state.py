@@ -77,7 +77,7 @@ class Setup:
     """
 
     model: str = "mini"
-    method: str = "atha"
+    method: str = "linear-probe"
     quick: bool = False
 
 
