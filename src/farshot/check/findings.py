@@ -30,9 +30,8 @@ FEW = 5
 """Images of a class below which it is called small."""
 
 LIKELY, DOUBTFUL = 10, 3
-"""How many times more probable another class is where a label is called likely wrong, or doubtful. Of
-labels that were
-called likely wrong, 70 % were, where 10 % of the labels were made wrong (docs/check.md)."""
+"""How many times more probable another class is where a label is called likely wrong, or doubtful. Of labels
+that were called likely wrong, 60 to 77 % were, where 10 % of all were made wrong (docs/check.md)."""
 
 _DARK, _BRIGHT, _FLAT, _LEVELS = 40, 215, 6, 16  # grey levels of 256
 _SIDE = 128
