@@ -49,8 +49,10 @@ def quick(command: str, model: Path) -> list[str]:
         return [*words, "--model", str(model), *short]
     if words[0] == "app":
         return [*words, "--no-browser"]
-    if words[0] == "pick":
+    if words[0] in ("pick", "check"):
         return [*words, "--model", str(model)]
+    if words[0] == "choose":
+        return [str(model) if i and words[i - 1] == "--models" else word for i, word in enumerate(words)]
     if words[0] == "push":
         return [*words, "--model", "ada/clip"]  # a folder of this machine is no model that others have
     if words[0] == "bench":
@@ -61,6 +63,8 @@ def quick(command: str, model: Path) -> list[str]:
 def test_the_readme_has_commands_of_every_kind():
     kinds = {command.split()[0] for command in COMMANDS}
     assert kinds == {
+        "check",
+        "choose",
         "adapt",
         "app",
         "predict",
