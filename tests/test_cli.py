@@ -58,6 +58,7 @@ def test_adapt_says_what_it_did_and_how_to_go_on(farshot: Farshot, place: Path, 
         "adapted/adapter_config.json",
         "adapted/adapter_model.safetensors",
         "adapted/labelled.safetensors",
+        "adapted/labelled.json",
     }
 
 
@@ -106,7 +107,7 @@ def test_adapting_again_replaces_an_adapted_model(farshot: Farshot, place: Path,
     command = ("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out")
     assert farshot(*command, *QUICK).code == 0
     assert farshot(*command, "--method", "zero-shot").code == 0
-    files = ("farshot.json", "parts.safetensors", "labelled.safetensors")
+    files = ("farshot.json", "parts.safetensors", "labelled.safetensors", "labelled.json")
     assert everything_in(tmp_path) == {"out", *(f"out/{name}" for name in files)}
 
 

@@ -32,6 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, name in enumerate(("a", "b", "c", "d", "new")):
         Image.fromarray(images.pixels[i]).save(place / f"{name}.jpg")
         Image.fromarray(images.pixels[1 + i]).save(place / "new-pictures" / f"{name}.jpg")
+        noun = tuple(NAMES.values())[i % 2]
+        (place / "new-labelled" / noun).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images.pixels[50 + i]).save(place / "new-labelled" / noun / f"{name}.jpg")
     return place
 
 
@@ -46,7 +49,7 @@ def quick(command: str, model: Path) -> list[str]:
             if not (w == "--set" and (i + 1 == len(words) or "=" not in words[i + 1]))
         ]
         short = ["--set", "views=none", "--set", "steps=2"] if "--method" in words else []
-        return [*words, "--model", str(model), *short]
+        return words if "--from" in words else [*words, "--model", str(model), *short]
     if words[0] == "app":
         return [*words, "--no-browser"]
     if words[0] in ("pick", "check"):

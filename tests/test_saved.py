@@ -132,7 +132,7 @@ def test_the_folder_holds_what_it_should(adapted, tmp_path: Path):
     adapted.save(folder)
     names = {path.name for path in folder.iterdir()}
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
-    assert names == {"farshot.json", "parts.safetensors", "labelled.safetensors", *adapter}
+    assert names == {"farshot.json", "parts.safetensors", "labelled.safetensors", "labelled.json", *adapter}
     assert not any(name.startswith("lora.") for name in load_file(folder / "parts.safetensors"))
     assert json.loads((folder / "adapter_config.json").read_text())["use_rslora"] is True
     about = json.loads((folder / "farshot.json").read_text())

@@ -46,6 +46,7 @@ from farshot.storage.model_folder import (
     damaged,
     read_folder,
     read_labelled,
+    read_places,
     saved_options,
     support_labels,
     write_folder,
@@ -143,6 +144,9 @@ class FewShotClassifier(ClassifierProtocol):
             copies are kept out of an evaluation; None where the images are too alike for that, and in models
             saved by versions that did not keep them.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
+        support_places_: absolute path, label and group of each of those images, the path None for an image
+        that was
+            not a file; empty in models saved by versions that did not keep them.
         support_labels_: index in classes_ of each of those images; empty in models saved by versions that did
             not record it.
         support_groups_: the groups of those images; empty where the data has none. estimate_: the
@@ -226,6 +230,7 @@ class FewShotClassifier(ClassifierProtocol):
         self.held_out_, self.thumbnails_ = held_out, small
         self.temperature_ = 1.0 if held_out is None else held_out.temperature()
         self.support_labels_, self.support_groups_ = codes, support_groups
+        self.support_places_ = _places(task)
         self.read_options_ = task.table.options
         self.parameters_ = FittedParameters.of(self, encoder, task.descriptions)
         self.estimate_ = None if held_out is None else held_out.evaluation(calibrated=True).to_dict()
@@ -536,7 +541,8 @@ class FewShotClassifier(ClassifierProtocol):
         check_is_fitted(self)
         peft = self.encoder_.origin.layout != ""
         lora = self.adapted_.lora if peft else None
-        write_folder(as_path(folder), self.about(), self.adapted_.tensors(), lora, self._labelled())
+        tensors, labelled = self.adapted_.tensors(), self._labelled()
+        write_folder(as_path(folder), self.about(), tensors, lora, labelled, self.support_places_)
 
     def _labelled(self) -> dict[str, torch.Tensor]:
         """What is kept of the labelled images: tensors by name."""
@@ -628,6 +634,7 @@ class FewShotClassifier(ClassifierProtocol):
         made.adapted_.losses = made.losses_
         made.support_ids_ = about["support_ids"]
         made.support_labels_ = support_labels(about)
+        made.support_places_ = read_places(as_path(folder))
         made.support_groups_ = list(about.get("support_groups", []))
         made.estimate_ = about.get("estimate")
         with damaged(f"{folder}/labelled.safetensors"):
@@ -713,3 +720,17 @@ def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:
             f"{method.revision}: adapt it again, or use farshot {about['farshot_version']}."
         )
     return method
+
+
+def _places(task: Task) -> list[dict[str, Any]]:
+    """Where the support images lie, with label and group."""
+    table = task.table
+    return [
+        {
+            "path": str(Path(image).absolute()) if isinstance(image, str | Path) else None,
+            "label": table.classes[int(code)],
+            "group": None if table.groups is None else table.groups[int(row)],
+        }
+        for row, code in zip(task.support, task.labels, strict=True)
+        for image in [table.images[int(row)]]
+    ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from farshot.cli import console
 from farshot.cli.options import (
     Bands,
-    Data,
     Device,
     Groups,
     Level,
@@ -38,8 +39,23 @@ _WORTH_TELLING = 20  # seconds
 
 
 def adapt(
-    data: Data,
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, "
+            "Parquet or "
+            "JSON list; a saved dataset; or hf:NAME[:SPLIT]. Several are taken together."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the adapted model.")],
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="An adapted model: keep its images, method, settings, prompt and encoder, and add these "
+            "images.",
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="Hub name, checkpoint folder, or mini.")
     ] = "openai/clip-vit-base-patch16",
@@ -103,6 +119,10 @@ def adapt(
 ) -> None:
     """Adapt an encoder to labelled images and save the result; with splits, to the images of train."""
     from farshot.classifier import FewShotClassifier
+
+    given_options = dict(locals())
+    from farshot.cli.continued import Continued, earlier, refuse_kept
+    from farshot.data.merge import merged
     from farshot.data.names import read_descriptions
     from farshot.data.readers import read_table
     from farshot.methods import create
@@ -110,16 +130,38 @@ def adapt(
     from farshot.storage.model_folder import check_place
     from farshot.training.forecast import TooLong, spoken
 
-    chosen = read_settings(settings or [])
+    chosen: Mapping[str, Any] = read_settings(settings or [])
+    before: Continued | None = None
+    if base is not None:
+        refuse_kept(given_options, {name: one.default for name, one in signature(adapt).parameters.items()})
+        before = earlier(base)
+        model, method, chosen, template = before.model, before.method, before.settings, before.template
+        precision, seed = before.precision, before.seed
     given, method = method, method or FAST
     if given is None and minutes is None:
         minutes = _MINUTES_ON_GPU if check_device(device).type != "cpu" else 0
     kind = create(method, chosen).kind  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
-    options = read_options(value_range, bands)
-    table = read_table(data, class_names=class_names, level=level, groups=groups).with_options(options)
+    options = read_options(value_range, bands) if before is None else before.options
+    several = before is not None or len(data) > 1
+    tables = [
+        read_table(
+            source,
+            class_names=None if several else class_names,
+            for_prompts=not several,
+            level=level,
+            groups=groups,
+        )
+        for source in data
+    ]
+    if before is not None:
+        tables = [before.table, *(replace(table, names=before.names_of(table)) for table in tables)]
+    table = merged(tables, [*([str(base)] if before else []), *data], class_names if several else None)
+    table = table.with_options(options)
     words = read_descriptions(descriptions, table.names, table.classes) if descriptions else None
+    if before is not None:
+        words = dict(before.descriptions)
     classifier = FewShotClassifier(
         model,
         method,
@@ -183,9 +225,9 @@ def adapt(
     left = int((~table.among(set(classifier.support_ids_))).sum())
     if table.splits is not None:
         left = len(table.test_rows())
-    if left:
+    if left and len(data) == 1:
         console.out.print(
-            f"{left} images are left for measuring: farshot evaluate {quoted(out)} {quoted(data)}",
+            f"{left} images are left for measuring: farshot evaluate {quoted(out)} {quoted(data[0])}",
             markup=False,
         )
     console.out.print(f"For new images: farshot predict {quoted(out)} IMAGES", markup=False)

@@ -11,7 +11,7 @@ from farshot.errors import DataError, ModelError
 from farshot.export.card import model_card
 from farshot.storage.hub import put, repository
 from farshot.storage.json_text import parse, parse_object
-from farshot.storage.model_folder import FILES, LABELLED, damaged, read_folder
+from farshot.storage.model_folder import FILES, PRIVATE, damaged, read_folder
 from farshot.storage.paths import home
 
 _CARD = "README.md"
@@ -47,9 +47,10 @@ def push_folder(
 
 
 def _files(folder: Path, base: str) -> dict[str, bytes]:
-    """The folder's files by name, without the features of the labelled images, which may be private; the base
+    """The folder's files by name, without what is known of the labelled images, which may be private; the
+    base
     model is called what others call it."""
-    names = [name for name in FILES if name != LABELLED and (folder / name).is_file()]
+    names = [name for name in FILES if name not in PRIVATE and (folder / name).is_file()]
     files = {name: (folder / name).read_bytes() for name in names}
     for name, key in (("farshot.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):
         if name in files:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,11 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 
 _WAY_OUT = "copy the folder again or adapt again"
 _PREFIX = "base_model.model."
-LABELLED = "labelled.safetensors"
-FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors", LABELLED)
+LABELLED, PLACES = "labelled.safetensors", "labelled.json"
+PRIVATE = (LABELLED, PLACES)
+"""What is known of the labelled images, which may be private: it is not pushed."""
+
+FILES = ("farshot.json", "parts.safetensors", "adapter_config.json", "adapter_model.safetensors", *PRIVATE)
 """All that such a folder may hold."""
 
 
@@ -74,11 +77,13 @@ def write_folder(
     tensors: Mapping[str, Tensor],
     lora: LoRA | None,
     labelled: Mapping[str, Tensor] | None = None,
+    places: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Writes an adapted model.
 
     Args:
         labelled: what is kept of the labelled images.
+        places: where they lie, with label and group, as `read_places` returns them.
         lora: its LoRA, where PEFT can load that onto the base model; None keeps it with all other tensors.
 
     Raises:
@@ -92,6 +97,9 @@ def write_folder(
         save_file(others, staging / "parts.safetensors")
         if labelled:
             save_file(dict(labelled), staging / LABELLED)
+        if places:
+            listed = json.dumps({"images": list(places)}, indent=2, ensure_ascii=False)
+            (staging / PLACES).write_text(listed + "\n", encoding="utf-8", errors="surrogateescape")
         text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
         (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
 
@@ -141,6 +149,26 @@ def read_labelled(folder: Path) -> dict[str, Tensor]:
         return {}
     with damaged(file):
         return _read_tensors(file)
+
+
+def read_places(folder: Path) -> list[dict[str, Any]]:
+    """Where the labelled images lie: {"path", "label", "group"} of each, the path None for an image that
+    was not a file; empty for models that were saved without it.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    file = (fetch(folder, FILES) if is_on_hub(folder) else home(folder)) / PLACES
+    if not file.is_file():
+        return []
+    with damaged(file):
+        found = parse_object(file.read_bytes())["images"]
+        for one in found:
+            if not isinstance(one["label"], str) or not isinstance(one["path"], str | None):
+                raise ValueError("an image has no path or label in words")
+            if not isinstance(one["group"], str | None):
+                raise ValueError("a group is not a word")
+        return list(found)
 
 
 @contextlib.contextmanager
