@@ -93,6 +93,8 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
 
         # adapt
         tab(page, STEPS[1])
+        page.click("#method input")
+        page.get_by_role("option", name="atha", exact=True).click()
         page.click("#adapt-button")
         page.wait_for_selector("#progress progress")
         idle(page, PATIENCE)

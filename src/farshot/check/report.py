@@ -32,7 +32,8 @@ def rows(found: Checked) -> Iterator[tuple[str, str, str, str, str]]:
         return path_of(table.images[row])
 
     for sentence in found.unreadable:
-        yield "unreadable", sentence.partition(":")[0], "", sentence, ""
+        name_of_file, _, reason = sentence.partition(": ")
+        yield "unreadable", name_of_file, "", reason, ""
     for one in found.wrong:
         problem = "likely wrong label" if one.is_likely else "doubtful label"
         detail = f"more like {table.classes[one.suggested]}"
@@ -89,7 +90,7 @@ def write_page(path: Path, found: Checked, title: str) -> None:
         shown.thumbnail((_THUMBNAIL, _THUMBNAIL))
         assert table.labels is not None
         label = table.classes[int(table.labels[row])]
-        return {"source": data_uri(shown), "name": path_of(table.images[row]), "label": label}
+        return {"source": data_uri(shown), "name": Path(path_of(table.images[row])).name, "label": label}
 
     words = {
         "title": title,

@@ -67,8 +67,8 @@ def refuse_kept(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         if given[name] != defaults[name]:
             flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
             raise SettingError(
-                f"--from keeps what the earlier model was adapted with: leave out {flag}, or leave out --from "
-                "and list all images."
+                f"--from keeps what the earlier model was adapted with: leave out {flag}, or leave out "
+                "--from and list all images."
             )
 
 
