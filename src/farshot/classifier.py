@@ -145,13 +145,12 @@ class FewShotClassifier(ClassifierProtocol):
             saved by versions that did not keep them.
         support_ids_: identity of the picture of each image it was fitted to (farshot.images.identity).
         support_places_: absolute path, label and group of each of those images, the path None for an image
-        that was
-            not a file; empty in models saved by versions that did not keep them.
+            that was not a file; empty in models saved by versions that did not keep them.
         support_labels_: index in classes_ of each of those images; empty in models saved by versions that did
             not record it.
-        support_groups_: the groups of those images; empty where the data has none. estimate_: the
-        cross-validated estimate as a dictionary, from `calibrate`, `keep_held_out` or `keep_estimate`; None
-            without.
+        support_groups_: the groups of those images; empty where the data has none.
+        estimate_: the cross-validated estimate as a dictionary, from `calibrate`, `keep_held_out` or
+            `keep_estimate`; None without.
         encoder_, method_: the base model and the method that it was fitted with.
         parameters_: the parameters that it was fitted with.
         read_options_: how the images were read, as images to predict are.

@@ -68,10 +68,11 @@ class Copies:
     """Rows that show one picture.
 
     Attributes:
-        rows: in table order. exact: whether all have the same pixels; else they differ in size,
-        compression, brightness or orientation. labels: the different labels, in class order; more than one
-        is a contradiction. splits: the different splits; more than one makes every measurement on them too
-        high.
+        rows: in table order.
+        exact: whether all have the same pixels; else they differ in size, compression, brightness or
+            orientation.
+        labels: the different labels, in class order; more than one is a contradiction.
+        splits: the different splits; more than one makes every measurement on them too high.
     """
 
     rows: tuple[int, ...]
@@ -111,12 +112,16 @@ class Checked:
     """All findings.
 
     Attributes:
-        table: the images that can be read. unreadable: one sentence for each that cannot. wrong: the
-        likeliest first. copies: contradictions first. alike: whether the pictures are so alike that near
-        copies could not be looked for. pairs: the least distinguishable first. dim: in table order. sizes:
-        different pictures of every class, copies counted once. evaluation: cross-validated quality of the
-        classifier that judged the labels; None where images were too
-            few to leave any out, so that labels and pairs were not judged.
+        table: the images that can be read.
+        unreadable: one sentence for each that cannot.
+        wrong: the likeliest first.
+        copies: contradictions first.
+        alike: whether the pictures are so alike that near copies could not be looked for.
+        pairs: the least distinguishable first.
+        dim: in table order.
+        sizes: different pictures of every class, copies counted once.
+        evaluation: cross-validated quality of the classifier that judged the labels; None where images were
+            too few to leave any out, so that labels and pairs were not judged.
         not_judged: why not; empty if they were.
     """
 
@@ -208,8 +213,7 @@ def doubtful_labels(held_out: HeldOut) -> tuple[WrongLabel, ...]:
 
 def not_told_apart(held_out: HeldOut) -> tuple[Pair, ...]:
     """Pairs of classes, of at least 10 images each, for which a choice between the two is not clearly
-    better than a
-    coin: a mean recall of at most 65 % whose interval reaches 50 %."""
+    better than a coin: a mean recall of at most 65 % whose interval reaches 50 %."""
     p, labels = held_out.probabilities, held_out.labels
     found = []
     for i, j in combinations(range(p.shape[1]), 2):

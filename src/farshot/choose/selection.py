@@ -81,10 +81,12 @@ class Selection:
     """The candidates and the one that is chosen.
 
     Attributes:
-        candidates: in the order given. chosen: index of the winner. differences: of each candidate's
-        balanced accuracy to the best one's, with its 95 % interval, image by image. estimate: of the
-        winner's balanced accuracy, corrected for the choice, with its 95 % interval. skipped: what could
-        not be compared, and why.
+        candidates: in the order given.
+        chosen: index of the winner.
+        differences: of each candidate's balanced accuracy to the best one's, with its 95 % interval, image by
+            image.
+        estimate: of the winner's balanced accuracy, corrected for the choice, with its 95 % interval.
+        skipped: what could not be compared, and why.
     """
 
     candidates: tuple[Candidate, ...]

@@ -254,8 +254,7 @@ def _tell(method: str) -> Callable[[float], None]:
 
 def _thorough(fast: FewShotClassifier, support: ImageTable, seconds: float) -> FewShotClassifier | None:
     """The fine-tuned classifier if it is better than the fast one on these images, by cross-validation on
-    the same
-    folds; None if it is not, or if there is no time for it."""
+    the same folds; None if it is not, or if there is no time for it."""
     from farshot.choose import compare_two
     from farshot.training.forecast import TooLong, spoken
 

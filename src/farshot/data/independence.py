@@ -32,8 +32,7 @@ _MOST_OF_GROUP = 20
 
 def units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> Int[NDArray[np.int64], " S"]:
     """A number for each row, equal for rows that must not be on both sides of a split: copies and near
-    copies of a
-    picture, and pictures of one group (a patient, a plant), directly or through each other."""
+    copies of a picture, and pictures of one group (a patient, a plant), directly or through each other."""
     pictures = picture_units(table, rows)
     if table.groups is None:
         return pictures

@@ -44,8 +44,7 @@ class IndexEntry:
         content: identity of the picture (farshot.images.identity), so that copies are found; the hash where
             the picture cannot be decoded; empty in an index of an earlier version.
         thumbnail: its grey copy of 32 x 32 (farshot.images.likeness) in base64, so that near copies are
-        found;
-            empty where a pool does not compare them.
+            found; empty where a pool does not compare them.
     """
 
     bytes: int

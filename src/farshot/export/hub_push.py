@@ -48,8 +48,7 @@ def push_folder(
 
 def _files(folder: Path, base: str) -> dict[str, bytes]:
     """The folder's files by name, without what is known of the labelled images, which may be private; the
-    base
-    model is called what others call it."""
+    base model is called what others call it."""
     names = [name for name in FILES if name not in PRIVATE and (folder / name).is_file()]
     files = {name: (folder / name).read_bytes() for name in names}
     for name, key in (("farshot.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):

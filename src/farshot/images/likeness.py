@@ -94,8 +94,7 @@ def _thumbnail(source: ImageSource, options: ReadOptions | None) -> UInt8[NDArra
 
 def _hashes(grey: UInt8[NDArray[np.uint8], "B 32 32"]) -> Float[NDArray[np.float32], "B 64"]:
     """Perceptual hashes, each bit as -1 or 1, so that a product of two counts how many bits agree: whether
-    each of
-    the 8 x 8 lowest frequencies is above their median."""
+    each of the 8 x 8 lowest frequencies is above their median."""
     low = (_COSINES @ grey.astype(np.float32) @ _COSINES.T).reshape(len(grey), _BITS)
     return np.where(low > np.median(low, axis=1, keepdims=True), 1, -1).astype(np.float32)
 

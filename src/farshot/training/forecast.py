@@ -77,8 +77,7 @@ def spoken(seconds: float) -> str:
 
 def peak_memory() -> int | None:
     """Most bytes that this process has held at a time, on the GPU if it computes there; None where the
-    system does
-    not say."""
+    system does not say."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
     try:
