@@ -52,8 +52,8 @@ class Pool:
         revision: identifies the content of generated images, whose pixels may differ by a grey level between
             machines; None where the content itself is hashed.
         notes: what is not as the protocol describes this pool; empty where all is as it should be.
-        near: whether near copies count as copies too, and groups are kept apart. Not in published pools, whose
-            tasks are facts that must not depend on how pictures are compared.
+        near: whether near copies count as copies too, and groups are kept apart. Not in published pools,
+            whose tasks are facts that must not depend on how pictures are compared.
     """
 
     name: str
