@@ -120,3 +120,33 @@ def test_where_images_lie_is_kept_and_not_pushed(tmp_path: Path):
         load(tmp_path / "m")
     (tmp_path / "m" / "labelled.json").write_text(text)
     assert load(tmp_path / "m").support_places_ == made.support_places_
+
+
+# fewer classes ------------------------------------------------------------------------------------------
+
+
+def test_a_choice_between_some_classes_is_the_softmax_of_their_logits(farshot: Farshot, tmp_path: Path):
+    made = FewShotClassifier("mini", "prototypes").fit(TABLE)
+    assert TABLE.labels is not None
+    logits = made.logits(TABLE)
+    some = made.predict_proba(TABLE, ["river", "highway"])
+    expected = np.exp(logits[:, [2, 0]]) / np.exp(logits[:, [2, 0]]).sum(1, keepdims=True)
+    np.testing.assert_allclose(some, expected, atol=1e-5)
+    assert set(made.predict(TABLE, ["river", "highway"])) == {"river", "highway"}
+    assert (made.predict(TABLE, TABLE.classes) == made.predict(TABLE)).all()
+    with pytest.raises(DataError, match="'lake' is not one of the classes"):
+        made.predict_proba(TABLE, ["river", "lake"])
+    with pytest.raises(DataError, match="at least two"):
+        made.predict(TABLE, ["river", "river"])
+
+    made.save(tmp_path / "m")
+    images = write(tmp_path / "a", range(6))
+    told = farshot("predict", tmp_path / "m", images, "--only", "river", "--only", "highway", "--json")
+    for row in json.loads(told.out):
+        assert list(row["probabilities"]) == ["river", "highway"]
+        assert row["class"] == max(row["probabilities"], key=row["probabilities"].get)
+    told = farshot("predict", tmp_path / "m", images, "--only", "river", "--only", "highway", "--csv")
+    assert told.out.splitlines()[0] == "image,class,river,highway,p_value"
+    told = farshot("predict", tmp_path / "m", images, "--only", "river", "--coverage", 0.5)
+    assert told.code == 2
+    assert "leave out --only" in told.err

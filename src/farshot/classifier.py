@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from farshot.arrays import NDArray
 from farshot.data.given import as_path, image_table, labelled_table, plain_label
 from farshot.data.independence import are_too_alike, units
-from farshot.data.names import descriptions_of
+from farshot.data.names import descriptions_of, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
@@ -385,21 +385,50 @@ class FewShotClassifier(ClassifierProtocol):
         logits = self.logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict_proba(self, X: Images) -> Float[NDArray[np.float32], "B N"]:
+    def predict_proba(
+        self, X: Images, classes: Sequence[Any] | None = None
+    ) -> Float[NDArray[np.float32], "B N"]:
         """Probability of each class of `classes_`; calibrated only if `calibrate` was asked for.
 
         With a transductive method it depends on the images predicted together, as in `predict`.
-        """
-        return softmax(self.logits(X) / np.float32(self.temperature_))
 
-    def predict(self, X: Images) -> NDArray[Any]:
-        """The most probable label of each image.
+        Args:
+            classes: labels, where it is known that each image shows one of these: the columns, in this order.
+
+        Raises:
+            DataError: a label that is not one of `classes_`, or fewer than two.
+        """
+        logits = self.logits(X)
+        if classes is not None:
+            logits = logits[:, self._columns(classes)]
+        return softmax(logits / np.float32(self.temperature_))
+
+    def _columns(self, classes: Sequence[Any]) -> list[int]:
+        """Index in `classes_` of each of these labels."""
+        known = {str(label): column for column, label in enumerate(self.classes_)}
+        wanted = list(dict.fromkeys(nfc(str(label)) for label in classes))
+        places = {nfc(name): column for name, column in known.items()}
+        unknown = [name for name in wanted if name not in places]
+        if unknown:
+            raise DataError(
+                f"{unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); choose "
+                "among these."
+            )
+        if len(wanted) < 2:
+            raise DataError("Name at least two classes to choose between.")
+        return [places[name] for name in wanted]
+
+    def predict(self, X: Images, classes: Sequence[Any] | None = None) -> NDArray[Any]:
+        """The most probable label of each image, of all or of these classes.
 
         With a transductive method (`farshot methods` marks them), an image's label and probabilities depend
         on the images it is predicted with: pass all of them in one call.
         """
-        best = self.logits(X).argmax(1)  # first, since it says when nothing is fitted
-        return self.classes_[best]
+        logits = self.logits(X)  # first, since it says when nothing is fitted
+        if classes is None:
+            return self.classes_[logits.argmax(1)]
+        columns = np.array(self._columns(classes))
+        return self.classes_[columns[logits[:, columns].argmax(1)]]
 
     def predict_set(self, X: Images, coverage: float = 0.9) -> list[tuple[Any, ...]]:
         """The labels of each image that are needed to hold the true one with this probability, the most

@@ -39,6 +39,13 @@ def predict(
         float | None,
         typer.Option(help="Add the classes of each image that hold the true one with this probability: 0.9."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Choose between these classes alone, where the others are known to be out of the question. "
+            "Repeatable."
+        ),
+    ] = None,
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -53,6 +60,10 @@ def predict(
 
     if as_csv and as_json:
         raise SettingError("Choose one of --csv and --json.")
+    if only and coverage is not None:
+        raise SettingError(
+            "--coverage was measured with all classes, so it promises nothing for some; leave out --only."
+        )
     table = unlabelled(images)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
@@ -61,17 +72,18 @@ def predict(
         classifier.familiarity_.check_level(reject)
     threshold = None if coverage is None else classifier.set_threshold(coverage)
     with console.progress_of(classifier, "predicting"):
-        probabilities = classifier.predict_proba(table)
+        probabilities = classifier.predict_proba(table, only or None)
     p_values = None
     if classifier.familiarity_ is not None or reject is not None:
         with console.progress_of(classifier, "comparing with the labelled images"):
             p_values = classifier.familiarity(table)
     note = note_on(classifier, len(table))
-    rows = _rows(classifier, table, probabilities, p_values, reject, threshold)
+    classes = list(dict.fromkeys(only)) if only else [str(c) for c in classifier.classes_]
+    rows = _rows(classifier, classes, table, probabilities, p_values, reject, threshold)
     if as_json:
         console.print_json([{**row, **({"note": note} if note else {})} for row in rows])
     elif as_csv:
-        console.print_csv(_csv(rows, classifier))
+        console.print_csv(_csv(rows, classes))
     else:  # rich would make spaces of tabs
         streams.write_data("".join(_line(row) for row in rows))
 
@@ -82,6 +94,7 @@ NONE = "none of these"
 
 def _rows(
     classifier: FewShotClassifier,
+    classes: list[str],
     table: ImageTable,
     probabilities: NDArray[np.float32],
     p_values: NDArray[np.float64] | None,
@@ -91,7 +104,6 @@ def _rows(
     """What is known of each image, as it is written in JSON."""
     from farshot.evaluation.sets import prediction_sets
 
-    classes = [str(c) for c in classifier.classes_]
     sets = None if threshold is None else prediction_sets(probabilities, threshold)
     rows = []
     for i, (path, p) in enumerate(zip(table.images, probabilities, strict=True)):
@@ -99,7 +111,8 @@ def _rows(
             "image": str(path),
             "class": classes[int(p.argmax())],
             "probabilities": dict(zip(classes, map(float, p), strict=True)),
-            "calibrated": classifier.calibrated_,
+            # the temperature was fitted with all classes
+            "calibrated": classifier.calibrated_ and len(classes) == len(classifier.classes_),
         }
         if p_values is not None:
             row["p_value"] = float(p_values[i])
@@ -113,10 +126,10 @@ def _rows(
     return rows
 
 
-def _csv(rows: list[dict[str, Any]], classifier: FewShotClassifier) -> Iterator[list[Any]]:
+def _csv(rows: list[dict[str, Any]], classes: list[str]) -> Iterator[list[Any]]:
     """A header and a row per image; a set is one cell, its classes separated by "|"."""
     more = [name for name in ("p_value", "rejected", "set") if rows and name in rows[0]]
-    yield ["image", "class", *map(str, classifier.classes_), *more]
+    yield ["image", "class", *classes, *more]
     for row in rows:
         values = [f"{value:.6f}" for value in row["probabilities"].values()]
         cells = {"p_value": lambda v: f"{v:.4f}", "rejected": lambda v: str(v).lower(), "set": "|".join}
