@@ -87,7 +87,10 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
     assert (tmp_path / "out" / "farshot.json").read_bytes() == before
     assert everything_in(tmp_path) == {
         "out",
-        *(f"out/{name}" for name in ("farshot.json", "parts.safetensors", "labelled.safetensors")),
+        *(
+            f"out/{name}"
+            for name in ("farshot.json", "parts.safetensors", "labelled.safetensors", "labelled.json")
+        ),
     }
 
 

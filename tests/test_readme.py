@@ -52,7 +52,7 @@ def quick(command: str, model: Path) -> list[str]:
         return words if "--from" in words else [*words, "--model", str(model), *short]
     if words[0] == "app":
         return [*words, "--no-browser"]
-    if words[0] in ("pick", "check"):
+    if words[0] in ("pick", "check", "curve"):
         return [*words, "--model", str(model)]
     if words[0] == "choose":
         return [str(model) if i and words[i - 1] == "--models" else word for i, word in enumerate(words)]
@@ -68,6 +68,7 @@ def test_the_readme_has_commands_of_every_kind():
     assert kinds == {
         "check",
         "choose",
+        "curve",
         "adapt",
         "app",
         "predict",

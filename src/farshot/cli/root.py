@@ -13,6 +13,7 @@ from farshot.cli import (
     check,
     choose,
     console,
+    curve,
     encoders,
     evaluate,
     explain,
@@ -64,7 +65,7 @@ def demo(
 for _command in (check, choose, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
-for _command in (bench, encoders, explain, export, pick, browser_app):
+for _command in (curve, bench, encoders, explain, export, pick, browser_app):
     _command.register(app)
 
 

@@ -1,0 +1,178 @@
+"""Would more labels help? Accuracy against the number of labelled images, measured on images that were left
+out.
+
+In each of many repeats a fifth of every class is left out; of the others K images per class are drawn, a
+classifier is adapted to them and measured on those left out. An image's result is its mean over the repeats
+that left it out, so that intervals are over images, not over repeats. What more labels would bring is
+the slope per doubling at the three largest K, extrapolated; how far that holds was measured (docs/choose.md).
+Shapes: S images, P points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from farshot.arrays import NDArray
+from farshot.data.independence import units
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+from farshot.evaluation.intervals import Interval
+from farshot.methods.base import Method
+from farshot.model.encoder import Encoder
+from farshot.randomness import key, numpy_generator
+from farshot.task import DEFAULT_TEMPLATE, Task
+from farshot.training.loop import Progress
+
+SIZES = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 125, 200)
+REPEATS = 20
+_LEFT_OUT = 5  # one in so many
+_DRAWS = 2000
+_LAST = 3
+_LEAST = 4
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Balanced accuracy by the number of labelled images per class.
+
+    Attributes:
+        sizes: labelled images per class, (P,).
+        accuracy: with their 95 % intervals.
+        more: how many more per class `gain` is for.
+        gain: expected change of the balanced accuracy with them, with its 95 % interval.
+        gain_from: the number of labelled images per class that it starts from: those that there are.
+    """
+
+    sizes: tuple[int, ...]
+    accuracy: tuple[Interval, ...]
+    more: int
+    gain: Interval
+    gain_from: int
+
+
+def learning_curve(
+    method: Method,
+    encoder: Encoder,
+    table: ImageTable,
+    *,
+    more: int = 10,
+    repeats: int = REPEATS,
+    sizes: Sequence[int] = SIZES,
+    template: str = DEFAULT_TEMPLATE,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LearningCurve:
+    """Measure the curve.
+
+    Args:
+        table: labelled images; copies and groups stay on one side.
+        more: images per class whose gain is forecast.
+        progress: called with (points done, in all).
+
+    Raises:
+        DataError: no labels, or a class with fewer than four independent images.
+    """
+    if table.labels is None:
+        raise DataError("These images have no labels.")
+    unit = units(table, range(len(table)))
+    smallest = _smallest(table, unit)
+    most = smallest - math.ceil(smallest / _LEFT_OUT)
+    chosen = [size for size in sizes if size <= most]
+    if most not in chosen and most > 1.2 * chosen[-1]:
+        chosen.append(most)
+    # one column per size: the mean over repeats of whether an image that was left out is classified correctly
+    right = np.zeros((len(table), len(chosen)))
+    times = np.zeros(len(table))
+    parts = [_split(table, unit, seed, repeat) for repeat in range(repeats)]
+    for _, left in parts:
+        times[left] += 1
+    for column, size in enumerate(chosen):
+        tasks = []
+        for repeat, (order, left) in enumerate(parts):
+            rows = np.concatenate([rows[:size] for rows in order])
+            labels = table.labels[rows]
+            tasks.append(
+                Task(table, table.names, rows, labels, left, template, {}, key("curve", seed, repeat, size))
+            )
+        for task, adapted in zip(tasks, method.adapt(encoder, tasks), strict=True):
+            found = adapted.logits(table, task.query).argmax(1)
+            right[task.query, column] += found == table.labels[task.query]
+        if progress is not None:
+            progress(column + 1, len(chosen))
+    seen = times > 0
+    shown, labels = right[seen] / times[seen, None], table.labels[seen]
+    generator = np.random.default_rng([seed, len(shown)])
+    means = _balanced(shown, labels)
+    draws = np.stack([_balanced(*_drawn(shown, labels, unit[seen], generator)) for _ in range(_DRAWS)])
+    accuracy = tuple(_interval(means[p], draws[:, p], len(shown)) for p in range(len(chosen)))
+    steps = np.log2(np.asarray(chosen[-_LAST:], dtype=np.float64))
+    factor = math.log2((smallest + more) / smallest)
+    slope = lambda values: np.polyfit(steps, values[..., -len(steps) :].T, 1)[0] * factor  # noqa: E731
+    gain = _interval(float(slope(means)), slope(draws), len(shown))
+    return LearningCurve(tuple(chosen), accuracy, more, gain, smallest)
+
+
+def _smallest(table: ImageTable, unit: Int[NDArray[np.int64], " S"]) -> int:
+    """Independent images of the smallest class.
+
+    Raises:
+        DataError: fewer than four.
+    """
+    assert table.labels is not None
+    counts = [len(np.unique(unit[table.labels == c])) for c in range(len(table.classes))]
+    smallest = min(counts)
+    if smallest < _LEAST:
+        raise DataError(
+            f"A curve needs at least {_LEAST} independent images of every class, and "
+            f"{table.classes[counts.index(smallest)]!r} "
+            f"has {smallest}; label more."
+        )
+    return smallest
+
+
+def _split(
+    table: ImageTable, unit: Int[NDArray[np.int64], " S"], seed: int, repeat: int
+) -> tuple[list[Int[NDArray[np.int64], " _"]], Int[NDArray[np.int64], " rows"]]:
+    """The rows of each class to draw from, one of each unit, in random order; and the rows that are left
+    out."""
+    assert table.labels is not None
+    generator = numpy_generator("curve", seed, repeat)
+    away: set[int] = set()
+    members: list[NDArray[np.int64]] = []
+    for c in range(len(table.classes)):
+        rows = generator.permutation(np.flatnonzero(table.labels == c))
+        rows = rows[np.sort(np.unique(unit[rows], return_index=True)[1])]  # the first of each unit
+        away |= set(unit[rows[: math.ceil(len(rows) / _LEFT_OUT)]].tolist())
+        members.append(rows)
+    out = np.array(sorted(away))
+    return [rows[~np.isin(unit[rows], out)] for rows in members], np.flatnonzero(np.isin(unit, out))
+
+
+def _balanced(
+    right: Float[NDArray[np.float64], "S P"], labels: Int[NDArray[np.int64], " S"]
+) -> Float[NDArray[np.float64], " P"]:
+    """Mean over classes."""
+    return np.stack([right[labels == c].mean(0) for c in np.unique(labels)]).mean(0)
+
+
+def _drawn(
+    right: Float[NDArray[np.float64], "S P"],
+    labels: Int[NDArray[np.int64], " S"],
+    unit: Int[NDArray[np.int64], " S"],
+    generator: np.random.Generator,
+) -> tuple[Float[NDArray[np.float64], "R P"], Int[NDArray[np.int64], " R"]]:
+    """Images drawn with replacement, whole units at a time."""
+    names, inverse = np.unique(unit, return_inverse=True)
+    weight = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))[inverse]
+    rows = np.repeat(np.arange(len(right)), weight)
+    return right[rows], labels[rows]
+
+
+def _interval(mean: float, draws: Float[NDArray[np.float64], " D"], n: int) -> Interval:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Interval(float(mean), float(low), float(high), math.nan, n)

@@ -1,0 +1,136 @@
+"""`farshot curve`: would more labels help?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from farshot.cli import console
+from farshot.cli.options import (
+    Bands,
+    Data,
+    Device,
+    Groups,
+    Level,
+    Range,
+    SkipUnreadable,
+    read_options,
+    read_settings,
+)
+from farshot.cli.tables import readable
+from farshot.errors import DataError
+from farshot.storage.paths import home
+
+if TYPE_CHECKING:
+    from farshot.choose.curve import LearningCurve
+
+
+def curve(
+    data: Data,
+    model: Annotated[
+        str, typer.Option(help="Hub name, checkpoint folder, or mini.")
+    ] = "openai/clip-vit-base-patch16",
+    method: Annotated[str, typer.Option(help="One of `farshot methods`.")] = "linear-probe",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the method: name=value. Repeatable.")
+    ] = None,
+    more: Annotated[int, typer.Option(help="Images per class whose gain is forecast.", min=1)] = 10,
+    repeats: Annotated[int, typer.Option(help="Random draws of every size.", min=2)] = 20,
+    out: Annotated[Path | None, typer.Option(help="Draw the curve: a .png or .svg file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    value_range: Range = None,
+    bands: Bands = None,
+    device: Device = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    level: Level = None,
+    groups: Groups = None,
+) -> None:
+    """Measure the accuracy for 1, 2, 3, 5, ... labelled images per class, and forecast what more would
+    bring."""
+    from farshot.choose.curve import learning_curve
+    from farshot.data.readers import read_table
+    from farshot.methods import create
+    from farshot.model.find import check_machine, load_encoder
+
+    made = create(method, read_settings(settings or []))
+    check_machine(device, "float32")
+    if out is not None:
+        out = home(out)
+        if out.suffix.lower() not in (".png", ".svg"):
+            raise DataError(f"--out {out}: the curve is drawn as .png or .svg; name such a file.")
+    options = read_options(value_range, bands)
+    table = read_table(data, level=level, groups=groups).with_options(options)
+    with console.progress("loading the model"):
+        encoder = load_encoder(model, device=device)
+    table = readable(table, skip_unreadable, ("squash", encoder.size))
+    table = table.subset(table.train_rows())
+    table.check_one_label()
+    with console.progress("measuring") as progress:
+        found = learning_curve(made, encoder, table, more=more, repeats=repeats, seed=seed, progress=progress)
+    if out is not None:
+        _draw(found, out, f"{method}, {Path(model).name}")
+    if as_json:
+        console.print_json(
+            {
+                "points": [
+                    {
+                        "images_per_class": size,
+                        "balanced_accuracy": one.mean,
+                        "low": one.low,
+                        "high": one.high,
+                    }
+                    for size, one in zip(found.sizes, found.accuracy, strict=True)
+                ],
+                "forecast": {
+                    "from": found.gain_from,
+                    "more": found.more,
+                    "gain": found.gain.mean,
+                    "low": found.gain.low,
+                    "high": found.gain.high,
+                },
+            }
+        )
+        return
+    console.out.print("images per class   balanced accuracy % (95 % interval)", markup=False)
+    for size, one in zip(found.sizes, found.accuracy, strict=True):
+        console.out.print(f"{size:16d}   {console.percent(one)}", markup=False)
+    low, mean, high = (100 * value for value in (found.gain.low, found.gain.mean, found.gain.high))
+    console.out.print(
+        f"{found.more} more per class than the {found.gain_from} of the smallest class would bring about "
+        f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}], if the last rise goes on.",
+        markup=False,
+    )
+
+
+def _draw(found: LearningCurve, out: Path, title: str) -> None:
+    """The curve as a figure."""
+    import matplotlib.figure as figure
+
+    from farshot.storage.atomic import replaced
+
+    drawn = figure.Figure(figsize=(6, 4), layout="constrained")
+    axes = drawn.add_subplot()
+    middle = [100 * one.mean for one in found.accuracy]
+    low, high = (
+        [100 * value for value in values]
+        for values in zip(*((o.low, o.high) for o in found.accuracy), strict=True)
+    )
+    axes.fill_between(found.sizes, low, high, alpha=0.2, linewidth=0)
+    axes.plot(found.sizes, middle, marker="o")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(found.sizes, [str(size) for size in found.sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("labelled images per class")
+    axes.set_ylabel("balanced accuracy, % (95 % interval)")
+    axes.set_title(title, fontsize=10)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(out) as staging:
+        drawn.savefig(staging, format=out.suffix.lower()[1:], dpi=150)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(curve)

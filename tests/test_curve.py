@@ -1,0 +1,85 @@
+"""Accuracy against the number of labels, and what more would bring."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farshot.choose.curve import learning_curve
+from farshot.errors import DataError
+from farshot.methods import create
+from farshot.model.encoder import Encoder
+from tests.input_helpers import Farshot
+from tests.toy import world_table
+
+TABLE = world_table(count=400, classes=("highway", "orchard", "river", "forest"))
+
+
+def test_a_curve_rises_and_its_forecast_lies_above_no_gain(mini: Encoder):
+    seen: list[tuple[int, int]] = []
+    found = learning_curve(
+        create("prototypes"), mini, TABLE, progress=lambda done, total: seen.append((done, total))
+    )
+    assert found.sizes[:4] == (1, 2, 3, 5)
+    assert TABLE.labels is not None
+    smallest = int(np.bincount(TABLE.labels).min())
+    assert found.gain_from == smallest
+    assert found.sizes[-1] <= smallest - smallest / 5
+    means = [one.mean for one in found.accuracy]
+    assert means[0] < means[2] < means[-1]
+    assert all(one.low < one.mean < one.high for one in found.accuracy)
+    assert 0 <= found.gain.mean < 0.1
+    assert found.gain.low < found.gain.mean < found.gain.high
+    assert seen[-1] == (len(found.sizes), len(found.sizes))
+    again = learning_curve(create("prototypes"), mini, TABLE)
+    assert again == found
+
+
+def test_a_method_that_learns_nothing_has_a_flat_curve(mini: Encoder):
+    found = learning_curve(create("zero-shot"), mini, TABLE.subset(range(100)), repeats=5)
+    assert len({round(one.mean, 12) for one in found.accuracy}) == 1
+    assert found.gain.mean == pytest.approx(0, abs=1e-12)
+
+
+def test_copies_and_groups_stay_on_one_side(mini: Encoder):
+    """Four versions of each picture do not make a curve that is higher than that of one."""
+    assert TABLE.labels is not None
+    few = TABLE.subset(np.concatenate([np.flatnonzero(TABLE.labels == c)[:8] for c in range(4)]))
+    assert few.labels is not None
+    four = replace(few, images=few.images * 4, labels=np.tile(few.labels, 4), _ids={}, _contents={})
+    once, copied = (learning_curve(create("prototypes"), mini, one, repeats=10) for one in (few, four))
+    assert copied.sizes == once.sizes
+    assert copied.gain_from == once.gain_from == 8
+    assert copied.accuracy[-1].mean == pytest.approx(once.accuracy[-1].mean, abs=0.12)
+
+
+def test_too_few_images_are_refused(mini: Encoder):
+    assert TABLE.labels is not None
+    few = TABLE.subset(np.concatenate([np.flatnonzero(TABLE.labels == c)[:3] for c in range(4)]))
+    with pytest.raises(DataError, match="at least 4 independent images of every class, and 'highway' has 3"):
+        learning_curve(create("prototypes"), mini, few)
+    with pytest.raises(DataError, match="no labels"):
+        learning_curve(create("prototypes"), mini, replace(TABLE, labels=None))
+
+
+def test_the_command_prints_and_draws_a_curve(farshot: Farshot, tmp_path: Path):
+    assert TABLE.labels is not None
+    for row, label in enumerate(TABLE.labels[:60].tolist()):
+        place = tmp_path / "images" / TABLE.classes[label] / f"{row:03d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        TABLE.image(row).save(place)
+    command = ("curve", tmp_path / "images", "--model", "mini", "--method", "prototypes", "--repeats", 4)
+    told = farshot(*command, "--out", tmp_path / "curve.png")
+    assert told.code == 0, told.err
+    assert "10 more per class than the" in told.out
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(farshot(*command, "--json").out)
+    assert [one["images_per_class"] for one in found["points"]][:3] == [1, 2, 3]
+    assert found["forecast"]["low"] <= found["forecast"]["gain"] <= found["forecast"]["high"]
+    told = farshot(*command, "--out", tmp_path / "curve.pdf")
+    assert told.code == 2
+    assert "drawn as .png or .svg" in told.err
