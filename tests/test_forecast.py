@@ -106,12 +106,25 @@ def test_with_time_both_are_compared_and_the_better_is_kept(
 def test_no_time_keeps_the_fast_one_or_refuses_what_was_asked_for(
     farshot: Farshot, folder: Path, tmp_path: Path
 ):
-    told = farshot("adapt", folder, "--out", tmp_path / "m", "--model", "mini", "--minutes", 0.001)
+    told = farshot(
+        "adapt", folder, "--out", tmp_path / "m", "--model", "mini", "--minutes", 0.001, "--shots", 2
+    )
     assert told.code == 0, told.err
     assert "linear-probe is kept: atha would take about" in told.out
     assert load(tmp_path / "m").method == "linear-probe"
     told = farshot(
-        "adapt", folder, "--out", tmp_path / "n", "--model", "mini", "--minutes", 0.001, "--method", "atha"
+        "adapt",
+        folder,
+        "--out",
+        tmp_path / "n",
+        "--model",
+        "mini",
+        "--minutes",
+        0.001,
+        "--method",
+        "atha",
+        "--shots",
+        2,
     )
     assert told.code == 2
     assert "longer than --minutes 0.001" in told.err
