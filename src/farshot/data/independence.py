@@ -26,6 +26,9 @@ ALIKE = "its pictures are so alike that near copies cannot be told from other pi
 "are kept together"
 
 _LARGEST_SHARE, _LARGEST = 4, 4
+ALL_BUT_LAST_WORD = r".+(?=[-_. ][^-_. ]+$)"
+"""A regular expression for the path of an image up to the last part of its name."""
+
 _LAST_WORD = re.compile(r"(.+)[-_. ][^-_. ]+")
 _MOST_OF_GROUP = 20
 
@@ -88,7 +91,7 @@ def groups_by(pattern: str, names: Sequence[str], argument: str = "groups") -> t
     that it matches.
 
     Args:
-        names: paths of the images below the folder of the data, with forward slashes.
+        names: paths of the images below the folder of the data, with forward slashes and without extensions.
         argument: how the caller calls the pattern.
 
     Raises:
@@ -106,8 +109,7 @@ def groups_by(pattern: str, names: Sequence[str], argument: str = "groups") -> t
         if match is None:
             raise DataError(
                 f"{argument}: {pattern!r} is not a column of the table, and as a regular expression it "
-                f"does not match "
-                f"the name {name!r}; write one that matches every name, such as '[^/]+(?=_[^_]+$)'."
+                f"does not match the name {name!r}; write one that matches every name, such as '{ALL_BUT_LAST_WORD}'."
             )
         found.append(nfc(match[1] if compiled.groups else match[0]))
         if compiled.groups and match[1] is None:
@@ -138,8 +140,8 @@ def group_hint(names: Sequence[str], labels: Sequence[str]) -> str:
     alike = [Path(name).name for name, key in zip(names, keys, strict=True) if key == one][:2]
     return (
         f"names such as {alike[0]} and {alike[1]} suggest that several pictures show one thing; if so, "
-        f"keep them together "
-        f"with --groups '[^/]+(?=[-_. ][^-_. ]+$)', or the estimate is too high"
+        f"keep them "
+        f"together with --groups '{ALL_BUT_LAST_WORD}', or the estimate is too high"
     )
 
 

@@ -49,8 +49,8 @@ def read_table(
         level: for a folder, how many folders deep the class folders lie, from 1, not counting folders of
             splits; by default what the folders show (farshot.data.folders).
         groups: which images belong together, such as those of one patient: a column of a table, by default
-            `group`; or a regular expression on the path of each image below the folder, whose first
-            parentheses, or whole match, name the group.
+            `group`; or a regular expression on the path of each image below the folder, without extension,
+            whose first parentheses, or whole match, name the group.
 
     Raises:
         DataError: one sentence that names the path or row and the way out.
@@ -91,13 +91,13 @@ def _groups_and_notes(
 
 
 def _name_below(source: str, image: ImageSource) -> str | None:
-    """The path of an image below the folder of its data, with forward slashes; None for one without a
-    file."""
+    """The path of an image below the folder of its data, with forward slashes and without extension; None for
+    one without a file."""
     if not isinstance(image, str | Path):
         return None
     place, path = home(source), Path(image)
     folder = place if place.is_dir() else place.parent
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).with_suffix("").as_posix()
 
 
 def _found(source: str, level: int | None, groups: str | None) -> Found:
