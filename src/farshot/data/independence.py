@@ -108,8 +108,9 @@ def groups_by(pattern: str, names: Sequence[str], argument: str = "groups") -> t
         match = compiled.search(name)
         if match is None:
             raise DataError(
-                f"{argument}: {pattern!r} is not a column of the table, and as a regular expression it "
-                f"does not match the name {name!r}; write one that matches every name, such as '{ALL_BUT_LAST_WORD}'."
+                f"{argument}: {pattern!r} is not a column of the table, and as a regular expression it does "
+                f"not match the name {name!r}; write one that matches every name, such as "
+                f"'{ALL_BUT_LAST_WORD}'."
             )
         found.append(nfc(match[1] if compiled.groups else match[0]))
         if compiled.groups and match[1] is None:
