@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.draws import draw
 
 from farshot import FewShotClassifier, load_encoder
 from farshot.arrays import NDArray
@@ -31,29 +31,7 @@ from farshot.model.encoder import Encoder
 MINI = ("mini-crops", "mini-land", "mini-skin", "mini-xray")
 METHODS = ("zero-shot", "prototypes", "linear-probe", "tip-adapter")
 SHOTS = (1, 2, 5, 20)
-WAYS, QUERIES = 5, 40
-
-
-def draw(table: ImageTable, shots: int, seed: int) -> tuple[ImageTable, ImageTable]:
-    """Pictures to choose with, and pictures to measure on."""
-    assert table.labels is not None
-    generator = np.random.default_rng([seed, shots])
-    enough = np.flatnonzero(np.bincount(table.labels) > shots)
-    chosen = np.sort(generator.choice(enough, min(WAYS, len(enough)), replace=False))
-    support: list[int] = []
-    queries: list[int] = []
-    for c in chosen:
-        order = generator.permutation(np.flatnonzero(table.labels == c)).tolist()
-        support += order[:shots]
-        queries += order[shots : shots + QUERIES]
-    return _narrowed(table.subset(support), chosen), _narrowed(table.subset(queries), chosen)
-
-
-def _narrowed(table: ImageTable, chosen: NDArray[np.int64]) -> ImageTable:
-    assert table.labels is not None
-    classes = tuple(table.classes[c] for c in chosen)
-    names = tuple(table.names[c] for c in chosen)
-    return replace(table, labels=np.searchsorted(chosen, table.labels), classes=classes, names=names)
+QUERIES = 40
 
 
 def with_noise(encoder: Encoder, share: float) -> Encoder:
@@ -76,7 +54,7 @@ def measure(
     NDArray[np.int64],
 ]:
     """True balanced accuracy of every candidate, and what cross-validation sees of it."""
-    support, queries = draw(table, shots, seed)
+    support, queries, _ = draw(table, shots, QUERIES, np.random.default_rng([seed, shots]))
     assert support.labels is not None
     truth, right = {}, {}
     for name, encoder in encoders.items():

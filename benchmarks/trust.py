@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from benchmarks.draws import WAYS, draw
 
 from farshot import FewShotClassifier, load_encoder
-from farshot.arrays import NDArray
 from farshot.data.pools import open_pool
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
@@ -32,41 +31,27 @@ from farshot.model.encoder import Encoder
 MINI = ("mini-crops", "mini-land", "mini-skin", "mini-xray")
 METHODS = ("linear-probe", "prototypes", "tip-adapter", "zero-shot")
 SHOTS = (2, 5, 20)
-QUERIES, WAYS, LEVEL = 20, 5, 0.05
+QUERIES, LEVEL = 20, 0.05
 COVERAGES = (0.8, 0.9, 0.95)
 
 Cells = Mapping[tuple[str, int], Mapping[str, list[float]]]
 
 
-def draw(table: ImageTable, shots: int, seed: int) -> tuple[ImageTable, ImageTable, ImageTable | None]:
+def draw_apart(table: ImageTable, shots: int, seed: int) -> tuple[ImageTable, ImageTable, ImageTable | None]:
     """Pictures to adapt to, pictures to measure on, and those of the classes that were left out."""
     assert table.labels is not None
     generator = np.random.default_rng([seed, shots])
-    classes = np.unique(table.labels)
-    chosen = np.sort(generator.choice(classes, min(WAYS, len(classes)), replace=False))
-    support: list[int] = []
-    queries: list[int] = []
-    for c in chosen:
-        order = generator.permutation(np.flatnonzero(table.labels == c)).tolist()
-        support += order[:shots]
-        queries += order[shots : shots + QUERIES]
+    support, queries, chosen = draw(table, shots, QUERIES, generator)
     others = np.flatnonzero(~np.isin(table.labels, chosen))
     left = table.subset(generator.permutation(others)[: WAYS * QUERIES]) if len(others) else None
-    return _narrowed(table.subset(support), chosen), _narrowed(table.subset(queries), chosen), left
-
-
-def _narrowed(table: ImageTable, chosen: NDArray[np.int64]) -> ImageTable:
-    assert table.labels is not None
-    classes = tuple(table.classes[c] for c in chosen)
-    names = tuple(table.names[c] for c in chosen)
-    return replace(table, labels=np.searchsorted(chosen, table.labels), classes=classes, names=names)
+    return support, queries, left
 
 
 def one_draw(
     encoder: Encoder, method: str, sets: Mapping[str, ImageTable], own: str, shots: int, seed: int
 ) -> dict[str, float]:
     """All measures of one classifier."""
-    support, queries, left = draw(sets[own], shots, seed)
+    support, queries, left = draw_apart(sets[own], shots, seed)
     made = FewShotClassifier(encoder, method, seed=seed, calibrate=True).fit(support)
     labels, logits = queries.labels, made.logits(queries)
     assert labels is not None and made.held_out_ is not None

@@ -19,7 +19,7 @@ from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.crossval import HeldOut
 from tests.input_helpers import Farshot
-from tests.toy import world_table
+from tests.toy import as_folder, world_table
 
 TABLE = world_table(count=480, classes=("highway", "orchard", "river", "forest"))
 """Four classes that the mini CLIP tells apart well."""
@@ -160,14 +160,10 @@ def test_a_doubt_is_named_by_how_much_more_probable_another_class_is():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    assert TABLE.labels is not None
-    for row, label in enumerate(TABLE.labels[:60].tolist()):
-        place = tmp_path / "images" / TABLE.classes[label] / f"{row:03d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        TABLE.image(row).save(place)
-    first = sorted((tmp_path / "images").rglob("*.png"))
+    place = as_folder(TABLE, tmp_path / "images", range(60))
+    first = sorted(place.rglob("*.png"))
     Image.open(first[0]).save(first[-1].parent / "copy.png")
-    return tmp_path / "images"
+    return place
 
 
 def test_the_command_prints_lists_and_draws_what_it_finds(farshot: Farshot, folder: Path, tmp_path: Path):

@@ -16,7 +16,7 @@ from farshot.choose import choose, corrected_estimate, select
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.model.encoder import Encoder
 from tests.input_helpers import Farshot
-from tests.toy import world_table
+from tests.toy import as_folder, world_table
 
 TABLE = world_table(count=160, classes=("highway", "orchard", "river"))
 
@@ -122,12 +122,7 @@ def test_one_candidate_needs_no_correction_and_copies_are_drawn_together():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    assert TABLE.labels is not None
-    for row, label in enumerate(TABLE.labels[:30].tolist()):
-        place = tmp_path / "images" / TABLE.classes[label] / f"{row:03d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        TABLE.image(row).save(place)
-    return tmp_path / "images"
+    return as_folder(TABLE, tmp_path / "images", range(30))
 
 
 def test_the_command_compares_and_adapts_the_winner(farshot: Farshot, folder: Path, tmp_path: Path):

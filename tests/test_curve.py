@@ -14,7 +14,7 @@ from farshot.errors import DataError
 from farshot.methods import create
 from farshot.model.encoder import Encoder
 from tests.input_helpers import Farshot
-from tests.toy import world_table
+from tests.toy import as_folder, world_table
 
 TABLE = world_table(count=400, classes=("highway", "orchard", "river", "forest"))
 
@@ -67,12 +67,8 @@ def test_too_few_images_are_refused(mini: Encoder):
 
 
 def test_the_command_prints_and_draws_a_curve(farshot: Farshot, tmp_path: Path):
-    assert TABLE.labels is not None
-    for row, label in enumerate(TABLE.labels[:60].tolist()):
-        place = tmp_path / "images" / TABLE.classes[label] / f"{row:03d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        TABLE.image(row).save(place)
-    command = ("curve", tmp_path / "images", "--model", "mini", "--method", "prototypes", "--repeats", 4)
+    images = as_folder(TABLE, tmp_path / "images", range(60))
+    command = ("curve", images, "--model", "mini", "--method", "prototypes", "--repeats", 4)
     told = farshot(*command, "--out", tmp_path / "curve.png")
     assert told.code == 0, told.err
     assert "10 more per class than the" in told.out

@@ -81,42 +81,6 @@ def test_an_onnx_file_predicts_the_same(method, settings, checkpoint: Path, tmp_
     assert about["classes"] == ["highway", "orchard"]
 
 
-def test_the_program_beside_it_knows_strangers_and_sets(farshot: Farshot, checkpoint: Path, tmp_path: Path):
-    table = world_table(count=160)
-    support = table.subset(table.draw(12, 0)[0])
-    made = FewShotClassifier(checkpoint, "linear-probe", calibrate=True).fit(support)
-    made.save(tmp_path / "adapted")
-    about = export_onnx(made, tmp_path / "out")
-    assert len(about["labelled_similarity"]) == len(about["held_out_probability"]) == 24
-    files = []
-    for row in range(6):
-        table.image(row).save(tmp_path / f"{row}.png")
-        files.append(tmp_path / f"{row}.png")
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")
-    files.append(tmp_path / "noise.png")
-    for options in ([], ["--reject", "0.2"], ["--coverage", "0.8"], ["--reject", "0.2", "--coverage", "0.9"]):
-        told = subprocess.run(
-            [sys.executable, tmp_path / "out" / "predict.py", *options, *files],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert told.stdout == farshot("predict", tmp_path / "adapted", *options, *files).out
-    for options, reason in (
-        (["--reject", "0.01"], "too little for 24 labelled images"),
-        (["--coverage", "0.99"], "too much for 24 labelled images"),
-    ):
-        told = subprocess.run(
-            [sys.executable, tmp_path / "out" / "predict.py", *options, *files],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert told.returncode == 1
-        assert reason in told.stderr
-
-
 def test_the_program_beside_it_says_what_we_say(checkpoint: Path, tmp_path: Path):
     """It imports nothing of farshot, torch or transformers; transparent and turned pictures too."""
     made = _saved(tmp_path / "adapted", checkpoint, "prompt-lora", QUICK)

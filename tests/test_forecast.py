@@ -12,7 +12,7 @@ from farshot.cli import adapt as command
 from farshot.training import forecast
 from farshot.training.forecast import Forecast, TooLong, peak_memory, spoken
 from tests.input_helpers import Farshot
-from tests.toy import world_table
+from tests.toy import as_folder, world_table
 
 TABLE = world_table(count=100, classes=("highway", "orchard", "river"))
 
@@ -59,12 +59,7 @@ def test_times_are_spoken_with_their_unit():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    assert TABLE.labels is not None
-    for row, label in enumerate(TABLE.labels[:30].tolist()):
-        place = tmp_path / "images" / TABLE.classes[label] / f"{row:03d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        TABLE.image(row).save(place)
-    return tmp_path / "images"
+    return as_folder(TABLE, tmp_path / "images", range(30))
 
 
 def test_without_a_method_the_fast_one_is_taken_and_the_other_named(

@@ -14,20 +14,15 @@ from farshot.data.readers import read_table
 from farshot.errors import DataError
 from farshot.export.hub_push import _files
 from tests.input_helpers import Farshot
-from tests.toy import world_table
+from tests.toy import as_folder, world_table
 
 TABLE = world_table(count=120, classes=("highway", "orchard", "river"))
 
 
 def write(folder: Path, rows: range, classes: tuple[str, ...] = TABLE.classes) -> Path:
-    """A folder per class with these rows of the table."""
+    """A folder per class with these rows of the table, as far as they are of these classes."""
     assert TABLE.labels is not None
-    for row in rows:
-        name = TABLE.classes[int(TABLE.labels[row])]
-        if name in classes:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            TABLE.image(row).save(folder / name / f"{row:03d}.png")
-    return folder
+    return as_folder(TABLE, folder, [row for row in rows if TABLE.classes[int(TABLE.labels[row])] in classes])
 
 
 def test_several_folders_are_one(farshot: Farshot, tmp_path: Path):

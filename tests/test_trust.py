@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from farshot import FewShotClassifier, load
@@ -22,9 +25,10 @@ from farshot.evaluation.familiarity import Familiarity, measure
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.export.hub_push import _files
+from farshot.export.onnx_file import export_onnx
 from farshot.methods.base import softmax
 from tests.input_helpers import Farshot, class_folders
-from tests.toy import toy_task, world_table
+from tests.toy import as_folder, toy_task, world_table
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -303,12 +307,7 @@ def test_tempered_probabilities_are_those_of_divided_logits():
 def test_pages_and_reasons_show_percentages_only_if_calibrated(
     farshot: Farshot, tmp_path: Path, calibrated: bool
 ):
-    table = world_table(count=60)
-    assert table.labels is not None
-    for row, label in enumerate(table.labels.tolist()):
-        place = tmp_path / "images" / table.classes[label] / f"{row:03d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        table.image(row).save(place)
+    as_folder(world_table(count=60), tmp_path / "images")
     how = "--calibrate" if calibrated else "--no-calibrate"
     told = farshot(
         "adapt", tmp_path / "images", "--out", tmp_path / "m", "--model", "mini", "--shots", 4, how
@@ -329,4 +328,40 @@ def test_pages_and_reasons_show_percentages_only_if_calibrated(
         *("--rule", "uncertain"),
     )
     assert told.code == 0, told.err
-    assert (": scores " in (tmp_path / "p" / "picked.csv").read_text()) != calibrated
+    assert (": score " in (tmp_path / "p" / "picked.csv").read_text()) != calibrated
+
+
+def test_the_program_of_an_export_knows_strangers_and_sets(farshot: Farshot, tmp_path: Path):
+    table = world_table(count=160)
+    support = table.subset(table.draw(12, 0)[0])
+    made = FewShotClassifier("mini", "linear-probe", calibrate=True).fit(support)
+    made.save(tmp_path / "adapted")
+    about = export_onnx(made, tmp_path / "out")
+    assert len(about["labelled_similarity"]) == len(about["held_out_probability"]) == 24
+    files = []
+    for row in range(6):
+        table.image(row).save(tmp_path / f"{row}.png")
+        files.append(tmp_path / f"{row}.png")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    files.append(tmp_path / "noise.png")
+    for options in ([], ["--reject", "0.2"], ["--coverage", "0.8"], ["--reject", "0.2", "--coverage", "0.9"]):
+        told = subprocess.run(
+            [sys.executable, tmp_path / "out" / "predict.py", *options, *files],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert told.stdout == farshot("predict", tmp_path / "adapted", *options, *files).out
+    for options, reason in (
+        (["--reject", "0.01"], "too little for 24 labelled images"),
+        (["--coverage", "0.99"], "too much for 24 labelled images"),
+    ):
+        told = subprocess.run(
+            [sys.executable, tmp_path / "out" / "predict.py", *options, *files],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 1
+        assert reason in told.stderr
