@@ -257,3 +257,26 @@ def test_a_benchmark_keeps_groups_and_near_copies_of_own_images_apart(by_patient
     assert sorted(pool.ids[row] for row in pool.copies) == ["river/p8_0.png", "river/small.png"]
     again = cached(pool_of("own", read_table(by_patient)), tmp_path / "cache")
     assert again.copies == pool.copies
+
+
+def test_data_check_and_reports_know_near_copies_and_groups(
+    farshot: Farshot, by_patient: Path, tmp_path: Path
+):
+    original = by_patient / "river" / "p8_0.png"
+    CHANGES["mirrored"](Image.open(original)).save(by_patient / "river" / "mirrored.png")
+    told = farshot("data", "check", "own", by_patient)
+    assert "1 pictures occur again in another size, compression, brightness or orientation" in told.out
+    assert "river/mirrored.png (river) = river/p8_0.png (river)" in told.out
+    assert "can be used, but holds copies" in told.out
+    (by_patient / "river" / "mirrored.png").unlink()
+    grouped = ("--groups", r"p\d+")
+    adapted = tmp_path / "adapted"
+    farshot(
+        *("adapt", by_patient, "--out", adapted, "--model", "mini", "--method", "prototypes"),
+        *("--shots", 2, *grouped),
+    )
+    told = farshot(
+        *("report", adapted, "--data", by_patient, "--out", tmp_path / "r.html", "--images", 0, *grouped)
+    )
+    assert told.code == 0, told.err
+    assert "on 12 images that it was not adapted to" in (tmp_path / "r.html").read_text()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from farshot.cli import console
 from farshot.cli.bench import ManyValues
-from farshot.cli.options import BaseModel, Device, Level, Saved, SkipUnreadable
+from farshot.cli.options import BaseModel, Device, Groups, Level, Saved, SkipUnreadable
 from farshot.errors import SettingError
 from farshot.storage.paths import home
+
+if TYPE_CHECKING:
+    from farshot.data.table import ImageTable
 
 
 def explain(
@@ -81,8 +84,10 @@ def report(
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
+    groups: Groups = None,
 ) -> None:
     """Write one self-contained page on a benchmark or on an adapted model."""
+    from farshot.data.readers import read_table
     from farshot.report.page import check_page, write_page
     from farshot.storage.hub import is_on_hub
 
@@ -91,10 +96,9 @@ def report(
     if is_on_hub(what) or what.is_dir():
         if baseline is not None:
             raise SettingError(f"{what} is an adapted model: --baseline is for a store of results.")
-        template, words = (
-            "model.html",
-            _model_words(what, data, images, model, device, skip_unreadable, level),
-        )
+        table = None if data is None else read_table(data, level=level, groups=groups)
+        template = "model.html"
+        words = _model_words(what, data, table, images, model, device, skip_unreadable)
     else:
         from farshot.bench.store import Store
         from farshot.report.benchmark import store_report
@@ -110,21 +114,19 @@ def report(
 def _model_words(
     folder: Path,
     data: str | None,
+    table: ImageTable | None,
     images: int,
     model: str | None,
     device: str,
     skip_unreadable: bool,
-    level: int | None,
 ) -> dict[str, Any]:
     from farshot.classifier import load
-    from farshot.data.readers import read_table
     from farshot.report.model import model_report
     from farshot.storage.model_folder import read_folder
 
     about, tensors = read_folder(folder)
-    if data is None:
+    if data is None or table is None:
         return model_report(about, tensors, images=images)
-    table = read_table(data, level=level)
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
     classifier = load(folder, model=model, device=device)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import BaseModel, Level, Saved, SkipUnreadable
+from farshot.cli.options import BaseModel, Groups, Level, Saved, SkipUnreadable
 from farshot.errors import SettingError
 from farshot.storage.paths import quoted
 
@@ -56,6 +58,7 @@ def export(
     model: BaseModel = None,
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
+    groups: Groups = None,
 ) -> None:
     """Export an adapted model as an ONNX file, a transformers checkpoint, or a PEFT adapter."""
     if quantize and kind is not Format.onnx:
@@ -65,7 +68,9 @@ def export(
             "--quantize costs accuracy, which is measured on your own images: name a labelled folder with "
             "--images."
         )
-    about = _export(folder, kind, out, images, quantize is not None, model, skip_unreadable, level)
+    int8 = quantize is not None
+    read = None if images is None else partial(_table, images, int8, level, groups)
+    about = _export(folder, kind, out, read, int8, model, skip_unreadable)
     console.out.print(f"{out}: {', '.join(about['files'])}", markup=False)
     if "checked" in about:
         checked = about["checked"]
@@ -112,11 +117,10 @@ def _export(
     folder: Path,
     kind: Format,
     out: Path,
-    images: str | None,
+    read: Callable[[], ImageTable] | None,
     int8: bool,
     model: str | None,
     skip_unreadable: bool,
-    level: int | None,
 ) -> dict[str, Any]:
     from farshot.export import check_transformers
     from farshot.export import export as export_model
@@ -128,7 +132,7 @@ def _export(
         needed_packages()
     if kind is Format.transformers:
         check_transformers()
-    table = _table(images, int8, level) if images is not None else None
+    table = read() if read is not None else None
     classifier = load_exact(folder, model)
     if table is not None:
         keep = classifier.adapted_.reading, classifier.encoder_.size
@@ -137,10 +141,13 @@ def _export(
         return export_model(classifier, kind.value, out, images=table, int8=int8)
 
 
-def _table(images: str, labelled: bool, level: int | None) -> ImageTable:
+def _table(images: str, labelled: bool, level: int | None, groups: str | None) -> ImageTable:
     from farshot.data.readers import read_table, unlabelled
 
-    table = read_table(images, for_prompts=False, level=level) if labelled else unlabelled([images])
+    if labelled:
+        table = read_table(images, for_prompts=False, level=level, groups=groups)
+    else:
+        table = unlabelled([images])
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
     return table

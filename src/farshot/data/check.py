@@ -137,7 +137,28 @@ def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> lis
                 copies=True,
             )
         )
+    if pool.near:
+        found += _near_copies(pool)
     return found
+
+
+def _near_copies(pool: Pool) -> list[Finding]:
+    """Pictures that occur again in another size, compression, brightness or orientation."""
+    contents = pool.table.contents()
+    sets: dict[int, list[int]] = defaultdict(list)
+    for row, number in pool.copies.items():
+        sets[number].append(row)
+    near = [rows for rows in sets.values() if len({contents[row] for row in rows}) > 1]
+    if not near:
+        return []
+    return [
+        Finding(
+            f"{len(near)} pictures occur again in another size, compression, brightness or orientation: "
+            f"{_listed(pool, near, labels=True)}",
+            "Remove the copies; no task holds two of them.",
+            copies=True,
+        )
+    ]
 
 
 def _listed(pool: Pool, copies: Sequence[Sequence[int]], *, labels: bool = False) -> str:
