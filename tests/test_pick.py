@@ -213,7 +213,7 @@ def test_next_choice_says_what_it_wavers_between(fitted) -> None:
     for guess, reason, one in zip(choice.guesses, choice.reasons, p, strict=True):
         high, low = (f"{value:.2f}" for value in (one.max(), one.min()))
         other = next(name for name in EASY if name != guess)
-        assert reason == f"between {guess} and {other}: scores {high} and {low}"
+        assert reason == f"between {guess} and {other}: score {high} and score {low}"
 
 
 # Refusals ------------------------------------------------------------------------------------------------

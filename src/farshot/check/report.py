@@ -10,11 +10,9 @@ from PIL import Image
 
 from farshot.check.findings import Checked
 from farshot.data.table import path_of
-from farshot.explain.html import data_uri, environment
-from farshot.explain.page import common
+from farshot.explain.html import data_uri
 from farshot.images.reading import UnreadableImage
-from farshot.report.page import check_page
-from farshot.storage.atomic import whole_file
+from farshot.report import page
 
 COLUMNS = ("problem", "image", "label", "detail", "score")
 _THUMBNAIL = 160
@@ -22,8 +20,9 @@ _MOST_SHOWN = 60
 
 
 def rows(found: Checked) -> Iterator[tuple[str, str, str, str, str]]:
-    """One row per image and problem: the problem, the image, its label, what to know, a score where there
-    is one."""
+    """One row per image and problem: the problem, the image, its label, what to know, and a number where
+    there is one: how many times more probable the other class is, or how often the right one of two is
+    chosen."""
     table = found.table
     assert table.labels is not None
     label = [table.classes[code] for code in table.labels.tolist()]
@@ -113,8 +112,4 @@ def write_page(path: Path, found: Checked, title: str) -> None:
         ],
         "dim": [{**picture(one.row), "what": one.what} for one in found.dim[:_MOST_SHOWN]],
     }
-    page = (
-        environment("farshot.check", "farshot.report").get_template("check.html").render(**common(), **words)
-    )
-    with whole_file(path, check_page) as staging:
-        staging.write_text(page, encoding="utf-8", errors="replace")
+    page.write_page(path, "check.html", words, "farshot.check")

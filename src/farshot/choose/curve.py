@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import units
+from farshot.data.independence import draw_units, units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.intervals import Interval
+from farshot.evaluation.metrics import class_weights
 from farshot.methods.base import Method
 from farshot.model.encoder import Encoder
 from farshot.randomness import key, numpy_generator
@@ -107,8 +108,9 @@ def learning_curve(
     seen = times > 0
     shown, labels = right[seen] / times[seen, None], table.labels[seen]
     generator = np.random.default_rng([seed, len(shown)])
-    means = _balanced(shown, labels)
-    draws = np.stack([_balanced(*_drawn(shown, labels, unit[seen], generator)) for _ in range(_DRAWS)])
+    means = class_weights(labels) @ shown
+    drawn = (draw_units(unit[seen], generator) for _ in range(_DRAWS))
+    draws = np.stack([class_weights(labels[rows]) @ shown[rows] for rows in drawn])
     accuracy = tuple(_interval(means[p], draws[:, p], len(shown)) for p in range(len(chosen)))
     steps = np.log2(np.asarray(chosen[-_LAST:], dtype=np.float64))
     factor = math.log2((smallest + more) / smallest)
@@ -129,8 +131,7 @@ def _smallest(table: ImageTable, unit: Int[NDArray[np.int64], " S"]) -> int:
     if smallest < _LEAST:
         raise DataError(
             f"A curve needs at least {_LEAST} independent images of every class, and "
-            f"{table.classes[counts.index(smallest)]!r} "
-            f"has {smallest}; label more."
+            f"{table.classes[counts.index(smallest)]!r} has {smallest}; label more."
         )
     return smallest
 
@@ -151,26 +152,6 @@ def _split(
         members.append(rows)
     out = np.array(sorted(away))
     return [rows[~np.isin(unit[rows], out)] for rows in members], np.flatnonzero(np.isin(unit, out))
-
-
-def _balanced(
-    right: Float[NDArray[np.float64], "S P"], labels: Int[NDArray[np.int64], " S"]
-) -> Float[NDArray[np.float64], " P"]:
-    """Mean over classes."""
-    return np.stack([right[labels == c].mean(0) for c in np.unique(labels)]).mean(0)
-
-
-def _drawn(
-    right: Float[NDArray[np.float64], "S P"],
-    labels: Int[NDArray[np.int64], " S"],
-    unit: Int[NDArray[np.int64], " S"],
-    generator: np.random.Generator,
-) -> tuple[Float[NDArray[np.float64], "R P"], Int[NDArray[np.int64], " R"]]:
-    """Images drawn with replacement, whole units at a time."""
-    names, inverse = np.unique(unit, return_inverse=True)
-    weight = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))[inverse]
-    rows = np.repeat(np.arange(len(right)), weight)
-    return right[rows], labels[rows]
 
 
 def _interval(mean: float, draws: Float[NDArray[np.float64], " D"], n: int) -> Interval:

@@ -21,20 +21,19 @@ from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
-from farshot.data.independence import units
+from farshot.data.independence import draw_units, units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError
 from farshot.evaluation.crossval import HeldOut
 from farshot.evaluation.intervals import Interval
-from farshot.evaluation.metrics import Evaluation
+from farshot.evaluation.metrics import Evaluation, class_weights
 from farshot.methods.registry import find
 from farshot.model.encoder import Encoder
 from farshot.training.loop import Progress
 
 METHODS = ("linear-probe",)
 """Compared by default. Choosing among methods on frozen features by cross-validation was no better than
-always taking
-linear-probe (docs/choose.md), so only encoders are chosen between."""
+always taking linear-probe (docs/choose.md), so only encoders are chosen between."""
 
 DRAWS = 1000
 _AT_ONCE = 8
@@ -55,7 +54,7 @@ class Candidate:
         held_out: cross-validated predictions.
         evaluation: their quality.
         seconds: to cross-validate, per fold: about the time to adapt once.
-        seconds_per_image: to predict, one image after the other in batches.
+        seconds_per_image: of the encoder, in a batch of eight.
         parameters: of the encoder.
     """
 
@@ -218,11 +217,9 @@ def corrected_estimate(
         unit: images that are not independent have the same number, and are drawn together.
     """
     generator = np.random.default_rng([seed, len(labels)])
-    members = [np.flatnonzero(unit == u) for u in np.unique(unit)]
     outside: list[float] = []
     for _ in range(draws):
-        drawn = generator.integers(0, len(members), len(members))
-        rows = np.concatenate([members[u] for u in drawn])
+        rows = draw_units(unit, generator)
         left = np.setdiff1d(np.arange(len(labels)), rows)
         if len(np.unique(labels[rows])) > 1 and len(left):
             winner = select(right[rows], labels[rows], order)
@@ -252,21 +249,15 @@ def _measured(
     )
 
 
-def _weights(labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:
-    """Of each image in a mean over the classes that are shown; they sum to 1."""
-    counts = np.bincount(labels)
-    return 1 / (counts[labels] * (counts > 0).sum())
-
-
 def _means(right: Right, labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " C"]:
     """Balanced accuracy of every candidate."""
-    return _weights(labels) @ right
+    return class_weights(labels) @ right
 
 
 def _standard_error(right: Right, labels: Int[NDArray[np.int64], " S"], a: int, b: int) -> float:
     """Of the difference of two balanced accuracies, image by image."""
     apart = right[:, a].astype(np.float64) - right[:, b]
-    weights = _weights(labels)
+    weights = class_weights(labels)
     means = np.bincount(labels, apart) / np.maximum(np.bincount(labels), 1)
     return float(np.sqrt((weights**2 * (apart - means[labels]) ** 2).sum()))
 

@@ -43,8 +43,7 @@ def adapt(
         list[str],
         typer.Argument(
             help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, "
-            "Parquet or "
-            "JSON list; a saved dataset; or hf:NAME[:SPLIT]. Several are taken together."
+            "Parquet or JSON list; a saved dataset; or hf:NAME[:SPLIT]. Several are taken together."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the adapted model.")],
@@ -63,17 +62,15 @@ def adapt(
         str | None,
         typer.Option(
             help="One of `farshot methods`. By default linear-probe, which takes seconds; with --minutes "
-            "or a "
-            "GPU then atha, and the better one is kept."
+            "or a GPU then atha, and the better one is kept."
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
             help="Time for a fine-tuned method. Without --method: also cross-validate atha, and keep it "
-            "if it is "
-            "better on these images; by default 30 with a GPU, none without. With --method: stop after a few "
-            "steps if it would take longer.",
+            "if it is better on these images; by default 30 with a GPU, none without. With --method: stop "
+            "after a few steps if it would take longer.",
             min=0,
         ),
     ] = None,
@@ -217,9 +214,8 @@ def adapt(
             console.out.print(f"The model in {out} is now that of {THOROUGH}.", markup=False)
     elif given is None:
         console.err.print(
-            f"Note: {FAST}, which takes seconds. --minutes 30 also tries {THOROUGH}, which fine-tunes "
-            f"the encoder, "
-            "and keeps the better one.",
+            f"Note: {FAST}, which takes seconds. --minutes 30 also tries {THOROUGH}, which fine-tunes the "
+            "encoder, and keeps the better one.",
             markup=False,
         )
     left = int((~table.among(set(classifier.support_ids_))).sum())
@@ -261,8 +257,7 @@ def _thorough(fast: FewShotClassifier, support: ImageTable, seconds: float) -> F
     if fast.held_out_ is None:
         console.err.print(
             f"Note: {THOROUGH} is not tried, since the images are too few to compare it with {FAST}; "
-            f"--method "
-            f"{THOROUGH} takes it.",
+            f"--method {THOROUGH} takes it.",
             markup=False,
         )
         return None
@@ -279,8 +274,7 @@ def _thorough(fast: FewShotClassifier, support: ImageTable, seconds: float) -> F
         mean, low, high = (f"{100 * value:+.1f}" for value in found.difference[:3])
         console.out.print(
             f"{THOROUGH} minus {FAST}, cross-validated on the same images: {mean} points of balanced "
-            f"accuracy "
-            f"[{low}, {high}] (95 % interval).",
+            f"accuracy [{low}, {high}] (95 % interval).",
             markup=False,
         )
         if not found.better:

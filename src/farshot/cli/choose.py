@@ -36,8 +36,7 @@ def choose(
         list[str] | None,
         typer.Option(
             help="An encoder to compare: hub name, checkpoint folder, or mini. Repeatable. By default "
-            "those of "
-            "`farshot encoders` that are in the local cache."
+            "those of `farshot encoders` that are in the local cache."
         ),
     ] = None,
     methods: Annotated[
@@ -65,7 +64,7 @@ def choose(
     from farshot.classifier import FewShotClassifier
     from farshot.data.readers import read_table
     from farshot.methods import create
-    from farshot.model.find import check_machine, load_encoder
+    from farshot.model.find import check_machine, shared_encoder
     from farshot.storage.model_folder import check_place
 
     for method in methods or METHODS:
@@ -82,7 +81,7 @@ def choose(
     with console.progress("comparing") as progress:
         found = compare(
             table,
-            {name: partial(load_encoder, name, device=device, precision=precision) for name in names},
+            {name: partial(shared_encoder, name, device=device, precision=precision) for name in names},
             methods or METHODS,
             seed=seed,
             progress=progress,
@@ -103,14 +102,13 @@ def choose(
         winner.model,
         winner.method,
         settings=winner.settings,
-        calibrate=True,
         read_options=options,
         precision=precision,
         device=device,
         seed=seed,
     )
     with console.progress_of(classifier, f"adapting {winner.model} with {winner.method}"):
-        classifier.fit(table)
+        classifier.fit(table).keep_held_out(winner.held_out)
     classifier.save(out)
     console.err.print(
         f"Adapted {winner.model} with {winner.method} to {len(table)} images: {out}", markup=False
@@ -139,9 +137,8 @@ def cached_encoders() -> list[str]:
     found = [entry.model for entry in ENCODERS if entry.model.partition(":")[0] in cached]
     if not found:
         raise SettingError(
-            "None of the encoders of `farshot encoders` is in the local cache; name those to compare, "
-            "such as "
-            "--models openai/clip-vit-base-patch16 --models imageomics/bioclip."
+            "None of the encoders of `farshot encoders` is in the local cache; name those to compare, such "
+            "as --models openai/clip-vit-base-patch16 --models imageomics/bioclip."
         )
     return found
 
@@ -172,14 +169,11 @@ def _print(found: Selection) -> None:
     console.out.print(table)
     first = found.candidates[0].evaluation
     console.out.print(
-        f"* the simplest within one standard error of the "
-        f"best, with {found.winner.method}. "
-        "Columns: mean recall and difference to the best with 95 % intervals, time to adapt, time per image, "
-        "parameters.\nCorrected for having been chosen, its "
-        "balanced "
-        f"accuracy is {console.percent(found.estimate)} % (95 % interval); always "
-        f"{str(first.majority_class)!r}: {100 * first.majority:.1f} % accuracy, "
-        f"chance: {100 * first.chance:.1f} %.",
+        f"* the simplest within one standard error of the best, with {found.winner.method}. Columns: mean "
+        "recall and difference to the best with 95 % intervals, time to adapt, time per image, "
+        "parameters.\nCorrected for having been chosen, its balanced accuracy is "
+        f"{console.percent(found.estimate)} % (95 % interval); always {str(first.majority_class)!r}: "
+        f"{100 * first.majority:.1f} % accuracy, chance: {100 * first.chance:.1f} %.",
         markup=False,
     )
 

@@ -88,8 +88,7 @@ def earlier(folder: Path) -> Continued:
     if not places or any(one["path"] is None for one in places):
         raise DataError(
             f"{folder} does not know where its images lie: they were not files, or it was saved by an "
-            f"earlier version; "
-            "adapt again with all images."
+            "earlier version; adapt again with all images."
         )
     classes = tuple(map(str, about["classes"]))
     groups = tuple(str(one["group"]) for one in places)
@@ -104,9 +103,8 @@ def earlier(folder: Path) -> Continued:
         path = Path(places[row]["path"])
         if not path.is_file() or table.content(row) != identity:
             raise DataError(
-                f"{folder} was adapted to {path}, which is no longer there or has changed; put it back, "
-                f"or adapt again "
-                f"with all images: farshot adapt FOLDER ... --out {quoted(folder)}."
+                f"{folder} was adapted to {path}, which is no longer there or has changed; put it back, or "
+                f"adapt again with all images: farshot adapt FOLDER ... --out {quoted(folder)}."
             )
     return Continued(
         table=table,

@@ -62,8 +62,7 @@ Groups = Annotated[
         metavar="COLUMN|REGEX",
         help="Which images belong together, such as those of one patient, so that they are not on both sides "
         "of a split: a column of the table (by default `group`), or a regular expression on each image's "
-        "path "
-        "below the folder, such as 'patient[0-9]+'.",
+        "path below the folder, such as 'patient[0-9]+'.",
     ),
 ]
 

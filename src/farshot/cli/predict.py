@@ -138,8 +138,10 @@ def _csv(rows: list[dict[str, Any]], classes: list[str]) -> Iterator[list[Any]]:
 
 def _line(row: dict[str, Any]) -> str:
     """One line of text."""
+    from farshot.evaluation.calibration import certain_in_words
+
     best = max(row["probabilities"].values())
-    certain = f"{100 * best:.1f} %" if row["calibrated"] else f"score {best:.3f}"
+    certain = certain_in_words(best, row["calibrated"])
     words = [row["image"], *((NONE, "-") if row["class"] is None else (row["class"], certain))]
     if "p_value" in row:
         words.append(f"p {row['p_value']:.3f}")

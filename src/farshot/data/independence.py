@@ -5,7 +5,7 @@ one patient or plant are not, and must not lie on both sides of a split.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,12 @@ from farshot.arrays import NDArray
 from farshot.data.names import nfc
 from farshot.errors import DataError
 from farshot.images.likeness import near_pairs, thumbnails
+from farshot.randomness import numpy_generator
 
 if TYPE_CHECKING:
     from farshot.data.table import ImageTable
 else:
     ImageTable = Any
-
-ALIKE = "its pictures are so alike that near copies cannot be told from other pictures; only exact ones "
-"are kept together"
 
 _LARGEST_SHARE, _LARGEST = 4, 4
 ALL_BUT_LAST_WORD = r".+(?=[-_. ][^-_. ]+$)"
@@ -52,24 +50,38 @@ def picture_units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) ->
     Where so many pictures are like each other that near copies cannot be told from them, as photographs of
     one part on a production line, only exact copies count.
     """
-    first: dict[str, int] = {}
-    chosen = [int(row) for row in rows]
-    exact = [first.setdefault(name, len(first)) for name in table.contents(chosen)]
-    if len(first) < 2:
-        return np.array(exact, dtype=np.int64)
-    shown = dict(zip(exact, chosen, strict=True))  # a row of each picture
-    pairs = near_pairs(thumbnails([table.images[shown[i]] for i in range(len(first))], table.options))
-    found = connected(pairs, len(first))
-    if np.bincount(found).max() > max(_LARGEST, len(first) // _LARGEST_SHARE):
-        found = np.arange(len(first))
-    return found[exact]
+    exact, shown = _different(table, rows)
+    near = _near(table, shown)
+    return exact if near is None else near[exact]
 
 
 def are_too_alike(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> bool:
     """Whether near copies among these rows cannot be told from other pictures."""
-    shown = thumbnails([table.images[int(row)] for row in rows], table.options)
-    sizes = np.bincount(connected(near_pairs(shown), len(shown)), minlength=1)
-    return bool(sizes.max() > max(_LARGEST, len(shown) // _LARGEST_SHARE))
+    return _near(table, _different(table, rows)[1]) is None
+
+
+def _different(
+    table: ImageTable, rows: Sequence[int] | NDArray[np.int64]
+) -> tuple[Int[NDArray[np.int64], " S"], list[int]]:
+    """The number of each row's picture, equal for exact copies; and one row of each picture."""
+    first: dict[str, int] = {}
+    exact: list[int] = []
+    shown: list[int] = []
+    for row, name in zip(rows, table.contents(rows), strict=True):
+        if name not in first:
+            first[name] = len(first)
+            shown.append(int(row))
+        exact.append(first[name])
+    return np.array(exact, dtype=np.int64), shown
+
+
+def _near(table: ImageTable, shown: Sequence[int]) -> Int[NDArray[np.int64], " pictures"] | None:
+    """A number for each of these rows of different pictures, equal for near copies; None if too many are
+    alike."""
+    pairs = near_pairs(thumbnails([table.images[row] for row in shown], table.options))
+    found = connected(pairs, len(shown))
+    most = max(_LARGEST, len(shown) // _LARGEST_SHARE)
+    return None if np.bincount(found, minlength=1).max() > most else found
 
 
 def connected(pairs: Int[NDArray[np.int64], "pairs 2"], count: int) -> Int[NDArray[np.int64], " count"]:
@@ -140,41 +152,57 @@ def group_hint(names: Sequence[str], labels: Sequence[str]) -> str:
     one = next(iter(several))
     alike = [Path(name).name for name, key in zip(names, keys, strict=True) if key == one][:2]
     return (
-        f"names such as {alike[0]} and {alike[1]} suggest that several pictures show one thing; if so, "
-        f"keep them "
-        f"together with --groups '{ALL_BUT_LAST_WORD}', or the estimate is too high"
+        f"names such as {alike[0]} and {alike[1]} suggest that several pictures show one thing; if so, keep "
+        f"them together with --groups '{ALL_BUT_LAST_WORD}', or the estimate is too high"
     )
 
 
-def draw_rows(
-    order: Callable[[str], NDArray[np.int64]],
-    table: ImageTable,
-    shots: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """See `ImageTable.draw`.
+def draw(
+    table: ImageTable, shots: int, seed: int
+) -> tuple[Int[NDArray[np.int64], " support"], Int[NDArray[np.int64], " rest"]]:
+    """Draw K rows of every class, all of different pictures, and of different groups where there are enough.
+    Return these and all rows that are independent of them, both in table order.
 
-    Args:
-        order: the rows of a class in the order in which they are drawn.
+    Raises:
+        DataError: no labels, or a class has fewer than K different pictures.
     """
+    if table.labels is None:
+        raise DataError("These images have no labels.")
     everything = range(len(table))
     pictures, together = picture_units(table, everything), units(table, everything)
     chosen: list[int] = []
-    for name in table.classes:
-        drawn = order(name).tolist()
+    for code, name in enumerate(table.classes):
+        members = np.flatnonzero(table.labels == code)
+        if len(members) < shots:
+            raise DataError(
+                f"The class {name!r} has {len(members)} images, fewer than the {shots} asked for; add images "
+                f"or use --shots {len(members)}."
+                if len(members)
+                else f"The class {name!r} has no image."
+            )
+        order = numpy_generator("draw", seed, name).permutation(members).tolist()
         mine: list[int] = []
         # images that are independent of all others first; then others of the same groups, but no copies
         for kind in (together, pictures):
             seen = set(kind[chosen + mine].tolist())
-            for row in drawn:
+            for row in order:
                 if len(mine) < shots and kind[row] not in seen:
                     mine.append(row)
                     seen.add(kind[row])
         if len(mine) < shots:
             raise DataError(
-                f"The class {name!r} has {len(drawn)} images but only {len(mine)} different pictures "
-                f"that no other "
-                f"class has, fewer than the {shots} asked for; remove the copies, or add images."
+                f"The class {name!r} has {len(members)} images but only {len(mine)} different pictures that "
+                f"no other class has, fewer than the {shots} asked for; remove the copies, or add images."
             )
         chosen += mine
     rest = np.flatnonzero(~np.isin(together, together[chosen]))
     return np.array(sorted(chosen), dtype=np.int64), rest.astype(np.int64)
+
+
+def draw_units(
+    unit: Int[NDArray[np.int64], " S"], generator: np.random.Generator
+) -> Int[NDArray[np.int64], " drawn"]:
+    """Rows drawn with replacement, all rows of a unit together, as many units as there are: a bootstrap."""
+    names, number = np.unique(unit, return_inverse=True)
+    times = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))
+    return np.repeat(np.arange(len(unit)), times[number])

@@ -29,9 +29,8 @@ def merged(tables: Sequence[ImageTable], names: Sequence[str], class_names: Clas
     with_splits = [table.splits is not None for table in tables]
     if any(with_splits) and not all(with_splits):
         raise DataError(
-            f"{names[with_splits.index(True)]} has splits and {names[with_splits.index(False)]} has "
-            f"none; give all of "
-            "them splits, or none."
+            f"{names[with_splits.index(True)]} has splits and {names[with_splits.index(False)]} has none; "
+            "give all of them splits, or none."
         )
     classes = in_class_order({name for table in tables for name in table.classes})
     called: dict[str, str] = {}
@@ -40,8 +39,7 @@ def merged(tables: Sequence[ImageTable], names: Sequence[str], class_names: Clas
             if called.setdefault(label, name) != name and class_names is None:
                 raise DataError(
                     f"{where} calls the class {label!r} {name!r} in prompts and another table "
-                    f"{called[label]!r}; give "
-                    "--class-names."
+                    f"{called[label]!r}; give --class-names."
                 )
     labels = []
     groups: list[str] = []

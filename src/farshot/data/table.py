@@ -16,13 +16,12 @@ from jaxtyping import Int
 from PIL import Image
 
 from farshot.arrays import NDArray
-from farshot.data.independence import draw_rows
+from farshot.data.independence import draw
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
 from farshot.images.identity import PREFIX, content_id, identify
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
-from farshot.randomness import numpy_generator
 
 SPLITS = ("train", "val", "test")
 
@@ -267,20 +266,7 @@ class ImageTable:
         Raises:
             DataError: a class has fewer than K images.
         """
-        labels = self._known_labels()
-
-        def order(name: str) -> NDArray[np.int64]:
-            members = np.flatnonzero(labels == self.classes.index(name))
-            if len(members) < shots:
-                raise DataError(
-                    f"The class {name!r} has {len(members)} images, fewer than the {shots} asked for; "
-                    f"add images or use --shots {len(members)}."
-                    if len(members)
-                    else f"The class {name!r} has no image."
-                )
-            return numpy_generator("draw", seed, name).permutation(members)
-
-        return draw_rows(order, self, shots)
+        return draw(self, shots, seed)
 
     def check_readable(
         self,

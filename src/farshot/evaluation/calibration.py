@@ -82,9 +82,13 @@ class Certainty(NamedTuple):
     right: Interval
 
 
-def certain_in_words(probability: float, calibrated: bool) -> str:
-    """A probability as users see it: a percentage only where it says how often it is right, else a score."""
-    return f"{100 * probability:.1f} %" if calibrated else f"score {probability:.3f}"
+def certain_in_words(probability: float, calibrated: bool, digits: int = 1) -> str:
+    """A probability as users see it: a percentage only where it says how often it is right, else a score.
+
+    Args:
+        digits: of the percentage; a score has two more.
+    """
+    return f"{100 * probability:.{digits}f} %" if calibrated else f"score {probability:.{digits + 2}f}"
 
 
 def tempered(

@@ -99,6 +99,12 @@ def evaluate(
     )
 
 
+def class_weights(labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:
+    """Weight of each image in a mean over the classes that are shown; they sum to 1."""
+    counts = np.bincount(labels)
+    return 1 / (counts[labels] * (counts > 0).sum())
+
+
 def balanced_accuracy(right: Int[NDArray[np.int64], " N"], shown: Int[NDArray[np.int64], " N"]) -> Interval:
     """Mean recall of the classes that are shown, with its 95 % credible interval (Brodersen et al., 2010):
     each recall has a beta distribution, here from Jeffreys' prior.

@@ -151,8 +151,8 @@ def _tokens(shown: Explanation, moved: MovedTokens) -> Panel:
     alt = (
         f"before block {moved.block}, head tokens moved {_way(moved.pull >= 0)} "
         f"{_counts(shown, moved.nearest[moved.head])}; tail tokens moved {_way(moved.push < 0)} "
-        f"{_counts(shown, moved.farthest[moved.tail])}; "
-        f"strengths: pull {moved.pull:+.3f}, push {moved.push:+.3f}"
+        f"{_counts(shown, moved.farthest[moved.tail])}; strengths: pull {moved.pull:+.3f}, push "
+        f"{moved.push:+.3f}"
     )
     return Panel(f"Tokens before block {moved.block}", caption, canvas, alt)
 

@@ -63,9 +63,8 @@ def check_familiarity(classifier: FewShotClassifier, similarity: Predict, table:
     difference = float(np.abs(ours - predict_table(classifier, similarity, table)[:, 0]).max())
     if not difference <= TOLERANCE:
         raise ModelError(
-            f"The ONNX file gives similarities that differ from the adapted model's by up to "
-            f"{difference:.1e}, so it "
-            "is not written; please report it with the versions of your packages."
+            "The ONNX file gives similarities that differ from the adapted model's by up to "
+            f"{difference:.1e}, so it is not written; please report it with the versions of your packages."
         )
 
 

@@ -23,6 +23,7 @@ from farshot.data.names import names_in_prompts
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
 from farshot.estimator import check_is_fitted
+from farshot.evaluation.calibration import certain_in_words
 from farshot.methods.frozen import class_texts
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
@@ -351,9 +352,8 @@ _LOOKS = {
 
 def _between(names: Sequence[str], probabilities: Float[NDArray[np.float32], " N"], calibrated: bool) -> str:
     first, second = np.argsort(-probabilities, kind="stable")[:2]
-    p, q = float(probabilities[first]), float(probabilities[second])
-    shares = f"{100 * p:.0f} % and {100 * q:.0f} %" if calibrated else f"scores {p:.2f} and {q:.2f}"
-    return f"between {names[first]} and {names[second]}: {shares}"
+    shares = [certain_in_words(float(probabilities[c]), calibrated, digits=0) for c in (first, second)]
+    return f"between {names[first]} and {names[second]}: {' and '.join(shares)}"
 
 
 def _choice(

@@ -14,13 +14,18 @@ from farshot.storage.atomic import check_file, whole_file
 _OURS = 'name="generator" content="farshot'
 
 
-def write_page(path: str | Path, template: str, words: Mapping[str, Any]) -> None:
+def write_page(
+    path: str | Path, template: str, words: Mapping[str, Any], package: str = "farshot.report"
+) -> None:
     """Renders a template and writes it, whole or not at all.
+
+    Args:
+        package: that has the template.
 
     Raises:
         DataError: the place is taken by something that is no report, or cannot be written.
     """
-    page = environment("farshot.report").get_template(template).render(**common(), bins=BINS, **words)
+    page = environment(package).get_template(template).render(**common(), bins=BINS, **words)
     with whole_file(Path(path), check_page) as staging:
         staging.write_text(page, encoding="utf-8", errors="replace")
 

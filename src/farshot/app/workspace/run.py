@@ -17,7 +17,7 @@ from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.state import Setup, Workspace, read_json, write_json
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import DataError
-from farshot.evaluation.calibration import Certainty, tempered
+from farshot.evaluation.calibration import Certainty, certain_in_words, tempered
 from farshot.evaluation.intervals import Interval
 from farshot.explain import Explanation, explain_images, subject
 from farshot.methods import available
@@ -92,8 +92,7 @@ class Answer:
 
     def certain(self, place: int = 0) -> str:
         """How certain the class at this place is: a percentage, or a score where it is not calibrated."""
-        p = self.ranked[place][1]
-        return f"{100 * p:.0f} %" if self.calibrated else f"score {p:.2f}"
+        return certain_in_words(self.ranked[place][1], self.calibrated, digits=0)
 
     @property
     def name(self) -> str:
