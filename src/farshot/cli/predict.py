@@ -56,6 +56,7 @@ def predict(
     score), and p: how often an image like the labelled ones is as unlike them as this one.
     """
     from farshot.classifier import load
+    from farshot.data.names import nfc
     from farshot.data.readers import unlabelled
 
     if as_csv and as_json:
@@ -78,7 +79,7 @@ def predict(
         with console.progress_of(classifier, "comparing with the labelled images"):
             p_values = classifier.familiarity(table)
     note = note_on(classifier, len(table))
-    classes = list(dict.fromkeys(only)) if only else [str(c) for c in classifier.classes_]
+    classes = list(dict.fromkeys(map(nfc, only))) if only else [str(c) for c in classifier.classes_]
     rows = _rows(classifier, classes, table, probabilities, p_values, reject, threshold)
     if as_json:
         console.print_json([{**row, **({"note": note} if note else {})} for row in rows])
