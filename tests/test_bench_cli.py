@@ -53,7 +53,6 @@ def test_the_paper_tables_commands_run_at_toy_size(farshot, tmp_path: Path, mode
         "FARSHOT_DATA": stand_ins(tmp_path / "data", images=7),
         "STORE": tmp_path / "r.db",
         "MODEL": model,
-        "SIZE": 32,
         "METHODS": "zero-shot prompt-lora atha atha[variant=released]",
         "MORE": "--device cpu --tasks 2 --queries 2",
     }

@@ -189,7 +189,7 @@ def odd_pool(folder: Path) -> Pool:
     return open_pool(f"odd={folder}")
 
 
-@pytest.mark.parametrize("reading", ["squash", "centre", "short256"])
+@pytest.mark.parametrize("reading", ["squash", "centre", "reduced", "shortest40-bicubic-floor"])
 def test_the_cache_gives_the_same_pixels_and_decodes_once(tmp_path: Path, monkeypatch, reading: str) -> None:
     pool = odd_pool(tmp_path / "pool")
     plain = pool.table.pixels(range(9), reading, 32)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from farshot.data.table import ImageTable
 from farshot.errors import SettingError
 from farshot.methods import create
 from farshot.methods.mind import MIND
@@ -14,8 +15,9 @@ from farshot.model.encoder import Encoder
 from farshot.parts.alignment import choose_tokens
 from farshot.parts.prompt import PromptContext, VisualPrompts
 from farshot.parts.ratios import curve_ratios, support_ratios
+from farshot.task import Task
 from farshot.training.batches import StepImages, SupportImages
-from farshot.training.loop import finetune
+from farshot.training.loop import clip_each, finetune
 from farshot.training.recipe import SGD, ParameterGroup, Recipe, cosine, recipe_schedule
 from tests.toy import toy_task, world_table
 
@@ -158,15 +160,87 @@ def test_rates_start_warm_and_may_fall_along_part_of_a_cosine():
 
     whole = [0.2 * cosine(0.2, 4, 0.0)(step) for step in range(4)]
     assert rates(cosine_to=0.0) == pytest.approx(whole)
-    assert rates(cosine_to=0.0, warm_steps=2) == pytest.approx([1e-5, 1e-5, *whole[2:]])
+    assert rates(cosine_to=0.0, warm_steps=2) == pytest.approx([1e-5, 1e-5, *whole[:2]])
     assert rates(cosine_to=0.0, cosine_over=2.0)[2] == pytest.approx(whole[1])
+    assert rates(rising_steps=2) == pytest.approx([0.1, 0.2, 0.2, 0.2])
+    three = [0.2 * cosine(0.2, 3, 0.0)(step) for step in range(3)]
+    assert rates(cosine_to=0.0, rising_steps=1) == pytest.approx([0.2, *three])
+
+
+def test_rates_of_dassls_programs_change_after_each_pass():
+    """Its cosine starts after the warm pass and is torch's own over all passes."""
+    for name, lr in (("maple", 3.5e-3), ("vpt", 2.5e-3)):
+        method = create(name)
+        recipe = method.recipe(5, 5)  # 25 images in batches of 4, the last one dropped: 6 steps a pass
+        assert (recipe.steps, recipe.pass_steps, recipe.warm_steps) == (30, 6, 6)
+        optimiser = SGD(lr=lr).build([torch.zeros(1, requires_grad=True)])
+        ours = recipe_schedule(optimiser, recipe)
+        other = torch.optim.SGD([torch.zeros(1)], lr=lr)
+        theirs = torch.optim.lr_scheduler.CosineAnnealingLR(other, 5)
+        expected = [1e-5]
+        for _ in range(4):
+            expected.append(other.param_groups[0]["lr"])
+            other.step()
+            theirs.step()
+        found = []
+        for _ in range(recipe.steps):
+            found.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            ours.step()
+        assert found == pytest.approx(np.repeat(expected, 6).tolist())
+        assert [round(rate / lr, 3) for rate in found[6::6]] == [1.0, 0.905, 0.655, 0.345]
+
+
+@pytest.mark.parametrize(("passes", "steps", "covered"), [("drop", 6, 24), ("keep", 7, 25)])
+def test_a_pass_takes_each_image_once(passes: str, steps: int, covered: int):
+    table = ImageTable(
+        tuple(np.full((8, 8, 3), 9 * i, np.uint8) for i in range(25)),
+        np.repeat(np.arange(5), 5),
+        ("",) * 5,
+        ("",) * 5,
+    )
+    task = Task(table, tuple("abcde"), np.arange(25), np.repeat(np.arange(5), 5), key=3)
+    source = SupportImages([task], 8, "none", batch=25, batch_total=4, passes=passes)
+    seen = []
+    for number in range(3):
+        rows = [source.at(number * steps + step).samples[0].tolist() for step in range(steps)]
+        assert [len(row) for row in rows] == [4] * 6 + [1] * (steps - 6)
+        assert len({image for row in rows for image in row}) == covered
+        seen.append(rows)
+    assert seen[0] != seen[1] != seen[2]
+
+
+def test_gradients_of_each_task_are_bounded_by_themselves():
+    torch.manual_seed(0)
+    parameters = [torch.zeros(2, 3, 4, requires_grad=True), torch.zeros(2, 5, requires_grad=True)]
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+        parameter.grad[1] *= 1e-2  # a task whose gradient is small already
+    expected = [[p.grad[t].clone() for p in parameters] for t in (0, 1)]
+    for grads in expected:
+        alone = [torch.zeros_like(grad, requires_grad=True) for grad in grads]
+        for one, grad in zip(alone, grads, strict=True):
+            one.grad = grad
+        torch.nn.utils.clip_grad_norm_(alone, 1.0)
+    clip_each([ParameterGroup(parameters, SGD(0.1))], 1.0)
+    for t in (0, 1):
+        for parameter, grad in zip(parameters, expected[t], strict=True):
+            torch.testing.assert_close(parameter.grad[t], grad)
+
+
+def test_a_scale_of_0_is_the_checkpoints_own(mini: Encoder):
+    for name in ("coop", "maple", "vpt", "full", "bitfit"):
+        method = create(name, {"steps": 1})
+        assert method.settings()["scale"] == 0
+        assert method.adapt(mini, TASKS[:1])[0].scale == mini.logit_scale
+        assert create(name, {"steps": 1, "scale": 7}).adapt(mini, TASKS[:1])[0].scale == 7
 
 
 def test_epochs_become_steps_of_the_task_at_hand():
-    assert create("maple").recipe(5, 1).steps == 10
-    assert create("maple").recipe(5, 5).steps == 35
+    assert create("maple").recipe(5, 1).steps == 5  # the fifth image waits for another pass
+    assert create("maple").recipe(5, 5).steps == 30
     assert create("vpt", {"steps": 7}).recipe(5, 5).steps == 7
-    assert [create("coop").recipe(5, shots).steps for shots in (1, 2, 5, 16)] == [50, 100, 200, 600]
+    assert [create("coop").recipe(5, shots).steps for shots in (1, 2, 5, 16)] == [50, 100, 200, 400]
     assert create("mind").recipe(5, 2).steps == 500
 
 

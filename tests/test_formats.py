@@ -15,8 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from farshot.data.table import ImageTable
 from farshot.images.preprocess import prepare
 from farshot.model.encoder import normalise
+from farshot.model.features import image_features
 from farshot.model.find import load_encoder
 from farshot.model.positions import rotary_tables
 from farshot.model.tokenizer import TextRules, pooled_positions
@@ -149,6 +151,32 @@ def test_the_checkpoints_own_way_of_resizing(name: str, monkeypatch: pytest.Monk
     key = "resize_test_pixel_values"
     theirs = wanted.get(f"{key}_pil_backend", wanted[key])
     assert distance(values, theirs) < CLOSE
+    if f"{key}_pil_backend" in wanted:
+        return  # the embedding is that of the other backend
+    found = image_features(encoder, ImageTable((picture,), None, (), ()), [0])
+    theirs = torch.nn.functional.normalize(torch.from_numpy(wanted["resize_test_image_embeds"]), dim=-1)
+    assert distance(found, theirs.reshape(1, -1).numpy()) < 1e-4
+
+
+def test_the_preprocessing_of_the_first_openai_checkpoints_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`preprocessor_config.json` of openai/clip-vit-base-patch16 writes sizes as numbers."""
+    folder = copied("clip-hf", tmp_path)
+    expected_reading = load_from(folder, monkeypatch).preprocessing
+    published = {
+        "crop_size": 40,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "resample": 3,
+        "size": 40,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(published))
+    assert load_from(folder, monkeypatch).preprocessing == expected_reading
 
 
 def test_rotary_tables_are_the_librarys(monkeypatch: pytest.MonkeyPatch):

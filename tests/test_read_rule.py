@@ -299,7 +299,7 @@ def photograph(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.fromarray(np.clip(soft + noise, 0, 255).astype(np.uint8)).convert(mode)
 
 
-@pytest.mark.parametrize("reading", ["squash", "centre", "short256"])
+@pytest.mark.parametrize("reading", ["squash", "centre", "reduced"])
 @pytest.mark.parametrize(("mode", "turn"), [("RGB", 1), ("RGB", 6), ("CMYK", 8), ("L", 3)])
 def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(reading: str, mode: str, turn: int) -> None:
     exif = Image.Exif()
@@ -308,11 +308,13 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(reading: str, mode: 
     whole, draft = read_picture(data), read_picture(data, wanted=wanted_side(reading, 224))
     assert whole.size == whole.image.size == draft.size
     assert min(draft.image.size) < min(whole.size)
-    assert min(draft.image.size) >= 2 * wanted_side(reading, 224)
+    wanted = wanted_side(reading, 224)
+    assert wanted is not None
+    assert min(draft.image.size) >= 2 * wanted
     pixels = [prepare(picture.image, reading, 224, picture.size).astype(int) for picture in (whole, draft)]
     difference = np.abs(pixels[0] - pixels[1])
-    assert difference.mean() < 1
-    assert difference.max() <= 12
+    assert difference.mean() < (3 if reading == "reduced" else 1)  # which is not averaged further
+    assert difference.max() <= (40 if reading == "reduced" else 12)
 
 
 def test_pictures_of_the_published_pools_are_decoded_whole() -> None:

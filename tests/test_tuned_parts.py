@@ -211,7 +211,7 @@ def test_reweighting_multiplies_patches_read_out_like_the_class_token(mini: Enco
     tokens = tower.pre_layrnorm(tower.embeddings(planes(mini, images[0])))
     tokens = run(tower.encoder.layers[:4], tokens, {}, 0)
     out = clip.visual_projection(tower.post_layernorm(tokens[:, 1:]))
-    cosine = torch.cosine_similarity(out[:, :, None], texts.final[0], dim=-1)
+    cosine = torch.cosine_similarity(out[:, :, None], texts.tap[0], dim=-1)
     tokens[:, 1:] *= claim_factors(cosine, 0.3)[..., None]
     tokens = run(tower.encoder.layers[4:], tokens, {}, 0)
     expected = clip.visual_projection(tower.post_layernorm(tokens[:, 0]))

@@ -6,7 +6,6 @@ set -euf
 export FARSHOT_DATA="${FARSHOT_DATA:-data}"
 export STORE="${STORE:-results.db}"
 export MODEL="${MODEL:-openai/clip-vit-base-patch16}"
-export SIZE="${SIZE:-224}"
 export METHODS="${METHODS:-zero-shot prompt-lora atha atha[variant=released] clip-lora}"
 export MORE="${MORE:---device cuda}"
 
@@ -15,10 +14,10 @@ farshot data check eurosat $FARSHOT_DATA/eurosat
 farshot data check cropdiseases $FARSHOT_DATA/cropdiseases
 farshot data check chestx $FARSHOT_DATA/chestx
 
-farshot data prepare isic --size $SIZE --reading squash --reading short256
-farshot data prepare eurosat --size $SIZE --reading squash --reading short256
-farshot data prepare cropdiseases --size $SIZE --reading squash --reading short256
-farshot data prepare chestx --size $SIZE --reading squash --reading short256
+farshot data prepare isic --model $MODEL --reading squash --reading model --reading reduced
+farshot data prepare eurosat --model $MODEL --reading squash --reading model --reading reduced
+farshot data prepare cropdiseases --model $MODEL --reading squash --reading model --reading reduced
+farshot data prepare chestx --model $MODEL --reading squash --reading model --reading reduced
 
 farshot bench --pools isic eurosat cropdiseases chestx --shots 1 5 --methods $METHODS \
     --report --store $STORE --model $MODEL $MORE

@@ -356,7 +356,8 @@ class FewShotClassifier(ClassifierProtocol):
         assert table.labels is not None
         shots = int(np.bincount(table.labels).min())
         reading = create(self.method, self.settings).support_reading(len(table.classes), shots)
-        return reading, self._encoder().size
+        encoder = self._encoder()
+        return encoder.reading(reading), encoder.size
 
     def _encoder(self) -> Encoder:
         """The base model; one that is loaded already is not loaded again."""

@@ -75,7 +75,7 @@ def choose(
     names = models or cached_encoders()
     options = read_options(value_range, bands)
     table = read_table(data, level=level, groups=groups).with_options(options)
-    table = readable(table, skip_unreadable, ("squash", 224))
+    table = readable(table, skip_unreadable, None)
     table = table.subset(table.train_rows())
     table.check_one_label()
     with console.progress("comparing") as progress:

@@ -65,7 +65,8 @@ def curve(
     table = read_table(data, level=level, groups=groups).with_options(options)
     with console.progress("loading the model"):
         encoder = load_encoder(model, device=device)
-    table = readable(table, skip_unreadable, ("squash", encoder.size))
+    reading = encoder.reading(made.support_reading(len(table.classes), 1))
+    table = readable(table, skip_unreadable, (reading, encoder.size))
     table = table.subset(table.train_rows())
     table.check_one_label()
     with console.progress("measuring") as progress:

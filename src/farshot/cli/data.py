@@ -9,6 +9,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import Level
+from farshot.errors import SettingError
 from farshot.storage.paths import home
 
 data_app = typer.Typer(help="Pools of images that the benchmark draws from.", no_args_is_help=True)
@@ -72,7 +73,11 @@ def prepare(
     path: Annotated[Path | None, typer.Argument(help="Its folder, if not below --data-root.")] = None,
     size: Annotated[int, typer.Option(help="Side of the model's input in pixels.", min=1)] = 224,
     readings: Annotated[
-        list[str] | None, typer.Option("--reading", help="squash, centre or short256. Repeatable.")
+        list[str] | None,
+        typer.Option("--reading", help="squash, centre, reduced, or model, as --model reads. Repeatable."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The encoder whose own reading and size are prepared.")
     ] = None,
     data_root: Root = None,
     cache: Cache = None,
@@ -84,11 +89,19 @@ def prepare(
     from farshot.data.pools import open_pool
 
     paths = {name.lower(): path} if path else {}
+    chosen = list(readings or (["model"] if model else ["squash"]))
+    if model is not None:
+        from farshot.model.find import load_encoder
+
+        encoder = load_encoder(model)
+        chosen, size = [encoder.reading(reading) for reading in chosen], encoder.size
+    elif "model" in chosen:
+        raise SettingError("--reading model is how an encoder's own program reads; add --model NAME.")
     pool = open_pool(f"{name.lower()}={path}" if path else name, root=data_root, paths=paths, level=level)
     with console.progress(f"looking over {pool.name}") as progress:
         pool = cached(pool, cache, progress)
     with console.progress(f"decoding {pool.name}") as progress:
-        done, size_on_disk = prepare_pool(pool, readings or ["squash"], size, progress)
+        done, size_on_disk = prepare_pool(pool, chosen, size, progress)
     console.out.print(
         f"{pool.name}: {done} decoded now, {size_on_disk / 2**20:.0f} MB in {cache or default_cache()}",
         markup=False,

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from farshot.data.table import ImageTable
 
 
-def readable(table: ImageTable, skip_unreadable: bool, by: FewShotClassifier | tuple[str, int]) -> ImageTable:
-    """The images that can be read, decoded as a model, or a reading and size, will ask for them."""
+def readable(
+    table: ImageTable, skip_unreadable: bool, by: FewShotClassifier | tuple[str, int] | None
+) -> ImageTable:
+    """The images that can be read, decoded as a model, or a reading and size, will ask for them; None where
+    several will."""
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
-    if not isinstance(by, tuple):
+    if by is not None and not isinstance(by, tuple):
         table = table.with_options(by.read_options_)
         by = by.adapted_.reading, by.encoder_.size
     with console.progress("reading images") as progress:

@@ -33,7 +33,7 @@ from farshot.data.table import Decoded, ImageTable
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
 from farshot.images.likeness import remember
-from farshot.images.preprocess import READINGS, short256_size
+from farshot.images.preprocess import READINGS, is_reading, reduced_size
 from farshot.storage.atomic import check_writable
 from farshot.storage.paths import home
 
@@ -113,7 +113,7 @@ def prepare(
     plan = []
     total = 0
     for reading in readings:
-        if reading not in READINGS:
+        if not is_reading(reading):
             raise DataError(f"There is no reading {reading!r}; choose of {', '.join(READINGS)}.")
         slots = table.cache.slots(reading, size)
         total += slots.bytes
@@ -145,7 +145,6 @@ class PixelCache:
 
     def slots(self, reading: str, size: int) -> Slots:
         """The file of one reading."""
-        size = 256 if reading == "short256" else size
         if (reading, size) not in self._open:
             shapes = {key: _prepared_shape(reading, size, *shape) for key, shape in self._shapes.items()}
             self._open[reading, size] = Slots(self.folder, f"{reading}-{size}", shapes)
@@ -238,16 +237,16 @@ class CachedTable(ImageTable):
             decoded = super().pixels(list(missing.values()), reading, size)
             slots.write(dict(zip(missing, decoded, strict=True)))
         found = [slots.read(key) for key in keys]
-        if reading == "short256":
+        if reading == "reduced":
             return found
         return np.stack(found) if found else np.zeros((0, size, size, 3), dtype=np.uint8)
 
 
 def _prepared_shape(reading: str, size: int, width: int, height: int) -> tuple[int, int]:
     """(h, w) of a prepared image, as farshot.images.preprocess makes it."""
-    if reading != "short256":
+    if reading != "reduced":
         return size, size
-    w, h = short256_size(width, height)
+    w, h = reduced_size(width, height, size)
     return h, w
 
 

@@ -229,7 +229,7 @@ class ImageTable:
     def pixels(
         self, rows: Sequence[int] | NDArray[np.int64], reading: str, size: int
     ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
-        """Pixels of these rows, (rows, R, R, 3); for "short256" a list, since shapes differ.
+        """Pixels of these rows, (rows, R, R, 3); for "reduced" a list, since shapes differ.
 
         Warns:
             ReadingNote: something of an image was left out or stretched.
@@ -246,7 +246,7 @@ class ImageTable:
             found = list(pool.map(one, chosen))
         self._warn((row, note) for row, (_, notes) in zip(chosen, found, strict=True) for note in notes)
         read = [pixels for pixels, _ in found]
-        if reading == "short256":
+        if reading == "reduced":
             return read
         return np.stack(read) if read else np.zeros((0, size, size, 3), dtype=np.uint8)
 

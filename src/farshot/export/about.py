@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from farshot.classifier import FewShotClassifier, load
-from farshot.errors import ModelError
+from farshot.images.preprocess import resizing
 from farshot.storage.atomic import check_folder
 from farshot.storage.json_text import parse
 
@@ -45,28 +45,24 @@ def base_name(classifier: FewShotClassifier) -> str:
 
 
 def describe_reading(reading: str, size: int) -> dict[str, Any]:
-    """How an image becomes the square that the model takes, in terms of Pillow (farshot.images.preprocess).
+    """How an image becomes the square that the model takes, in terms of Pillow; `prepare` of the exported
+    preprocess.py does it.
 
     Returns:
-        `resize` is (width, height) for Image.resize, `crop` (left, upper, right, lower) for Image.crop after
-        it.
+        `resize` gives `short_side`, of an image that keeps its shape, or `width` and `height`; after it the
+        centre of `crop` pixels is cut out, its corner rounded as `corner` says.
     """
-    if reading not in ("squash", "centre"):
-        raise ModelError(
-            f"Images read as {reading!r} cannot be described for another program; adapt with squash or "
-            "centre."
-        )
-    side = size if reading == "squash" else round(257 * size / 224)
-    edge = (side - size) // 2
+    how = resizing(reading, size)
     return {
         "reading": reading,
         "size": size,
         "mode": "RGB",
         "orientation": "turned upright as EXIF says",
         "transparency": "over white",
-        "resize": [side, side],
-        "resample": "PIL.Image.Resampling.BILINEAR",
-        "crop": [edge, edge, edge + size, edge + size],
+        "resize": {"short_side": how.side} if how.keeps_shape else {"width": how.side, "height": how.side},
+        "resample": f"PIL.Image.Resampling.{how.resampling.name}",
+        "crop": {"width": size, "height": size},
+        "corner": "down" if how.rounded_down else "nearest, halves to even",
     }
 
 

@@ -31,6 +31,7 @@ from farshot.errors import ModelError
 from farshot.export.about import check_place, describe, write_about
 from farshot.export.card import checkpoint_card
 from farshot.export.check import Predict, check_same, samples
+from farshot.images.preprocess import resizing
 from farshot.methods.finetuned import FinetunedAdapted, FinetunedMethod
 from farshot.methods.frozen import FrozenAdapted
 from farshot.model.encoder import Encoder, normalise
@@ -84,7 +85,7 @@ def export_checkpoint(
     about = describe(classifier, "transformers") | {"prompts": list(plain.prompts)}
     with whole_folder(out, check_place) as staging:
         _save(plain, staging)
-        text = json.dumps(_image_processor(classifier.encoder_, about["images"]), indent=2)
+        text = json.dumps(_image_processor(classifier.encoder_, about["images"]["reading"]), indent=2)
         (staging / "preprocessor_config.json").write_text(text + "\n", encoding="utf-8")
         table = samples(images)
         difference = check_same(
@@ -225,16 +226,16 @@ def _transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
-def _image_processor(encoder: Encoder, reading: dict[str, Any]) -> dict[str, Any]:
-    """preprocessor_config.json for this reading."""
-    side, size = reading["resize"][0], reading["size"]
+def _image_processor(encoder: Encoder, reading: str) -> dict[str, Any]:
+    """preprocessor_config.json for this reading; transformers rounds the corner of the crop down."""
+    how, size = resizing(reading, encoder.size), encoder.size
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"height": side, "width": side},
-        "resample": 2,  # bilinear
-        "do_center_crop": side != size,
+        "size": {"shortest_edge": how.side} if how.keeps_shape else {"height": how.side, "width": how.side},
+        "resample": how.resampling.value,
+        "do_center_crop": how.keeps_shape or how.side != size,
         "crop_size": {"height": size, "width": size},
         "do_rescale": True,
         "rescale_factor": 1 / 255,

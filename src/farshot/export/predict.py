@@ -4,9 +4,10 @@
 that are like them; --coverage 0.9 adds the classes that hold the true one with this probability. Both need
 what export.json holds.
 
-Images are read as farshot reads them: decode.py, kinds.py and tiff.py next to this file are copies of its
-code. A file that cannot be read is reported on the error stream, the others are predicted, and the exit
-status is 1. Lines are UTF-8 in every terminal; it is 141 if their reader has gone, and 130 after Ctrl-C.
+Images are read as farshot reads them: decode.py, kinds.py, tiff.py and preprocess.py next to this file are
+copies of its code. A file that cannot be read is reported on the error stream, the others are predicted, and
+the exit status is 1. Lines are UTF-8 in every terminal; it is 141 if their reader has gone, and 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ package.__path__ = [str(HERE)]
 sys.modules["reading"] = package
 
 from reading.decode import ReadOptions, Unreadable, decode  # noqa: E402
+from reading.preprocess import prepare, wanted_side  # noqa: E402
 
 ABOUT = json.loads((HERE / "export.json").read_text(encoding="utf-8"))
 READING = ABOUT["images"]
@@ -38,13 +40,11 @@ READING = ABOUT["images"]
 
 def pixels(path: str) -> np.ndarray:
     """uint8 (R, R, 3): upright, over white, resized and cropped as the model expects."""
-    picture = decode(path, ReadOptions.from_dict(READING), wanted=max(READING["resize"]))
+    reading, size = READING["reading"], READING["size"]
+    picture = decode(path, ReadOptions.from_dict(READING), wanted=wanted_side(reading, size))
     for note in picture.notes:
         print(f"Note: {path}: {note}", file=sys.stderr)
-    image = picture.image
-    if image.size != tuple(READING["resize"]):
-        image = image.resize(READING["resize"], 2)  # bilinear
-    return np.asarray(image.crop(READING["crop"]))
+    return prepare(picture.image, reading, size, picture.size)
 
 
 def needed(name: str, why: str) -> list:

@@ -10,8 +10,8 @@ stretched.
 - JPEGs of over DRAFT_PIXELS are decoded at a half, a quarter or an eighth of their size, as long as that is
   at least twice the size that is wanted.
 
-This file, `kinds.py` and `tiff.py` are copied unchanged into ONNX exports, so that `predict.py` reads as
-farshot does: standard library, numpy and Pillow only.
+This file, `kinds.py`, `tiff.py` and `preprocess.py` are copied unchanged into ONNX exports, so that
+`predict.py` reads as farshot does: standard library, numpy and Pillow only.
 """
 
 from __future__ import annotations

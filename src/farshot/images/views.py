@@ -56,7 +56,7 @@ def crop_and_flip(
 ) -> UInt8[NDArray[np.uint8], "R R 3"]:
     """A random resized crop, flipped half of the time."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    cropped = image.resize((size, size), Image.Resampling.BICUBIC, box=crop_box(*image.size, generator))
+    cropped = image.crop(crop_box(*image.size, generator)).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(flip(cropped, generator))
 
 

@@ -113,6 +113,7 @@ class ATHA(FinetunedMethod):
             self.base.name in BASES,
             f"The setting base of atha must be one of {', '.join(BASES)}, not {self.base.name!r}.",
         )
+        object.__setattr__(self, "revision", self.base.revision)  # its numbers change with those of the base
         self.check(0, "rho", "gamma", "strength_momentum", high=1)
         check_ratios(self.value("rho"), self.value("gamma"))
         self.check(0, "pull_block", high=_DEPTH - 1)
@@ -215,7 +216,8 @@ class ATHA(FinetunedMethod):
         alignment = parts["alignment"]
         assert isinstance(alignment, HeadTailAlignment)
         if alignment.ratios is not None:
-            reading = QUERY_READING[self.recipe(len(tasks[0].class_names), tasks[0].shots).views]
+            views = self.recipe(len(tasks[0].class_names), tasks[0].shots).views
+            reading = encoder.reading(QUERY_READING[views])
             found = [support_ratios(encoder, task, reading, self.variant) for task in tasks]
             alignment.ratios.copy_(torch.stack(found))
         if alignment.texts is not None:

@@ -115,7 +115,8 @@ class Method(ABC):
         return type(self)().settings()
 
     def support_reading(self, classes: int, shots: int) -> str:
-        """How `adapt` reads the images of a task of this size (farshot.images.preprocess)."""
+        """How `adapt` reads the images of a task of this size: a reading (farshot.images.preprocess), or
+        "model" for that of the encoder's own program."""
         return "squash"
 
     @abstractmethod

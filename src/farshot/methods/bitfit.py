@@ -30,7 +30,7 @@ class BitFit(FinetunedMethod):
 
     Attributes:
         steps: optimiser steps, each on the whole support set (at most 16 images per class).
-        scale: of the logits; CLIP's own is 100.
+        scale: of the logits; 0 takes the checkpoint's own, as it was trained.
         views: "five" fixed ones per image, "turn", one of these in each step, "none", or "crops", a fresh one
             in each step.
         lr, weight_decay: of AdamW; the rate falls to 0 along a cosine.
@@ -40,10 +40,11 @@ class BitFit(FinetunedMethod):
     kind = "fine-tuned"
     reference = "Ben Zaken et al. 2022 (arXiv 2106.10199)"
     doc = "biases and norms of both towers, nothing else"
+    revision = 2  # the checkpoint's scale
     plain = "adjusts a few numbers in every layer of CLIP, nothing else"
 
     steps: int = 100
-    scale: float = 100.0
+    scale: float = 0.0
     views: Literal["five", "turn", "none", "crops"] = "five"
     lr: float = 1e-3
     weight_decay: float = 0.0

@@ -41,6 +41,7 @@ class ClipLoRA(FinetunedMethod):
     kind = "fine-tuned"
     reference = "Zanella and Ben Ayed 2024 (arXiv 2405.18541)"
     doc = "LoRA of rank 2 on both towers, fixed prompt, fresh crops at every step"
+    revision = 2  # crops of the original image, the checkpoint's own reading
     plain = "adjusts CLIP a little, with a fresh cut-out of each picture in every step"
 
     steps: int = 0
@@ -81,5 +82,6 @@ class ClipLoRA(FinetunedMethod):
             views=self.views,
             batch=self.batch,
             batch_total=self.batch,
+            passes="keep",
             cosine_to=self.lr_end,
         )

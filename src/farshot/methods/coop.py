@@ -3,7 +3,7 @@
 The words before the class name are replaced by n learned tokens, shared by all classes; nothing else is
 trained. Defaults are those of its authors' program (KaiyangZhou/CoOp: trainers/coop.py and
 configs/trainers/CoOp/vit_b16*.yaml): 16 tokens that start at random, the class name behind them, 50 epochs at
-1 shot, 100 up to 4, 200 above. Here the rate moves from step to step instead of from epoch to epoch.
+1 shot, 100 up to 4, 200 above.
 
     farshot adapt images/ --model openai/clip-vit-base-patch16 --method coop --shots 5 --out adapted/
 """
@@ -29,10 +29,10 @@ class CoOp(FinetunedMethod):
 
     Attributes:
         steps: optimiser steps; 0 means the authors' number of epochs.
-        scale: of the logits; CLIP's own is 100.
+        scale: of the logits; 0 takes the checkpoint's own, as it was trained.
         views: "crops", a fresh one in each step; or "five" fixed ones, "turn", one of these, or "none".
         batch: images of a step.
-        lr, momentum, weight_decay: of SGD; the rate falls to 0 along a cosine.
+        lr, momentum, weight_decay: of SGD; the rate falls along a cosine from one pass to the next.
         warm_epochs: first passes over the support set, with a rate of 1e-5.
         context: n, tokens that start at random; 0 means to start from the words before the class name in the
             task's own prompt.
@@ -42,10 +42,11 @@ class CoOp(FinetunedMethod):
     kind = "fine-tuned"
     reference = "Zhou et al. 2022 (arXiv 2109.01134)"
     doc = "learned prompt context, shared by all classes; images are left as they are"
+    revision = 2  # scale, learning rates, batches and readings are those of the authors' program
     plain = "learns words that describe your pictures; how pictures are seen stays as it is"
 
     steps: int = 0
-    scale: float = 100.0
+    scale: float = 0.0
     views: Literal["five", "turn", "none", "crops"] = "crops"
     batch: int = 32
     lr: float = 2e-3

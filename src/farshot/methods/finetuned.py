@@ -116,7 +116,7 @@ class FinetunedMethod(Method):
 
     @abstractmethod
     def recipe(self, classes: int, shots: int) -> Recipe:
-        """How long and how, for tasks of N classes and K shots."""
+        """How long and how, for tasks of N classes and K shots; a scale of 0 means the encoder's own."""
 
     def objective(self, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
         """What is minimised for these T tasks; None for the cross-entropy."""
@@ -148,7 +148,8 @@ class FinetunedMethod(Method):
         for number, members in enumerate(batches):
             together = [worded[i] for i in members]
             recipe = self.recipe(len(together[0].class_names), together[0].shots)
-            recipe = dataclasses.replace(recipe, micro_batch=micro_batch)
+            scale = recipe.scale or encoder.logit_scale
+            recipe = dataclasses.replace(recipe, micro_batch=micro_batch, scale=scale)
             parts = self.parts(encoder, together)
             groups = self.groups(parts)
             self.start(encoder, [tasks[i] for i in members], parts)
@@ -172,7 +173,7 @@ class FinetunedMethod(Method):
                     {name: one_task(part, t) for name, part in parts.items()},
                     TextFeatures(texts.final[t : t + 1], texts.tap[t : t + 1]),
                     scale=recipe.scale,
-                    reading=QUERY_READING[recipe.views],
+                    reading=encoder.reading(QUERY_READING[recipe.views]),
                     losses=losses[:, t],
                     trained=trained,
                 )
@@ -201,7 +202,7 @@ class FinetunedMethod(Method):
             {name: one_task(part, 0) for name, part in parts.items()},
             texts,
             scale=float(tensors["scale"]),
-            reading=QUERY_READING[self.recipe(len(task.class_names), task.shots).views],
+            reading=encoder.reading(QUERY_READING[self.recipe(len(task.class_names), task.shots).views]),
             trained=_trained(self.groups(parts)),
         )
 

@@ -12,7 +12,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -112,7 +112,7 @@ class FrozenAdapted(Adapted):
         losses: Float[NDArray[np.float64], " steps"] | None = None,
     ) -> None:
         self.method, self.encoder, self.class_names = method, encoder, tuple(class_names)
-        self.state, self.reading = state, method.reading_for(encoder)
+        self.state, self.reading = state, encoder.reading(method.reading)
         self.losses = np.zeros(0) if losses is None else losses
         self.trained = sum(state[name].numel() for name in method.learned(1, 1, 1))
 
@@ -147,7 +147,8 @@ class FrozenMethod(Method):
 
     Attributes:
         scale: s of the zero-shot logits; 0 takes the checkpoint's own, as it was trained.
-        reading: how images are resized: "squash", "centre", or "checkpoint", as the encoder's authors do.
+        reading: how images are resized: "model", as the encoder's own program does; "squash" or "centre", as
+            the queries of the fine-tuned methods.
         templates: "task" for the task's own prompt; "clip" for the seven of CLIP's authors; or prompts
             separated by "|", each with one {}. Several make an ensemble.
 
@@ -159,7 +160,7 @@ class FrozenMethod(Method):
     needs_images: ClassVar[bool] = True
 
     scale: float = 0.0
-    reading: Literal["squash", "centre", "checkpoint"] = "squash"  # as the queries of the fine-tuned methods
+    reading: Literal["model", "squash", "centre"] = "model"
     templates: str = "task"
 
     def __post_init__(self) -> None:
@@ -188,6 +189,12 @@ class FrozenMethod(Method):
         """One direction per class, for explanations: class texts unless a method has better."""
         return state.get("texts")
 
+    @classmethod
+    def stored_settings(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The reading "model" was called "checkpoint"."""
+        renamed = {"reading": "model"} if settings.get("reading") == "checkpoint" else {}
+        return super().stored_settings({**settings, **renamed})
+
     def support_reading(self, classes: int, shots: int) -> str:
         """As the setting says."""
         return self.reading
@@ -205,10 +212,6 @@ class FrozenMethod(Method):
     def needs_text(self) -> bool:
         """Whether `fit` looks at the class texts, so that the encoder must have a text tower."""
         return True
-
-    def reading_for(self, encoder: Encoder) -> str:
-        """The reading (farshot.images.preprocess) that the setting means for this encoder."""
-        return encoder.preprocessing.reading if self.reading == "checkpoint" else self.reading
 
     def scale_of(self, encoder: Encoder) -> float:
         """s: the setting, or the checkpoint's own."""
@@ -250,8 +253,7 @@ class FrozenMethod(Method):
         else:
             texts = torch.zeros(len(tasks), len(tasks[0].class_names), encoder.embed_dim)
         if self.needs_images:
-            reading = self.reading_for(encoder)
-            found = [image_features(encoder, task.table, task.support, reading) for task in tasks]
+            found = [image_features(encoder, task.table, task.support, self.reading) for task in tasks]
             images, labels = torch.stack(found), torch.stack([torch.as_tensor(t.labels) for t in tasks])
         else:
             images = torch.zeros(len(tasks), 0, texts.shape[-1])

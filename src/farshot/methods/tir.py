@@ -1,9 +1,10 @@
 """tir: token re-weighting of attention sinks (arXiv 2605.25799).
 
 The base recipe of prompt-lora. Before the 9th and the 11th of 12 vision blocks each class marks the patches
-that resemble it most; a patch that one class marks is doubled, one that all mark is zeroed, one that none
-marks stays. It runs at prediction too. For other numbers of classes than five the weights in between are
-ours: 1 - 2 (c - (N + 1) / 2) / (N - 1) for a patch that c of N classes mark.
+that resemble most its text as it is before the last text block; a patch that one class marks is doubled, one
+that all mark is zeroed, one that none marks stays. It runs at prediction too. For other numbers of classes
+than five the weights in between are ours: 1 - 2 (c - (N + 1) / 2) / (N - 1) for a patch that c of N classes
+mark.
 
     farshot adapt images/ --model openai/clip-vit-base-patch16 --method tir --shots 5 --out adapted/
 """
@@ -35,6 +36,7 @@ class TIR(PromptLoRA):
     name = "tir"
     reference = "token re-weighting (arXiv 2605.25799)"
     doc = "prompt-lora with patches doubled where one class claims them, dimmed where many do"
+    revision = 2  # patches are marked with the texts before the last block, as the authors do
     plain = "trains as prompt-lora does, and makes parts count more that resemble one class only"
 
     marked: float = 0.3

@@ -31,10 +31,10 @@ class VPT(FinetunedMethod):
 
     Attributes:
         steps: optimiser steps; 0 means the authors' number of epochs.
-        scale: of the logits; CLIP's own is 100.
+        scale: of the logits; 0 takes the checkpoint's own, as it was trained.
         views: "crops", a fresh one in each step; or "five" fixed ones, "turn", one of these, or "none".
         batch: images of a step.
-        lr, momentum, weight_decay: of SGD; the rate falls to 0 along a cosine.
+        lr, momentum, weight_decay: of SGD; the rate falls along a cosine from one pass to the next.
         warm_epochs: first passes over the support set, with a rate of 1e-5.
         tokens: n, learned tokens.
         depth: blocks with learned tokens, at most the tower's.
@@ -44,10 +44,11 @@ class VPT(FinetunedMethod):
     kind = "fine-tuned"
     reference = "Jia et al. 2022 (arXiv 2203.12119)"
     doc = "learned tokens next to the patches, new ones before each vision block"
+    revision = 2  # scale, learning rates, batches and readings are those of the authors' program
     plain = "learns extra tokens that tell CLIP how to look at your pictures"
 
     steps: int = 0
-    scale: float = 100.0
+    scale: float = 0.0
     views: Literal["five", "turn", "none", "crops"] = "crops"
     batch: int = 4
     lr: float = 2.5e-3

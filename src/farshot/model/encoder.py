@@ -27,6 +27,7 @@ from torch import Tensor
 
 from farshot.arrays import NDArray
 from farshot.errors import ModelError
+from farshot.images import preprocess
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.model.positions import resize_positions
 from farshot.model.tokenizer import Prompts, Tokenizer
@@ -42,8 +43,7 @@ class Preprocessing:
 
     Attributes:
         mean, std: of the pixel normalisation, one per colour.
-        reading: how their own program resizes (farshot.images.preprocess); farshot's methods have their own
-            default, "squash".
+        reading: how their own program resizes (farshot.images.preprocess).
     """
 
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -284,6 +284,11 @@ class Encoder:
 
     # Variants ----------------------------------------------------------------------------------------
 
+    def reading(self, name: str) -> str:
+        """The reading (farshot.images.preprocess) of this name; "model" is that of the checkpoint's own
+        program."""
+        return self.preprocessing.reading if name == "model" else name
+
     @property
     def precision(self) -> str:
         """Of the weights: "float32" or "bf16"."""
@@ -315,8 +320,11 @@ class Encoder:
         copied._tokenizer = tokenizer
         return copied
 
-    def at_size(self, size: int) -> Encoder:
+    def at_size(self, size: int, fed: int | None = None) -> Encoder:
         """The same encoder for images of another side, its learned positions resized.
+
+        Args:
+            fed: the side of images for which `preprocessing` holds; by default that of the positions.
 
         Raises:
             ModelError: the side is no multiple of the patch.
@@ -330,7 +338,10 @@ class Encoder:
                 tensors["position"], int(config.class_token), resized.grid, antialias=config.antialias
             )
         vision = VisionTower(resized, tensors)
-        return self._rebuilt(vision, self._text, None)
+        reading = preprocess.at_size(self.preprocessing.reading, fed or config.size, size)
+        other = self._rebuilt(vision, self._text, None)
+        other.preprocessing = replace(self.preprocessing, reading=reading)
+        return other
 
     def _changed(
         self, tensors: Callable[[VisionTower | TextTower], Mapping[str, Tensor]], fingerprint: str | None

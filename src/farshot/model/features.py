@@ -154,7 +154,7 @@ def image_features(
     encoder: Encoder,
     table: ImageTable,
     rows: Sequence[int] | NDArray[np.int64],
-    reading: str = "squash",
+    reading: str = "model",
     *,
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
@@ -162,11 +162,12 @@ def image_features(
     """Embeddings of these rows without any part, of length 1, float32 on the CPU.
 
     Args:
-        reading: how images are resized (farshot.images.preprocess).
+        reading: how images are resized (farshot.images.preprocess), or "model" for how the encoder's own
+            program does.
         cache: by default the one of this process.
         progress: called with (rows done, in all).
     """
-    cache = SHARED if cache is None else cache
+    cache, reading = SHARED if cache is None else cache, encoder.reading(reading)
     found: dict[int, Tensor] = {}
     waiting: dict[str, list[int]] = {}  # image -> places in the result
     for place, row in enumerate(rows):

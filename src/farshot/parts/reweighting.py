@@ -41,7 +41,7 @@ class TokenReweighting(nn.Module):
         kept, patches, prompts = split_patches(self.encoder, tokens)
         with torch.no_grad():
             seen = self.encoder.vision.read_tokens(patches)
-            texts = F.normalize(this.texts.final.detach(), dim=-1)
+            texts = F.normalize(this.texts.tap.detach(), dim=-1)  # before the last text block
             factors = claim_factors(F.normalize(seen, dim=-1) @ texts.mT.unsqueeze(1), self.share)
         return torch.cat([kept, patches * factors.unsqueeze(-1).to(patches.dtype), prompts], dim=2)
 

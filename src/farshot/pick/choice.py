@@ -103,7 +103,7 @@ def pick_first(
     rule: str | None = None,
     template: str = DEFAULT_TEMPLATE,
     seed: int = 0,
-    reading: str = "squash",
+    reading: str = "model",
     progress: Progress | None = None,
 ) -> Choice:
     """The images to label before there is any label.

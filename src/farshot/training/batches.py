@@ -25,10 +25,11 @@ from farshot.randomness import numpy_generator
 from farshot.task import Task
 
 VIEWS = ("five", "turn", "none", "crops")
-QUERY_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "squash"}
-"""How an image is read at prediction, by the views a method was trained with."""
+QUERY_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "model"}
+"""How an image is read at prediction, by the views a method was trained with; "model" as the checkpoint's own
+program does (farshot.model.encoder)."""
 
-SUPPORT_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "short256"}
+SUPPORT_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "reduced"}
 FIVE = 5
 """Fixed views of an image."""
 _MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made again in every step
@@ -89,6 +90,7 @@ class SupportImages:
         batch: most images per class in a step; a class-balanced draw without replacement where there are
             more.
         batch_total: most images in a step, of any class.
+        passes: how steps of `batch_total` are drawn (farshot.training.recipe.Recipe).
         plain: behind the views of all images of a step, each of them once more as it was read, with weight 0.
     """
 
@@ -100,11 +102,12 @@ class SupportImages:
         batch: int = 16,
         batch_total: int | None = None,
         plain: bool = False,
+        passes: str = "",
     ) -> None:
         if views not in VIEWS:
             raise SettingError(f"Unknown views {views!r}; choose one of {', '.join(VIEWS)}.")
         self.tasks, self.size, self.views = tasks, size, views
-        self.batch, self.batch_total, self.plain = batch, batch_total, plain
+        self.batch, self.batch_total, self.plain, self.passes = batch, batch_total, plain, passes
         reading = SUPPORT_READING[views]
         self._read = [task.table.pixels(task.support, reading, size) for task in tasks]
         self._content = [image_numbers(pixels) for pixels in self._read]
@@ -166,6 +169,8 @@ class SupportImages:
     def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], " images"]:
         """Support rows of this step: all, or a fresh draw where a class or the whole is too large for one
         step."""
+        if self.passes and self.batch_total is not None and len(task.support) > self.batch_total:
+            return self._pass_rows(task, step, self.batch_total)
         sizes = np.bincount(task.labels)
         generator = numpy_generator("batch", task.key, step)
         rows = np.arange(len(task.support))
@@ -179,6 +184,14 @@ class SupportImages:
         if self.batch_total is not None and len(rows) > self.batch_total:
             rows = generator.permutation(rows)[: self.batch_total]
         return np.sort(rows)
+
+    def _pass_rows(self, task: Task, step: int, batch: int) -> Int[NDArray[np.int64], " images"]:
+        """Support rows of this step of a pass through all of them."""
+        images = len(task.support)
+        steps = images // batch if self.passes == "drop" else -(-images // batch)
+        number, place = divmod(step, steps)
+        order = numpy_generator("pass", task.key, number).permutation(images)
+        return np.sort(order[place * batch : (place + 1) * batch])
 
 
 def image_numbers(

@@ -74,7 +74,13 @@ def finetune(
         FarshotError: if the loss of a task is not finite.
     """
     images = images or SupportImages(
-        tasks, encoder.size, recipe.views, recipe.batch, recipe.batch_total, plain=recipe.plain
+        tasks,
+        encoder.size,
+        recipe.views,
+        recipe.batch,
+        recipe.batch_total,
+        plain=recipe.plain,
+        passes=recipe.passes,
     )
     prompts = encoder.prompts([task.prompts for task in tasks])
     classes = torch.arange(prompts.ids.shape[1], device=encoder.device).expand(len(tasks), -1)
@@ -100,6 +106,8 @@ def finetune(
                 f"The loss of task {task} is not finite at step {step + 1}; lower the learning rates "
                 "or use float32."
             )
+        if recipe.most_norm is not None:
+            clip_each(groups, recipe.most_norm)
         for optimiser, falling in zip(optimisers, schedules, strict=True):
             optimiser.step()
             optimiser.zero_grad()
@@ -108,6 +116,19 @@ def finetune(
         if progress:
             progress(step + 1, recipe.steps)
     return losses
+
+
+@torch.no_grad()
+def clip_each(groups: Sequence[ParameterGroup], most: float) -> None:
+    """Scale the gradients of each task to at most this norm over all its parameters, as
+    torch.nn.utils.clip_grad_norm_ does for one."""
+    grads = [p.grad for group in groups for p in group.parameters if p.grad is not None]
+    if not grads:
+        return
+    norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads]).norm(dim=0)  # of each task
+    factors = (most / (norms + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factors.view(-1, *[1] * (grad.ndim - 1)))
 
 
 @torch.no_grad()

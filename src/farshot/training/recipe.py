@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -66,10 +67,16 @@ class Recipe:
             in each step (farshot.training.batches).
         batch: most support images per class in a step; a class-balanced draw where there are more.
         batch_total: most support images in a step, of any class; None for no such limit.
+        passes: "" for a fresh draw of them in each step; otherwise the support set is passed through in a new
+            order each time, and what is left over at its end is a smaller step ("keep") or left out ("drop").
         plain: every support image is forwarded once more as it is, with weight 0 (farshot.training.batches).
         cosine_to: learning rates fall along a cosine to this value; None keeps them constant.
         cosine_over: length of that cosine, in runs: 2 means that only its first half is run.
-        warm_steps, warm_lr: the first steps, and their learning rate.
+        warm_steps, warm_lr: the first steps, and their learning rate; the cosine starts after them.
+        rising_steps: the first steps, in which the rate rises linearly to that of the cosine, which starts
+            after them.
+        pass_steps: the rate changes after so many steps only, and the cosine is as long as all of them.
+        most_norm: gradients of a task are scaled down to this norm over all its parameters; None: never.
         micro_batch: most images forwarded at once, over all tasks; the result is that of the full batch.
             None: all.
     """
@@ -79,11 +86,15 @@ class Recipe:
     views: str = "five"
     batch: int = 16
     batch_total: int | None = None
+    passes: Literal["", "keep", "drop"] = ""
     plain: bool = False
     cosine_to: float | None = None
     cosine_over: float = 1.0
     warm_steps: int = 0
     warm_lr: float = 1e-5
+    rising_steps: int = 0
+    pass_steps: int = 1
+    most_norm: float | None = None
     micro_batch: int | None = None
 
     @property
@@ -95,34 +106,43 @@ class Recipe:
 def dassl_recipe(
     images: int, epochs: int, *, batch: int, warm_epochs: int, steps: int = 0, scale: float, views: str
 ) -> Recipe:
-    """The schedule of the programs that use Dassl: epochs of batches, the first ones at a low learning rate,
-    then a cosine to 0.
+    """The schedule of the programs that use Dassl: passes through the support set in batches, of which the
+    last is left out if it is smaller. The first passes have a low learning rate, the others follow a cosine
+    that would take as many passes as there are in all to reach 0 and moves after each.
 
     Args:
         images: of the support set.
         batch: images in a step.
         steps: in all, where it is not the number of epochs that decides; 0 for that number.
     """
-    per_epoch = -(-images // batch)  # steps in which every image is used once
+    per_epoch = max(1, images // batch)
     return Recipe(
         steps=steps or epochs * per_epoch,
         scale=scale,
         views=views,
+        batch=max(images, 1),
         batch_total=batch,
+        passes="drop",
         cosine_to=0.0,
         warm_steps=warm_epochs * per_epoch,
+        pass_steps=per_epoch,
     )
 
 
 def recipe_schedule(optimiser: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
     """The learning rates that a recipe asks for."""
-    falling = cosine(
-        optimiser.param_groups[0]["lr"], round(recipe.steps * recipe.cosine_over), recipe.cosine_to
-    )
-    warm = recipe.warm_lr / (optimiser.param_groups[0]["lr"] or 1.0)
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: warm if step < recipe.warm_steps else falling(step)
-    )
+    top, each = optimiser.param_groups[0]["lr"], recipe.pass_steps
+    length = -(-recipe.steps // each) * each * recipe.cosine_over - recipe.rising_steps
+    falling = cosine(top, max(1, round(length)), recipe.cosine_to)
+
+    def factor(step: int) -> float:
+        if step < recipe.warm_steps:
+            return recipe.warm_lr / (top or 1.0)
+        if step < recipe.rising_steps:
+            return (step + 1) / recipe.rising_steps
+        return falling((step - recipe.warm_steps) // each * each - recipe.rising_steps)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
 
 def schedule(

@@ -70,12 +70,13 @@ def read(source: Source) -> Checkpoint:
     vision, text = (section(source, config, tower, _DEFAULTS[tower]) for tower in ("vision", "text"))
     joint = int(config.get("projection_dim", 512))
     tensors = source.weights(WEIGHTS)
+    size = side(source, vision, "image_size")
     return Checkpoint(
         format=NAMES[kind],
         vision=VisionConfig(
             **common(source, vision),
             output=joint,
-            size=side(source, vision, "image_size"),
+            size=size,
             patch=side(source, vision, "patch_size"),
             pre_norm=True,
             antialias=False,
@@ -89,7 +90,7 @@ def read(source: Source) -> Checkpoint:
         ),
         tensors=dict(_canonical(tensors)),
         tokenizer=_tokenizer(source, kind, text),
-        preprocessing=read_preprocessing(source),
+        preprocessing=read_preprocessing(source, size),
         log_scale=log_scale(source, tensors),
         layout=kind,
         old_fingerprint=_old_fingerprint if kind == "clip" else None,

@@ -14,12 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from farshot.errors import ModelError
+from farshot.images.preprocess import FILTERS, own_reading
 from farshot.model.config import Activation, Biases, Rotary, VisionConfig
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native, timm_open_clip
 from farshot.model.formats.clip_hf import ACTIVATIONS
 from farshot.model.formats.files import Checkpoint, Source, block_count
-from farshot.model.formats.preprocessing_hf import colours, spread
+from farshot.model.formats.preprocessing_hf import colours, read_resizing, spread
 
 NAMES = {
     "dinov2": "transformers DINOv2",
@@ -100,7 +101,7 @@ def read(source: Source) -> Checkpoint:
         text=None,
         tensors={f"vision.{name}": tensor for name, tensor in tensors.items()},
         tokenizer=None,
-        preprocessing=_preprocessing(source, config),
+        preprocessing=_preprocessing(source, config, side),
         input_size=side,
     )
 
@@ -228,12 +229,38 @@ def _crop(source: Source) -> int | None:
     return side.get("height") if isinstance(side, Mapping) else side
 
 
-def _preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
-    """ImageNet's values where the file does not say."""
+def _preprocessing(source: Source, config: Mapping[str, Any], side: int) -> Preprocessing:
+    """Where the files do not say: ImageNet's colours, and a short side of 8/7 of the crop as in DINO's own
+    evaluation."""
     found = source.json("preprocessor_config.json")
     timm = (config.get("timm") or {}).get("pretrained_cfg") or {}
     return Preprocessing(
         mean=colours(source, found.get("image_mean") or timm.get("mean") or _MEAN),
         std=spread(source, found.get("image_std") or timm.get("std") or _STD),
-        reading="shortest-bicubic-floor" if found.get("do_center_crop", True) else "squash-bilinear",
+        reading=_timm_resizing(source, timm, side)
+        if timm
+        else read_resizing(
+            source,
+            found or {"size": {"shortest_edge": 8 * side // 7}, "do_center_crop": True},
+            side,
+            square="do_center_crop" not in found,
+        ),
+    )
+
+
+def _timm_resizing(source: Source, config: Mapping[str, Any], side: int) -> str:
+    """As timm resizes for evaluation: the crop is `crop_pct` of what the image is resized to.
+
+    Raises:
+        ModelError: a share or a filter that timm does not have.
+    """
+    share, resampling = config.get("crop_pct", 0.875), config.get("interpolation", "bicubic")
+    if not isinstance(share, int | float) or not 0.1 <= share <= 1 or resampling not in FILTERS:
+        raise ModelError(f"{source.name} crops {share!r} of its images by {resampling!r}; fetch it again.")
+    return own_reading(
+        keeps_shape=config.get("crop_mode", "center") != "squash",
+        side=math.floor(side / share),
+        size=side,
+        resampling=resampling,
+        rounded_down=False,
     )

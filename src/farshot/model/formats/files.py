@@ -144,7 +144,7 @@ class Checkpoint:
             origin=Origin(source, self.format, self.layout, self.old_fingerprint),
         )
         wanted = size or self.input_size or encoder.size  # resizing twice would blur the positions
-        return encoder if wanted == encoder.size else encoder.at_size(wanted)
+        return encoder if wanted == encoder.size else encoder.at_size(wanted, self.input_size)
 
 
 def read_json(path: Path) -> dict[str, Any]:

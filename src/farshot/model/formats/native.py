@@ -184,7 +184,7 @@ def configs_of_tensors(
 
 
 def preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
-    """From `preprocess_cfg` of open_clip; CLIP's values where one is missing."""
+    """From `preprocess_cfg` of open_clip; CLIP's values where one is missing. Its `size` is the encoder's."""
     usual = Preprocessing()
     mode, resampling = config.get("resize_mode", "shortest"), config.get("interpolation", "bicubic")
     if mode not in ("shortest", "squash") or resampling not in ("bicubic", "bilinear"):

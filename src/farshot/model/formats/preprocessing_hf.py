@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from farshot.errors import ModelError
-from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
+from farshot.images.preprocess import CLIP_MEAN, CLIP_STD, FILTERS, own_reading
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats.files import Source
 
@@ -14,23 +16,53 @@ CLIP_COLOURS: Colours = (CLIP_MEAN, CLIP_STD)
 SIGLIP_COLOURS: Colours = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Mean and standard deviation of the pixels, by family."""
 
-_FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
-
-def read_preprocessing(source: Source, usual: Colours = CLIP_COLOURS) -> Preprocessing:
+def read_preprocessing(
+    source: Source, size: int, usual: Colours = CLIP_COLOURS, *, square: bool = False
+) -> Preprocessing:
     """The values of the file; the usual ones of its family where it or a value is missing.
 
+    Args:
+        size: side in pixels of the encoder's input.
+        square: whether the family resizes to a square and cuts nothing off where the file does not say.
+
     Raises:
-        ModelError: mean or standard deviation are not three numbers.
+        ModelError: a value is none that transformers would read.
     """
     found = source.json("preprocessor_config.json")
-    squashed = not found.get("do_center_crop", True) or (found and "height" in dict(found.get("size") or {}))
-    resampling = _FILTERS.get(int(found.get("resample", 3)), "bicubic")
-    reading = f"squash-{resampling}" if squashed else f"shortest-{resampling}-floor"
     return Preprocessing(
         mean=colours(source, found.get("image_mean") or usual[0]),
         std=spread(source, found.get("image_std") or usual[1]),
-        reading=reading,
+        reading=read_resizing(source, found, size, square=square),
+    )
+
+
+def read_resizing(source: Source, found: Mapping[str, Any], size: int, *, square: bool) -> str:
+    """The reading (farshot.images.preprocess) of a `preprocessor_config.json`.
+
+    Older files write a number as `size`, which is the short side, or both where `square`. Without a cut, or
+    without resizing, only a square fits the encoder.
+
+    Raises:
+        ModelError: the number of a filter that Pillow does not have, or a size that is none.
+    """
+    resample = found.get("resample", 3)
+    if type(resample) is not int or not 0 <= resample < len(FILTERS):
+        raise ModelError(f"{source.name} resizes images by {resample!r}, which Pillow does not have.")
+    sides = found.get("size")
+    if isinstance(sides, Mapping):
+        keeps_shape, side = "shortest_edge" in sides, sides.get("shortest_edge", sides.get("height", size))
+        if "height" in sides and sides.get("width", side) != side:
+            raise ModelError(f"Images of {sides!r} are not square; farshot reads square ones only.")
+    else:
+        keeps_shape, side = not square, size if sides is None else sides
+    cut = found.get("do_center_crop", not square) is True
+    if type(side) is not int or not 0 < side < 10_000:
+        raise ModelError(f"{source.name} resizes images to {sides!r} pixels; fetch its configuration again.")
+    if not cut or not found.get("do_resize", True):
+        keeps_shape, side = False, size
+    return own_reading(
+        keeps_shape=keeps_shape, side=side, size=size, resampling=FILTERS[resample], rounded_down=True
     )
 
 

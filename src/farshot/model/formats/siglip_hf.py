@@ -69,13 +69,14 @@ def read(source: Source) -> Checkpoint:
         )
     tensors = source.weights(WEIGHTS)
     joint = int(vision["hidden_size"])
+    size = side(source, vision, "image_size")
     return Checkpoint(
         format="transformers SigLIP",
         vision=VisionConfig(
             **common(source, vision),
             output=joint,
             projection="none",
-            size=side(source, vision, "image_size"),
+            size=size,
             patch=side(source, vision, "patch_size"),
             class_token=False,
             antialias=False,
@@ -93,7 +94,7 @@ def read(source: Source) -> Checkpoint:
         ),
         tensors=dict(_canonical(tensors)),
         tokenizer=_tokenizer(source, text),
-        preprocessing=read_preprocessing(source, SIGLIP_COLOURS),
+        preprocessing=read_preprocessing(source, size, SIGLIP_COLOURS, square=True),
         log_scale=log_scale(source, tensors),
         logit_bias=one_number(source, tensors, "logit_bias") if "logit_bias" in tensors else None,
         layout="siglip",
