@@ -54,7 +54,7 @@ def test_the_paper_tables_commands_run_at_toy_size(farshot, tmp_path: Path, mode
         "STORE": tmp_path / "r.db",
         "MODEL": model,
         "METHODS": "zero-shot prompt-lora atha atha[variant=released]",
-        "MORE": "--device cpu --tasks 2 --queries 2",
+        "MORE": "--device cpu --tasks 3 --queries 2",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))

@@ -103,7 +103,7 @@ def test_a_comparison_is_what_scipy_says(store: Store) -> None:
     corrected = np.minimum(1, np.maximum.accumulate(np.array(p_values)[order] * np.arange(4, 0, -1)))
     assert [cells[i].t_holm for i in order] == pytest.approx(corrected.tolist())
     words = render([comparison_block(group, cells, "atha", "prompt-lora")], "text")
-    assert "tasks for 0.5" in words and "Over all 4 cells" in words
+    assert "tasks for +-0.5" in words and "smallest found" in words and "Over all 4 cells" in words
 
 
 def test_a_probability_of_zero_does_not_make_the_loss_infinite(store: Store) -> None:
@@ -122,10 +122,10 @@ def test_what_cannot_be_compared_is_refused(store: Store) -> None:
     with pytest.raises(SettingError, match="no results of prompt-lora; it has: atha"):
         compare(store, "atha", "prompt-lora")
     fill(store, run_of("prompt-lora", class_names=("A", "B")), shares(1))
-    with pytest.raises(SettingError, match="no two tasks that both"):
+    with pytest.raises(SettingError, match="fewer than 3 tasks of a cell that both"):
         compare(store, "atha", "prompt-lora")
     fill(store, run_of("prompt-lora"), shares(1), seed=1000)
-    with pytest.raises(SettingError, match="no two tasks that both"):
+    with pytest.raises(SettingError, match="fewer than 3 tasks of a cell that both"):
         compare(store, "atha", "prompt-lora")
     with pytest.raises(SettingError, match="same method"):
         compare(store, "atha", "atha[rho=0.1]")

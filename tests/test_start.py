@@ -42,9 +42,9 @@ def imported(*arguments: str | Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two methods on two tasks."""
+    """Two methods on three tasks."""
     file = tmp_path_factory.mktemp("start") / "store.sqlite"
-    grid = ["--pools", "mini-land", "--methods", "prototypes", "zero-shot", "--shots", "1", "--tasks", "2"]
+    grid = ["--pools", "mini-land", "--methods", "prototypes", "zero-shot", "--shots", "1", "--tasks", "3"]
     ended = CliRunner().invoke(app, ["bench", *grid, "--model", "mini", "--store", str(file)])
     assert ended.exit_code == 0, ended.output
     return file

@@ -14,7 +14,15 @@ from scipy import stats as scipy_stats
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
 
 from farshot.evaluation.calibration import certain_from, expected_calibration_error, negative_log_likelihood
-from farshot.evaluation.intervals import holm, mean_interval, paired_difference, proportion_interval
+from farshot.evaluation.intervals import (
+    holm,
+    mean_interval,
+    paired_difference,
+    paired_power,
+    proportion_interval,
+    smallest_effect,
+    tasks_to_find,
+)
 from farshot.evaluation.metrics import evaluate
 
 # Intervals -----------------------------------------------------------------------------------------------
@@ -52,7 +60,7 @@ def test_a_mean_has_the_fields_interval() -> None:
     assert found.mean == pytest.approx(0.7)
     assert found.half == pytest.approx(half)
     assert (found.low, found.high) == (pytest.approx(0.7 - half), pytest.approx(0.7 + half))
-    assert mean_interval([0.5]).half == math.inf
+    assert mean_interval([0.5]).half == mean_interval([0.5, 0.7]).half == math.inf
     assert math.isnan(mean_interval([]).mean)
 
 
@@ -65,7 +73,7 @@ def accuracies(seed: int, n: int, shift: float) -> tuple[np.ndarray, np.ndarray]
     return a + generator.normal(shift, 0.05, n), a
 
 
-@pytest.mark.parametrize(("seed", "n", "shift"), [(0, 10, 0.02), (1, 200, 0.0), (2, 2, 0.1), (3, 40, -0.05)])
+@pytest.mark.parametrize(("seed", "n", "shift"), [(0, 10, 0.02), (1, 200, 0.0), (2, 3, 0.1), (3, 40, -0.05)])
 def test_a_paired_difference_is_scipys_paired_t_test(seed: int, n: int, shift: float) -> None:
     a, b = accuracies(seed, n, shift)
     found = paired_difference(a, b)
@@ -94,21 +102,52 @@ def test_ties_and_equal_methods() -> None:
     same = paired_difference([0.5, 0.6, 0.7], [0.5, 0.6, 0.7])
     assert (same.mean, same.t_p, same.sign_p, same.low, same.high) == (0, 1, 1, 0, 0)
     shifted = paired_difference([0.75, 0.5, 1.0], [0.5, 0.25, 0.75])
-    assert (shifted.mean, shifted.t_p, shifted.sign_p) == (0.25, 0, 0.25)
+    assert (shifted.mean, shifted.t_p, shifted.sign_p) == (0.25, 0.25, 0.25)
+    assert (shifted.smallest_effect, shifted.tasks_to_find) == (0, 3)
     tied = paired_difference([0.5, 0.6, 0.9, 0.8], [0.5, 0.6, 0.7, 0.7])
     assert tied.sign_p == 0.5  # two wins of two
 
 
-def test_tasks_needed_bring_the_half_width_to_half_a_point() -> None:
+def test_tasks_for_precision_bring_the_half_width_to_half_a_point() -> None:
     a, b = accuracies(6, 50, 0.0)
-    needed = paired_difference(a, b).tasks_needed
+    needed = paired_difference(a, b).tasks_for_precision
     spread = float(np.std(a - b, ddof=1))
     assert 1.96 * spread / math.sqrt(needed) <= 0.005 < 1.96 * spread / math.sqrt(needed - 1)
 
 
 def test_one_task_is_not_enough() -> None:
-    with pytest.raises(ValueError, match="at least two tasks"):
-        paired_difference([0.5], [0.4])
+    for n in (1, 2):
+        with pytest.raises(ValueError, match="at least 3 tasks"):
+            paired_difference([0.5] * n, [0.4] * n)
+
+
+@pytest.mark.parametrize(("n", "effect"), [(3, 0.2), (10, 0.05), (40, 0.02), (200, 0.004)])
+def test_power_is_that_of_the_noncentral_t_and_of_a_simulation(n: int, effect: float) -> None:
+    spread = 0.05
+    limit, shift = scipy_stats.t.ppf(0.975, n - 1), effect / spread * math.sqrt(n)
+    expected = scipy_stats.nct.sf(limit, n - 1, shift) + scipy_stats.nct.cdf(-limit, n - 1, shift)
+    assert paired_power(effect, spread, n) == pytest.approx(expected, abs=1e-6)
+    drawn = np.random.default_rng(0).normal(effect, spread, (20_000, n))
+    found = (scipy_stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05).mean()
+    assert found == pytest.approx(expected, abs=0.012)
+
+
+def test_the_smallest_effect_and_the_tasks_to_find_one_belong_together() -> None:
+    for spread, n in ((0.05, 3), (0.05, 40), (0.02, 200)):
+        effect = smallest_effect(spread, n)
+        assert paired_power(effect, spread, n) == pytest.approx(0.8, abs=1e-6)
+        assert tasks_to_find(effect * 1.0001, spread) == n
+    assert tasks_to_find(0.005, 0.05) == 787  # statsmodels: 786.8
+    a, b = accuracies(6, 50, 0.0)
+    found, spread = paired_difference(a, b), float(np.std(a - b, ddof=1))
+    assert found.smallest_effect == smallest_effect(spread, 50)
+    assert found.tasks_to_find == tasks_to_find(0.005, spread)
+
+
+def test_the_fields_interval_of_three_tasks_covers_80_percent() -> None:
+    drawn = np.random.default_rng(0).normal(0, 1, (4000, 3))
+    covered = np.mean([abs(found.mean) <= found.half for found in map(mean_interval, drawn)])
+    assert covered == pytest.approx(0.81, abs=0.02)
 
 
 def test_holm_on_a_textbook_example() -> None:

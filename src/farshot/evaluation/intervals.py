@@ -10,6 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+LEAST = 3
+"""Values from which on an interval is given."""
+
+POWER = 0.8
+"""With which a paired test at 5 % finds what `smallest_effect` and `tasks_to_find` name."""
+
+_SURE = 30.0  # standard errors; from 37 on SciPy's noncentral t is not a number
+_HALF_A_POINT = 0.005  # of accuracy
+
 
 class Interval(NamedTuple):
     """A mean and its confidence interval; `half` is the field's 1.96 * sd / sqrt(n), NaN where it does not
@@ -23,11 +32,12 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: ArrayLike) -> Interval:
-    """Mean with mean +- 1.96 sd / sqrt(n); the interval is infinite for fewer than two values."""
+    """Mean with mean +- 1.96 sd / sqrt(n), which covers 95 % for many values but 80 % for three; the interval
+    is infinite for fewer than that."""
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
         return Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    half = 1.96 * float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+    half = 1.96 * float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) >= LEAST else math.inf
     mean = float(x.mean())
     return Interval(mean, mean - half, mean + half, half, len(x))
 
@@ -49,8 +59,12 @@ class PairedDifference(NamedTuple):
     Attributes:
         mean, low, high: mean difference and its 95 % interval by Student's t.
         bootstrap_low, bootstrap_high: 95 % percentile bootstrap over tasks.
-        t_p, sign_p: two-sided p-values of the t test and of the sign test (ties left out).
-        tasks_needed: tasks at which the half width of the interval falls to 0.005, half a point of accuracy.
+        t_p, sign_p: two-sided p-values of the t test and of the sign test (ties left out). Where all
+            differences are equal, the t test says nothing, and both are the sign test's.
+        smallest_effect: the true difference that the t test at 5 % finds at this number of tasks with a
+            probability of 80 % (POWER), for normal differences of this spread.
+        tasks_to_find: tasks at which that is half a point of accuracy, 0.005.
+        tasks_for_precision: tasks at which the half width of the interval falls to half a point.
         n: number of tasks.
     """
 
@@ -61,36 +75,79 @@ class PairedDifference(NamedTuple):
     bootstrap_high: float
     t_p: float
     sign_p: float
-    tasks_needed: int
+    smallest_effect: float
+    tasks_to_find: int
+    tasks_for_precision: int
     n: int
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> PairedDifference:
-    """Compares two methods task by task; needs at least two tasks.
+    """Compares two methods task by task.
 
     Args:
         a, b: accuracy in [0, 1] of each task, in the same order.
+
+    Raises:
+        ValueError: fewer than LEAST tasks.
     """
     from scipy import special  # slow to import, and most commands do not need it
 
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     n = len(d)
-    if n < 2:
-        raise ValueError("a paired comparison needs at least two tasks")
+    if n < LEAST:
+        raise ValueError(f"a paired comparison needs at least {LEAST} tasks")
     mean, spread = float(d.mean()), float(d.std(ddof=1))
     half = float(special.stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
     generator = np.random.default_rng(seed)
     means = d[generator.integers(0, n, (draws, n))].mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
-    if spread == 0:
-        t_p = 1.0 if mean == 0 else 0.0
-    else:
-        t_p = float(2 * special.stdtr(n - 1, -abs(mean) / (spread / math.sqrt(n))))
     wins, losses = int((d > 0).sum()), int((d < 0).sum())
     # of a fair coin, twice the smaller tail
     sign_p = min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
-    needed = max(2, math.ceil((1.96 * spread / 0.005) ** 2))
-    return PairedDifference(mean, mean - half, mean + half, float(low), float(high), t_p, sign_p, needed, n)
+    t_p = sign_p
+    if spread > 0:
+        t_p = float(2 * special.stdtr(n - 1, -abs(mean) / (spread / math.sqrt(n))))
+    return PairedDifference(
+        *(mean, mean - half, mean + half, float(low), float(high), t_p, sign_p),
+        smallest_effect=smallest_effect(spread, n),
+        tasks_to_find=tasks_to_find(_HALF_A_POINT, spread),
+        tasks_for_precision=max(LEAST, math.ceil((1.96 * spread / _HALF_A_POINT) ** 2)),
+        n=n,
+    )
+
+
+def paired_power(effect: float, spread: float, n: int) -> float:
+    """Probability that a two-sided paired t test at 5 % finds a true difference `effect` of n tasks whose
+    differences are normal with standard deviation `spread`: by the noncentral t distribution."""
+    from scipy import special
+
+    if spread == 0:
+        return float(effect != 0)
+    limit, shift = float(special.stdtrit(n - 1, 0.975)), abs(effect) / spread * math.sqrt(n)
+    if shift > _SURE:
+        return 1.0
+    return float(1 - special.nctdtr(n - 1, shift, limit) + special.nctdtr(n - 1, shift, -limit))
+
+
+def smallest_effect(spread: float, n: int) -> float:
+    """The true difference that n tasks find with probability POWER; spread as in `paired_power`."""
+    low, high = 0.0, 10 * spread / math.sqrt(n)  # which three tasks find, and more all the more
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if paired_power(middle, spread, n) >= POWER else (middle, high)
+    return high
+
+
+def tasks_to_find(effect: float, spread: float) -> int:
+    """The least number of tasks that find a true difference with probability POWER."""
+    high = LEAST
+    while paired_power(effect, spread, high) < POWER:
+        high *= 2
+    low = max(LEAST, high // 2)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if paired_power(effect, spread, middle) >= POWER else (middle + 1, high)
+    return high
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
