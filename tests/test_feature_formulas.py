@@ -47,6 +47,35 @@ def test_prototypes_are_class_means():
     np.testing.assert_allclose(scores(frozen("prototypes"), support, images), SCALE * cosines, atol=1e-4)
 
 
+# ss-text ---------------------------------------------------------------------------------------------------
+
+
+def test_ss_text_adds_the_text_as_one_example():
+    support, images = drawn(), queries()
+    features, labels, _, texts = numpy_of(support)
+    mu = np.stack([SCALE * features[labels == c].sum(0) + texts[c] for c in range(N)])
+    cosines = images.numpy() @ (mu / np.linalg.norm(mu, axis=1, keepdims=True)).T
+    np.testing.assert_allclose(scores(frozen("ss-text"), support, images), SCALE * cosines, atol=1e-4)
+
+
+def test_ss_text_plus_weighs_classes_by_size_and_repels_them():
+    whole, images = drawn(shots=4), queries()
+    kept = [0, 1, 2, 3, 4, 6, 9]  # four, two and one image
+    support = Support(whole.images[:, kept], whole.labels[:, kept], whole.texts, whole.keys, 1, SCALE)
+    features, labels, _, texts = numpy_of(support)
+    assert np.bincount(labels).tolist() == [4, 2, 1]
+    mu = np.stack(
+        [
+            (labels == c).mean() * SCALE * sum(features[i] for i in range(7) if labels[i] == c) + texts[c]
+            for c in range(N)
+        ]
+    )
+    away = [2 * mu[c] - sum(mu) / N for c in range(N)]
+    mu = np.stack([mu[c] - away[c] / np.linalg.norm(away[c]) for c in range(N)])
+    cosines = images.numpy() @ (mu / np.linalg.norm(mu, axis=1, keepdims=True)).T
+    np.testing.assert_allclose(scores(frozen("ss-text+"), support, images), SCALE * cosines, atol=1e-4)
+
+
 # linear-probe --------------------------------------------------------------------------------------------
 
 

@@ -114,6 +114,11 @@ def as_plain(classifier: FewShotClassifier) -> Plain:
         encoder, left = merged(adapted.encoder, adapted.parts)
         scale, task = adapted.scale, _task(classifier)
         if isinstance(classifier.method_, FinetunedMethod):
+            if not classifier.method_.classes_are_texts:
+                raise ModelError(
+                    f"{classifier.method_.name} learns one vector per class, for which a CLIPModel has no "
+                    f"place; {_ONNX}."
+                )
             task = classifier.method_.worded(task)
     else:
         raise ModelError(f"{classifier.method_.name} is of a kind that farshot cannot write as a CLIPModel.")

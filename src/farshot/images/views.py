@@ -52,11 +52,13 @@ def flip(image: Image.Image, generator: np.random.Generator) -> Image.Image:
 
 
 def crop_and_flip(
-    pixels: Pixels, size: int, generator: np.random.Generator
+    pixels: Pixels, size: int, generator: np.random.Generator, least: float = 0.08
 ) -> UInt8[NDArray[np.uint8], "R R 3"]:
-    """A random resized crop, flipped half of the time."""
+    """A random resized crop of at least this share of the area, flipped half of the time."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    cropped = image.crop(crop_box(*image.size, generator)).resize((size, size), Image.Resampling.BICUBIC)
+    cropped = image.crop(crop_box(*image.size, generator, scale=(least, 1.0))).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
     return np.asarray(flip(cropped, generator))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -122,6 +122,36 @@ class FinetunedMethod(Method):
         """What is minimised for these T tasks; None for the cross-entropy."""
         return None
 
+    def penalty(self, tasks: Sequence[Task], parts: Parts) -> Callable[[], Float[Tensor, " T"]] | None:
+        """What is added to the loss of every task in each step, of its parameters alone; None for nothing."""
+        return None
+
+    def later_steps(self, classes: int, shots: int) -> int:
+        """Optimiser steps of `last_stage`."""
+        return 0
+
+    def later_parameters(self, encoder: Encoder, classes: int) -> int:
+        """Elements that `last_stage` trains for a task of N classes, beyond those of `groups`."""
+        return 0
+
+    @property
+    def classes_are_texts(self) -> bool:
+        """Whether the text tower gives the class vectors."""
+        return True
+
+    def last_stage(
+        self,
+        encoder: Encoder,
+        tasks: Sequence[Task],
+        parts: Parts,
+        texts: TextFeatures,
+        recipe: Recipe,
+        progress: Progress | None,
+    ) -> tuple[TextFeatures, Float[NDArray[np.float64], "steps T"]]:
+        """Go on after the recipe's steps: class vectors to use in place of the adapted texts, and the loss of
+        each further step. Nothing by default."""
+        return texts, np.zeros((0, len(tasks)))
+
     def worded(self, task: Task) -> Task:
         """The task with the prompt this method uses; its own unless the method says otherwise."""
         return task
@@ -153,7 +183,9 @@ class FinetunedMethod(Method):
             parts = self.parts(encoder, together)
             groups = self.groups(parts)
             self.start(encoder, [tasks[i] for i in members], parts)
-            report = _part_of_whole(progress, number, len(batches))
+            later = self.later_steps(len(together[0].class_names), together[0].shots)
+            whole = recipe.steps + later
+            report = _part_of_whole(progress, number * whole, len(batches) * whole)
             losses = finetune(
                 encoder,
                 together,
@@ -161,11 +193,15 @@ class FinetunedMethod(Method):
                 groups,
                 recipe,
                 objective=self.objective(together, recipe),
+                penalty=self.penalty(together, parts),
                 progress=report,
             )
             self.finish(parts)
-            trained = _trained(groups)
+            trained = _trained(groups) + self.later_parameters(encoder, len(together[0].class_names))
+            report = _part_of_whole(progress, number * whole + recipe.steps, len(batches) * whole)
             texts = _final_texts(encoder, together, parts)
+            texts, more = self.last_stage(encoder, together, parts, texts, recipe, report)
+            losses = np.concatenate([losses, more])
             for t, i in enumerate(members):
                 out[i] = FinetunedAdapted(
                     encoder,
@@ -203,22 +239,23 @@ class FinetunedMethod(Method):
             texts,
             scale=float(tensors["scale"]),
             reading=encoder.reading(QUERY_READING[self.recipe(len(task.class_names), task.shots).views]),
-            trained=_trained(self.groups(parts)),
+            trained=_trained(self.groups(parts)) + self.later_parameters(encoder, len(task.class_names)),
         )
 
     def parameters(self, encoder: Encoder, task: Task) -> int:
         """Elements of all parameters in the groups."""
-        return _trained(self.groups(self.parts(encoder, [self.worded(task)])))
+        own = _trained(self.groups(self.parts(encoder, [self.worded(task)])))
+        return own + self.later_parameters(encoder, len(task.class_names))
 
 
 def _trained(groups: Sequence[ParameterGroup]) -> int:
     return count_parameters(*(parameter for group in groups for parameter in group.parameters))
 
 
-def _part_of_whole(progress: Progress | None, number: int, of: int) -> Progress | None:
+def _part_of_whole(progress: Progress | None, before: int, of: int) -> Progress | None:
     if progress is None:
         return None
-    return lambda done, steps: progress(number * steps + done, of * steps)
+    return lambda done, _: progress(before + done, of)
 
 
 @torch.no_grad()

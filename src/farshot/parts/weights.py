@@ -6,6 +6,7 @@ Sources: Ben Zaken et al., BitFit (2022); Wortsman et al., Robust fine-tuning of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -30,13 +31,22 @@ class OwnWeights(nn.Module):
         matrices: whether linear layers have copies too, and with them the visual embedding (class token and
             positions; the patches' matrix, unless the embedding is a stack of convolutions); else only biases
             and norms. A layer scale, registers and the query of attention pooling stay frozen.
+        layers: a regular expression of the layers that have copies, such as "projection"; then the visual
+            embedding has none. None for all.
     """
 
     def __init__(
-        self, encoder: Encoder, tasks: int, towers: Sequence[TowerName], *, matrices: bool = False
+        self,
+        encoder: Encoder,
+        tasks: int,
+        towers: Sequence[TowerName],
+        *,
+        matrices: bool = False,
+        layers: str | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.matrices, self.towers = encoder, matrices, tuple(towers)
+        self.layers = layers
         self.own = nn.ParameterDict()
         for name, value in self._start():
             self.own[_key(name)] = nn.Parameter(value.float().expand(tasks, *value.shape).clone())
@@ -47,18 +57,24 @@ class OwnWeights(nn.Module):
             for layer in self._layers(tower):
                 for kind in self._kinds(tower, layer):
                     yield f"{_place(tower, layer)}.{kind}", self._frozen(tower, f"{layer}.{kind}")
-        if self.matrices and "vision" in self.towers:
+        if self._embeds:
             for name in _EMBEDDING:
                 value = self._embedding(name)
                 if value is not None:
                     yield f"vision.embedding.{name}", value
+
+    @property
+    def _embeds(self) -> bool:
+        """Whether the visual embedding has copies."""
+        return self.matrices and "vision" in self.towers and self.layers is None
 
     def _layers(self, tower: TowerName) -> list[str]:
         """Linear layers and norms of a tower that have copies."""
         tensors = self.encoder.tower(tower).tensors
         names = {name.rpartition(".")[0] for name in tensors if name.endswith((".weight", ".bias"))}
         outside = {name for name in names if name.startswith(("patch", "stem"))}
-        return [name for name in sorted(names - outside) if self._kinds(tower, name)]
+        chosen = {name for name in names - outside if self.layers is None or re.fullmatch(self.layers, name)}
+        return [name for name in sorted(chosen) if self._kinds(tower, name)]
 
     def _kinds(self, tower: TowerName, layer: str) -> list[str]:
         tensors = self.encoder.tower(tower).tensors
@@ -111,7 +127,7 @@ class OwnWeights(nn.Module):
                     else self._shifted
                 )
                 hooks[_place(tower, layer)] = partial(hook, tower, layer)
-        if self.matrices and "vision" in self.towers:
+        if self._embeds:
             hooks["vision.embedding"] = self._embed
         return hooks
 

@@ -90,7 +90,7 @@ class SupportImages:
         batch: most images per class in a step; a class-balanced draw without replacement where there are
             more.
         batch_total: most images in a step, of any class.
-        passes: how steps of `batch_total` are drawn (farshot.training.recipe.Recipe).
+        passes, least_crop: as in farshot.training.recipe.Recipe.
         plain: behind the views of all images of a step, each of them once more as it was read, with weight 0.
     """
 
@@ -103,11 +103,13 @@ class SupportImages:
         batch_total: int | None = None,
         plain: bool = False,
         passes: str = "",
+        least_crop: float = 0.08,
     ) -> None:
         if views not in VIEWS:
             raise SettingError(f"Unknown views {views!r}; choose one of {', '.join(VIEWS)}.")
         self.tasks, self.size, self.views = tasks, size, views
         self.batch, self.batch_total, self.plain, self.passes = batch, batch_total, plain, passes
+        self.least_crop = least_crop
         reading = SUPPORT_READING[views]
         self._read = [task.table.pixels(task.support, reading, size) for task in tasks]
         self._content = [image_numbers(pixels) for pixels in self._read]
@@ -153,7 +155,8 @@ class SupportImages:
         if self.views == "none":
             return np.asarray(pixels)[None]
         if self.views == "crops":
-            return crop_and_flip(pixels, self.size, numpy_generator("crop", task.key, row, step))[None]
+            generator = numpy_generator("crop", task.key, row, step)
+            return crop_and_flip(pixels, self.size, generator, self.least_crop)[None]
         views = self._five(t, row)
         return views[step % FIVE][None] if self.views == "turn" else views
 

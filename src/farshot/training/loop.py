@@ -54,6 +54,8 @@ def finetune(
     *,
     images: StepSource | None = None,
     objective: Objective | None = None,
+    penalty: Callable[[], Float[Tensor, " T"]] | None = None,
+    classes: Float[Tensor, "T N E"] | None = None,
     progress: Progress | None = None,
 ) -> Float[NDArray[np.float64], "steps T"]:
     """Train the parts in place; the encoder does not change.
@@ -66,6 +68,8 @@ def finetune(
         groups: which of the parts' parameters learn, and how.
         images: the pixels to train on; by default the tasks' support images, as the recipe's views say.
         objective: the loss; by default the cross-entropy.
+        penalty: added to the loss of every task in each step; depends on parameters alone.
+        classes: class vectors that are trained in place of the class texts.
 
     Returns:
         The loss of every step before its update, per task.
@@ -81,17 +85,21 @@ def finetune(
         recipe.batch_total,
         plain=recipe.plain,
         passes=recipe.passes,
+        least_crop=recipe.least_crop,
     )
     prompts = encoder.prompts([task.prompts for task in tasks])
-    classes = torch.arange(prompts.ids.shape[1], device=encoder.device).expand(len(tasks), -1)
+    numbers = torch.arange(prompts.ids.shape[1], device=encoder.device).expand(len(tasks), -1)
     optimisers = [group.optimiser.build(list(group.parameters)) for group in groups]
     schedules = [recipe_schedule(optimiser, recipe) for optimiser in optimisers]
     text_learns, vision_learns = _touched(parts, "text."), _touched(parts, "vision.")
     losses = np.full((recipe.steps, len(tasks)), np.nan)
     texts, frozen_images = None, FrozenImages(encoder, recipe.micro_batch)
-    for step in range(recipe.steps):
+    if classes is not None:
+        texts, text_learns = TextFeatures(classes, classes), False
+    for number in range(recipe.steps):
+        step = recipe.first_step + number
         if texts is None or text_learns:
-            texts = encoder.forward_texts(prompts, Pass(parts, step=step, samples=classes))
+            texts = encoder.forward_texts(prompts, Pass(parts, step=step, samples=numbers))
         batch = images.at(step)
         if not vision_learns:
             loss = _backward_texts(frozen_images.of(batch), texts, batch, step, recipe, objective)
@@ -99,11 +107,15 @@ def finetune(
             loss = _backward(encoder, parts, texts, batch, step, recipe)
         else:
             loss = _backward_jointly(encoder, parts, texts, batch, step, recipe, objective)
-        losses[step] = loss.cpu().double().numpy()  # not every device has float64
-        if not np.isfinite(losses[step]).all():
-            task = int(np.flatnonzero(~np.isfinite(losses[step]))[0])
+        if penalty is not None:
+            added = penalty()
+            added.sum().backward()
+            loss = loss + added.detach()
+        losses[number] = loss.cpu().double().numpy()  # not every device has float64
+        if not np.isfinite(losses[number]).all():
+            task = int(np.flatnonzero(~np.isfinite(losses[number]))[0])
             raise FarshotError(
-                f"The loss of task {task} is not finite at step {step + 1}; lower the learning rates "
+                f"The loss of task {task} is not finite at step {number + 1}; lower the learning rates "
                 "or use float32."
             )
         if recipe.most_norm is not None:
@@ -114,7 +126,7 @@ def finetune(
             falling.step()
         _keep_bounds(groups)
         if progress:
-            progress(step + 1, recipe.steps)
+            progress(number + 1, recipe.steps)
     return losses
 
 

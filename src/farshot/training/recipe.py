@@ -69,6 +69,8 @@ class Recipe:
         batch_total: most support images in a step, of any class; None for no such limit.
         passes: "" for a fresh draw of them in each step; otherwise the support set is passed through in a new
             order each time, and what is left over at its end is a smaller step ("keep") or left out ("drop").
+        least_crop: smallest share of an image's area in a fresh crop.
+        first_step: what the first step is called in random draws, so that two stages differ.
         plain: every support image is forwarded once more as it is, with weight 0 (farshot.training.batches).
         cosine_to: learning rates fall along a cosine to this value; None keeps them constant.
         cosine_over: length of that cosine, in runs: 2 means that only its first half is run.
@@ -87,6 +89,8 @@ class Recipe:
     batch: int = 16
     batch_total: int | None = None
     passes: Literal["", "keep", "drop"] = ""
+    least_crop: float = 0.08
+    first_step: int = 0
     plain: bool = False
     cosine_to: float | None = None
     cosine_over: float = 1.0
