@@ -59,7 +59,7 @@ def mind_by_loops(before, step, steps, images, texts, labels, picked, views):
     return loss, r
 
 
-def test_the_loss_of_mind_is_that_of_its_page_with_and_without_padding():
+def test_the_loss_of_mind_is_that_of_its_page_with_and_without_padding(mini: Encoder):
     generator = torch.Generator().manual_seed(0)
     sizes, views, steps = [3, 2], 2, 5
     labels = [[0, 1, 1], [1, 0]]
@@ -73,7 +73,7 @@ def test_the_loss_of_mind_is_that_of_its_page_with_and_without_padding():
     batch = StepImages(torch.zeros(2, 9, 3, 1, 1), batch_labels, weights, nothing, nothing)
     recipe = Recipe(steps=steps, scale=100.0, views="none", plain=True)
     objective = MIND().objective(
-        [replace(task, key=k) for k, task in zip((5, 6), TASKS, strict=True)], recipe
+        mini, [replace(task, key=k) for k, task in zip((5, 6), TASKS, strict=True)], recipe
     )
     objective.views = views
     before = [None, None]
@@ -90,9 +90,9 @@ def test_the_loss_of_mind_is_that_of_its_page_with_and_without_padding():
             torch.testing.assert_close(found[t].double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_random_images_are_among_the_viewed_and_change_with_the_step():
+def test_random_images_are_among_the_viewed_and_change_with_the_step(mini: Encoder):
     recipe = Recipe(steps=9, scale=100.0, views="none", plain=True)
-    objective = MIND().objective(TASKS, recipe)
+    objective = MIND().objective(mini, TASKS, recipe)
     weights = torch.tensor([[0.25] * 4 + [0.0] * 2, [1 / 6] * 6])
     drawn = torch.stack([objective._random_images(weights, 5, step) for step in range(40)])
     assert drawn[:, 0].max() == 3 and drawn[:, 1].max() == 5 and drawn.min() == 0

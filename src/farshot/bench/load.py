@@ -8,9 +8,11 @@ import torch
 
 from farshot.bench.tasks import Shape
 from farshot.methods import Method
+from farshot.methods.finetuned import FinetunedMethod
 from farshot.methods.size import parameters_for
 from farshot.model.encoder import Encoder
 from farshot.model.features import memory_of_machine
+from farshot.training.batches import FIVE
 
 _SHARE_OF_MEMORY = 0.4  # the rest is for weights, optimisers, pixels and other programs
 _MOST_TASKS = {"cpu": 8, "cuda": 64, "mps": 16}  # on two cores, more than four bring no speed
@@ -74,7 +76,7 @@ def images_per_step(method: Method, shape: Shape) -> int:
     if recipe is None:
         return 0
     plan = recipe(shape.ways, shape.shots)
-    images = shape.ways * min(shape.shots, plan.batch)
+    images = shape.ways * min(shape.shots, plan.batch) * (FIVE if plan.views == "single" else 1)
     images = min(images, plan.batch_total) if plan.batch_total is not None else images
     return int(images * plan.views_per_image)
 
@@ -87,7 +89,9 @@ def cost(method: Method, shape: Shape) -> float:
     queries = shape.ways * shape.queries
     if not images_per_step(method, shape):
         return queries
-    return 2 * images_per_step(method, shape) * method.recipe(shape.ways, shape.shots).steps + queries  # type: ignore[attr-defined]
+    assert isinstance(method, FinetunedMethod)
+    steps = method.recipe(shape.ways, shape.shots).steps + method.later_steps(shape.ways, shape.shots)
+    return 2 * images_per_step(method, shape) * steps + queries
 
 
 def _memory(device: torch.device) -> int:

@@ -7,20 +7,19 @@ default prompt-lora, ATHA's own recipe: its parts, optimisers, steps and views. 
 (farshot.parts.alignment) is part of the model and acts on every image at prediction too. docs/method.md
 describes the two variants: what the paper says, and what the released code computes once it is fixed.
 
-    farshot adapt images/ --model openai/clip-vit-base-patch16 --method atha --set variant=released --shots 5
-    --out adapted/
+    farshot adapt images/ --model openai/clip-vit-base-patch16 --method atha --shots 5 --out adapted/
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from farshot.errors import SettingError
-from farshot.methods.base import require
+from farshot.methods.base import Kind, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.prompt_lora import PromptLoRA
 from farshot.methods.registry import find, register
@@ -29,8 +28,8 @@ from farshot.model.encoder import Encoder
 from farshot.parts.alignment import HeadTailAlignment, check_ratios
 from farshot.parts.ratios import support_ratios
 from farshot.task import Task
-from farshot.training.batches import QUERY_READING
-from farshot.training.loop import Objective
+from farshot.training.batches import QUERY_READING, StepSource
+from farshot.training.loop import Objective, Stepper
 from farshot.training.recipe import SGD, AdamW, ParameterGroup, Recipe
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -55,7 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "strength_weight_decay": 5e-4,
     },
 }
-BASES = ("prompt-lora", "clip-lora", "coop", "maple", "vpt", "bitfit", "full")
+BASES = ("prompt-lora", "clip-lora", "limo", "vtt", "coop", "maple", "vpt", "bitfit", "full")
 _DEPTH = 12  # that pull_block refers to; in other towers it is scaled in proportion
 
 
@@ -85,7 +84,7 @@ class ATHA(FinetunedMethod):
     """
 
     name = "atha"
-    kind = "fine-tuned"
+    kind: ClassVar[Kind] = "fine-tuned"
     reference = "ATHA, ICML 2026 (arXiv 2605.29776)"
     doc = "prompt-lora plus alignment: head patches pulled to a class, tail patches pushed from it"
     plain = "learns from your pictures, and within each moves the parts that look like a class closer to it"
@@ -113,7 +112,8 @@ class ATHA(FinetunedMethod):
             self.base.name in BASES,
             f"The setting base of atha must be one of {', '.join(BASES)}, not {self.base.name!r}.",
         )
-        object.__setattr__(self, "revision", self.base.revision)  # its numbers change with those of the base
+        for name in ("kind", "revision"):  # numbers change with those of the base, and it may see queries
+            object.__setattr__(self, name, getattr(self.base, name))
         self.check(0, "rho", "gamma", "strength_momentum", high=1)
         check_ratios(self.value("rho"), self.value("gamma"))
         self.check(0, "pull_block", high=_DEPTH - 1)
@@ -241,6 +241,18 @@ class ATHA(FinetunedMethod):
         """As the base method does."""
         self.base.finish(parts)
 
-    def objective(self, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
+    def helpers(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The base method's."""
-        return self.base.objective(tasks, recipe)
+        return self.base.helpers(encoder, tasks)
+
+    def stepper(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> Stepper | None:
+        """The base method's."""
+        return self.base.stepper(encoder, tasks, parts)
+
+    def images(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> StepSource | None:
+        """The base method's."""
+        return self.base.images(encoder, tasks, recipe)
+
+    def objective(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
+        """The base method's."""
+        return self.base.objective(encoder, tasks, recipe)

@@ -27,6 +27,8 @@ from farshot.parts.lora import LoRA
 from farshot.task import Task
 from farshot.training.loop import Progress
 
+Kind = Literal["features", "fine-tuned", "transductive"]
+
 
 class Adapted(ABC):
     """A classifier for one task.
@@ -81,7 +83,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
-    kind: ClassVar[Literal["features", "fine-tuned", "transductive"]]
+    kind: ClassVar[Kind]
     reference: ClassVar[str]
     doc: ClassVar[str]
     plain: ClassVar[str] = ""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from farshot.methods.base import require
+from farshot.methods.base import Kind, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
@@ -38,7 +38,7 @@ class ClipLoRA(FinetunedMethod):
     """
 
     name = "clip-lora"
-    kind = "fine-tuned"
+    kind: ClassVar[Kind] = "fine-tuned"
     reference = "Zanella and Ben Ayed 2024 (arXiv 2405.18541)"
     doc = "LoRA of rank 2 on both towers, fixed prompt, fresh crops at every step"
     revision = 2  # crops of the original image, the checkpoint's own reading

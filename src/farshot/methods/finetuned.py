@@ -23,8 +23,8 @@ from farshot.model.tower import Part, Pass, TextFeatures
 from farshot.parts.lora import LoRA
 from farshot.parts.part import one_task
 from farshot.task import Task
-from farshot.training.batches import QUERY_READING, SUPPORT_READING, image_numbers
-from farshot.training.loop import Objective, Progress, class_logits, finetune
+from farshot.training.batches import QUERY_READING, SUPPORT_READING, StepSource, image_numbers
+from farshot.training.loop import Objective, Progress, Stepper, class_logits, finetune
 from farshot.training.recipe import ParameterGroup, Recipe
 
 Parts = dict[str, nn.Module]
@@ -118,7 +118,19 @@ class FinetunedMethod(Method):
     def recipe(self, classes: int, shots: int) -> Recipe:
         """How long and how, for tasks of N classes and K shots; a scale of 0 means the encoder's own."""
 
-    def objective(self, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
+    def helpers(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
+        """Modules that learn with the parts and are dropped after training; `groups` takes both."""
+        return {}
+
+    def stepper(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> Stepper | None:
+        """What computes the gradients of a step from parts and helpers; None where the objective has them."""
+        return None
+
+    def images(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> StepSource | None:
+        """The images of each step; None for support images as the recipe says."""
+        return None
+
+    def objective(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
         """What is minimised for these T tasks; None for the cross-entropy."""
         return None
 
@@ -181,7 +193,8 @@ class FinetunedMethod(Method):
             scale = recipe.scale or encoder.logit_scale
             recipe = dataclasses.replace(recipe, micro_batch=micro_batch, scale=scale)
             parts = self.parts(encoder, together)
-            groups = self.groups(parts)
+            helpers = self.helpers(encoder, together)
+            groups = self.groups(parts | helpers)
             self.start(encoder, [tasks[i] for i in members], parts)
             later = self.later_steps(len(together[0].class_names), together[0].shots)
             whole = recipe.steps + later
@@ -192,7 +205,9 @@ class FinetunedMethod(Method):
                 acting(parts),
                 groups,
                 recipe,
-                objective=self.objective(together, recipe),
+                images=self.images(encoder, together, recipe),
+                objective=self.objective(encoder, together, recipe),
+                stepper=self.stepper(encoder, together, parts | helpers),
                 penalty=self.penalty(together, parts),
                 progress=report,
             )
@@ -239,12 +254,13 @@ class FinetunedMethod(Method):
             texts,
             scale=float(tensors["scale"]),
             reading=encoder.reading(QUERY_READING[self.recipe(len(task.class_names), task.shots).views]),
-            trained=_trained(self.groups(parts)) + self.later_parameters(encoder, len(task.class_names)),
+            trained=self.parameters(encoder, task),
         )
 
     def parameters(self, encoder: Encoder, task: Task) -> int:
         """Elements of all parameters in the groups."""
-        own = _trained(self.groups(self.parts(encoder, [self.worded(task)])))
+        worded = [self.worded(task)]
+        own = _trained(self.groups(self.parts(encoder, worded) | self.helpers(encoder, worded)))
         return own + self.later_parameters(encoder, len(task.class_names))
 
 

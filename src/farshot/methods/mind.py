@@ -95,7 +95,7 @@ class MIND(FinetunedMethod):
             cosine_over=8.0,
         )
 
-    def objective(self, tasks: Sequence[Task], recipe: Recipe) -> _Objective:
+    def objective(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> _Objective:
         """Cross-entropy and the two early terms."""
         return _Objective(self, [task.key for task in tasks], recipe)
 

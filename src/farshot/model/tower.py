@@ -321,9 +321,12 @@ class TextTower(Tower):
         for index in range(self.config.depth):
             tap = tokens  # before the last block in the end
             tokens = self.block(index, tokens, this, causal=self.config.causal, mask=mask)
-        return TextFeatures(self._read(tokens, prompts, this), self._read(tap, prompts, this))
+        return TextFeatures(self.read(tokens, prompts, this), self.read(tap, prompts, this))
 
-    def _read(self, tokens: Float[Tensor, "T N S D"], prompts: Prompts, this: Pass) -> Float[Tensor, "T N E"]:
+    def read(
+        self, tokens: Float[Tensor, "T N S D"], prompts: Prompts, this: Pass | None = None
+    ) -> Float[Tensor, "T N E"]:
+        """The pooled token of every prompt, after the final norm, in the joint space; float32."""
         at = prompts.pooled[..., None, None].expand(-1, -1, 1, tokens.shape[-1])
         return self.project(self.final_norm(tokens.gather(2, at).squeeze(2), this), this)
 

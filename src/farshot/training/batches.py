@@ -1,9 +1,10 @@
 """The support images of T tasks, step by step, as pixels ready for the encoder.
 
 Views (docs/method.md): "five" fixed ones per image, drawn once per task and all used in every step; "turn",
-one of these five in each step, in turn; "none", the centre reading; "crops", one fresh random resized crop
-and flip per image and step. Every draw is keyed by (task, image), so it does not depend on companions, order
-or micro-batches. Shapes: T tasks, V views, B images of a step, R side of an image.
+one of these five in each step, in turn; "single", each of the five by itself, of which a step takes some;
+"none", the centre reading; "crops", one fresh random resized crop and flip per image and step. Every draw is
+keyed by (task, image), so it does not depend on companions, order or micro-batches. Shapes: T tasks, V views,
+B images of a step, R side of an image.
 """
 
 from __future__ import annotations
@@ -24,12 +25,18 @@ from farshot.images.views import crop_and_flip, five_views
 from farshot.randomness import numpy_generator
 from farshot.task import Task
 
-VIEWS = ("five", "turn", "none", "crops")
-QUERY_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "model"}
+VIEWS = ("five", "turn", "single", "none", "crops")
+QUERY_READING = {
+    "five": "squash",
+    "turn": "squash",
+    "single": "squash",
+    "none": "centre",
+    "crops": "model",
+}
 """How an image is read at prediction, by the views a method was trained with; "model" as the checkpoint's own
 program does (farshot.model.encoder)."""
 
-SUPPORT_READING = {"five": "squash", "turn": "squash", "none": "centre", "crops": "reduced"}
+SUPPORT_READING = {**QUERY_READING, "crops": "reduced"}
 FIVE = 5
 """Fixed views of an image."""
 _MOST_VIEWS_KEPT = 2 << 30  # bytes of fixed views held in memory; beyond it they are made again in every step
@@ -124,6 +131,8 @@ class SupportImages:
         """The images of this step."""
         if self._last is not None and self._whole and self.views in ("five", "none"):
             return self._last  # fixed views of whole support sets: every step is the same
+        if self.views == "single":
+            return self._single(step)
         rows = [self._rows(task, step) for task in self.tasks]
         views, first = (FIVE, 0) if self.views == "five" else (1, 0)
         if self.views == "turn":
@@ -149,6 +158,22 @@ class SupportImages:
                 images[t, behind] = self._content[t][chosen]
         self._last = StepImages(*(torch.from_numpy(x) for x in (pixels, labels, weights, samples, images)))
         return self._last
+
+    def _single(self, step: int) -> StepImages:
+        """Views one by one; a pass goes through all five of every image."""
+        if self.batch_total is None:
+            raise SettingError("Views one by one are taken in batches; give batch_total.")
+        chosen = [self._pass_rows(task, step, self.batch_total, FIVE) for task in self.tasks]
+        shape = (len(chosen), max(map(len, chosen)))
+        pixels = np.zeros((*shape, self.size, self.size, 3), dtype=np.uint8)
+        labels, samples, images = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+        weights = np.zeros(shape, dtype=np.float32)
+        for t, (task, numbers) in enumerate(zip(self.tasks, chosen, strict=True)):
+            rows, here = numbers // FIVE, slice(len(numbers))
+            pixels[t, here] = [self._five(t, int(n // FIVE))[n % FIVE] for n in numbers]
+            labels[t, here], weights[t, here] = task.labels[rows], 1 / len(numbers)
+            samples[t, here], images[t, here] = numbers, self._content[t][rows]
+        return StepImages(*(torch.from_numpy(x) for x in (pixels, labels, weights, samples, images)))
 
     def _images(self, t: int, row: int, step: int) -> UInt8[NDArray[np.uint8], "V R R 3"]:
         pixels, task = self._read[t][row], self.tasks[t]
@@ -188,9 +213,13 @@ class SupportImages:
             rows = generator.permutation(rows)[: self.batch_total]
         return np.sort(rows)
 
-    def _pass_rows(self, task: Task, step: int, batch: int) -> Int[NDArray[np.int64], " images"]:
-        """Support rows of this step of a pass through all of them."""
-        images = len(task.support)
+    def _pass_rows(
+        self, task: Task, step: int, batch: int, times: int = 1
+    ) -> Int[NDArray[np.int64], " images"]:
+        """Support rows of this step of a pass through all of them, each so many times over."""
+        images = times * len(task.support)
+        if images <= batch:
+            return np.arange(images)
         steps = images // batch if self.passes == "drop" else -(-images // batch)
         number, place = divmod(step, steps)
         order = numpy_generator("pass", task.key, number).permutation(images)

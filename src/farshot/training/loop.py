@@ -45,6 +45,17 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Stepper(Protocol):
+    """What computes the gradients of a step where they are not those of one loss."""
+
+    def __call__(
+        self, parts: Sequence[Part], texts: TextFeatures, batch: StepImages, step: int, recipe: Recipe
+    ) -> Float[Tensor, " T"]:
+        """Set the gradients of all parameters that learn; returns the loss of every task."""
+        ...
+
+
 def finetune(
     encoder: Encoder,
     tasks: Sequence[Task],
@@ -54,6 +65,7 @@ def finetune(
     *,
     images: StepSource | None = None,
     objective: Objective | None = None,
+    stepper: Stepper | None = None,
     penalty: Callable[[], Float[Tensor, " T"]] | None = None,
     classes: Float[Tensor, "T N E"] | None = None,
     progress: Progress | None = None,
@@ -68,6 +80,7 @@ def finetune(
         groups: which of the parts' parameters learn, and how.
         images: the pixels to train on; by default the tasks' support images, as the recipe's views say.
         objective: the loss; by default the cross-entropy.
+        stepper: computes the gradients in place of both.
         penalty: added to the loss of every task in each step; depends on parameters alone.
         classes: class vectors that are trained in place of the class texts.
 
@@ -101,7 +114,9 @@ def finetune(
         if texts is None or text_learns:
             texts = encoder.forward_texts(prompts, Pass(parts, step=step, samples=numbers))
         batch = images.at(step)
-        if not vision_learns:
+        if stepper is not None:
+            loss = stepper(parts, texts, batch, step, recipe)
+        elif not vision_learns:
             loss = _backward_texts(frozen_images.of(batch), texts, batch, step, recipe, objective)
         elif objective is None:
             loss = _backward(encoder, parts, texts, batch, step, recipe)

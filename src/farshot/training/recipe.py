@@ -63,8 +63,8 @@ class Recipe:
     Attributes:
         steps: number of optimiser steps.
         scale: s in logits = s * cosine(image, text).
-        views: "five" fixed ones per image, "turn": one of them in each step, "none", or "crops": a fresh one
-            in each step (farshot.training.batches).
+        views: "five" fixed ones per image, "turn": one of them in each step, "single": each by itself,
+            "none", or "crops": a fresh one in each step (farshot.training.batches).
         batch: most support images per class in a step; a class-balanced draw where there are more.
         batch_total: most support images in a step, of any class; None for no such limit.
         passes: "" for a fresh draw of them in each step; otherwise the support set is passed through in a new
