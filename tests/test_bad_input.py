@@ -70,7 +70,7 @@ def refused_adapt(farshot: Farshot, place: Path, tmp_path: Path):
         (("--set", "scale=nan"), "must be a number, not 'nan'"),
         (("--set", "lora_lr=inf"), "must be a number, not 'inf'"),
         (("--method", "atha", "--set", "align=sideways"), "align"),
-        (("--method", "ahta"), "There is no method 'ahta'; choose one of: atha,"),
+        (("--method", "ahta"), "There is no method 'ahta'; choose one of: 2sfs, atha,"),
         (("--device", "gpu"), "There is no device 'gpu'"),
         (("--precision", "half"), "Unknown precision 'half'; choose one of float32, bf16"),
         (("--template", "a photo"), "'a photo' needs {} exactly once"),

@@ -60,7 +60,7 @@ def quick(command: str, model: Path) -> list[str]:
         return [*words, "--model", "ada/clip"]  # a folder of this machine is no model that others have
     if words[0] == "bench":
         words += ["--queries", "3"]
-    return [{"20": "2"}.get(word, word.replace("[views=none]", QUICK)) for word in words]
+    return [{"20": "3"}.get(word, word.replace("[views=none]", QUICK)) for word in words]
 
 
 def test_the_readme_has_commands_of_every_kind():

@@ -10,7 +10,7 @@ trains on the images that it is asked about.
 
 The authors' program was not at hand. Its 500 steps per shot are known at second hand; batches are those of a
 port that runs with its weights (ccoliu/FeatureSR), which takes 500 steps at 5 shots: the labelled images and
-24 queries drawn anew in each step.
+24 queries drawn afresh in each step.
 
     farshot bench --pools mini-crops --model mini --methods clip-lora limo --store results.db
 """

@@ -1,11 +1,11 @@
 """vtt: LoRA on the vision tower, led by the class texts of all layers while it trains. Reclaiming Lost Text
 Layers, CVPR 2026 (VtT).
 
-Beside the cross-entropy CE a second loss V: a bridge (farshot.parts.bridge) turns the class tokens of all
-vision layers and the true class's texts of all text layers, interleaved from deep to shallow, into a vector
-that takes the place of the class name in the prompt; V is minus the cosine of this text and the image. Each
-matrix of LoRA follows CE + 7 V; where that points against CE, its part along CE is taken out. Where the two
-have disagreed over the last 50 steps, CE alone is left. Prediction is that of the plain LoRA.
+In addition to the cross-entropy CE a second loss V: a bridge (farshot.parts.bridge) turns the class tokens of
+all vision layers and the true class's texts of all text layers, interleaved from deep to shallow, into a
+vector that takes the place of the class name in the prompt; V is minus the cosine of this text and the image.
+Each matrix of LoRA follows CE + 7 V; where that points against CE, its part along CE is taken out. Where the
+two have disagreed over the last 50 steps, CE alone is left. Prediction is that of the plain LoRA.
 
 Facts and defaults from the authors' program (zhenyuZ-HUST/CVPR26-VtT), which takes twice the rates on ISIC
 and ChestX without saying how that was chosen: here one for all. It is written for 12 blocks in both towers;

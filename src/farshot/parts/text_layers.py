@@ -1,4 +1,4 @@
-"""What VtT reads from all layers of both towers, and the prompt in which a vector stands for the class name.
+"""What VtT reads from all layers of both towers, and the prompt in which a vector replaces the class name.
 
 Source: Reclaiming Lost Text Layers (VtT, arXiv 2603.05235), which is written for 12 blocks in both towers.
 For others the levels are spread evenly over both, as many as the shallower tower has blocks. Shapes: T tasks,
@@ -103,7 +103,7 @@ def _blocks(depth: int, levels: int) -> list[int]:
 
 
 def prompt_with_a_gap(encoder: Encoder, tasks: Sequence[Task]) -> tuple[Prompts, int]:
-    """The prompt of every task with the one-token class name "x", and where that token stands."""
+    """The prompt of every task with the one-token class name "x", and the position of that token."""
     words = [[task.template.format("x"), task.template.format("y")] for task in tasks]
     prompts = encoder.prompts(words)
     differ: Int[Tensor, " places"] = (prompts.ids[0, 0] != prompts.ids[0, 1]).nonzero().flatten()

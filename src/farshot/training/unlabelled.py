@@ -1,4 +1,4 @@
-"""Training on the queries of a task beside its support images, without their labels.
+"""Training on the queries of a task in addition to its support images, without their labels.
 
 Source: Language-Aware Information Maximization for Transductive Few-Shot CLIP (LIMO, arXiv 2509.00305), at
 second hand (farshot.methods.limo). Shapes: T tasks, B images of a step, N classes, E joint width, R side of
@@ -28,7 +28,7 @@ _LEAST = 1e-5  # added to the mean probability of a class
 
 class WithQueries:
     """The images of each step: support images as the recipe says, behind them fresh crops of queries, of
-    weight 0, drawn anew in each step.
+    weight 0, drawn afresh in each step.
 
     Args:
         method: its name, for messages.
