@@ -24,6 +24,10 @@ pytestmark = [
 ]
 
 
+SHOWN = ("mini (bundled)", "linear-probe", False)
+"""Model, method and "Quick" as the page shows them."""
+
+
 class Person:
     """Somebody in front of the page: events as a browser would send them."""
 
@@ -81,8 +85,8 @@ def test_the_whole_way(person: Person) -> None:
     person.act(do="label", value="0", ids=ids[:3])
     drawn_now = person.act(do="label", value="1", ids=ids[3:])
     assert drawn_now[2].count("fs-tile") == 6
-    page._choose("mini (bundled)", "linear-probe", False, person.request)
-    page._start_adapting(person.request)
+    page._choose(*SHOWN, person.request)
+    page._start_adapting(*SHOWN, person.request)
     last = person.waits()
     assert "of new pictures right" in last[6]
     # new pictures are asked about at once
@@ -94,12 +98,18 @@ def test_the_whole_way(person: Person) -> None:
     assert "What it really shows" in last[4]
     assert 'alt="Similarity' in last[4] or "Similarity to" in last[4]
     # a correction, then once more
-    person.act(do="correct", value="1", ids=[])
+    other = session.workspace.unlabelled[1].id
+    assert f'data-picture="{chosen}"' in last[4]
+    assert "Choose pictures first" in said(person.act(do="correct", value="1", ids=[]))
+    session.view.chosen = other  # by a second tab
+    person.act(do="correct", value="1", ids=[chosen], next=other)
     assert session.workspace.picture(chosen).label == CLASSES[1]
+    assert session.workspace.picture(other).label is None
+    assert session.view.chosen == other
     last = person.act(do="page", value="0", ids=[])
     assert "Something has changed since" in last[5]
     assert last[8]["value"] == "Adapt again with your corrections"
-    page._start_adapting(person.request)
+    page._start_adapting(*SHOWN, person.request)
     last = person.waits()
     assert "Something has changed since" not in last[6]
     person.act(do="make", value="predictions", ids=[])
@@ -111,8 +121,8 @@ def test_the_whole_way(person: Person) -> None:
     assert "fs-suggested" in last[4]
     # a page that is loaded again shows all of it
     again = page._load(person.request)
-    assert again[10] == "\n".join(CLASSES)
-    assert again[11:14] == ["mini (bundled)", "linear-probe", False]
+    assert again[11] == "\n".join(CLASSES)
+    assert again[12:15] == ["mini (bundled)", "linear-probe", False]
     assert "of new pictures right" in again[5]
     last = person.act(do="forget", value="", ids=[])
     assert "Everything is forgotten" in said(last)
@@ -123,14 +133,14 @@ def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(perso
     person.page._name_classes("\n".join(CLASSES), person.request)
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
-    person.page._choose("mini (bundled)", "linear-probe", False, person.request)
+    person.page._choose(*SHOWN, person.request)
     going, finish = threading.Event(), threading.Event()
 
     def slow(_report: object) -> None:
         going.set()
         assert finish.wait(30)
 
-    person.page._start_adapting(person.request)
+    person.page._start_adapting(*SHOWN, person.request)
     person.waits()
     person.session.start(slow)
     assert going.wait(10)
@@ -146,6 +156,40 @@ def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: P
     again = person.act(do="filter", value="all", ids=[])
     into = next(one for one in again if isinstance(one, dict) and "choices" in one)
     assert "value" not in into
+
+
+def test_a_list_that_cannot_be_used_stays_as_it_was_typed(person: Person) -> None:
+    person.page._name_classes("a\nb", person.request)
+    for text in ("a\nb\nB", "a\nb\n" + "x" * 99):
+        assert person.page._name_classes(text, person.request)[-1] == gr.skip()
+    assert person.session.workspace.class_names == ("a", "b")
+
+
+def test_a_class_is_renamed_by_its_identity(person: Person) -> None:
+    person.page._name_classes("a\nb", person.request)
+    person.brings(drawn(2), "first", "a")
+    drawn_now = person.page._rename_class("a", "spots", person.request)
+    assert "a is now called spots" in said(drawn_now)
+    assert drawn_now[-2:] == ["spots\nb", ""]
+    assert person.session.workspace.counts == {"spots": 4, "b": 0}
+    assert drawn_now[10]["choices"] == ["spots", "b"]
+    refused = person.page._rename_class("spots", "B", person.request)
+    assert "there twice" in said(refused)
+    assert refused[-2:] == [gr.skip(), gr.skip()]
+    assert "Choose the class" in said(person.page._rename_class(None, "x", person.request))
+
+
+def test_what_the_page_shows_is_what_is_adapted(person: Person) -> None:
+    """The choice travels with the click, not only with an event before it."""
+    person.page._name_classes("\n".join(CLASSES), person.request)
+    for label in CLASSES:
+        person.brings([one for one in drawn(2) if one[0] == label], label, label)
+    person.session.workspace.choose(Setup("mini", "clap"))
+    person.page._start_adapting("mini (bundled)", "prototypes", False, person.request)
+    person.waits()
+    run = view.current(person.session)
+    assert run is not None
+    assert run.choice == Setup("mini", "prototypes")
 
 
 def test_the_board_shows_what_is_asked_for(person: Person) -> None:
@@ -198,7 +242,7 @@ def test_what_a_page_may_send_by_mistake_or_on_purpose_is_one_sentence(person: P
 
 
 def test_adapting_without_labels_says_what_is_missing(person: Person) -> None:
-    assert "at least two classes" in said(person.page._start_adapting(person.request))
+    assert "at least two classes" in said(person.page._start_adapting(*SHOWN, person.request))
     assert person.session.job is None
 
 
@@ -219,7 +263,7 @@ def test_a_browser_without_cookies_is_told(person: Person) -> None:
 
 def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
     person.session.workspace.choose(Setup("gone/away", "clap", True))
-    assert person.page._load(person.request)[11:14] == ["mini (bundled)", "linear-probe", True]
+    assert person.page._load(person.request)[12:15] == ["mini (bundled)", "linear-probe", True]
 
 
 def test_every_method_has_a_plain_sentence_and_transductive_ones_are_left_out(person: Person) -> None:

@@ -216,6 +216,7 @@ def test_descriptions_of_the_app_count_whatever_the_class_is_called(tmp_path: Pa
     workspace = labelled(tmp_path)
     workspace.choose(Setup("mini", "zero-shot"))
     _, second = workspace.class_names
+    workspace.rename_class(workspace.class_names[0], "old_town")
     workspace.name_classes([ClassWords("old_town", "a mill"), ClassWords(second)])
     workspace.name_classes([*workspace.classes, ClassWords("unused", "x")])
     run = adapt(workspace, Encoders("cpu"), lambda *_: None)

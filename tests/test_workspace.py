@@ -78,18 +78,46 @@ def test_a_class_for_all_that_is_added_stands_above_folders(tmp_path: Path) -> N
         workspace.take([], "c")
 
 
-def test_a_new_name_takes_its_pictures_along_and_a_class_that_is_gone_leaves_them(tmp_path: Path) -> None:
+def test_a_new_name_takes_its_pictures_along(tmp_path: Path) -> None:
     workspace = labelled(tmp_path, 2)
     first, second = CLASSES
-    workspace.name_classes([ClassWords("spots", "round ones"), ClassWords(second)])
+    workspace.name_classes([ClassWords(first, "round ones"), ClassWords(second)])
+    workspace.rename_class(first, " spots ")
     assert workspace.counts == {"spots": 2, second: 2}
     assert workspace.descriptions() == {"spots": "round ones"}
-    workspace.name_classes([ClassWords(second), ClassWords("spots")])  # another order is no new name
-    assert workspace.counts == {"spots": 2, second: 2}
-    workspace.name_classes([ClassWords("spots")])
-    assert workspace.counts == {"spots": 2}
-    assert len(workspace.unlabelled) == 2
-    assert first not in workspace.class_names
+    workspace.name_classes(
+        [ClassWords(second), ClassWords("Spots")]
+    )  # neither another class nor another name
+    assert workspace.counts == {"Spots": 2, second: 2}
+    for old, new, words in (
+        ("none", "x", "no class 'none'"),
+        ("Spots", second.upper(), "there twice"),
+        ("Spots", " ", "needs a name"),
+    ):
+        with pytest.raises(DataError, match=words):
+            workspace.rename_class(old, new)
+    assert Workspace(workspace.folder).counts == {"Spots": 2, second: 2}
+
+
+@pytest.mark.parametrize(
+    "wanted", [("a", "b"), ("a", CLASSES[1]), (CLASSES[0], "b", "c"), (CLASSES[0],), (), (CLASSES[1], "a")]
+)
+def test_no_list_of_classes_takes_labels_away(tmp_path: Path, wanted: tuple[str, ...]) -> None:
+    """Two names changed at once, one changed and one added, one left out: nothing is guessed and lost."""
+    workspace = labelled(tmp_path, 3)
+    before = workspace.pictures, workspace.classes
+    with pytest.raises(DataError, match=r"has 3 pictures\. Give it another name with Rename"):
+        workspace.name_classes([ClassWords(name) for name in wanted])
+    assert (workspace.pictures, workspace.classes) == before
+    again = Workspace(workspace.folder)
+    assert (again.pictures, again.classes) == before
+
+
+def test_a_class_without_pictures_may_go(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    workspace.name_classes([*workspace.classes, ClassWords("empty")])
+    workspace.name_classes(workspace.classes[:2])
+    assert workspace.class_names == CLASSES
 
 
 @pytest.mark.parametrize(
@@ -217,7 +245,7 @@ def test_a_model_stopped_while_it_is_measured_stays(tmp_path: Path, encoders: En
     answer = run.answer(workspace.unlabelled[0].id)
     assert answer is not None
     assert answer.sure is None
-    assert not encoders.busy.locked()
+    assert not encoders.busy
 
 
 def test_one_picture_of_a_class_is_no_estimate_and_says_why(tmp_path: Path, encoders: Encoders) -> None:
@@ -312,7 +340,7 @@ def test_the_downloaded_model_says_the_same(adapted: Workspace, encoders: Encode
 
 def test_the_predictions_are_a_table_without_formulas(tmp_path: Path, encoders: Encoders) -> None:
     workspace = labelled(tmp_path, 2)
-    workspace.name_classes([ClassWords("=1+1"), ClassWords(CLASSES[1])])
+    workspace.rename_class(CLASSES[0], "=1+1")
     path = tmp_path / "p"
     path.write_bytes(drawn(1, start=3000)[0][1])
     workspace.take([Upload("@sum.png", path)])

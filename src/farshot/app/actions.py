@@ -7,8 +7,8 @@ from typing import Any
 
 from farshot.app.sessions import Job, Session
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
-from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.run import Report, adapt, last_run, predict
+from farshot.app.workspace.encoders import Encoders, Report
+from farshot.app.workspace.run import adapt, last_run, predict
 from farshot.app.workspace.state import ClassWords, Workspace
 from farshot.app.workspace.suggest import suggest
 from farshot.errors import DataError
@@ -20,8 +20,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
     """Handle one click or key on a board.
 
     Args:
-        told: `do`, what is done; `ids`, with which pictures; `value`, a class by its place or "", a filter, a
-            page, a download.
+        told: `do`, what is done; `ids`, with which pictures, as the person saw them; `value`, a class by its
+            place or "", a filter, a page, a download; `next`, the picture that has the focus afterwards.
 
     Raises:
         FarshotError: one sentence on why it cannot be done.
@@ -36,13 +36,13 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         view.chosen = ids[0] if ids else None
     elif do in ("label", "correct"):
         name = _class(workspace, value)
-        if do == "correct" and not ids and view.chosen is not None:
-            ids = [view.chosen]
         if not ids:
             raise DataError("Choose pictures first, then their class.")
         workspace.label(ids, name)
         for id in ids:
             view.suggested.pop(id, None)
+        if do == "correct":
+            view.chosen = _next(workspace, told) or view.chosen
     elif do == "remove":
         if not ids:
             raise DataError("Choose the pictures to remove first.")
@@ -70,6 +70,14 @@ def name_classes(session: Session, text: str) -> None:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     parts = [line.partition(":") for line in lines]
     session.workspace.name_classes([ClassWords(name.strip(), words.strip()) for name, _, words in parts])
+
+
+def rename_class(session: Session, old: str | None, new: str) -> str:
+    """Give a class another name."""
+    if not old:
+        raise DataError("Choose the class that gets another name first.")
+    session.workspace.rename_class(old, new)
+    return f"{old} is now called {new.strip()}."
 
 
 def classes_as_text(workspace: Workspace) -> str:
@@ -107,7 +115,7 @@ def start_suggesting(session: Session, encoders: Encoders) -> Job:
 def _making(session: Session, encoders: Encoders, name: str) -> Callable[[Report], object]:
     def work(report: Report) -> None:
         report(f"making {DOWNLOADS[name].file}", 0, 0)
-        prepare(session.workspace, encoders, name)
+        prepare(session.workspace, encoders, name, report)
 
     return work
 
@@ -119,6 +127,12 @@ def _checked(told: Mapping[str, Any]) -> tuple[str, str, list[str]]:
     if not fine or len(ids) > _MOST_IDS or not all(isinstance(id, str) for id in ids):
         raise DataError("The page sent something that is not known; load it again.")
     return do, value, list(ids)  # type: ignore[return-value]
+
+
+def _next(workspace: Workspace, told: Mapping[str, Any]) -> str | None:
+    """The picture that has the focus after a label, whose explanation is shown; None where there is none."""
+    id = told.get("next")
+    return id if isinstance(id, str) and any(picture.id == id for picture in workspace.pictures) else None
 
 
 def _class(workspace: Workspace, value: str) -> str | None:

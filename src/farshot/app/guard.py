@@ -2,8 +2,9 @@
 
 Pages may load and ask nothing but this server (content security policy). Requests under another host's name
 are refused, so that no page on the web can reach a server on the loopback under another name (DNS
-rebinding). Of Gradio's paths only those that the page needs are open: its uploads and files are shared by all
-who know a path, and ours are not.
+rebinding), and so are requests that a page of another address makes, be it on another port of this computer.
+Who asks without a cookie for anything but the page gets none, and no session. Of Gradio's paths only those
+that the page needs are open: its uploads and files are shared by all who know a path, and ours are not.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Guard:
             await refusal(scope, receive, send)
             return
         token, fresh = _token(headers), False
-        if token is None:
+        if token is None and scope["path"] == "/":
             token, fresh = new_token(), True
         scope.setdefault("state", {})["token"] = token
         if fresh:  # what is behind finds the new cookie where it will find it from now on
@@ -99,6 +100,8 @@ class Guard:
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
+                for name in [name for name in answer if name.lower().startswith("access-control-")]:
+                    del answer[name]  # Gradio opens itself to pages on the same computer
                 for name, value in _HEADERS.items():
                     answer[name] = value
                 if fresh:
@@ -111,6 +114,8 @@ class Guard:
         """The response to a refused request."""
         if self.hosts and _without_port(headers.get("host", "")) not in self.hosts:
             return PlainTextResponse("This name is not served here.", 421)
+        if not _from_our_page(method, path, headers):
+            return PlainTextResponse("Pages of other addresses are not served.", 403)
         if path != "/" and not path.startswith(_OPEN):
             return PlainTextResponse("There is nothing here.", 404)
         if path != _STARTING and not self._may(headers.get("authorization", "")):
@@ -130,6 +135,15 @@ class Guard:
             return True
         kind, _, told = authorization.partition(" ")
         return kind.lower() == "basic" and compare_digest(told.strip().encode(), self._login)
+
+
+def _from_our_page(method: str, path: str, headers: Headers) -> bool:
+    """Whether the person or our own page asks: browsers say where a request comes from."""
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        # a link on another page may be followed to our first page, which tells that page nothing
+        return (method, path) == ("GET", "/") and headers.get("sec-fetch-dest") == "document"
+    origin = headers.get("origin")
+    return origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower()
 
 
 def cookie_token(header: str | None) -> str | None:

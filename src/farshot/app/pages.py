@@ -81,6 +81,10 @@ class Page:
                     elem_id="classes",
                 )
                 self.name_them = gr.Button("Use these classes", size="sm", elem_id="name-classes")
+                with gr.Accordion("Rename a class", open=False, elem_id="rename-class"):
+                    self.renamed = gr.Dropdown([], label="Class", elem_id="renamed")
+                    self.new_name = gr.Textbox(label="New name", elem_id="new-name")
+                    self.rename = gr.Button("Rename", size="sm", elem_id="rename")
                 self.into = gr.Dropdown(
                     [LATER], value=LATER, label="Class of the pictures you add", elem_id="into"
                 )
@@ -147,6 +151,7 @@ class Page:
             self.into,
             self.again,
             self.adapt,
+            self.renamed,
         ]
         self._drawn = len(drawn)
         chosen = [self.model, self.method, self.quick]
@@ -175,8 +180,14 @@ class Page:
         for board in (self.board, self.answers, self.detail, self.take):
             on(board.act, self._act, None, [self.classes], in_turn=True)
         on(self.name_them.click, self._name_classes, self.classes, [self.classes])
-        on(self.adapt.click, self._start_adapting)
-        on(self.again.click, self._start_adapting)
+        on(
+            self.rename.click,
+            self._rename_class,
+            [self.renamed, self.new_name],
+            [self.classes, self.new_name],
+        )
+        on(self.adapt.click, self._start_adapting, chosen)
+        on(self.again.click, self._start_adapting, chosen)
         on(self.suggest.click, self._suggest)
         on(self.suggest_next.click, self._suggest)
         for one in chosen:
@@ -219,17 +230,34 @@ class Page:
 
     def _name_classes(self, text: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        drawn = self._done(session, lambda: actions.name_classes(session, text))
-        return [*drawn, actions.classes_as_text(session.workspace)]
+        faults: list[FarshotError] = []
+        drawn = self._done(session, lambda: actions.name_classes(session, text), faults)
+        # what cannot be used stays as it was typed
+        return [*drawn, gr.skip() if faults else actions.classes_as_text(session.workspace)]
+
+    def _rename_class(self, old: str | None, new: str, request: gr.Request) -> list[Any]:
+        session = self._session(request)
+        faults: list[FarshotError] = []
+        drawn = self._done(session, lambda: actions.rename_class(session, old, new), faults)
+        if faults:
+            return [*drawn, gr.skip(), gr.skip()]
+        return [*drawn, actions.classes_as_text(session.workspace), ""]
 
     def _choose(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        if title in self.models and method in self.methods:
-            session.workspace.choose(Setup(self.models[title].name, method, bool(quick)))
+        self._set_choice(session, title, method, quick)
         return [*self._draw(session), self._about_model(title), self._about_method(method)]
 
-    def _start_adapting(self, request: gr.Request) -> list[Any]:
+    def _set_choice(self, session: Session, title: str, method: str, quick: bool) -> None:
+        choice = session.workspace.choice
+        if title in self.models and method in self.methods:
+            wanted = Setup(self.models[title].name, method, bool(quick))
+            if wanted != choice:
+                session.workspace.choose(wanted)
+
+    def _start_adapting(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         session = self._session(request)
+        self._set_choice(session, title, method, quick)  # what the page shows when it is clicked
         return self._done(session, lambda: actions.start_adapting(session, self.encoders))
 
     def _suggest(self, request: gr.Request) -> list[Any]:
@@ -263,11 +291,15 @@ class Page:
         if more:  # pictures that came while the model was being made
             yield from self._follow(request)
 
-    def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
-        """Run an action and draw the new state; an error is shown as one sentence."""
+    def _done(
+        self, session: Session, what: Callable[[], Any], faults: list[FarshotError] | None = None
+    ) -> list[Any]:
+        """Run an action and draw the new state; an error is shown as one sentence, and added to `faults`."""
         try:
             said = what()
         except FarshotError as error:
+            if faults is not None:
+                faults.append(error)
             return self._draw(session, str(error), fault=True)
         text, refused = said if isinstance(said, tuple) else (said if isinstance(said, str) else "", [])
         return self._draw(session, text, refused)
@@ -279,14 +311,13 @@ class Page:
         run = view.current(session)
         names, running = session.workspace.class_names, session.busy
         # what was chosen may be gone
-        into = {} if names == session.view.offered else {"value": LATER}
+        same = names == session.view.offered
+        into = {} if same else {"value": LATER}
         session.view.offered = names
         stale = run is not None and run.stamp != session.workspace.stamp()
         again = "Adapt again with your corrections" if stale else "Adapt again"
         # while something is computed, pictures are not explained: the page must not wait for it
-        why = (
-            view.waiting(session) if self.encoders.busy.locked() else view.detail(session, run, self.encoders)
-        )
+        why = view.waiting(session) if self.encoders.busy else view.detail(session, run, self.encoders)
         return [
             _shown(view.note(text, refused, fault=fault)),
             gr.update(visible=running),
@@ -298,6 +329,7 @@ class Page:
             gr.update(choices=[LATER, *names], **into),
             gr.update(value=again, interactive=not running and run is not None),
             gr.update(interactive=not running),
+            gr.update(choices=list(names), **({} if same else {"value": None})),
         ]
 
     # Who and what ------------------------------------------------------------------------------------

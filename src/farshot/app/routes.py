@@ -23,7 +23,10 @@ def routes(sessions: Sessions) -> list[Route]:
     """Everything below /farshot/."""
 
     def session_of(request: Request) -> Session:
-        return sessions.get(request.scope["state"]["token"])
+        token = request.scope["state"]["token"]
+        if token is None:
+            raise DataError("This browser has not loaded the page; load it first.")
+        return sessions.get(token)
 
     async def upload(request: Request) -> Response:
         """One file as the request's body; its name, with folders, is in the query."""
@@ -73,7 +76,10 @@ def routes(sessions: Sessions) -> list[Route]:
         name = request.path_params["name"]
         if name not in DOWNLOADS:
             return PlainTextResponse("There is no such file.", 404)
-        workspace = session_of(request).workspace
+        try:
+            workspace = session_of(request).workspace
+        except DataError:
+            return PlainTextResponse("Load the page first.", 404)
         if not is_ready(workspace, name):
             return PlainTextResponse("Make this file first, on the page.", 404)
         place = workspace.folder / "downloads" / DOWNLOADS[name].file

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ from farshot.storage.atomic import check_writable
 from farshot.storage.paths import home
 
 FIRST_PORT, LAST_PORT = 7860, 7879
+_PREFIX = "farshot-app-"  # then the process that the folder belongs to
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 USER = "farshot"
 _MOST_WAITING = 500  # events; more are refused
@@ -88,9 +91,10 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
     Raises:
         FarshotError: the port is taken, the folder cannot be written, or the relay is out of reach.
     """
-    with _folder(options.keep) as folder:
+    with _folder(options.keep) as folder, _gradio_files():
         encoders, offered = Encoders(options.device, options.precision), models(options.models)
-        sessions = Sessions(folder, limits, _first_setup(offered[0].name, encoders))
+        setup = _first_setup(offered[0].name, encoders)
+        sessions = Sessions(folder, limits, setup, keep=options.keep is not None)
         blocks = Page(sessions, encoders, offered).build()
         blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         open_to_others = options.share or not options.loopback
@@ -159,22 +163,68 @@ def _theme() -> gr.themes.Base:
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     """The given folder, or one that is removed at the end."""
+    _sweep()
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="farshot-app-", ignore_cleanup_errors=True) as place:
+        prefix = f"{_PREFIX}{os.getpid()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as place:
             yield Path(place)
         return
     keep = home(keep)
     _check_keep(keep)
     try:
-        keep.mkdir(parents=True, exist_ok=True)
-        keep.chmod(0o700)  # pictures of patients, say: for their owner alone
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there keeps its permissions
     except OSError as error:
         raise DataError(f"{keep} cannot be used ({error.strerror}); name another --keep.") from error
     yield keep
 
 
+@contextmanager
+def _gradio_files() -> Iterator[None]:
+    """A private place for Gradio's files: its own, in the shared temporary folder, may be another user's."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as place:
+        os.environ["GRADIO_TEMP_DIR"] = place
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop("GRADIO_TEMP_DIR", None)
+            else:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def _sweep() -> None:
+    """Delete what apps left in the temporary folder that were killed before they could."""
+    for place in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        number = place.name.removeprefix(_PREFIX).partition("-")[0]
+        if number.isdigit() and _is_ours(place) and not _is_running(int(number)):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether it is a folder, no link, of this user."""
+    try:
+        about = place.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(about.st_mode) and about.st_uid == getattr(os, "getuid", lambda: about.st_uid)()
+
+
+def _is_running(process: int) -> bool:
+    """Whether there is a process of this number; True where that cannot be known."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _check_keep(keep: Path) -> None:
-    """Refuse a folder that holds anything else, since its permissions are restricted."""
+    """Refuse a folder that holds anything else, which would be hard to tell apart from pictures later."""
     check_writable(keep, "name another --keep")
     for entry in keep.iterdir() if keep.is_dir() else ():
         if not (is_session(entry) or is_litter([entry.name], hidden=True)):

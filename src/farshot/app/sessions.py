@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farshot.app.workspace import Setup, Workspace
+from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.run import Report
 from farshot.errors import DataError, FarshotError
 
 COOKIE = "farshot_session"
@@ -107,6 +107,9 @@ class Session:
     """
 
     def __init__(self, folder: Path, limits: Limits, choice: Setup) -> None:
+        folder.mkdir(
+            mode=0o700, parents=True, exist_ok=True
+        )  # pictures of patients, say: for their owner alone
         self.workspace = Workspace(folder, limits, choice)
         self.incoming = folder / "incoming"
         shutil.rmtree(self.incoming, ignore_errors=True)  # left behind by a program that was ended
@@ -176,10 +179,19 @@ class Sessions:
         root: folder that holds theirs; names in it do not tell their cookies.
         limits: of what each takes in.
         choice: of model and method, until somebody chooses.
+        keep: files of browsers that were not used for a day stay; else they are deleted.
     """
 
-    def __init__(self, root: Path, limits: Limits | None = None, choice: Setup | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: Limits | None = None,
+        choice: Setup | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
         self.root, self.limits, self.choice = root, limits or Limits(), choice or Setup()
+        self.keep = keep
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -214,7 +226,8 @@ class Sessions:
         for name, session in list(self._open.items()):
             if now - session.used > _IDLE and not session.busy:
                 del self._open[name]
-                shutil.rmtree(self.root / name, ignore_errors=True)
+                if not self.keep:
+                    shutil.rmtree(self.root / name, ignore_errors=True)
 
 
 def new_token() -> str:

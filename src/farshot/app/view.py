@@ -98,6 +98,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
     return _render(
         "detail.html",
         shown=described(found, panels(found)),
+        picture=picture.id,
         name=picture.name,
         label=picture.label,
         answer=answer,

@@ -85,16 +85,18 @@ def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> Non
 
 
 def _until_stopped() -> None:
-    """Wait for Ctrl-C or a service manager's signal."""
+    """Wait for Ctrl-C, a service manager's signal, or the end of the terminal."""
     ended = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    ends = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = [(one, signal.signal(one, lambda *_: ended.set())) for one in ends]
     try:
         while not ended.wait(0.5):
             pass
     except KeyboardInterrupt:
         raise console.Stopped("ended.") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before:
+            signal.signal(one, handler)
 
 
 def register(cli: typer.Typer) -> None:

@@ -38,6 +38,7 @@ class TransCLIP(FrozenMethod):
     """Settings of transclip, in addition to those of every method on frozen features.
 
     Attributes:
+        scale: of the zero-shot prediction; the authors take 100 for every checkpoint.
         support_weight: of the support images; called gamma in the paper.
         brake: power of the zero-shot prediction; called lambda in the paper.
         neighbours: of each image among the queries.
@@ -48,8 +49,10 @@ class TransCLIP(FrozenMethod):
     name = "transclip"
     kind = "transductive"
     reference = "Zanella et al. 2024 (arXiv 2406.01837)"
+    revision = 2  # the authors' scale
     doc = "all queries together: class Gaussians, neighbours, zero-shot prediction as a brake"
 
+    scale: float = 100.0
     support_weight: float = 0.02
     brake: float = 0.5
     neighbours: int = 3

@@ -15,15 +15,19 @@ function focus(tile) {
 function act(what, value, from) {
   const marked = from && shows(from) ? [] : chosen(); // where a click shows a tile, the focus is meant
   const meant = marked.length > 0 ? marked : from ? [from] : [];
+  const panel = element.querySelector('[data-picture]'); // the picture that the panel explains
+  let then = null;
   if (meant.length > 0 && from) {
     // at once, since whoever labels with the keyboard is faster than the answer
     const all = tiles();
     const after = all[all.indexOf(meant[meant.length - 1]) + 1] || from;
     next = idOf(after);
+    then = next;
     focus(after);
   }
   meant.forEach((tile) => press(tile, false));
-  trigger('act', { do: what, value: value ?? '', ids: meant.map(idOf) });
+  const ids = meant.length > 0 || !panel ? meant.map(idOf) : [panel.dataset.picture];
+  trigger('act', { do: what, value: value ?? '', ids, next: then });
 }
 
 function choose(tile) {

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.run import Adaptation, last_run
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
@@ -42,13 +42,13 @@ class Download:
     sources: tuple[str, ...] = ("adapted/farshot.json",)
 
 
-def prepare(workspace: Workspace, encoders: Encoders, name: str) -> Path:
+def prepare(workspace: Workspace, encoders: Encoders, name: str, report: Report | None = None) -> Path:
     """Prepare a download of the adapted model.
 
     Raises:
         FarshotError: one sentence on why it cannot be made.
     """
-    with encoders.busy:
+    with encoders.turn(report):
         run = last_run(workspace)
         if run is None:
             raise DataError("Adapt a model first; then there is something to take away.")

@@ -6,14 +6,13 @@ Shapes: N classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.state import Setup, Workspace, read_json, write_json
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import DataError
@@ -27,9 +26,6 @@ WANTED_RIGHT = 0.8
 
 UNLIKE = 0.05
 """Pictures with at most this p-value are called unlike all labelled ones; it takes 19 labelled ones."""
-
-Report = Callable[[str, int, int], None]
-"""(what is being done, steps done, in all); raising from it stops the work."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
     """
     stamp, choice = workspace.stamp(), workspace.choice
     support = workspace.support()
-    with encoders.busy:
+    with encoders.turn(report) as report:
         report("loading the model", 0, 0)
         classifier = FewShotClassifier(
             encoders.get(choice.model),
@@ -162,7 +158,7 @@ def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptat
     Raises:
         DataError: there is no adapted model yet.
     """
-    with encoders.busy:
+    with encoders.turn(report) as report:
         run = last_run(workspace)
         if run is None:
             raise DataError("Adapt a model first; then it can say what new pictures show.")
@@ -174,7 +170,7 @@ def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptat
 
 def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
     """What the adapted model looked at in one picture."""
-    with encoders.busy:
+    with encoders.turn():
         run = last_run(workspace)
         if run is None:
             raise DataError("Adapt a model first; then it can show what it looked at.")
@@ -186,7 +182,7 @@ def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
 
 
 def adapted_model(workspace: Workspace, run: Adaptation, encoders: Encoders) -> FewShotClassifier:
-    """The adapted model of a workspace; the caller holds `encoders.busy`."""
+    """The adapted model of a workspace; the caller has its turn to compute."""
     return load(workspace.adapted, model=encoders.get(run.choice.model))
 
 

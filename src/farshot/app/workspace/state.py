@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -231,25 +231,52 @@ class Workspace:
             return new, refused
 
     def name_classes(self, wanted: Sequence[ClassWords]) -> None:
-        """Set the classes.
+        """Set the classes and their order; other capitals or another description are the same class.
 
-        One name in place of another is a new name for the same class, and its pictures go along; pictures
-        of a class that is gone have no label any more.
+        A class that has pictures stays: which new name would be its own cannot be known from a list.
+        `rename_class` says so.
 
         Raises:
-            DataError: an empty, overlong or repeated name; too many classes.
+            DataError: an empty, overlong or repeated name; too many classes; a class with pictures is
+                missing. Nothing is changed.
         """
         cleaned = tuple(_cleaned(words) for words in wanted)
         _check(cleaned)
         with self._lock:
-            names = tuple(words.name for words in cleaned)
-            renamed = _renamed(self.class_names, names)
-            for id, picture in self._pictures.items():
-                if picture.label is not None:
-                    new = renamed.get(picture.label, picture.label)
-                    self._pictures[id] = replace(picture, label=new if new in names else None)
+            spelled = {words.name.casefold(): words.name for words in cleaned}
+            for name, count in self.counts.items():
+                if count and name.casefold() not in spelled:
+                    pictures = f"{count} picture{'s' if count > 1 else ''}"
+                    raise DataError(
+                        f"{name!r} is missing from the list and has {pictures}. Give it another name with "
+                        "Rename, or its pictures another class first; nothing was changed."
+                    )
+            self._relabel(lambda name: spelled[name.casefold()])
             self._classes = cleaned
             self._save()
+
+    def rename_class(self, old: str, new: str) -> None:
+        """Give a class another name; its pictures, its place and its description go along.
+
+        Raises:
+            DataError: no such class, or a name that is empty, overlong or another class's.
+        """
+        with self._lock:
+            self._known(old)
+            classes = tuple(
+                _cleaned(replace(words, name=new)) if words.name == old else words for words in self._classes
+            )
+            _check(classes)
+            name = classes[self.class_names.index(old)].name
+            self._relabel(lambda label: name if label == old else label)
+            self._classes = classes
+            self._save()
+
+    def _relabel(self, new: Callable[[str], str]) -> None:
+        """Change the names of all labels."""
+        for id, picture in self._pictures.items():
+            if picture.label is not None:
+                self._pictures[id] = replace(picture, label=new(picture.label))
 
     def label(self, ids: Iterable[str], name: str | None) -> None:
         """Gives pictures a class; None takes it away.
@@ -386,10 +413,3 @@ def _check(classes: Sequence[ClassWords]) -> None:
         if words.name.casefold() in seen:
             raise DataError(f"The class {words.name!r} is there twice; give each a different name.")
         seen.add(words.name.casefold())
-
-
-def _renamed(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
-    """Old -> new name where exactly one is gone and exactly one came, in the same place."""
-    gone, came = [n for n in old if n not in new], [n for n in new if n not in old]
-    same_place = len(gone) == len(came) == 1 and old.index(gone[0]) == new.index(came[0])
-    return {gone[0]: came[0]} if same_place and len(old) == len(new) else {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.run import Report, adapted_model, last_run
+from farshot.app.workspace.encoders import Encoders, Report
+from farshot.app.workspace.run import adapted_model, last_run
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
 from farshot.pick import pick_first, pick_next
@@ -25,7 +25,7 @@ def suggest(workspace: Workspace, encoders: Encoders, report: Report) -> dict[st
     table = workspace.table(waiting)
     ways = max(2, len(workspace.classes))
     count = min(PER_CLASS * ways, len(waiting))
-    with encoders.busy:
+    with encoders.turn(report) as report:
         report("looking at the pictures", 0, 0)
         run = last_run(workspace)
         if run is not None:
