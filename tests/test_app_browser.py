@@ -122,7 +122,7 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
             chosen = page.locator("#answers .fs-tile").nth(0)
             chosen.click()
             id = str(chosen.get_attribute("data-id"))
-            page.wait_for_selector("#detail article")
+            page.wait_for_selector(f"#detail article[data-picture='{id}']", timeout=60_000)
             page.locator("#detail [data-do=correct]").nth(CLASSES.index(truth[id])).click()
             page.wait_for_function(
                 "id => !document.querySelector(`#answers .fs-tile[data-id='${id}']`)", arg=id, timeout=30_000
