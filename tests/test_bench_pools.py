@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,3 +271,43 @@ def test_slots_of_a_killed_process_are_written_again(tmp_path: Path) -> None:
     assert again.has("a") and not again.has("b")
     assert np.array_equal(again.read("a"), pixels)
     assert isinstance(cached(odd_pool(tmp_path / "odd"), tmp_path).table, CachedTable)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "other bytes", "sums gone"])
+def test_a_damaged_cache_is_decoded_again(tmp_path: Path, damage: str) -> None:
+    pool = odd_pool(tmp_path / "pool")
+    expected = pool.table.pixels(range(9), "squash", 32)
+    cached(pool, tmp_path / "cache").table.pixels(range(9), "squash", 32)
+    (pixels,) = (tmp_path / "cache").glob("*/*.u8")
+    if damage == "cut":
+        pixels.write_bytes(pixels.read_bytes()[: 32 * 32 * 3 * 2 + 100])
+    elif damage == "gone":
+        pixels.unlink()
+    elif damage == "sums gone":
+        pixels.with_suffix(".crc").unlink()
+    else:
+        data = bytearray(pixels.read_bytes())
+        data[5000] ^= 255
+        pixels.write_bytes(data)
+    for _ in range(2):
+        found = cached(pool, tmp_path / "cache").table.pixels(range(9), "squash", 32)
+        assert np.array_equal(found, expected)
+
+
+def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = odd_pool(tmp_path / "pool")
+    expected = pool.table.pixels(range(9), "squash", 32)
+    cached(pool, tmp_path / "cache").table.pixels(range(8), "squash", 32)
+    real = os.open
+
+    def read_only(path: object, flags: int, *mode: int, **more: Any) -> int:
+        if str(path).startswith(str(tmp_path / "cache")) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, *mode, **more)  # type: ignore[arg-type]
+
+    before = {file.name: file.read_bytes() for file in (tmp_path / "cache").rglob("*.*")}
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)
+    found = cached(pool, tmp_path / "cache").table.pixels(range(9), "squash", 32)
+    assert np.array_equal(found, expected)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "cache").rglob("*.*")} == before

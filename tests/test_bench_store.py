@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,83 @@ def test_claims_of_the_dead_and_of_the_silent_lapse(tmp_path: Path, monkeypatch)
             now = store_module.time.time()
             monkeypatch.setattr(store_module.time, "time", lambda: now + 2 * store_module.LEASE_S)
             assert third.claim(run, 1, 2, 2) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("owner", "expires"),
+    [
+        ("elsewhere:1:x", 4e9),  # a clock that is decades ahead
+        ("nobody", 4e9),
+        ("", 4e9),
+        ("host:x:y", 4e9),
+        (f"{socket.gethostname()}:{10**30}:x", 4e9),
+        (f"{socket.gethostname()}:-1:x", 4e9),
+        (b"\xff\x00", 4e9),
+        (7, 4e9),
+        ("elsewhere:1:x", "soon"),
+        ("elsewhere:1:x", b"\x00"),
+        ("elsewhere:1:x", float("inf")),
+    ],
+)
+def test_a_claim_of_nonsense_blocks_nobody_for_longer_than_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, expires: Any
+) -> None:
+    with Store(tmp_path / "r.db") as store:
+        run = store.run_id(RUN)
+        with store._change():
+            store._connection.execute("INSERT INTO claims VALUES (?, 1, 0, ?, ?)", (run, owner, expires))
+        store.claim(run, 1, 1, 1)
+        now = time.time()
+        monkeypatch.setattr(store_module.time, "time", lambda: now + store_module.LEASE_S + 1)
+        store.claim(run, 1, 1, 1)
+        assert [row["owner"] for row in store.query("SELECT owner FROM claims")] == [store.owner]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_that_is_deleted_or_replaced_while_it_is_filled_is_saved(
+    tmp_path: Path, replaced: bool
+) -> None:
+    path = tmp_path / "r.db"
+    with Store(path) as store:
+        run = store.run_id(RUN)
+        record(store, run, [0])
+        for file in tmp_path.glob("r.db*"):
+            file.unlink()
+        if replaced:
+            Store(path).close()
+        with pytest.raises(StoreError, match=r"was deleted or replaced while.*saved as .*r\.db\.rescued-1"):
+            record(store, run, [1])
+        store.release()
+    assert len(list(tmp_path.glob("*.rescued-*"))) == 1
+    with Store(tmp_path / "r.db.rescued-1", read_only=True) as saved:
+        assert saved.series(run).keys == [(1, 0), (1, 1)]
+
+
+def test_results_in_a_wal_that_cannot_be_read_are_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would open the file alone as if that were all."""
+    path = tmp_path / "r.db"
+    with Store(path) as store:
+        record(store, store.run_id(RUN), [0])
+        assert (tmp_path / "r.db-wal").stat().st_size
+        real = sqlite3.connect
+
+        class Refusing:
+            def __init__(self, *_: Any) -> None: ...
+
+            def execute(self, *_: Any) -> Any:
+                raise sqlite3.OperationalError("unable to open database file")
+
+            def close(self) -> None: ...
+
+        monkeypatch.setattr(
+            sqlite3,
+            "connect",
+            lambda where, **more: Refusing() if "immutable" not in where else real(where, **more),
+        )
+        with pytest.raises(StoreError, match=r"newest results of .* are in r\.db-wal"):
+            Store(path, read_only=True)
 
 
 def test_a_process_that_works_keeps_its_claims(tmp_path: Path, monkeypatch) -> None:

@@ -107,7 +107,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
+    waiting = path.with_name(f"{path.name}-wal")
     for how in ("mode=ro", "mode=ro&immutable=1"):  # a WAL database in a read-only folder needs the latter
+        if "immutable" in how and waiting.is_file() and waiting.stat().st_size:
+            raise StoreError(
+                f"The newest results of {path} are in {waiting.name}, which SQLite cannot read in a folder "
+                "that is read-only; copy both files to a folder of yours, or make this one writable."
+            )
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_WAIT_S)
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()

@@ -24,13 +24,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from farshot.arrays import NDArray
-from farshot.bench.records import Episode, Result, Run, Series
+from farshot.bench.records import Episode, Result, Run, Series, StoreError
 from farshot.bench.schema import check_place, open_for_reading, open_for_writing, speaking, transaction
 from farshot.bench.tasks import Shape
 from farshot.storage.paths import home
 
 LEASE_S = 60.0
 _RENEW_S = 15.0
+_MOST_PROCESS = 2**31 - 1
 
 
 class Store:
@@ -49,6 +50,7 @@ class Store:
         if not read_only:
             check_place(self.path)
         self._connection = (open_for_reading if read_only else open_for_writing)(self.path)
+        self._place, self._lost = _identity(self.path), False
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 
     def __enter__(self) -> Store:
@@ -213,11 +215,24 @@ class Store:
                 self.release()
 
     def _drop_dead_claims(self, now: float) -> None:
-        self._connection.execute("DELETE FROM claims WHERE expires < ?", (now,))
-        host = self.owner.split(":")[0]
+        """Delete the claims that lapsed or cannot be anybody's; none lasts longer than a lease."""
+        self._connection.execute(
+            "DELETE FROM claims WHERE typeof(expires) NOT IN ('real', 'integer') OR typeof(owner) != 'text' "
+            "OR expires < ?",
+            (now,),
+        )
+        self._connection.execute("UPDATE claims SET expires = ? WHERE expires > ?", (now + LEASE_S,) * 2)
         for (owner,) in self._connection.execute("SELECT DISTINCT owner FROM claims").fetchall():
-            if owner != self.owner and owner.split(":")[0] == host and not _alive(int(owner.split(":")[1])):
+            if owner != self.owner and self._is_dead(owner):
                 self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+
+    def _is_dead(self, owner: str) -> bool:
+        """Whether it is no owner at all, or a process of this machine that has ended."""
+        host, _, rest = owner.partition(":")
+        number = rest.partition(":")[0]
+        if not (number.isascii() and number.isdigit()) or int(number) > _MOST_PROCESS:
+            return True
+        return host == self.owner.partition(":")[0] and not _alive(int(number))
 
     # Reading -----------------------------------------------------------------------------------------
 
@@ -264,6 +279,23 @@ class Store:
     def _change(self) -> Iterator[None]:
         with speaking(self.path), transaction(self._connection):
             yield
+        if not self._lost and _identity(self.path) != self._place:
+            self._lost = True
+            raise StoreError(self._rescued())
+
+    def _rescued(self) -> str:
+        """What to say where the file was deleted or replaced; what this process still sees is saved."""
+        gone = f"The store {self.path} was deleted or replaced while it was used"
+        for number in range(1, 100):
+            place = self.path.with_name(f"{self.path.name}.rescued-{number}")
+            if not place.exists():
+                break
+        try:
+            self._connection.execute("VACUUM INTO ?", (str(place),))
+        except sqlite3.Error as error:
+            place.unlink(missing_ok=True)
+            return f"{gone}; what it held cannot be saved ({error}). Run the same command again."
+        return f"{gone}; what it held is saved as {place}. Put it back, or run the same command again."
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with speaking(self.path):
@@ -298,6 +330,15 @@ def _columns(run: int, seed: int, result: Result) -> dict[str, Any]:
         "version": version("farshot"),
         "created": time.time(),
     }
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path names; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _alive(pid: int) -> bool:

@@ -5,20 +5,25 @@ In <cache>/<pool>-<hash of its folder>/ lie:
 
     index.json                 hash, shape and picture of every image, by path, size and time
     squash-224-<layout>.u8     pixels, one slot per image, in the order of hashes
-    squash-224-<layout>.done   one byte per slot: 1 where the pixels are there
+    squash-224-<layout>.crc    four bytes per slot: a checksum of its pixels, 0 where they are not there
 
 A slot is found by (image hash, reading), so a table's order does not matter. Slots are written before their
-byte is set, and by nobody else with other content: a process may be killed, and several may fill one file.
+checksum, and by nobody else with other content: a process may be killed, and several may fill one file. What
+does not fit its checksum, as in a file that was cut short, is decoded again. A cache that cannot be written
+is read; images that it lacks are decoded and not kept.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import struct
 import threading
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,7 +77,8 @@ def cached(
         return pool
     digest = hashlib.sha256(str(pool.root.absolute()).encode()).hexdigest()[:8]
     folder = home(cache or default_cache()) / f"{pool.name}-{digest}"
-    check_writable(folder, "choose another --cache", "index.json")  # before minutes of reading
+    if not (folder / "index.json").is_file():  # one that is there may be complete
+        check_writable(folder, "choose another --cache", "index.json")  # before minutes of reading
     entries = read_index(pool, folder, progress)
     shapes = {entry.hash: (entry.width, entry.height) for entry in entries}
     table = pool.table
@@ -164,17 +170,18 @@ class Slots:
         ends = np.cumsum([3 * h * w for h, w in shapes.values()], dtype=np.int64)
         self.bytes = int(ends[-1]) if len(ends) else 0
         self._starts = np.concatenate([[0], ends])[:-1]
-        self._path, self._done_path = folder / f"{name}-{layout}.u8", folder / f"{name}-{layout}.done"
+        self._path, self._sums_path = folder / f"{name}-{layout}.u8", folder / f"{name}-{layout}.crc"
+        self._checked: set[str] = set()  # by this process
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file, self._flags = (_grown(p, n) for p, n in self._files())
         except OSError as error:
             raise cannot_write(folder, error) from error
         self._pixels = np.memmap(self._path, np.uint8, "r") if self.bytes else np.zeros(0, np.uint8)
-        self._done = np.memmap(self._done_path, np.uint8, "r") if shapes else np.zeros(0, np.uint8)
+        self._sums = np.memmap(self._sums_path, "<u4", "r") if shapes else np.zeros(0, np.uint32)
 
     def _files(self) -> list[tuple[Path, int]]:
-        return [(self._path, self.bytes), (self._done_path, len(self.shapes))]
+        return [(self._path, self.bytes), (self._sums_path, 4 * len(self.shapes))]
 
     def __del__(self) -> None:
         for handle in (getattr(self, "_file", None), getattr(self, "_flags", None)):
@@ -183,8 +190,11 @@ class Slots:
                     os.close(handle)
 
     def has(self, key: str) -> bool:
-        """Whether the pixels of this image are in the file."""
-        return bool(self._done[self._number[key]])
+        """Whether the pixels of this image are in the file, and are those that were written."""
+        wanted = int(self._sums[self._number[key]])
+        if wanted and key not in self._checked and _checksum(self.read(key)) == wanted:
+            self._checked.add(key)
+        return wanted != 0 and key in self._checked
 
     def read(self, key: str) -> NDArray[np.uint8]:
         """Return a view of the pixels of an image in the file, (h, w, 3)."""
@@ -192,17 +202,30 @@ class Slots:
         return self._pixels[start : start + 3 * h * w].reshape(h, w, 3)
 
     def write(self, images: dict[str, NDArray[np.uint8]]) -> None:
-        """Add images. A full disk raises an error here; with a writable memory map it would end the
-        process."""
+        """Add images; nothing where the cache cannot be written. A full disk raises an error here; with a
+        writable memory map it would end the process."""
+        if not (self._can_write(self._file) and self._can_write(self._flags)):
+            return
         try:
             for key, pixels in images.items():
                 assert pixels.shape == (*self.shapes[key], 3), (key, pixels.shape, self.shapes[key])
                 _write_all(self._file, pixels.tobytes(), int(self._starts[self._number[key]]))
             os.fsync(self._file)  # the pixels are on disk before anything says so
-            for key in images:
-                _write_all(self._flags, b"\x01", self._number[key])
+            for key, pixels in images.items():
+                _write_all(self._flags, struct.pack("<I", _checksum(pixels)), 4 * self._number[key])
         except OSError as error:
             raise cannot_write(self._path.parent, error) from error
+
+    @staticmethod
+    def _can_write(handle: int) -> bool:
+        """Whether it was opened for writing."""
+        if not hasattr(os, "pwrite"):
+            return True
+        try:
+            os.pwrite(handle, b"", 0)
+        except OSError as error:
+            return error.errno != errno.EBADF
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,10 +256,12 @@ class CachedTable(ImageTable):
         slots = self.cache.slots(reading, size)
         keys = [self.id(int(row)) for row in rows]
         missing = {key: int(row) for key, row in zip(keys, rows, strict=True) if not slots.has(key)}
+        new: dict[str, NDArray[np.uint8]] = {}
         if missing:
             decoded = super().pixels(list(missing.values()), reading, size)
-            slots.write(dict(zip(missing, decoded, strict=True)))
-        found = [slots.read(key) for key in keys]
+            new = dict(zip(missing, decoded, strict=True))
+            slots.write(new)
+        found = [new[key] if key in new else slots.read(key) for key in keys]
         if reading == "reduced":
             return found
         return np.stack(found) if found else np.zeros((0, size, size, 3), dtype=np.uint8)
@@ -250,9 +275,25 @@ def _prepared_shape(reading: str, size: int, width: int, height: int) -> tuple[i
     return h, w
 
 
+def _checksum(pixels: NDArray[np.uint8]) -> int:
+    """Never 0."""
+    return zlib.crc32(np.ascontiguousarray(pixels).data) or 1
+
+
 def _grown(path: Path, size: int) -> int:
-    """Open a file and extend it to this size with zeros."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+    """Open a file and extend it to this size with zeros; for reading only where it is complete and cannot be
+    written."""
+    binary = getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | binary, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not path.is_file():
+            raise
+        handle = os.open(path, os.O_RDONLY | binary)
+        if os.fstat(handle).st_size < size:
+            os.close(handle)
+            raise
+        return handle
     if os.fstat(handle).st_size < size:
         os.ftruncate(handle, size)
     return handle

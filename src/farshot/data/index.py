@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -89,10 +90,10 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Inde
             found[name] = entry
             if progress and done % _CHUNK == 0:
                 progress(done, len(pool.table))
-            if time.monotonic() - saved > _SAVE_EVERY_S:
+            if time.monotonic() - saved > _SAVE_EVERY_S and os.access(folder, os.W_OK):
                 _save(path, known | found)
                 saved = time.monotonic()
-    if found != known:
+    if found != known and (os.access(folder, os.W_OK) or not path.exists()):
         _save(path, found)
     return [found[name] for name in pool.ids]
 
