@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -329,6 +330,28 @@ def test_pages_and_reasons_show_percentages_only_if_calibrated(
     )
     assert told.code == 0, told.err
     assert (": score " in (tmp_path / "p" / "picked.csv").read_text()) != calibrated
+
+
+def test_an_export_and_its_program_write_nothing_into_the_users_home(tmp_path: Path):
+    """onnxruntime would give this computer a number, keep it in the cache, and report its use."""
+    home = tmp_path / "home"
+    home.mkdir()
+    table = world_table(count=40)
+    support = table.subset(table.draw(2, 0)[0])
+    FewShotClassifier("mini", "prototypes").fit(support).save(tmp_path / "adapted")
+    support.image(0).save(tmp_path / "a.png")
+    names = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "USERPROFILE", "LOCALAPPDATA", "FARSHOT_CACHE")
+    environment = os.environ | {name: str(home / name) for name in names} | {"HOME": str(home)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    out = tmp_path / "out"
+    for command in (
+        ["-m", "farshot", "export", str(tmp_path / "adapted"), "--format", "onnx", "--out", str(out)],
+        [str(out / "predict.py"), str(tmp_path / "a.png")],
+    ):
+        subprocess.run([sys.executable, *command], env=environment, capture_output=True, check=True)
+    assert (out / "model.onnx").is_file()
+    written = [file.relative_to(home) for file in home.rglob("*") if file.is_file()]
+    assert [file for file in written if "matplotlib" not in file.parts] == []
 
 
 def test_the_program_of_an_export_knows_strangers_and_sets(farshot: Farshot, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Make foreign text, such as file names, safe to show within other text."""
+"""Make foreign text, such as file names, safe to show: in other text, in a terminal, in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,3 +12,45 @@ def plain(text: object, most: int = 300) -> str:
     `most` characters."""
     kept = "".join(c for c in str(text) if unicodedata.category(c) not in _UNSEEN)
     return kept if len(kept) <= most else kept[: most - 1] + "…"
+
+
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks of direction
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Escape what a terminal would obey or what would begin a new line: control characters and marks of
+    direction become a backslash and their number, as in Python.
+
+    Args:
+        lines: the text has lines; their ends stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_harmless(c) or (lines and c == "\n") else _escaped(c) for c in text)
+
+
+def cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula and runs: those that begin like one get an apostrophe in
+    front, except numbers."""
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def path_cell(path: str) -> str:
+    """The same for the path of a file, which still names it."""
+    return f"./{path}" if path.startswith(_FORMULA) else path
+
+
+def _is_harmless(c: str) -> bool:
+    return c not in _TURNING and unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _escaped(c: str) -> str:
+    number = ord(c)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"

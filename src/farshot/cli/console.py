@@ -29,6 +29,7 @@ from typer.core import TyperGroup
 
 from farshot.cli import streams
 from farshot.errors import FarshotError
+from farshot.sanitize import cell, visible
 
 if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
     from farshot.classifier import FewShotClassifier
@@ -36,8 +37,18 @@ if TYPE_CHECKING:  # what computes takes a second to import; `--help` does witho
     from farshot.evaluation.intervals import Interval
     from farshot.evaluation.metrics import Evaluation
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+class SafeConsole(Console):
+    """A console that names of files and classes cannot steer."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich prints, control characters escaped."""
+        safe = [visible(one, lines=True) if isinstance(one, str) else one for one in objects]
+        super().print(*safe, **options)
+
+
+out = SafeConsole(highlight=False, soft_wrap=True, emoji=False)
+err = SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 EXIT_BUG = 1
 EXIT_REFUSED = 2
@@ -223,9 +234,10 @@ def print_json(value: Any) -> None:
 
 
 def print_csv(rows: Iterable[Iterable[Any]]) -> None:
-    """Comma-separated values on the standard stream, in UTF-8."""
+    """Comma-separated values on the standard stream, in UTF-8; no cell is a formula."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    safe = ([cell(value) if isinstance(value, str) else value for value in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(safe)
     streams.write_data(text.getvalue())
 
 

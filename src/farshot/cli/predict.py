@@ -12,6 +12,7 @@ from farshot.cli import console, streams
 from farshot.cli.options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.cli.tables import note_on, readable
 from farshot.errors import SettingError
+from farshot.sanitize import path_cell, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +135,7 @@ def _csv(rows: list[dict[str, Any]], classes: list[str]) -> Iterator[list[Any]]:
     for row in rows:
         values = [f"{value:.6f}" for value in row["probabilities"].values()]
         cells = {"p_value": lambda v: f"{v:.4f}", "rejected": lambda v: str(v).lower(), "set": "|".join}
-        yield [row["image"], row["class"], *values, *(cells[name](row[name]) for name in more)]
+        yield [path_cell(row["image"]), row["class"], *values, *(cells[name](row[name]) for name in more)]
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -148,7 +149,7 @@ def _line(row: dict[str, Any]) -> str:
         words.append(f"p {row['p_value']:.3f}")
     if "set" in row:
         words.append("{" + ", ".join(row["set"]) + "}")
-    return "\t".join(words) + "\n"
+    return "\t".join(map(visible, words)) + "\n"
 
 
 def register(app: typer.Typer) -> None:

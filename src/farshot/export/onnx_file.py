@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ from farshot.storage.atomic import reason, whole_folder
 
 FILE = "model.onnx"
 OPSET = 18  # of 2022: old enough for what runs on small machines
+# before onnxruntime is imported: it gives this computer a number, writes it to the user's cache, and reports
+# its use to a server otherwise
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 _MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GiB; the graph needs some of it
 _IMAGES = Path(decode.__file__).parent
 _PROGRAM = (

@@ -24,6 +24,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it writes a number of this computer and reports its use
 import onnxruntime
 
 HERE = Path(__file__).resolve().parent
@@ -38,12 +40,17 @@ ABOUT = json.loads((HERE / "export.json").read_text(encoding="utf-8"))
 READING = ABOUT["images"]
 
 
+def shown(name: str) -> str:
+    """A name without what a terminal would obey."""
+    return "".join(c if ord(c) >= 32 and not 127 <= ord(c) < 160 else repr(c)[1:-1] for c in name)
+
+
 def pixels(path: str) -> np.ndarray:
     """uint8 (R, R, 3): upright, over white, resized and cropped as the model expects."""
     reading, size = READING["reading"], READING["size"]
     picture = decode(path, ReadOptions.from_dict(READING), wanted=wanted_side(reading, size))
     for note in picture.notes:
-        print(f"Note: {path}: {note}", file=sys.stderr)
+        print(f"Note: {shown(path)}: {note}", file=sys.stderr)
     return prepare(picture.image, reading, size, picture.size)
 
 
@@ -75,7 +82,7 @@ def line(path: str, outputs: list, reject: float | None, threshold: float | None
         if ABOUT["temperature"] != 1
         else f"score {probabilities[best]:.3f}"
     )
-    words = [path, ABOUT["classes"][best], certain]
+    words = [shown(path), shown(str(ABOUT["classes"][best])), certain]
     p_value = None
     if len(outputs) > 1:
         known = ABOUT["labelled_similarity"]
@@ -118,7 +125,7 @@ def main(arguments: list) -> int:
         try:
             image = pixels(path)
         except Unreadable as error:
-            print(f"{path}: {error.reason}", file=sys.stderr)
+            print(f"{shown(path)}: {error.reason}", file=sys.stderr)
             bad += 1
             continue
         outputs = session.run(None, {"pixels": image[None]})

@@ -28,6 +28,7 @@ from farshot.explain.page import common
 from farshot.explain.style import rgb
 from farshot.images.reading import ImageSource
 from farshot.pick.choice import Choice
+from farshot.sanitize import cell, path_cell
 from farshot.storage.atomic import check_folder, reason, whole_folder
 from farshot.storage.paths import home
 from farshot.task import DEFAULT_TEMPLATE
@@ -95,8 +96,8 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for card, path in zip(drawn, paths, strict=True):
-                writer.writerow([card.number, path, "", card.guess or "", card.reason])
-            writer.writerows(["", path, label, "", BEFORE] for path, label in before)
+                writer.writerow([card.number, path_cell(path), "", cell(card.guess or ""), cell(card.reason)])
+            writer.writerows(["", path_cell(path), label, "", BEFORE] for path, label in before)
         for name, content in _word_files(choice).items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (staging / name).write_text(text + "\n", encoding="utf-8")

@@ -18,11 +18,11 @@ from farshot.export.about import load_exact
 from farshot.export.onnx_file import export_onnx
 from farshot.report.model import model_report
 from farshot.report.page import write_page
+from farshot.sanitize import cell
 from farshot.storage.atomic import replaced
 from farshot.storage.model_folder import read_folder
 
 _MOST_CHECKED = 16  # pictures that an ONNX file is compared with the model on
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ def _predictions(workspace: Workspace, run: Adaptation, encoders: Encoders, plac
         answer = run.answer(picture.id)
         if answer is None:
             writer.writerow(
-                [_cell(picture.name), _cell(picture.label or ""), "", "", "", *[""] * len(run.classes)]
+                [cell(picture.name), cell(picture.label or ""), "", "", "", *[""] * len(run.classes)]
             )
             continue
         sure = {True: "yes", False: "no", None: ""}[answer.sure]
         shares = [f"{p:.6f}" for p in run.predictions[picture.id]]
-        told = [_cell(answer.name), sure, "yes" if answer.unlike else "no"]
-        writer.writerow([_cell(picture.name), _cell(picture.label or ""), *told, *shares])
+        told = [cell(answer.name), sure, "yes" if answer.unlike else "no"]
+        writer.writerow([cell(picture.name), cell(picture.label or ""), *told, *shares])
     _write(place, rows.getvalue())
 
 
@@ -126,11 +126,6 @@ DOWNLOADS = {
         ("adapted/farshot.json", "predictions.json", "state.json"),
     ),
 }
-
-
-def _cell(text: str) -> str:
-    """A spreadsheet takes a cell that begins like this for a formula, and runs it."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _zip(folder: Path, place: Path) -> None:
