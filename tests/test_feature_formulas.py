@@ -88,6 +88,21 @@ def test_linear_probe_from_zero_is_that_of_scikit_learn(C):
     np.testing.assert_allclose(ours.numpy(), theirs.coef_, atol=1e-3)
 
 
+@pytest.mark.parametrize("class_weight", ["balanced", "none"])
+def test_linear_probe_weighs_classes_of_unequal_size_as_scikit_learn_does(class_weight):
+    whole, kept = drawn(shots=6), [0, 1, 2, 3, 4, 6, 9, 12, 15]  # six, two and one image
+    support = Support(whole.images[:, kept], whole.labels[:, kept], whole.texts, whole.keys, 1, SCALE)
+    features, labels, _, _ = numpy_of(support)
+    assert np.bincount(labels).tolist() == [6, 2, 1]
+    weight = "balanced" if class_weight == "balanced" else None
+    theirs = LogisticRegression(C=3.0, fit_intercept=False, tol=1e-9, max_iter=10_000, class_weight=weight)
+    theirs.fit(features, labels)
+    ours = state_of(frozen("linear-probe", start="zero", C=3.0, class_weight=class_weight), support)[
+        "weights"
+    ]
+    np.testing.assert_allclose(ours.numpy(), theirs.coef_, atol=1e-3)
+
+
 def test_linear_probe_ends_where_penalty_and_images_balance():
     support = drawn()
     features, _, targets, texts = numpy_of(support)

@@ -332,6 +332,26 @@ def test_pages_and_reasons_show_percentages_only_if_calibrated(
     assert (": score " in (tmp_path / "p" / "picked.csv").read_text()) != calibrated
 
 
+@pytest.mark.parametrize(("sizes", "told"), [((24, 4), True), ((12, 12), False)])
+def test_adapt_says_how_rare_classes_can_count_more(
+    farshot: Farshot, tmp_path: Path, sizes: tuple[int, int], told: bool
+):
+    """A rare class that looks like the frequent one is taken for it."""
+    generator = np.random.default_rng(0)
+    for name, size, level in (("frequent", sizes[0], 120), ("rare", sizes[1], 126)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(size):
+            noise = generator.normal(level, 30, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(tmp_path / "data" / name / f"{number}.png")
+    plain = farshot("adapt", tmp_path / "data", "--model", "mini", "--out", tmp_path / "a")
+    assert plain.code == 0, plain.err
+    assert ("classes have 4 to 24 labelled images" in plain.err) == told
+    more = ("--method", "linear-probe", "--set", "class_weight=balanced")
+    other = farshot("adapt", tmp_path / "data", "--model", "mini", *more, "--out", tmp_path / "b")
+    assert other.code == 0, other.err
+    assert "labelled images, and rare ones" not in other.err
+
+
 def test_an_export_and_its_program_write_nothing_into_the_users_home(tmp_path: Path):
     """onnxruntime would give this computer a number, keep it in the cache, and report its use."""
     home = tmp_path / "home"

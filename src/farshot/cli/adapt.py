@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from inspect import signature
@@ -29,6 +30,7 @@ from farshot.storage.paths import quoted
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier
     from farshot.data.table import ImageTable
+    from farshot.evaluation.metrics import Evaluation
 
 FAST, THOROUGH = "linear-probe", "atha"
 """What `farshot adapt` takes where no method is given: the first always, the second if there is time for
@@ -229,6 +231,21 @@ def adapt(
     console.out.print(f"For new images: farshot predict {quoted(out)} IMAGES", markup=False)
     if found:
         console.print_evaluation(found, "Cross-validated on the labelled images")
+        _on_sizes(classifier, found, support)
+
+
+def _on_sizes(classifier: FewShotClassifier, found: Evaluation, support: ImageTable) -> None:
+    """Says how rare classes can count more, where they are much rarer and recognised less often."""
+    if classifier.method_.settings().get("class_weight") != "none" or support.labels is None:
+        return
+    sizes = Counter(support.labels.tolist()).values()
+    if max(sizes) >= 3 * min(sizes) and found.accuracy.mean - found.balanced_accuracy.mean >= 0.05:
+        console.err.print(
+            f"Note: classes have {min(sizes)} to {max(sizes)} labelled images, and rare ones are recognised "
+            "less often. --set class_weight=balanced makes every class count as much; it helps the rare ones "
+            "and costs the frequent ones.",
+            markup=False,
+        )
 
 
 def _tell(method: str) -> Callable[[float], None]:

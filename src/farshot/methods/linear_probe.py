@@ -4,7 +4,9 @@
 
 The problem is convex: a start alone would be forgotten, so the penalty too is measured from it. Without
 images it is zero-shot; with start=zero it is scikit-learn's LogisticRegression(C=C, fit_intercept=False),
-which knows no other centre of its penalty than 0. Solved by L-BFGS in float64.
+which knows no other centre of its penalty than 0. Solved by L-BFGS in float64. With class_weight=balanced
+the images of a class weigh S / (N n_j), as with scikit-learn's class_weight="balanced": each class counts as
+much as any other, however many images it has.
 
     farshot adapt images/ --model mini --method linear-probe --shots 5 --out adapted/
 """
@@ -36,6 +38,7 @@ class LinearProbe(FrozenMethod):
         start: "zero-shot" or "zero": where the weights start and what they are pulled back to.
         C: weight of the images against the penalty. CLIP's README uses 0.316 on features that are not
             normalised, about 10 long in ViT-B/16; on features of length 1 that is 0.316 * 10^2.
+        class_weight: "balanced" or "none".
         most_steps: of L-BFGS.
     """
 
@@ -46,6 +49,7 @@ class LinearProbe(FrozenMethod):
 
     start: Literal["zero-shot", "zero"] = "zero-shot"
     C: float = 31.6
+    class_weight: Literal["balanced", "none"] = "none"
     most_steps: int = 1000  # as max_iter in CLIP's README
 
     def __post_init__(self) -> None:
@@ -65,7 +69,7 @@ class LinearProbe(FrozenMethod):
             starts = np.zeros_like(starts)
         images = support.images.double().numpy()
         found = [
-            solve(x, y, start, self.C, self.most_steps)
+            solve(x, y, start, self.C, self.most_steps, balanced=self.class_weight == "balanced")
             for x, y, start in zip(images, support.labels.numpy(), starts, strict=True)
         ]
         return Fitted({"weights": torch.from_numpy(np.stack(found)).float()})
@@ -89,19 +93,23 @@ def solve(
     start: Float[NDArray[np.float64], "N E"],
     C: float,
     most_steps: int = 1000,
+    *,
+    balanced: bool = False,
 ) -> Float[NDArray[np.float64], "N E"]:
     """Weights of the least penalised loss; the penalty counts from `start`."""
     from scipy.optimize import minimize  # slow to import, and predicting does not need it
     from scipy.special import logsumexp
 
     targets = np.eye(len(start))[labels]
+    sizes = targets.sum(0)[labels]  # of each image's class
+    weights = (len(labels) / (len(start) * sizes) if balanced else np.ones(len(labels)))[:, None]
 
     def value_and_slope(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         away = flat.reshape(start.shape)
         logits = images @ (start + away).T
         log_p = logits - logsumexp(logits, axis=1, keepdims=True)
-        slope = C * (np.exp(log_p) - targets).T @ images + away
-        return float(-C * (targets * log_p).sum() + (away**2).sum() / 2), slope.ravel()
+        slope = C * (weights * (np.exp(log_p) - targets)).T @ images + away
+        return float(-C * (weights * targets * log_p).sum() + (away**2).sum() / 2), slope.ravel()
 
     options = {"maxiter": most_steps, "gtol": _GRADIENT_LEFT, "ftol": 0.0}
     best = minimize(value_and_slope, np.zeros(start.size), jac=True, method="L-BFGS-B", options=options)
