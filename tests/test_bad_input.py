@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -366,3 +367,28 @@ def test_a_real_limit_of_the_system_on_the_size_of_files(
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert f"{out} cannot be written (" in refusal(told)
     assert everything_in(tmp_path) == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("what", ["labels.csv", "labels.json", "labels.parquet", "names.txt"])
+def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path, farshot: Farshot, what: str) -> None:
+    os.mkfifo(tmp_path / what)
+    source = class_folders(tmp_path / "data") if what == "names.txt" else tmp_path / what
+    more = ("--class-names", tmp_path / what) if what == "names.txt" else ()
+    told = farshot("adapt", source, "--model", "mini", "--out", tmp_path / "out", *more)
+    assert told.code == 2
+    assert what in told.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("what", ["parts.safetensors", "farshot.json", "labelled.safetensors"])
+def test_a_pipe_in_a_model_is_not_waited_for(
+    place: Path, tmp_path: Path, farshot: Farshot, what: str
+) -> None:
+    shutil.copytree(place / "adapted", tmp_path / "adapted")
+    (tmp_path / "adapted" / what).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "adapted" / what)
+    told = farshot("predict", tmp_path / "adapted", place / "data")
+    assert told.code in (0, 2)  # without what is known of the labelled images it still predicts
+    assert (what == "labelled.safetensors") or (told.code == 2 and "adapted" in told.err)

@@ -94,7 +94,8 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
     }
 
 
-def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path, number: signal.Signals) -> None:
     program = (
         "import farshot.training.batches as support\nreal = support.SupportImages.at\n"
         "def at(self, step):\n    if step == 3: print('training', flush=True)\n    return real(self, step)\n"
@@ -107,10 +108,10 @@ def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "training\n"
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     _, err = child.communicate(timeout=60)
     *forecast, farewell = err.splitlines()
-    assert (child.returncode, farewell) == (130, "farshot: stopped; nothing half-written is left behind.")
+    assert (child.returncode, farewell) == (128 + number, "farshot: stopped; nothing half-written is left behind.")
     assert all("prompt-lora will take about" in line for line in forecast)
     assert everything_in(tmp_path) == set()
 

@@ -8,8 +8,10 @@ import io
 import math
 import os
 import re
+import signal
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -149,18 +151,51 @@ def progress_of(
 def run(app: Callable[[], Any]) -> None:
     """Run the command line; an error of the input is one sentence and exit code 2, without a traceback.
 
-    Ctrl-C is one farewell and 130; a reader that has gone, as `head` does, is no word and 141.
+    Ctrl-C is one farewell and 130, SIGTERM and SIGHUP the same with 143 and 129; a reader that has gone, as
+    `head` does, is no word and 141.
     FARSHOT_TRACEBACK=1 shows where an error comes from.
     """
     warnings.showwarning = _note
     streams.prepare()
     try:
-        _run(app)
+        with _signals():
+            _run(app)
     except OSError as error:  # the error stream's own reader has gone
         if not streams.is_broken_pipe(error):
             raise
         streams.silence()
         sys.exit(streams.EXIT_BROKEN_PIPE)
+
+
+class Ended(KeyboardInterrupt):
+    """A service manager or the end of the terminal ends the program, as Ctrl-C would."""
+
+
+_ended: list[int] = []
+"""The signals that came."""
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as Ctrl-C does, so that nothing half-written stays; one that is
+    ignored, as under nohup, stays ignored."""
+    _ended.clear()
+    caught: list[signal.Signals] = []
+
+    def end(number: int, _frame: object) -> None:
+        _ended.append(number)
+        raise Ended
+
+    if threading.current_thread() is threading.main_thread():  # as Python demands
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        caught = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _run(app: Callable[[], Any]) -> None:
@@ -172,7 +207,7 @@ def _run(app: Callable[[], Any]) -> None:
     except FarshotError as error:
         _end(as_flags(str(error)), EXIT_REFUSED)
     except (KeyboardInterrupt, Stopped) as stop:
-        _end(str(stop) or str(Stopped()), EXIT_INTERRUPTED)
+        _end(str(stop) or str(Stopped()), 128 + _ended[0] if _ended else EXIT_INTERRUPTED)
     except streams.ReaderGone:
         streams.silence()
         sys.exit(streams.EXIT_BROKEN_PIPE)
@@ -206,7 +241,7 @@ def as_flags(sentence: str) -> str:
 def _end(sentence: str, code: int) -> None:
     if os.environ.get("FARSHOT_TRACEBACK"):
         err.print_exception()
-    err.print(f"farshot: {sentence}", markup=False, style=None if code == EXIT_INTERRUPTED else "red")
+    err.print(f"farshot: {sentence}", markup=False, style=None if code >= EXIT_INTERRUPTED else "red")
     sys.exit(code)
 
 

@@ -22,7 +22,7 @@ from farshot.data.table import ImageTable
 from farshot.data.text import first_line, load_json, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
-from farshot.storage.paths import home
+from farshot.storage.paths import home, ordinary
 
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
 SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
@@ -247,7 +247,7 @@ def _read_parquet(path: Path) -> tuple[Any, list[str]]:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(ordinary(path))
     except ImportError as error:
         raise DataError(f"Reading {path} needs the parquet extra: pip install 'farshot[parquet]'.") from error
     except (OSError, ValueError, NotImplementedError) as error:

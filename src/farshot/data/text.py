@@ -8,7 +8,7 @@ from typing import Any
 
 from farshot.errors import DataError
 from farshot.storage.json_text import parse
-from farshot.storage.paths import home
+from farshot.storage.paths import home, ordinary
 
 
 def load_json(path: Path) -> Any:
@@ -35,7 +35,7 @@ def load_json(path: Path) -> Any:
 def read_text(path: Path) -> str:
     """A file of UTF-8 text, with or without a byte order mark."""
     try:
-        return home(path).read_text(encoding="utf-8-sig")
+        return ordinary(home(path)).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:

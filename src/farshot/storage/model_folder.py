@@ -29,7 +29,7 @@ from farshot.storage.atomic import check_folder, reason, whole_folder
 from farshot.storage.hub import fetch, is_on_hub
 from farshot.storage.json_text import parse_object
 from farshot.storage.model_check import check_finite, check_values
-from farshot.storage.paths import home, quoted
+from farshot.storage.paths import home, ordinary, quoted
 
 FORMAT = 2
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -162,7 +162,7 @@ def read_places(folder: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     with damaged(file):
-        found = parse_object(file.read_bytes())["images"]
+        found = parse_object(ordinary(file).read_bytes())["images"]
         for one in found:
             if not isinstance(one["label"], str) or not isinstance(one["path"], str | None):
                 raise ValueError("an image has no path or label in words")
@@ -197,7 +197,7 @@ def damaged(file: str | Path) -> Iterator[None]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = load_file(path)
+    found: dict[str, Tensor] = load_file(ordinary(path))
     check_finite(found)
     return found
 
@@ -216,7 +216,7 @@ def module_name(name: str) -> str:
 def _read_about(folder: Path) -> dict[str, Any]:
     """Read farshot.json and check the type of every value; the format is checked first, since a newer one
     may have other files and names."""
-    about = parse_object((folder / "farshot.json").read_bytes())
+    about = parse_object(ordinary(folder / "farshot.json").read_bytes())
     if isinstance(about.get("format"), int) and about["format"] > FORMAT:
         raise ModelError(
             f"{folder} was made by farshot {about.get('farshot_version')}; update farshot to read it."

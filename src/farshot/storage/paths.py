@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 from pathlib import Path
@@ -24,6 +25,18 @@ def home(path: str | os.PathLike[str]) -> Path:
         raise DataError(
             f"{place} begins with a home folder that does not exist; give the full path."
         ) from error
+
+
+def ordinary(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that can be read to its end.
+
+    Raises:
+        OSError: a pipe or a device, which would be waited for; as where a file cannot be read.
+    """
+    place = Path(path)
+    if not place.is_file() and not place.is_dir() and os.path.lexists(place) and place.exists():
+        raise OSError(errno.EINVAL, "it is not an ordinary file", str(place))
+    return place
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

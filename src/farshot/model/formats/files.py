@@ -26,6 +26,7 @@ from farshot.model.encoder import Encoder, Origin, Preprocessing
 from farshot.model.tokenizer import Tokenizer
 from farshot.model.tower import TextTower, VisionTower
 from farshot.storage.json_text import parse_object
+from farshot.storage.paths import ordinary
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -154,7 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: it is no such file.
     """
     try:
-        return parse_object(path.read_bytes())
+        return parse_object(ordinary(path).read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not readable JSON ({first_line(error)}); fetch it again.") from error
 
@@ -175,7 +176,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 raise ModelError(f"{path} names files outside its folder; fetch the checkpoint again.")
             return {k: v for name in files for k, v in read_weights(path.parent / name).items()}
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_file(ordinary(path))
         return _state_dict(path)
     except ModelError:
         raise
@@ -186,7 +187,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
-    zipped = zipfile.is_zipfile(path)
+    zipped = zipfile.is_zipfile(ordinary(path))
     if zipped:
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("constants.pkl") or "/code/" in name for name in archive.namelist()):
