@@ -111,7 +111,10 @@ def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path, number: 
     child.send_signal(number)
     _, err = child.communicate(timeout=60)
     *forecast, farewell = err.splitlines()
-    assert (child.returncode, farewell) == (128 + number, "farshot: stopped; nothing half-written is left behind.")
+    assert (child.returncode, farewell) == (
+        128 + number,
+        "farshot: stopped; nothing half-written is left behind.",
+    )
     assert all("prompt-lora will take about" in line for line in forecast)
     assert everything_in(tmp_path) == set()
 

@@ -157,6 +157,18 @@ def test_several_templates_make_an_ensemble(mini: Encoder):
     np.testing.assert_allclose(method.adapt(mini, [task])[0].logits(TABLE, rows), expected, atol=1e-4)
 
 
+def test_a_data_sets_name_means_its_usual_prompt(mini: Encoder):
+    task = toy_task(TABLE)
+    named, written = (
+        frozen("zero-shot", templates=templates)
+        for templates in ("eurosat", "a centered satellite photo of {}.")
+    )
+    found = [method.adapt(mini, [task])[0].logits(TABLE, task.query[:5]) for method in (named, written)]
+    assert np.array_equal(*found)
+    with pytest.raises(SettingError, match="or write task, clip, aircraft,"):
+        frozen("zero-shot", templates="mars")
+
+
 def test_the_tasks_own_template_as_a_list_of_one_is_the_default(mini: Encoder):
     task = toy_task(TABLE)
     own, named = frozen("zero-shot"), frozen("zero-shot", templates=task.template)

@@ -40,6 +40,24 @@ CLIP_TEMPLATES = (
     "a photo of the small {}.",
 )
 
+TEMPLATES = {
+    # the prompts that the authors of CoOp, Tip-Adapter and others use for these sets:
+    # KaiyangZhou/CoOp, trainers/zsclip.py
+    "clip": CLIP_TEMPLATES,
+    "aircraft": ("a photo of a {}, a type of aircraft.",),
+    "caltech101": ("a photo of a {}.",),
+    "cars": ("a photo of a {}.",),
+    "dtd": ("{} texture.",),
+    "eurosat": ("a centered satellite photo of {}.",),
+    "flowers": ("a photo of a {}, a type of flower.",),
+    "food101": ("a photo of {}, a type of food.",),
+    "imagenet": ("a photo of a {}.",),
+    "pets": ("a photo of a {}, a type of pet.",),
+    "sun397": ("a photo of a {}.",),
+    "ucf101": ("a photo of a person doing {}.",),
+}
+"""By the name that the setting `templates` takes."""
+
 _TEXTS_AT_ONCE = 256
 
 PUBLISHED_SCALE = 100.0
@@ -149,8 +167,9 @@ class FrozenMethod(Method):
         scale: s of the zero-shot logits; 0 takes the checkpoint's own, as it was trained.
         reading: how images are resized: "model", as the encoder's own program does; "squash" or "centre", as
             the queries of the fine-tuned methods.
-        templates: "task" for the task's own prompt; "clip" for the seven of CLIP's authors; or prompts
-            separated by "|", each with one {}. Several make an ensemble.
+        templates: "task" for the task's own prompt; "clip" for the seven of CLIP's authors; the name of a
+            data set, such as "eurosat", for the one that others use for it (TEMPLATES); or prompts separated
+            by "|", each with one {}. Several make an ensemble.
 
     Class attributes:
         needs_images: whether `fit` looks at the support images.
@@ -170,7 +189,7 @@ class FrozenMethod(Method):
             require(
                 template.count("{}") == 1,
                 f"In the setting templates of {self.name}, the prompt {template!r} needs {{}} exactly once; "
-                "or write task, or clip.",
+                f"or write task, {', '.join(TEMPLATES)}.",
             )
 
     @abstractmethod
@@ -204,8 +223,8 @@ class FrozenMethod(Method):
         """The templates that are not the task's own; empty for "task"."""
         if self.templates == "task":
             return ()
-        if self.templates == "clip":
-            return CLIP_TEMPLATES
+        if self.templates in TEMPLATES:
+            return TEMPLATES[self.templates]
         return tuple(part.strip() for part in self.templates.split("|"))
 
     @property
