@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from farshot.bench.load import cost, images_per_step
+from farshot.bench.tasks import Shape
 from farshot.errors import SettingError
 from farshot.methods import create
 from farshot.methods.finetuned import FinetunedAdapted, acting
@@ -327,6 +329,16 @@ def test_limo_draws_other_queries_in_each_step_and_no_label_of_them(mini: Encode
     assert torch.equal(other.at(0).pixels, source.at(0).pixels)
     few = create("limo", {"unlabelled": 99}).images(mini, [TASK], recipe)
     assert few.at(0).labels.shape[1] == 4 + len(TASK.query)
+
+
+def test_the_benchmark_plans_for_all_images_of_a_step():
+    shape = Shape(5, 1, 15)
+    assert images_per_step(create("clip-lora"), shape) == 5
+    assert images_per_step(create("limo"), shape) == 5 + 24
+    assert images_per_step(create("atha", {"base": "limo"}), shape) == 5 + 24
+    assert images_per_step(create("vtt"), shape) == 25
+    assert images_per_step(create("prolip"), Shape(5, 5, 15)) == 25
+    assert cost(create("2sfs"), shape) == 2 * 5 * 300 + 75
 
 
 def test_limo_says_that_it_needs_the_queries(mini: Encoder):

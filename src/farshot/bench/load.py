@@ -78,7 +78,8 @@ def images_per_step(method: Method, shape: Shape) -> int:
     plan = recipe(shape.ways, shape.shots)
     images = shape.ways * min(shape.shots, plan.batch) * (FIVE if plan.views == "single" else 1)
     images = min(images, plan.batch_total) if plan.batch_total is not None else images
-    return int(images * plan.views_per_image)
+    further = method.further_images if isinstance(method, FinetunedMethod) else 0
+    return int(images * plan.views_per_image) + further
 
 
 def cost(method: Method, shape: Shape) -> float:

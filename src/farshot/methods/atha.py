@@ -253,6 +253,11 @@ class ATHA(FinetunedMethod):
         """The base method's."""
         return self.base.images(encoder, tasks, recipe)
 
+    @property
+    def further_images(self) -> int:
+        """The base method's."""
+        return self.base.further_images
+
     def objective(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
         """The base method's."""
         return self.base.objective(encoder, tasks, recipe)

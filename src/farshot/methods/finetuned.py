@@ -130,6 +130,11 @@ class FinetunedMethod(Method):
         """The images of each step; None for support images as the recipe says."""
         return None
 
+    @property
+    def further_images(self) -> int:
+        """How many images of each task `images` adds to those of the recipe in a step."""
+        return 0
+
     def objective(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
         """What is minimised for these T tasks; None for the cross-entropy."""
         return None

@@ -65,6 +65,11 @@ class LIMO(ClipLoRA):
         """
         return WithQueries(self.name, tasks, encoder.size, recipe, self.unlabelled)
 
+    @property
+    def further_images(self) -> int:
+        """The queries."""
+        return self.unlabelled
+
     def objective(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> Objective:
         """The cross-entropy and three terms of the queries."""
         weights = (self.sure, self.stay, self.even)
