@@ -139,10 +139,12 @@ class Guard:
 
 def _from_our_page(method: str, path: str, headers: Headers) -> bool:
     """Whether the person or our own page asks: browsers say where a request comes from."""
-    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site in ("same-origin", "none"):
+        return True
+    if site is not None:
         # a link on another page may be followed to our first page, which tells that page nothing
         return (method, path) == ("GET", "/") and headers.get("sec-fetch-dest") == "document"
-    origin = headers.get("origin")
     return origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower()
 
 
