@@ -241,7 +241,8 @@ class FinetunedMethod(Method):
 
     def restore(self, encoder: Encoder, task: Task, tensors: Mapping[str, Tensor]) -> Adapted:
         """Build the parts again and load the saved values."""
-        parts = self.parts(encoder, [self.worded(task)])
+        worded = [self.worded(task)]
+        parts = self.parts(encoder, worded)
         for name, part in parts.items():
             values = {
                 key.removeprefix(f"{name}."): value
@@ -259,14 +260,18 @@ class FinetunedMethod(Method):
             texts,
             scale=float(tensors["scale"]),
             reading=encoder.reading(QUERY_READING[self.recipe(len(task.class_names), task.shots).views]),
-            trained=self.parameters(encoder, task),
+            trained=self._parameters(encoder, worded, parts),
         )
 
     def parameters(self, encoder: Encoder, task: Task) -> int:
         """Elements of all parameters in the groups."""
         worded = [self.worded(task)]
-        own = _trained(self.groups(self.parts(encoder, worded) | self.helpers(encoder, worded)))
-        return own + self.later_parameters(encoder, len(task.class_names))
+        return self._parameters(encoder, worded, self.parts(encoder, worded))
+
+    def _parameters(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> int:
+        """The same where the parts of these tasks are there already."""
+        own = _trained(self.groups(parts | self.helpers(encoder, tasks)))
+        return own + self.later_parameters(encoder, len(tasks[0].class_names))
 
 
 def _trained(groups: Sequence[ParameterGroup]) -> int:
