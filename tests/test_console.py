@@ -96,7 +96,9 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path, number: signal.Signals) -> None:
+    default = "default_int_handler" if number == signal.SIGINT else "SIG_DFL"
     program = (
+        f"import signal\nsignal.signal({int(number)}, signal.{default})\n"  # not what this process has
         "import farshot.training.batches as support\nreal = support.SupportImages.at\n"
         "def at(self, step):\n    if step == 3: print('training', flush=True)\n    return real(self, step)\n"
         "support.SupportImages.at = at\nfrom farshot.cli.root import main\nmain()"

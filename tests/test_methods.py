@@ -31,6 +31,7 @@ def quick(name: str) -> Method:
     wanted = {key: value for key, value in QUICK.items() if key in known}
     if available()[name].name == "clip-lora":
         del wanted["views"]
+    wanted |= {"vtt": {"batch": 5}, "limo": {"unlabelled": 4}}.get(name, {})
     return create(name, wanted)
 
 
