@@ -121,7 +121,7 @@ def test_a_method_is_one_short_file_and_no_loop_stands_in_two():
     seen: dict[str, Path] = {}
     for file in sorted(files):
         source = file.read_text(encoding="utf-8")
-        most = 265 if file.name == "atha.py" else 150  # its settings were in a second file before
+        most = 250 if file.name == "atha.py" else 150  # its settings were in a second file before
         assert len(source.splitlines()) <= most, file.name
         assert ".backward(" not in source and "optimiser.step(" not in source, file.name
         for node in ast.walk(ast.parse(source)):

@@ -20,6 +20,7 @@ import torch
 
 from farshot.errors import SettingError
 from farshot.methods.base import Kind, require
+from farshot.methods.extension import Extension
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.prompt_lora import PromptLoRA
 from farshot.methods.registry import find, register
@@ -28,9 +29,8 @@ from farshot.model.encoder import Encoder
 from farshot.parts.alignment import HeadTailAlignment, check_ratios
 from farshot.parts.ratios import support_ratios
 from farshot.task import Task
-from farshot.training.batches import QUERY_READING, StepSource
-from farshot.training.loop import Objective, Stepper
-from farshot.training.recipe import SGD, AdamW, ParameterGroup, Recipe
+from farshot.training.batches import QUERY_READING
+from farshot.training.recipe import SGD, AdamW, ParameterGroup
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # docs/method.md, "Two variants"; pull_block counts from 0 in a tower of 12 blocks. The paper does not say
@@ -60,7 +60,7 @@ _DEPTH = 12  # that pull_block refers to; in other towers it is scaled in propor
 
 @register
 @dataclass(frozen=True)
-class ATHA(FinetunedMethod):
+class ATHA(Extension):
     """Settings of atha; those of the base method are given in the same way. None means the variant's value.
 
     Attributes:
@@ -112,8 +112,6 @@ class ATHA(FinetunedMethod):
             self.base.name in BASES,
             f"The setting base of atha must be one of {', '.join(BASES)}, not {self.base.name!r}.",
         )
-        for name in ("kind", "revision"):  # numbers change with those of the base, and it may see queries
-            object.__setattr__(self, name, getattr(self.base, name))
         self.check(0, "rho", "gamma", "strength_momentum", high=1)
         check_ratios(self.value("rho"), self.value("gamma"))
         self.check(0, "pull_block", high=_DEPTH - 1)
@@ -206,10 +204,6 @@ class ATHA(FinetunedMethod):
         optimiser = AdamW(lr, decay) if self.variant == "paper" else SGD(lr, self.strength_momentum, decay)
         return [*base, ParameterGroup(learned, optimiser, at_least=None if self.signed else 0.0)]
 
-    def recipe(self, classes: int, shots: int) -> Recipe:
-        """The base method's."""
-        return self.base.recipe(classes, shots)
-
     @torch.no_grad()
     def start(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> None:
         """Measure ratios and embed descriptions before training."""
@@ -235,29 +229,4 @@ class ATHA(FinetunedMethod):
         """The base method's prompt; with anchors from descriptions, of the plain class names."""
         if self.anchor_texts == "descriptions":
             task = replace(task, descriptions={})
-        return self.base.worded(task)
-
-    def finish(self, parts: Parts) -> None:
-        """As the base method does."""
-        self.base.finish(parts)
-
-    def helpers(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
-        """The base method's."""
-        return self.base.helpers(encoder, tasks)
-
-    def stepper(self, encoder: Encoder, tasks: Sequence[Task], parts: Parts) -> Stepper | None:
-        """The base method's."""
-        return self.base.stepper(encoder, tasks, parts)
-
-    def images(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> StepSource | None:
-        """The base method's."""
-        return self.base.images(encoder, tasks, recipe)
-
-    @property
-    def further_images(self) -> int:
-        """The base method's."""
-        return self.base.further_images
-
-    def objective(self, encoder: Encoder, tasks: Sequence[Task], recipe: Recipe) -> Objective | None:
-        """The base method's."""
-        return self.base.objective(encoder, tasks, recipe)
+        return super().worded(task)
