@@ -174,9 +174,11 @@ class Slots:
         self._checked: set[str] = set()  # by this process
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file, self._flags = (_grown(p, n) for p, n in self._files())
+            opened = [_grown(path, size) for path, size in self._files()]
         except OSError as error:
             raise cannot_write(folder, error) from error
+        (self._file, self._flags), writable = zip(*opened, strict=True)
+        self._writable = all(writable)
         self._pixels = np.memmap(self._path, np.uint8, "r") if self.bytes else np.zeros(0, np.uint8)
         self._sums = np.memmap(self._sums_path, "<u4", "r") if shapes else np.zeros(0, np.uint32)
 
@@ -204,7 +206,7 @@ class Slots:
     def write(self, images: dict[str, NDArray[np.uint8]]) -> None:
         """Add images; nothing where the cache cannot be written. A full disk raises an error here; with a
         writable memory map it would end the process."""
-        if not (self._can_write(self._file) and self._can_write(self._flags)):
+        if not self._writable:
             return
         try:
             for key, pixels in images.items():
@@ -215,17 +217,6 @@ class Slots:
                 _write_all(self._flags, struct.pack("<I", _checksum(pixels)), 4 * self._number[key])
         except OSError as error:
             raise cannot_write(self._path.parent, error) from error
-
-    @staticmethod
-    def _can_write(handle: int) -> bool:
-        """Whether it was opened for writing."""
-        if not hasattr(os, "pwrite"):
-            return True
-        try:
-            os.pwrite(handle, b"", 0)
-        except OSError as error:
-            return error.errno != errno.EBADF
-        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,9 +271,9 @@ def _checksum(pixels: NDArray[np.uint8]) -> int:
     return zlib.crc32(np.ascontiguousarray(pixels).data) or 1
 
 
-def _grown(path: Path, size: int) -> int:
-    """Open a file and extend it to this size with zeros; for reading only where it is complete and cannot be
-    written."""
+def _grown(path: Path, size: int) -> tuple[int, bool]:
+    """Open a file and extend it to this size with zeros; returns its handle, and whether it can be written.
+    One that is complete and cannot be written is opened for reading."""
     binary = getattr(os, "O_BINARY", 0)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | binary, 0o644)
@@ -293,10 +284,10 @@ def _grown(path: Path, size: int) -> int:
         if os.fstat(handle).st_size < size:
             os.close(handle)
             raise
-        return handle
+        return handle, False
     if os.fstat(handle).st_size < size:
         os.ftruncate(handle, size)
-    return handle
+    return handle, True
 
 
 def _write_all(handle: int, data: bytes, at: int) -> None:

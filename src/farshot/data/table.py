@@ -342,7 +342,7 @@ class ImageTable:
         picture = read_picture(source, self.options, wanted=wanted_side(reading, size))
         if picture.image.size == picture.size:  # a JPEG that was decoded smaller does not show its identity
             self._contents[row] = identify(source, picture.image, self.options)
-        pixels = prepare(picture.image, reading, size, picture.size)
+        pixels = prepare(picture.image, reading, size)
         self._decoded.keep(source, reading, size, pixels)
         return pixels, picture.notes
 

@@ -51,7 +51,7 @@ def pixels(path: str) -> np.ndarray:
     picture = decode(path, ReadOptions.from_dict(READING), wanted=wanted_side(reading, size))
     for note in picture.notes:
         print(f"Note: {shown(path)}: {note}", file=sys.stderr)
-    return prepare(picture.image, reading, size, picture.size)
+    return prepare(picture.image, reading, size)
 
 
 def needed(name: str, why: str) -> list:

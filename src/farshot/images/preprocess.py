@@ -36,7 +36,7 @@ FILTERS = tuple(filter.name.lower() for filter in sorted(Image.Resampling, key=l
 """By the number that Pillow gives them."""
 _OWN = re.compile(rf"(squash|shortest)([1-9][0-9]{{0,3}})?-({'|'.join(FILTERS)})(-floor)?")
 _MOST_RATIO = 64
-_REDUCTIONS = (8, 4, 2, 1)  # as a JPEG can be decoded
+_REDUCTIONS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,16 @@ def at_size(reading: str, old: int, new: int) -> str:
     return f"{own[1]}{side}-{own[3]}{own[4] or ''}"
 
 
-def prepare(
-    image: Image.Image, reading: str, size: int, full_size: tuple[int, int] | None = None
-) -> UInt8[NDArray[np.uint8], "h w 3"]:
+def prepare(image: Image.Image, reading: str, size: int) -> UInt8[NDArray[np.uint8], "h w 3"]:
     """Pixels of one reading; resized with antialiasing, as Pillow does.
 
     Args:
         image: RGB.
         size: R.
-        full_size: (width, height) of the picture where the image is a smaller draft of it.
     """
     if reading == "reduced":
-        image, whole = _shortened(image), image.size == (full_size or image.size)
-        factor = _reduction(*image.size, size) if whole else 1  # a draft is reduced already
+        image = _shortened(image)
+        factor = _reduction(*image.size, size)
         return np.asarray(image.reduce(factor) if factor > 1 else image)
     how = resizing(reading, size)
     width = height = how.side
@@ -132,8 +129,8 @@ def prepare(
 
 def wanted_side(reading: str, size: int) -> int | None:
     """Short side in pixels of what an image is resized to, for drafts twice as large; None where the whole
-    image must be decoded, as a checkpoint's own program does."""
-    return {"squash": size, "centre": round(257 * size / 224), "reduced": size}.get(reading)
+    image must be decoded: as a checkpoint's own program does, or because it is reduced exactly."""
+    return {"squash": size, "centre": round(257 * size / 224)}.get(reading)
 
 
 def reduced_size(width: int, height: int, size: int) -> tuple[int, int]:
