@@ -1,18 +1,13 @@
-"""The app without a browser: who is let in, what comes in and goes out.
+"""The app without a browser: what comes in and goes out, and how it starts.
 
 tests/test_app_browser.py goes the whole way in a real one.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,30 +15,18 @@ from typing import Any
 import httpx
 import pytest
 from huggingface_hub.errors import CacheNotFound
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.testclient import TestClient
 
 from farshot.app import models as app_models
-from farshot.app import server as app_server
-from farshot.app import sessions as app_sessions
 from farshot.app import view
-from farshot.app.guard import LOOPBACK, Guard, cookie_token
-from farshot.app.routes import routes
 from farshot.app.server import USER, Options, serving
-from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
-from farshot.app.workspace import Setup
-from farshot.app.workspace.encoders import Encoders
+from farshot.app.sessions import COOKIE, Sessions
 from farshot.app.workspace.limits import Limits
-from farshot.errors import DataError, SettingError
+from farshot.errors import SettingError
+from tests.app_clients import HEADER, browser, send, session_of
 from tests.hostile import hostile_uploads
 from tests.input_helpers import Farshot
 from tests.pages import Page as Read
 from tests.workspaces import CLASSES, drawn
-
-HEADER = {"x-farshot": "1"}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what Gradio leaves behind
@@ -54,153 +37,6 @@ pytestmark = [
 @pytest.fixture
 def sessions(tmp_path: Path) -> Sessions:
     return Sessions(tmp_path / "sessions")
-
-
-def browser(sessions: Sessions) -> TestClient:
-    """A separate browser, behind the guard, without Gradio."""
-    page = Route("/", lambda _request: PlainTextResponse("the page"))
-    app = Starlette(routes=[page, *routes(sessions)], middleware=[Middleware(Guard)])
-    client = TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=True)
-    client.get("/")
-    return client
-
-
-def send(client: TestClient, name: str, data: bytes) -> Any:
-    query = {"name": name.encode(errors="replace").decode()}  # a browser sends no halves of characters
-    return client.post("/farshot/upload", params=query, content=data, headers=HEADER)
-
-
-def session_of(sessions: Sessions, client: TestClient) -> Any:
-    return sessions.get(client.cookies[COOKIE])
-
-
-# Who is let in -------------------------------------------------------------------------------------------
-
-
-def test_a_browser_gets_a_cookie_that_pages_cannot_read_and_keeps_it(sessions: Sessions) -> None:
-    client = browser(sessions)
-    client.cookies.clear()
-    first = client.get("/")
-    cookie = first.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
-    assert "set-cookie" not in client.get("/").headers
-
-
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", ""])
-def test_another_hosts_name_is_refused(sessions: Sessions, host: str) -> None:
-    answer = browser(sessions).get("/farshot/download/model", headers={"host": host})
-    assert answer.status_code == 421
-
-
-@pytest.mark.parametrize("host", [*LOOPBACK, "localhost:7860", "[::1]:7860", "LOCALHOST"])
-def test_the_loopbacks_names_are_served(sessions: Sessions, host: str) -> None:
-    assert browser(sessions).get("/farshot/download/model", headers={"host": host}).status_code == 404
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/upload",
-        "/gradio_api/file=/etc/passwd",
-        "/file=/etc/passwd",
-        "/gradio_api/proxy=http://example.org",
-        "/gradio_api/call/x",
-        "/monitoring",
-        "/farshotx",
-    ],
-)
-def test_what_the_page_does_not_need_is_closed(sessions: Sessions, path: str) -> None:
-    client = browser(sessions)
-    assert client.get(path).status_code == client.post(path).status_code == 404
-
-
-def test_every_answer_forbids_requests_to_others(sessions: Sessions) -> None:
-    for path in ("/farshot/download/model", "/nothing"):
-        headers = browser(sessions).get(path).headers
-        if path != "/nothing":
-            assert "default-src 'self'" in headers["content-security-policy"]
-            assert headers["x-content-type-options"] == "nosniff"
-
-
-def test_a_page_may_not_tell_more_than_there_is_to_tell(sessions: Sessions) -> None:
-    client = browser(sessions)
-    assert client.post("/gradio_api/queue/join", content=b"x" * 1_000_001).status_code == 413
-    assert client.post("/gradio_api/queue/join", content=iter([b"x"])).status_code == 411
-    assert client.post("/gradio_api/queue/join", content=b"x").status_code == 404  # it passed the guard
-
-
-OTHER_PAGES = [
-    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
-    {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "origin": "http://127.0.0.1:8000"},
-    {"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
-    {"origin": "http://127.0.0.1:8000"},
-    {"origin": "http://localhost:7860"},
-    {"origin": "null"},
-    {"origin": "https://example.org"},
-]
-
-
-@pytest.mark.parametrize("headers", OTHER_PAGES)
-@pytest.mark.parametrize(
-    "path", ["/farshot/thumbnail/x", "/farshot/download/model", "/config", "/gradio_api/queue/join"]
-)
-def test_a_page_of_another_address_reads_and_sends_nothing(
-    sessions: Sessions, headers: dict[str, str], path: str
-) -> None:
-    """Another port of this computer is another page, and cookies do not know ports."""
-    client = browser(sessions)
-    assert client.get(path, headers=headers).status_code == 403
-    assert client.post(path, headers={**headers, **HEADER}, content=b"x").status_code == 403
-    assert client.post("/farshot/upload", headers={**headers, **HEADER}, content=b"x").status_code == 403
-    assert not list(session_of(sessions, client).workspace.pictures)
-
-
-def test_our_own_page_and_a_link_to_it_are_served(sessions: Sessions) -> None:
-    client = browser(sessions)
-    ours = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "origin": "http://127.0.0.1:7860"}
-    assert (
-        client.post(
-            "/farshot/upload", params={"name": "a"}, headers={**ours, **HEADER}, content=b"x"
-        ).status_code
-        == 200
-    )
-    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
-    assert client.get("/", headers=link).status_code == 200
-    assert client.get("/", headers={**link, "sec-fetch-dest": "iframe"}).status_code == 403
-
-
-def test_gradio_opens_nothing_to_other_pages(sessions: Sessions) -> None:
-    def opened(_request: Any) -> Response:
-        headers = {
-            "Access-Control-Allow-Origin": "http://localhost:1",
-            "access-control-allow-credentials": "true",
-        }
-        return PlainTextResponse("x", headers=headers)
-
-    app = Starlette(routes=[Route("/config", opened)], middleware=[Middleware(Guard)])
-    answer = TestClient(app, base_url="http://127.0.0.1:7860").get("/config")
-    assert answer.status_code == 200
-    assert not [name for name in answer.headers if name.startswith("access-control")]
-
-
-def test_requests_without_a_cookie_make_no_sessions(sessions: Sessions) -> None:
-    client = browser(sessions)
-    client.cookies.clear()
-    for number in range(50):
-        answer = client.get(f"/farshot/thumbnail/{number}")
-        assert answer.status_code == 404
-        assert "set-cookie" not in answer.headers
-    assert client.get("/farshot/download/model").status_code == 404
-    assert send(client, "a.png", b"x").status_code == 503
-    assert not sessions.root.exists() or not list(sessions.root.iterdir())
-
-
-@pytest.mark.parametrize("cookie", ["", "x", "a" * 43 + "/", "../" * 14 + "a", None])
-def test_only_our_cookies_count(cookie: str | None) -> None:
-    assert cookie_token(None if cookie is None else f"{COOKIE}={cookie}") is None
-    token = new_token()
-    assert cookie_token(f"other=1; {COOKIE}={token}") == token
 
 
 # In and out ----------------------------------------------------------------------------------------------
@@ -294,172 +130,6 @@ def test_hostile_uploads_are_refused_each_with_a_sentence_and_the_app_goes_on(
     assert "onerror=alert(1)>" not in board.replace("&gt;", "")
 
 
-# Sessions and jobs ---------------------------------------------------------------------------------------
-
-
-def test_what_is_forgotten_is_gone(sessions: Sessions) -> None:
-    client = browser(sessions)
-    send(client, "a.png", drawn(1)[0][1])
-    session_of(sessions, client).take(None)
-    folder = session_of(sessions, client).workspace.folder
-    sessions.forget(client.cookies[COOKIE])
-    assert not folder.exists()
-    assert session_of(sessions, client).workspace.pictures == ()
-
-
-def test_idle_browsers_are_not_forgotten_where_pictures_are_kept(tmp_path: Path) -> None:
-    sessions, token = Sessions(tmp_path, keep=True), new_token()
-    sessions.get(token).workspace.choose(Setup("mini", "clap"))
-    sessions.get(token).used -= 25 * 3600
-    sessions.get(new_token())
-    assert sessions.get(token).workspace.choice == Setup("mini", "clap")
-
-
-def test_a_folder_that_is_there_keeps_its_permissions_and_pictures_are_private(tmp_path: Path) -> None:
-    keep = tmp_path / "kept"
-    keep.mkdir(mode=0o755)
-    with app_server._folder(keep):
-        session = Sessions(keep, keep=True).get(new_token())
-    assert keep.stat().st_mode & 0o777 == 0o755
-    assert session.workspace.folder.stat().st_mode & 0o777 == 0o700
-
-
-def test_what_killed_apps_left_is_swept_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ended = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    )
-    dead, alive = (
-        tmp_path / f"farshot-app-{ended.stdout.strip()}-x",
-        tmp_path / f"farshot-app-{os.getpid()}-x",
-    )
-    others = [tmp_path / "farshot-app-notes", tmp_path / "farshot-app-x-y", tmp_path / "mine"]
-    for folder in (dead, alive, *others):
-        folder.mkdir()
-        (folder / "picture.png").write_bytes(b"x")
-    with app_server._folder(None) as folder:
-        assert folder.name.startswith(f"farshot-app-{os.getpid()}-")
-        assert not dead.exists()
-    assert all((place / "picture.png").exists() for place in (alive, *others))
-    assert not folder.exists()
-
-
-def test_gradio_keeps_its_files_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own, in the shared temporary folder, may belong to somebody else."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
-    (tmp_path / "gradio").write_text("another user's")
-    with app_server._gradio_files():
-        assert Path(os.environ["GRADIO_TEMP_DIR"]).stat().st_mode & 0o777 == 0o700
-    assert "GRADIO_TEMP_DIR" not in os.environ
-
-
-def test_a_short_job_does_not_wait_for_the_end_of_a_long_one() -> None:
-    encoders, done, order = Encoders("cpu"), threading.Event(), []
-
-    def long(report: Any) -> None:
-        with encoders.turn(report) as report:
-            for step in range(200):
-                report("cross-validating", step, 200)
-                order.append("long")
-                time.sleep(0.01)
-
-    def short(report: Any) -> None:
-        with encoders.turn(report):
-            order.append("short")
-        done.set()
-
-    first = Job(long)
-    while not order:
-        time.sleep(0.005)
-    Job(short)
-    assert done.wait(1.5)
-    assert first.running
-    assert order.index("short") < 60
-    first.stop()
-    first.wait(5)
-    assert first.stopped
-    assert not encoders.busy
-
-
-def test_a_job_that_waits_can_be_stopped() -> None:
-    encoders, free = Encoders("cpu"), threading.Event()
-
-    def blocking(report: Any) -> None:
-        with encoders.turn():
-            free.wait(10)
-
-    def waiting(report: Any) -> None:
-        with encoders.turn(report):
-            raise AssertionError("it was stopped before its turn")
-
-    first = Job(blocking)
-    while not encoders.busy:
-        time.sleep(0.005)
-    second = Job(waiting)
-    second.stop()
-    second.wait(2)
-    assert second.stopped
-    assert second.error is None
-    free.set()
-    first.wait(5)
-    with encoders.turn():
-        assert encoders.busy
-
-
-def test_idle_browsers_are_forgotten_and_too_many_are_refused(
-    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app_sessions, "MOST_SESSIONS", 2)
-    first, second, third = new_token(), new_token(), new_token()
-    sessions.get(first).workspace.choose(Setup("mini", "clap"))
-    sessions.get(second).workspace.choose(Setup("mini", "clap"))
-    with pytest.raises(DataError, match="try again later"):
-        sessions.get(third)
-    sessions.get(first).used -= 25 * 3600
-    sessions.get(second)
-    assert sessions.get(third).workspace.pictures == ()
-
-
-def test_a_job_ends_where_it_is_stopped(sessions: Sessions) -> None:
-    session = sessions.get(new_token())
-    going, ended = threading.Event(), []
-
-    def work(report: Callable[[str, int, int], None]) -> None:
-        try:
-            while True:
-                report("working", 1, 2)
-                going.set()
-        except Stopped:
-            ended.append(True)
-            raise
-
-    job = session.start(work)
-    assert going.wait(10)
-    assert (job.phase, job.done, job.total) == ("working", 1, 2)
-    with pytest.raises(DataError, match="One thing after the other"):
-        session.start(work)
-    job.stop()
-    job.wait(10)
-    assert (job.running, job.stopped, ended) == (False, True, [True])
-
-
-def test_what_goes_wrong_in_a_job_is_one_sentence() -> None:
-    def fail(_report: object) -> None:
-        raise DataError("No.")
-
-    def bug(_report: object) -> None:
-        raise KeyError("x")
-
-    for work, words in ((fail, "No."), (bug, "please report it")):
-        job = Job(work)
-        job.wait(10)
-        assert job.error is not None
-        assert words in job.error
-
-
 # Models and starting -------------------------------------------------------------------------------------
 
 
@@ -540,7 +210,6 @@ def test_a_port_or_host_that_cannot_be_used_is_one_sentence(served: str) -> None
 def test_without_the_extra_the_command_says_what_to_install(
     farshot: Farshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
 
     monkeypatch.setitem(sys.modules, "farshot.app.server", None)
     real = __import__

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from farshot import FewShotClassifier, load
+from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import adapt
-from farshot.app.workspace.state import ClassWords, Setup, Workspace
+from farshot.app.workspace.state import Setup, Workspace
 from farshot.data.names import descriptions_of, in_class_order, read_names
 from farshot.data.readers import read_table
 from farshot.errors import DataError

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from farshot.app.sessions import Job, Session
+from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.run import adapt, last_run, predict
-from farshot.app.workspace.state import ClassWords, Workspace
+from farshot.app.workspace.state import Workspace
 from farshot.app.workspace.suggest import suggest
 from farshot.errors import DataError
 

@@ -230,18 +230,15 @@ class Page:
 
     def _name_classes(self, text: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        faults: list[FarshotError] = []
-        drawn = self._done(session, lambda: actions.name_classes(session, text), faults)
+        drawn, is_done = self._tried(session, lambda: actions.name_classes(session, text))
         # what cannot be used stays as it was typed
-        return [*drawn, gr.skip() if faults else actions.classes_as_text(session.workspace)]
+        return [*drawn, actions.classes_as_text(session.workspace) if is_done else gr.skip()]
 
     def _rename_class(self, old: str | None, new: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        faults: list[FarshotError] = []
-        drawn = self._done(session, lambda: actions.rename_class(session, old, new), faults)
-        if faults:
-            return [*drawn, gr.skip(), gr.skip()]
-        return [*drawn, actions.classes_as_text(session.workspace), ""]
+        drawn, is_done = self._tried(session, lambda: actions.rename_class(session, old, new))
+        words = [actions.classes_as_text(session.workspace), ""] if is_done else [gr.skip(), gr.skip()]
+        return [*drawn, *words]
 
     def _choose(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         session = self._session(request)
@@ -291,18 +288,18 @@ class Page:
         if more:  # pictures that came while the model was being made
             yield from self._follow(request)
 
-    def _done(
-        self, session: Session, what: Callable[[], Any], faults: list[FarshotError] | None = None
-    ) -> list[Any]:
-        """Run an action and draw the new state; an error is shown as one sentence, and added to `faults`."""
+    def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
+        """Run an action and draw the new state; an error is shown as one sentence."""
+        return self._tried(session, what)[0]
+
+    def _tried(self, session: Session, what: Callable[[], Any]) -> tuple[list[Any], bool]:
+        """The same, and whether the action was done."""
         try:
             said = what()
         except FarshotError as error:
-            if faults is not None:
-                faults.append(error)
-            return self._draw(session, str(error), fault=True)
+            return self._draw(session, str(error), fault=True), False
         text, refused = said if isinstance(said, tuple) else (said if isinstance(said, str) else "", [])
-        return self._draw(session, text, refused)
+        return self._draw(session, text, refused), True
 
     def _draw(
         self, session: Session, text: str = "", refused: Sequence[Any] = (), fault: bool = False

@@ -6,6 +6,7 @@ workspace.take([Upload("leaves.zip", path)])
 workspace.label(ids, "apple scab")
 """
 
-from farshot.app.workspace.state import ClassWords, Picture, Setup, Workspace
+from farshot.app.workspace.classes import ClassWords
+from farshot.app.workspace.state import Picture, Setup, Workspace
 
 __all__ = ["ClassWords", "Picture", "Setup", "Workspace"]

@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from farshot.app.workspace.classes import MOST_CLASSES, MOST_LETTERS, ClassWords, check, cleaned, one_line
 from farshot.app.workspace.intake import UNFINISHED, Refused, Upload, take_in
 from farshot.app.workspace.limits import Limits
 from farshot.data.given import labelled_table
-from farshot.data.names import nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.reading import read_image
@@ -36,8 +36,6 @@ from farshot.storage.paths import home
 
 T = TypeVar("T")
 FORMAT = 1
-MOST_CLASSES = 50
-_MOST_LETTERS = {"name": 60, "description": 300}
 _THUMBNAIL = 192  # pixels of the longer side
 
 
@@ -56,14 +54,6 @@ class Picture:
     name: str
     file: str
     label: str | None = None
-
-
-@dataclass(frozen=True)
-class ClassWords:
-    """A class, and the words that may replace its name in prompts."""
-
-    name: str
-    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,10 +230,10 @@ class Workspace:
             DataError: an empty, overlong or repeated name; too many classes; a class with pictures is
                 missing. Nothing is changed.
         """
-        cleaned = tuple(_cleaned(words) for words in wanted)
-        _check(cleaned)
+        classes = tuple(cleaned(words) for words in wanted)
+        check(classes)
         with self._lock:
-            spelled = {words.name.casefold(): words.name for words in cleaned}
+            spelled = {words.name.casefold(): words.name for words in classes}
             for name, count in self.counts.items():
                 if count and name.casefold() not in spelled:
                     pictures = f"{count} picture{'s' if count > 1 else ''}"
@@ -252,7 +242,7 @@ class Workspace:
                         "Rename, or its pictures another class first; nothing was changed."
                     )
             self._relabel(lambda name: spelled[name.casefold()])
-            self._classes = cleaned
+            self._classes = classes
             self._save()
 
     def rename_class(self, old: str, new: str) -> None:
@@ -264,9 +254,9 @@ class Workspace:
         with self._lock:
             self._known(old)
             classes = tuple(
-                _cleaned(replace(words, name=new)) if words.name == old else words for words in self._classes
+                cleaned(replace(words, name=new)) if words.name == old else words for words in self._classes
             )
-            _check(classes)
+            check(classes)
             name = classes[self.class_names.index(old)].name
             self._relabel(lambda label: name if label == old else label)
             self._classes = classes
@@ -315,7 +305,7 @@ class Workspace:
 
     def _class_of(self, folder: str | None) -> str | None:
         """The class that a folder's name proposes, made where it is new and there is room for it."""
-        name = plain(_one_line((folder or "").replace("_", " ")), _MOST_LETTERS["name"])
+        name = plain(one_line((folder or "").replace("_", " ")), MOST_LETTERS["name"])
         if not name:
             return None
         known = {words.name.casefold(): words.name for words in self._classes}
@@ -390,26 +380,3 @@ def read_json(path: Path) -> dict[str, Any]:
         return parse_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove {path.parent}.") from error
-
-
-def _cleaned(words: ClassWords) -> ClassWords:
-    return ClassWords(*(plain(_one_line(text), len(text)) for text in (words.name, words.description)))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(nfc(text).split())
-
-
-def _check(classes: Sequence[ClassWords]) -> None:
-    if len(classes) > MOST_CLASSES:
-        raise DataError(f"These are {len(classes)} classes; {MOST_CLASSES} at most.")
-    seen: set[str] = set()
-    for words in classes:
-        if not words.name:
-            raise DataError("A class needs a name.")
-        for what, most in _MOST_LETTERS.items():
-            if len(getattr(words, what)) > most:
-                raise DataError(f"The {what} of {words.name[:20]!r}... is too long; {most} letters at most.")
-        if words.name.casefold() in seen:
-            raise DataError(f"The class {words.name!r} is there twice; give each a different name.")
-        seen.add(words.name.casefold())

@@ -1,0 +1,44 @@
+"""Classes as a person names them: cleaned, and refused where they cannot be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farshot.data.names import nfc
+from farshot.errors import DataError
+from farshot.sanitize import plain
+
+MOST_CLASSES = 50
+MOST_LETTERS = {"name": 60, "description": 300}
+
+
+@dataclass(frozen=True)
+class ClassWords:
+    """A class, and the words that may replace its name in prompts."""
+
+    name: str
+    description: str = ""
+
+
+def cleaned(words: ClassWords) -> ClassWords:
+    return ClassWords(*(plain(one_line(text), len(text)) for text in (words.name, words.description)))
+
+
+def one_line(text: str) -> str:
+    return " ".join(nfc(text).split())
+
+
+def check(classes: Sequence[ClassWords]) -> None:
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"These are {len(classes)} classes; {MOST_CLASSES} at most.")
+    seen: set[str] = set()
+    for words in classes:
+        if not words.name:
+            raise DataError("A class needs a name.")
+        for what, most in MOST_LETTERS.items():
+            if len(getattr(words, what)) > most:
+                raise DataError(f"The {what} of {words.name[:20]!r}... is too long; {most} letters at most.")
+        if words.name.casefold() in seen:
+            raise DataError(f"The class {words.name!r} is there twice; give each a different name.")
+        seen.add(words.name.casefold())
