@@ -85,3 +85,14 @@ def test_names_reach_the_terminal_and_the_spreadsheet_as_text(
     refused = farshot("predict", tmp_path / "adapted", f"{ESCAPE}.txt")
     assert refused.code == 2
     assert "\x1b" not in refused.out + refused.err
+
+
+def test_tables_of_the_terminal_and_of_checks_are_text_too(farshot: Farshot, tmp_path: Path) -> None:
+    """A class that is called like a command, and a file like a formula."""
+    folder = class_folders(tmp_path / "data")
+    shutil.move(folder / "cat", folder / ESCAPE)
+    assert farshot("adapt", folder, "--model", "mini", "--out", tmp_path / "adapted").code == 0
+    for command in (("evaluate", tmp_path / "adapted", folder, "--include-support"), ("check", folder)):
+        told = farshot(*command, *(("--model", "mini") if command[0] == "check" else ()))
+        assert told.code == 0, told.err
+        assert "\x1b" not in told.out + told.err and "\u202e" not in told.out + told.err

@@ -16,6 +16,7 @@ from farshot.bench.records import StoreError
 from farshot.bench.render import Block, number
 from farshot.bench.store import Store
 from farshot.errors import DataError, SettingError
+from farshot.sanitize import cell
 from farshot.storage.atomic import check_file, whole_file
 
 _JOINED = """
@@ -169,7 +170,9 @@ def _write_csv(store: Store, path: Path) -> int:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, list | dict) else value
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return cell(value) if isinstance(value, str) else value
 
 
 def _write_parquet(store: Store, path: Path) -> int:

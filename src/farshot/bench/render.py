@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from farshot.errors import SettingError
+from farshot.sanitize import cell
 
 Value = str | int | float | None
 FORMATS = ("text", "markdown", "latex", "csv")
@@ -156,6 +157,8 @@ def _csv(blocks: Sequence[Block]) -> str:
 def _plain(value: Value) -> str | int:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
+    if isinstance(value, str):
+        return cell(value)
     return "" if value is None else value
 
 

@@ -13,6 +13,7 @@ from farshot.data.table import path_of
 from farshot.explain.html import data_uri
 from farshot.images.reading import UnreadableImage
 from farshot.report import page
+from farshot.sanitize import path_cell
 
 COLUMNS = ("problem", "image", "label", "detail", "score")
 _THUMBNAIL = 160
@@ -28,7 +29,7 @@ def rows(found: Checked) -> Iterator[tuple[str, str, str, str, str]]:
     label = [table.classes[code] for code in table.labels.tolist()]
 
     def name(row: int) -> str:
-        return path_of(table.images[row])
+        return path_cell(path_of(table.images[row]))
 
     for sentence in found.unreadable:
         name_of_file, _, reason = sentence.partition(": ")

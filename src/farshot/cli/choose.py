@@ -24,6 +24,7 @@ from farshot.cli.options import (
 )
 from farshot.cli.tables import readable
 from farshot.errors import SettingError
+from farshot.sanitize import visible
 from farshot.storage.paths import quoted
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _print(found: Selection) -> None:
         mean, low, high = (f"{100 * value:+.1f}" for value in apart[:3])
         table.add_row(
             "*" if number == found.chosen else "",
-            Text(f"{one.model}, {one.method}" if several else one.model),
+            Text(visible(f"{one.model}, {one.method}" if several else one.model)),
             Text(console.percent(one.evaluation.balanced_accuracy)),
             Text("best" if apart.half == 0 else f"{mean} [{low}, {high}]"),
             f"{one.seconds:.1f} s",

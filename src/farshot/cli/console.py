@@ -388,4 +388,4 @@ def _print_confusions(evaluation: Evaluation) -> None:
 
 def _plain(text: object) -> Text:
     """Class names are text, not rich's markup."""
-    return Text(str(text))
+    return Text(visible(str(text)))
