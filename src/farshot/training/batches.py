@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -69,6 +69,11 @@ class StepImages:
             self.samples[:, which],
             self.images[:, which],
         )
+
+    def followed_by(self, other: StepImages) -> StepImages:
+        """Every task's images and those of another step behind them."""
+        pairs = ((getattr(self, one.name), getattr(other, one.name)) for one in fields(self))
+        return StepImages(*(torch.cat(pair, dim=1) for pair in pairs))
 
     def parts(self, most: int | None) -> Iterator[StepImages]:
         """Micro-batches of at most so many images over all tasks; one of all where None."""
@@ -197,7 +202,7 @@ class SupportImages:
     def _rows(self, task: Task, step: int) -> Int[NDArray[np.int64], " images"]:
         """Support rows of this step: all, or a fresh draw where a class or the whole is too large for one
         step."""
-        if self.passes and self.batch_total is not None and len(task.support) > self.batch_total:
+        if self.passes and self.batch_total is not None:
             return self._pass_rows(task, step, self.batch_total)
         sizes = np.bincount(task.labels)
         generator = numpy_generator("batch", task.key, step)

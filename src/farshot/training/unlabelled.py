@@ -55,7 +55,6 @@ class WithQueries:
 
     def at(self, step: int) -> StepImages:
         """The images of this step."""
-        labelled = self.support.at(step)
         shape = (len(self.tasks), self.count)
         pixels = np.zeros((*shape, self.size, self.size, 3), dtype=np.uint8)
         samples, images = (np.zeros(shape, dtype=np.int64) for _ in range(2))
@@ -73,12 +72,7 @@ class WithQueries:
             torch.from_numpy(samples),
             torch.from_numpy(images),
         )
-        return StepImages(
-            *(
-                torch.cat([getattr(labelled, name), getattr(unlabelled, name)], dim=1)
-                for name in ("pixels", "labels", "weights", "samples", "images")
-            )
-        )
+        return self.support.at(step).followed_by(unlabelled)
 
 
 class InformationMaximization:
