@@ -24,7 +24,7 @@ class Extension(FinetunedMethod):
     """A method with a base method, whose kind and revision it has: its numbers change with the base's.
 
     Attributes:
-        base: decides whatever the method does not override.
+        base: decides all that the method does not override.
     """
 
     base: FinetunedMethod
