@@ -119,7 +119,7 @@ def test_usage_errors_exit_with_2_and_name_the_help(farshot: Farshot, command: t
 
 def test_csv_and_json_at_once(farshot: Farshot, place: Path) -> None:
     sentence = refusal(farshot("predict", place / "adapted", place / "data", "--csv", "--json"))
-    assert sentence == "farshot: Choose one of --csv and --json."
+    assert sentence == "farshot: Choose one of --csv, --json and --out."
 
 
 def test_no_method_of_that_name(farshot: Farshot) -> None:
@@ -159,15 +159,19 @@ def test_predict_names_every_bad_image_and_can_skip_them(
 ) -> None:
     picture(0).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"")
-    sentence = refusal(farshot("predict", place / "adapted", tmp_path))
-    assert f"{tmp_path / 'bad.png'}: the file is empty" in sentence
+    told = farshot("predict", place / "adapted", tmp_path)
+    assert (told.code, told.out.count("\n")) == (2, 1)  # the others are predicted
+    assert told.out.startswith(f"{tmp_path / 'good.png'}\t")
+    assert "1 of 2 images cannot be read" in told.err
+    assert f"{tmp_path / 'bad.png'}: the file is empty" in told.err
     told = farshot("predict", place / "adapted", tmp_path, "--skip-unreadable", "--csv")
     assert told.code == 0
     assert told.err == "1 unreadable image is left out.\n"
     assert len(told.out.splitlines()) == 2
-    assert "there is no image at all left" in refusal(
+    assert "None of the 1 images can be read" in refusal(
         farshot("predict", place / "adapted", tmp_path / "bad.png", "--skip-unreadable")
     )
+    assert "None" not in refusal(farshot("predict", place / "adapted", tmp_path / "bad.png", "--csv"))
     assert "check the path" in refusal(farshot("predict", place / "adapted", tmp_path / "none.png"))
 
 

@@ -53,8 +53,8 @@ def interrupt(*_arguments, **_options) -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        "farshot.data.table.ImageTable._look",  # reading images
-        "farshot.classifier.shared_encoder",
+        "farshot.data.table.ImageTable.look",  # reading images
+        "farshot.classifier.fewshot.shared_encoder",
         "farshot.training.batches.SupportImages.at",  # training
         "farshot.storage.model_folder.json.dumps",  # between the files of the folder
         "farshot.storage.model_folder._to_peft",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 import os
 import re
@@ -31,7 +29,7 @@ from typer.core import TyperGroup
 
 from farshot.cli import streams
 from farshot.errors import FarshotError
-from farshot.sanitize import cell, visible
+from farshot.sanitize import visible
 
 if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
     from farshot.classifier import FewShotClassifier
@@ -56,8 +54,9 @@ EXIT_BUG = 1
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
+_MOST_CLASSES = 40
 _MOST_COLUMNS, _MOST_PAIRS = 12, 20
-"""Most columns of a confusion matrix, and rows of the list that replaces a larger one."""
+"""Most classes in a table; columns of a confusion matrix, and rows of the list that replaces a larger one."""
 
 _TEXT_WIDTH = 90
 
@@ -270,10 +269,7 @@ def print_json(value: Any) -> None:
 
 def print_csv(rows: Iterable[Iterable[Any]]) -> None:
     """Comma-separated values on the standard stream, in UTF-8; no cell is a formula."""
-    text = io.StringIO()
-    safe = ([cell(value) if isinstance(value, str) else value for value in row] for row in rows)
-    csv.writer(text, lineterminator="\n").writerows(safe)
-    streams.write_data(text.getvalue())
+    streams.write_data(streams.csv_text(rows))
 
 
 def print_rendered(text: str, form: str) -> None:
@@ -313,6 +309,13 @@ def print_splits(table: ImageTable, split: str | None, what: str) -> None:
     out.print(f"{what} the split {split} ({counts[split]} images){rest}.", markup=False)
 
 
+def print_left_out(images: int) -> None:
+    """How many images were skipped because they cannot be read; nothing for none."""
+    if images:
+        what = "image is" if images == 1 else "images are"
+        err.print(f"{images} unreadable {what} left out.", markup=False)
+
+
 def print_evaluation(evaluation: Evaluation, title: str) -> None:
     """Accuracy, one row per class, and the confusion matrix."""
     images = int(evaluation.confusion.sum())
@@ -331,10 +334,22 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
         markup=False,
     )
     table = Table("class", "images", "recall %", "precision %")
-    for name, count, recall, precision in zip(
-        evaluation.classes, evaluation.confusion.sum(1), evaluation.recall, evaluation.precision, strict=True
-    ):
-        table.add_row(_plain(name), str(count), _plain(percent(recall)), _plain(percent(precision)))
+    shown = evaluation.lowest(_MOST_CLASSES)
+    if len(shown) < len(evaluation.classes):
+        out.print(
+            f"The {len(shown)} of {len(evaluation.classes)} classes with the lowest recall; --out FILE.csv "
+            "writes all:",
+            markup=False,
+        )
+    for c in shown:
+        count, recall, precision = (
+            evaluation.confusion[c].sum(),
+            evaluation.recall[c],
+            evaluation.precision[c],
+        )
+        table.add_row(
+            _plain(evaluation.classes[c]), str(count), _plain(percent(recall)), _plain(percent(precision))
+        )
     out.print(table)
     if len(evaluation.classes) <= _MOST_COLUMNS:
         out.print(_confusion(evaluation))

@@ -9,7 +9,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import BaseModel, Data, Device, Groups, Level, Saved, SkipUnreadable
-from farshot.cli.tables import note_on, readable
+from farshot.cli.tables import check_csv, note_on, readable, write_csv
 
 
 def evaluate(
@@ -22,6 +22,10 @@ def evaluate(
     other: Annotated[
         Path | None,
         typer.Option(help="Images of something else: measure how well they are recognised as such."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write recall and precision of every class to this CSV file."),
     ] = None,
     reject: Annotated[
         float, typer.Option(help="With --other: the level at which `predict --reject` rejects images.")
@@ -37,23 +41,36 @@ def evaluate(
     Of a split tree or column, those of test are measured. Images of a group it was adapted to are left out.
     """
     from farshot.classifier import load
+    from farshot.classifier.stream import measure
     from farshot.data.readers import read_table, unlabelled
-    from farshot.evaluation.familiarity import measure
+    from farshot.evaluation.familiarity import measure as compare
 
+    if out is not None:
+        check_csv(out)
     table = read_table(data, for_prompts=False, level=level, groups=groups)
+    for note in table.notes:
+        console.err.print(f"Note: {note}.", markup=False)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
-    if other is not None and classifier.familiarity_ is not None:
-        classifier.familiarity_.check_level(reject)
-    table = readable(table, skip_unreadable, classifier)
-    with console.progress_of(classifier, "predicting"):
-        result = classifier.evaluate(table, include_support=include_support)
-    strangers = None
     if other is not None:
+        classifier.require_familiarity().check_level(reject)
+    with console.progress_of(classifier, "predicting"):
+        found = measure(
+            classifier,
+            table,
+            include_support=include_support,
+            skip_unreadable=skip_unreadable,
+            p_values=other is not None,
+        )
+    console.print_left_out(found.unreadable)
+    result, strangers = found.evaluation, None
+    if found.p_values is not None:
+        assert other is not None
         strange = readable(unlabelled([other]), skip_unreadable, classifier)
-        own = table.subset(classifier.unseen(table, include_support=include_support)[0])
         with console.progress_of(classifier, "comparing with the labelled images"):
-            strangers = measure(classifier.familiarity(own), classifier.familiarity(strange), reject)
+            strangers = compare(found.p_values, classifier.familiarity(strange), reject)
+    if out is not None:
+        write_csv(out, result.rows())
     note = note_on(classifier, int(result.confusion.sum()))
     if as_json:
         console.print_json(

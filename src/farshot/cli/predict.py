@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farshot.cli import console, streams
+from farshot.cli import console
 from farshot.cli.options import BaseModel, Device, Saved, SkipUnreadable
-from farshot.cli.tables import note_on, readable
-from farshot.errors import SettingError
-from farshot.sanitize import path_cell, visible
+from farshot.cli.predictions import CsvFile, Rows, columns, printed
+from farshot.cli.tables import note_on
+from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from farshot.arrays import NDArray
     from farshot.classifier import FewShotClassifier
+    from farshot.classifier.stream import Part
     from farshot.data.table import ImageTable
 
 
@@ -29,6 +27,13 @@ def predict(
         bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one object per image.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the comma-separated rows to this file as they come. The same command goes on where "
+            "an interrupted one stopped."
+        ),
+    ] = None,
     reject: Annotated[
         float | None,
         typer.Option(
@@ -54,102 +59,107 @@ def predict(
     """Predict the classes of images.
 
     Each line has the image, its class, how certain it is (a percentage if the model is calibrated, else a
-    score), and p: how often an image like the labelled ones is as unlike them as this one.
+    score), and p: how often an image like the labelled ones is as unlike them as this one. Lines are printed
+    as they come. Images that cannot be read are listed at the end.
     """
     from farshot.classifier import load
     from farshot.data.names import nfc
     from farshot.data.readers import unlabelled
+    from farshot.data.table import unreadable
 
-    if as_csv and as_json:
-        raise SettingError("Choose one of --csv and --json.")
+    if sum((as_csv, as_json, out is not None)) > 1:
+        raise SettingError("Choose one of --csv, --json and --out.")
     if only and coverage is not None:
         raise SettingError(
             "--coverage was measured with all classes, so it promises nothing for some; leave out --only."
         )
     table = unlabelled(images)
+    for note in table.notes:
+        console.err.print(f"Note: {note}.", markup=False)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
-    table = readable(table, skip_unreadable, classifier)
-    if reject is not None and classifier.familiarity_ is not None:
-        classifier.familiarity_.check_level(reject)
+    if reject is not None:
+        classifier.require_familiarity().check_level(reject)
     threshold = None if coverage is None else classifier.set_threshold(coverage)
-    with console.progress_of(classifier, "predicting"):
-        probabilities = classifier.predict_proba(table, only or None)
-    p_values = None
-    if classifier.familiarity_ is not None or reject is not None:
-        with console.progress_of(classifier, "comparing with the labelled images"):
-            p_values = classifier.familiarity(table)
-    note = note_on(classifier, len(table))
     classes = list(dict.fromkeys(map(nfc, only))) if only else [str(c) for c in classifier.classes_]
-    rows = _rows(classifier, classes, table, probabilities, p_values, reject, threshold)
-    if as_json:
-        console.print_json([{**row, **({"note": note} if note else {})} for row in rows])
-    elif as_csv:
-        console.print_csv(_csv(rows, classes))
-    else:  # rich would make spaces of tabs
-        streams.write_data("".join(_line(row) for row in rows))
+    if only:
+        classifier.columns_of(only)
+    asked = _Asked(classifier, classes, reject, threshold)
+    where: Rows
+    if out is None:
+        where = printed("json" if as_json else "csv" if as_csv else "text", asked.header())
+    else:
+        options = {"reject": reject, "coverage": coverage, "classes": classes}
+        where = CsvFile(out, asked.header(), classifier, options)
+        table = where.left(table)
+    with where:
+        faults = _write(asked, table, where, skip_unreadable)
+        if faults and not skip_unreadable:
+            raise unreadable(faults, len(table))
+        if faults and len(faults) == len(table):
+            raise DataError(f"None of the {len(table)} images can be read: {faults[0]}")
+    console.print_left_out(len(faults))
 
 
-NONE = "none of these"
-"""Printed in place of a class that is rejected."""
+def _write(asked: _Asked, table: ImageTable, where: Rows, skip_unreadable: bool) -> list[str]:
+    """Predict and write part by part; returns what is wrong with images that cannot be read."""
+    from farshot.classifier.stream import predict_parts
+    from farshot.data.table import unreadable
+
+    classifier, faults = asked.classifier, list[str]()
+    with console.progress_of(classifier, "predicting"):
+        for part in predict_parts(classifier, table, p_values=classifier.familiarity_ is not None):
+            faults += part.faults.values()
+            if classifier.method_.kind == "transductive" and part.faults and not skip_unreadable:
+                raise unreadable(faults, len(table))  # without them the others might get other classes
+            note = note_on(classifier, len(part.rows)) if len(part.rows) else ""
+            where.write(asked.rows(table, part, note))
+    return faults
 
 
-def _rows(
-    classifier: FewShotClassifier,
-    classes: list[str],
-    table: ImageTable,
-    probabilities: NDArray[np.float32],
-    p_values: NDArray[np.float64] | None,
-    reject: float | None,
-    threshold: float | None,
-) -> list[dict[str, Any]]:
-    """What is known of each image, as it is written in JSON."""
-    from farshot.evaluation.sets import prediction_sets
+class _Asked:
+    """What is asked of every image."""
 
-    sets = None if threshold is None else prediction_sets(probabilities, threshold)
-    rows = []
-    for i, (path, p) in enumerate(zip(table.images, probabilities, strict=True)):
-        row: dict[str, Any] = {
-            "image": str(path),
-            "class": classes[int(p.argmax())],
-            "probabilities": dict(zip(classes, map(float, p), strict=True)),
-            # the temperature was fitted with all classes
-            "calibrated": classifier.calibrated_ and len(classes) == len(classifier.classes_),
-        }
-        if p_values is not None:
-            row["p_value"] = float(p_values[i])
-        if sets is not None:
-            row["set"] = [classes[c] for c in (-p).argsort(kind="stable") if sets[i, c]]
-        if p_values is not None and reject is not None:
-            row["rejected"] = bool(p_values[i] <= reject)
-            if row["rejected"]:
-                row |= {"class": None} | ({"set": []} if sets is not None else {})
-        rows.append(row)
-    return rows
+    def __init__(
+        self,
+        classifier: FewShotClassifier,
+        classes: list[str],
+        reject: float | None,
+        threshold: float | None,
+    ) -> None:
+        self.classifier, self.classes = classifier, classes
+        self.reject, self.threshold = reject, threshold
+        self.some = len(classes) < len(classifier.classes_)
 
+    def header(self) -> list[str]:
+        """The columns of the comma-separated values."""
+        more = [self.classifier.familiarity_ is not None, self.reject is not None, self.threshold is not None]
+        return columns(self.classes, *more)
 
-def _csv(rows: list[dict[str, Any]], classes: list[str]) -> Iterator[list[Any]]:
-    """A header and a row per image; a set is one cell, its classes separated by "|"."""
-    more = [name for name in ("p_value", "rejected", "set") if rows and name in rows[0]]
-    yield ["image", "class", *classes, *more]
-    for row in rows:
-        values = [f"{value:.6f}" for value in row["probabilities"].values()]
-        cells = {"p_value": lambda v: f"{v:.4f}", "rejected": lambda v: str(v).lower(), "set": "|".join}
-        yield [path_cell(row["image"]), row["class"], *values, *(cells[name](row[name]) for name in more)]
+    def rows(self, table: ImageTable, part: Part, note: str) -> Iterator[dict[str, Any]]:
+        """What is known of each image of a part, as it is written in JSON."""
+        from farshot.evaluation.sets import prediction_sets
 
-
-def _line(row: dict[str, Any]) -> str:
-    """One line of text."""
-    from farshot.evaluation.calibration import certain_in_words
-
-    best = max(row["probabilities"].values())
-    certain = certain_in_words(best, row["calibrated"])
-    words = [row["image"], *((NONE, "-") if row["class"] is None else (row["class"], certain))]
-    if "p_value" in row:
-        words.append(f"p {row['p_value']:.3f}")
-    if "set" in row:
-        words.append("{" + ", ".join(row["set"]) + "}")
-    return "\t".join(map(visible, words)) + "\n"
+        classes = self.classes
+        probabilities = self.classifier.probabilities(part.logits, classes if self.some else None)
+        sets = None if self.threshold is None else prediction_sets(probabilities, self.threshold)
+        for i, (number, p) in enumerate(zip(part.rows.tolist(), probabilities, strict=True)):
+            row: dict[str, Any] = {
+                "image": str(table.images[number]),
+                "class": classes[int(p.argmax())],
+                "probabilities": dict(zip(classes, map(float, p), strict=True)),
+                # the temperature was fitted with all classes
+                "calibrated": self.classifier.calibrated_ and not self.some,
+            }
+            if part.p_values is not None:
+                row["p_value"] = float(part.p_values[i])
+            if sets is not None:
+                row["set"] = [classes[c] for c in (-p).argsort(kind="stable") if sets[i, c]]
+            if part.p_values is not None and self.reject is not None:
+                row["rejected"] = bool(part.p_values[i] <= self.reject)
+                if row["rejected"]:
+                    row |= {"class": None} | ({"set": []} if sets is not None else {})
+            yield row | ({"note": note} if note else {})
 
 
 def register(app: typer.Typer) -> None:

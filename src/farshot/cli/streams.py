@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import errno
 import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
+
+from farshot.sanitize import cell
 
 EXIT_BROKEN_PIPE = 141
 """128 + SIGPIPE, which shells report for other programs whose reader has gone."""
@@ -74,8 +78,30 @@ def silence() -> None:
 
 def write_json(value: Any) -> None:
     """Write JSON that is valid in any encoding of the standard stream."""
-    text = json.dumps(value, indent=2, ensure_ascii=not _is_utf8(sys.stdout))
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(json_text(value) + "\n")
+
+
+def json_text(value: Any) -> str:
+    """JSON that is valid in any encoding of the standard stream."""
+    return json.dumps(value, indent=2, ensure_ascii=not _is_utf8(sys.stdout))
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Comma-separated values; no cell is a formula."""
+    text = io.StringIO()
+    safe = ([cell(value) if isinstance(value, str) else value for value in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(safe)
+    return text.getvalue()
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; what is not Unicode, as in names of files, is escaped with a backslash."""
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def flush() -> None:
+    """Show what was written to who reads it."""
+    sys.stdout.flush()
 
 
 def write_data(text: str) -> None:
@@ -86,7 +112,7 @@ def write_data(text: str) -> None:
         sys.stdout.write(text)
         return
     sys.stdout.flush()
-    raw.write(text.encode("utf-8", errors="backslashreplace"))
+    raw.write(encoded(text))
     raw.flush()
 
 

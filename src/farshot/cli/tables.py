@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from farshot.cli import console
+from farshot.cli import console, streams
+from farshot.storage.atomic import check_file, whole_file
 
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier
@@ -23,11 +26,28 @@ def readable(
         by = by.adapted_.reading, by.encoder_.size
     with console.progress("reading images") as progress:
         readable = table.check_readable(skip_unreadable, progress, keep=by)
-    if left := len(table) - len(readable):
-        console.err.print(
-            f"{left} unreadable {'image is' if left == 1 else 'images are'} left out.", markup=False
-        )
+    console.print_left_out(len(table) - len(readable))
     return readable
+
+
+def check_csv(path: Path) -> None:
+    """Refuse a place for `write_csv`, before any work.
+
+    Raises:
+        DataError: it is taken by something else, or not writable.
+    """
+    check_file(path, "a CSV file of recall and precision", _is_ours)
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write rows, a header first, completely or not at all; no cell is a formula."""
+    with whole_file(path, check_csv) as staging:
+        staging.write_bytes(streams.encoded(streams.csv_text(rows)))
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline(200).startswith(b"class,images,recall")
 
 
 def note_on(classifier: FewShotClassifier, images: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from jaxtyping import Int
 from PIL import Image
 
 from farshot.arrays import NDArray
+from farshot.data.decoded import Decoded, Seen
 from farshot.data.independence import draw
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
@@ -27,50 +27,10 @@ SPLITS = ("train", "val", "test")
 
 _THREADS = 4
 _MOST_LISTED = 20
-_MOST_KEPT = 256 << 20  # bytes of prepared pixels: 1,700 images of 224 x 224
 
 
 class ReadingNote(UserWarning):
     """Part of an image was left out, or its values were stretched, when it was read."""
-
-
-class Decoded:
-    """Decoded pixels, and the notes given on them, shared by a table and its subsets, so that no file is
-    decoded or reported twice.
-
-    Args:
-        most: bytes of pixels that are kept.
-    """
-
-    def __init__(self, most: int = _MOST_KEPT) -> None:
-        self._lock, self._most, self._bytes = threading.Lock(), most, 0
-        self._pixels: dict[tuple[str, str, int], NDArray[np.uint8]] = {}
-        self._noted: set[tuple[str, str]] = set()
-
-    def __reduce__(self) -> tuple[type, tuple[int]]:
-        """Pickle without the pixels: another process decodes again."""
-        return Decoded, (self._most,)
-
-    def pixels(self, source: ImageSource, reading: str, size: int) -> NDArray[np.uint8] | None:
-        """The kept pixels of a file; None if there are none."""
-        return self._pixels.get((str(source), reading, size)) if isinstance(source, str | Path) else None
-
-    def keep(self, source: ImageSource, reading: str, size: int, pixels: NDArray[np.uint8]) -> None:
-        """Keep the pixels of a file if there is room."""
-        with self._lock:
-            if isinstance(source, str | Path) and self._bytes + pixels.nbytes <= self._most:
-                self._bytes += pixels.nbytes
-                self._pixels[str(source), reading, size] = pixels
-
-    def new_notes(self, notes: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-        """Names by note, without those that were given before."""
-        found: dict[str, list[str]] = {}
-        with self._lock:
-            for name, note in notes:
-                if (name, note) not in self._noted:
-                    self._noted.add((name, note))
-                    found.setdefault(note, []).append(name)
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +204,7 @@ class ImageTable:
         chosen = [int(row) for row in rows]
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(one, chosen))
-        self._warn((row, note) for row, (_, notes) in zip(chosen, found, strict=True) for note in notes)
+        self.warn((row, note) for row, (_, notes) in zip(chosen, found, strict=True) for note in notes)
         read = [pixels for pixels, _ in found]
         if reading == "reduced":
             return read
@@ -288,29 +248,15 @@ class ImageTable:
                 left.
         """
 
-        def look(row: int) -> tuple[str | None, tuple[str, ...]]:
-            return self._look(row, keep)
-
-        faults: list[str | None] = []
-        noted: list[tuple[int, str]] = []
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for fault, notes in pool.map(look, range(len(self))):
-                noted += [(len(faults), note) for note in notes]
-                faults.append(fault)
-                if progress:
-                    progress(len(faults), len(self))
-        self._warn(noted)
-        bad = [fault for fault in faults if fault is not None]
+        looked = self.look(keep, progress)
+        self.warn(looked.notes)
+        faults = looked.faults
+        bad = [self.fault(row, error) for row, error in faults.items()]
         if not bad:
             return self
         if not skip_unreadable:
-            listed = "\n  ".join(bad[:_MOST_LISTED])
-            more = f"\n  and {len(bad) - _MOST_LISTED} more" if len(bad) > _MOST_LISTED else ""
-            raise DataError(
-                f"{len(bad)} of {len(self)} images cannot be read; fix or remove them, or use "
-                f"--skip-unreadable:\n  {listed}{more}"
-            )
-        left = self.subset([row for row, fault in enumerate(faults) if fault is None])
+            raise unreadable(bad, len(self))
+        left = self.subset([row for row in range(len(self)) if row not in faults])
         empty = (
             []
             if left.labels is None
@@ -321,33 +267,67 @@ class ImageTable:
             raise DataError(f"Without the {len(bad)} unreadable images there is {what} left; add some.")
         return left
 
-    def _look(self, row: int, keep: tuple[str, int] | None) -> tuple[str | None, tuple[str, ...]]:
-        """The fault of an image, if any, and the notes on it; an image in memory is named by its position."""
-        source = self.images[row]
-        try:
-            if keep is not None:
-                return None, self._prepared(row, *keep)[1]
-            picture = read_picture(source, self.options)
-            self._contents[row] = identify(source, picture.image, self.options)
-            return None, picture.notes
-        except UnreadableImage as error:
-            return (str(error) if isinstance(source, str | Path) else f"image {row + 1}, {error}"), ()
+    def look(
+        self,
+        keep: tuple[str, int] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        identities: bool = True,
+    ) -> Seen:
+        """Decode every image once; nothing is raised or warned of.
 
-    def _prepared(self, row: int, reading: str, size: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        Args:
+            keep, progress: as in `check_readable`.
+            identities: find what `content` returns, too, where the whole picture is decoded.
+        """
+
+        def one(row: int) -> tuple[UnreadableImage | None, tuple[str, ...]]:
+            source = self.images[row]
+            try:
+                if keep is not None:
+                    return None, self._prepared(row, *keep, identities)[1]
+                picture = read_picture(source, self.options)
+                self._contents[row] = identify(source, picture.image, self.options)
+                return None, picture.notes
+            except UnreadableImage as error:
+                return error, ()
+
+        found = Seen({}, [])
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for row, (fault, notes) in enumerate(pool.map(one, range(len(self)))):
+                found.notes.extend((row, note) for note in notes)
+                if fault is not None:
+                    found.faults[row] = fault
+                if progress:
+                    progress(row + 1, len(self))
+        return found
+
+    def fault(self, row: int, error: UnreadableImage) -> str:
+        """The sentence on an image that cannot be read; one in memory is named by its position."""
+        return str(error) if isinstance(self.images[row], str | Path) else f"image {row + 1}, {error}"
+
+    def part(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageTable:
+        """As `subset`, with separate room for decoded pixels, which ends with it."""
+        return replace(self.subset(rows), _decoded=Decoded())
+
+    def _prepared(
+        self, row: int, reading: str, size: int, identities: bool = True
+    ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Pixels of one image and the notes on it; none if the pixels were kept."""
         source = self.images[row]
         kept = self._decoded.pixels(source, reading, size)
         if kept is not None:
             return kept, ()
         picture = read_picture(source, self.options, wanted=wanted_side(reading, size))
-        if picture.image.size == picture.size:  # a JPEG that was decoded smaller does not show its identity
+        # a JPEG that was decoded smaller does not show its identity
+        if identities and picture.image.size == picture.size:
             self._contents[row] = identify(source, picture.image, self.options)
         pixels = prepare(picture.image, reading, size)
         self._decoded.keep(source, reading, size, pixels)
         return pixels, picture.notes
 
-    def _warn(self, notes: Iterable[tuple[int, str]]) -> None:
-        """Issue one warning for each new note, with the first image concerned."""
+    def warn(self, notes: Iterable[tuple[int, str]]) -> None:
+        """Issue one ReadingNote for each new note on a row, with the first image concerned."""
         named = ((self._name(row), note) for row, note in notes)
         for note, names in self._decoded.new_notes(named).items():
             where = names[0] if len(names) == 1 else f"{len(names)} images, the first {names[0]}"
@@ -370,3 +350,13 @@ class ImageTable:
 def path_of(source: ImageSource) -> str:
     """The name of an image in output."""
     return str(source) if isinstance(source, str | Path) else "(in memory)"
+
+
+def unreadable(faults: Sequence[str], images: int) -> DataError:
+    """The error that lists images that cannot be read, out of so many."""
+    listed = "\n  ".join(faults[:_MOST_LISTED])
+    more = f"\n  and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
+    return DataError(
+        f"{len(faults)} of {images} images cannot be read; fix or remove them, or use "
+        f"--skip-unreadable:\n  {listed}{more}"
+    )

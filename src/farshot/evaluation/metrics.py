@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from farshot.evaluation.calibration import expected_calibration_error, negative_
 from farshot.evaluation.intervals import Interval, proportion_interval
 
 _DRAWS = 4000  # of the distribution of a mean recall; its quantiles are then known to about 0.002
+
+
+_ENDS = ("", "_low", "_high")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,20 @@ class Evaluation:
     def chance(self) -> float:
         """The accuracy of choosing a class at random."""
         return 1 / len(self.classes)
+
+    def lowest(self, most: int) -> list[int]:
+        """The classes of the lowest recall, at most so many, in the order of `classes`; classes that are not
+        shown come last."""
+        recalls = np.array([recall.mean for recall in self.recall], dtype=np.float64)
+        return sorted(np.argsort(np.nan_to_num(recalls, nan=np.inf), kind="stable")[:most].tolist())
+
+    def rows(self) -> Iterator[list[Any]]:
+        """A header and a row per class, for a table."""
+        yield ["class", "images", *(f"{what}{end}" for what in ("recall", "precision") for end in _ENDS)]
+        for c, name in enumerate(self.classes):
+            numbers = [x for i in (self.recall[c], self.precision[c]) for x in (i.mean, i.low, i.high)]
+            shown = ["" if math.isnan(x) else f"{x:.6f}" for x in numbers]
+            yield [str(name), int(self.confusion[c].sum()), *shown]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""

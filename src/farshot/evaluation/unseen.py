@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from farshot.arrays import NDArray
 from farshot.data.names import nfc
@@ -36,47 +36,68 @@ def unseen(
     Raises:
         DataError: no labels, a label that is not among the classes, or nothing left to measure on.
     """
+    rows, codes = candidates(table, classes, ids, include_support=include_support)
+    if include_support:
+        return rows, codes
+    seen = shows_seen(table.subset(rows), ids, groups, support)
+    if seen.all():
+        raise nothing_left(table, groups)
+    return rows[~seen], codes[~seen]
+
+
+def candidates(
+    table: ImageTable, classes: Sequence[str], ids: Set[str], *, include_support: bool = False
+) -> tuple[Int[NDArray[np.int64], " rows"], Int[NDArray[np.int64], " rows"]]:
+    """Rows that may be measured on, and the index in `classes` of each: those of the test split, and with
+    `include_support` those of the pictures that it was adapted to.
+
+    Raises:
+        DataError: no labels, no such row, or a label that is not among the classes.
+    """
     if table.labels is None:
         raise DataError("The images have no labels to compare with.")
     known = {nfc(label): i for i, label in enumerate(classes)}
-    candidates = _candidates(table, ids, include_support)
-    shown = set(table.labels[candidates].tolist())
+    rows = table.test_rows()
+    if table.splits is not None and include_support:
+        rows = np.union1d(rows, np.flatnonzero(table.among(ids)))
+    if not len(rows):
+        raise DataError(
+            "All these images are of the split 'train': evaluate on some of 'test' or 'val', or use "
+            "include_support=True."
+            if table.splits is not None
+            else "There are no images to measure on."
+        )
+    shown = set(table.labels[rows].tolist())
     unknown = [name for c, name in enumerate(table.classes) if nfc(name) not in known and c in shown]
     if unknown:
         raise DataError(
             f"The label {unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); "
             "leave those images out, or adapt again with them."
         )
-    seen = np.zeros(len(candidates), dtype=bool)
-    if not include_support:
-        seen = table.among(ids)[candidates]
-        if table.groups is not None:
-            seen |= np.array([table.groups[row] in groups for row in candidates.tolist()], dtype=bool)
-        if support is not None:
-            small = thumbnails([table.images[row] for row in candidates.tolist()], table.options)
-            seen[near_pairs(small, support)[:, 0]] = True
-    rows = candidates[~seen]
-    if not len(rows):
-        shared = sorted(groups & set(table.groups or ()))
-        groups_too = f", or their groups were ({', '.join(shared[:3])})" if shared else ""
-        raise DataError(
-            f"All these images were used for adapting{groups_too}: evaluate on others, or use "
-            "include_support=True."
-        )
     return rows, np.array([known[nfc(table.classes[code])] for code in table.labels[rows]])
 
 
-def _candidates(table: ImageTable, ids: Set[str], include_support: bool) -> Int[NDArray[np.int64], " rows"]:
-    """Rows that may be measured on: those of the test split, and with `include_support` those of the pictures
-    that it was adapted to."""
-    rows = table.test_rows()
-    if table.splits is None:
-        return rows
-    if include_support:
-        rows = np.union1d(rows, np.flatnonzero(table.among(ids)))
-    if not len(rows):
-        raise DataError(
-            "All these images are of the split 'train': evaluate on some of 'test' or 'val', or use "
-            "include_support=True."
-        )
-    return rows
+def shows_seen(
+    table: ImageTable,
+    ids: Set[str],
+    groups: Set[str],
+    support: UInt8[NDArray[np.uint8], "S 32 32"] | None = None,
+) -> Bool[NDArray[np.bool_], " rows"]:
+    """Which rows of a table show a picture with one of these identities, or a near copy of a thumbnail, or
+    are of one of these groups."""
+    seen = table.among(ids)
+    if table.groups is not None:
+        seen |= np.array([group in groups for group in table.groups], dtype=bool)
+    if support is not None and len(table):
+        seen[near_pairs(thumbnails(list(table.images), table.options), support)[:, 0]] = True
+    return seen
+
+
+def nothing_left(table: ImageTable, groups: Set[str]) -> DataError:
+    """The error where every image was adapted to."""
+    shared = sorted(groups & set(table.groups or ()))
+    groups_too = f", or their groups were ({', '.join(shared[:3])})" if shared else ""
+    return DataError(
+        f"All these images were used for adapting{groups_too}: evaluate on others, or use "
+        "include_support=True."
+    )

@@ -1,27 +1,21 @@
-"""FewShotClassifier: an adapted image-text encoder as a scikit-learn classifier.
-
-from farshot import FewShotClassifier, load
-classifier = FewShotClassifier("openai/clip-vit-base-patch16", method="atha").fit(images, labels)
-classifier.predict(["new.jpg"]); classifier.save("adapted/"); classifier = load("adapted/")
-"""
+"""FewShotClassifier: an adapted image-text encoder as a scikit-learn classifier."""
 
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from farshot.arrays import NDArray
-from farshot.data.given import as_path, image_table, labelled_table, plain_label
+from farshot.classifier.parameters import FittedParameters, check_parameters, read_options
+from farshot.classifier.stream import measure
+from farshot.classifier.written import described, places, save
+from farshot.data.given import image_table, labelled_table, plain_label
 from farshot.data.independence import are_too_alike, units
 from farshot.data.names import descriptions_of, nfc
 from farshot.data.table import ImageTable
@@ -29,28 +23,17 @@ from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
 from farshot.evaluation.crossval import HeldOut, hold_out
 from farshot.evaluation.familiarity import Familiarity
-from farshot.evaluation.metrics import Evaluation, evaluate
+from farshot.evaluation.metrics import Evaluation
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.evaluation.unseen import unseen
 from farshot.images.decode import ReadOptions
 from farshot.images.likeness import thumbnails
-from farshot.methods import Adapted, Method, available, create, current_settings
+from farshot.methods import Adapted, create
 from farshot.methods.base import softmax
-from farshot.methods.registry import package_of
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
-from farshot.model.find import absolute_source, encoder_of_clip, is_clip_model, shared_encoder
+from farshot.model.find import encoder_of_clip, shared_encoder
 from farshot.randomness import key
-from farshot.storage.model_check import check_labelled, check_restored
-from farshot.storage.model_folder import (
-    damaged,
-    read_folder,
-    read_labelled,
-    read_places,
-    saved_options,
-    support_labels,
-    write_folder,
-)
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
 
@@ -63,44 +46,6 @@ _LOG = logging.getLogger(__name__)
 
 Images = Sequence[Any] | NDArray[Any] | ImageTable
 """Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
-
-
-@dataclass(frozen=True)
-class FittedParameters:
-    """The parameters at the time of fitting, which `save` writes, without later changes.
-
-    Attributes:
-        method: name of the method.
-        model: hub name, or the absolute path of a folder.
-        descriptions: class name -> words that take its place in the prompt.
-        template: the prompt.
-        calibrate: whether a temperature was asked for.
-        precision: of the encoder.
-        seed: of every random draw.
-    """
-
-    method: str
-    model: str
-    descriptions: dict[str, str]
-    template: str
-    calibrate: bool
-    precision: str
-    seed: int
-
-    @classmethod
-    def of(
-        cls, classifier: FewShotClassifier, encoder: Encoder, descriptions: Mapping[str, str]
-    ) -> FittedParameters:
-        """The present parameters, with the descriptions by class name."""
-        return cls(
-            classifier.method,
-            absolute_source(classifier.model if isinstance(classifier.model, str | Path) else encoder.source),
-            dict(descriptions),
-            classifier.template,
-            classifier.calibrate,
-            encoder.precision,
-            classifier.seed,
-        )
 
 
 class FewShotClassifier(ClassifierProtocol):
@@ -206,7 +151,7 @@ class FewShotClassifier(ClassifierProtocol):
         Raises:
             FarshotError: one sentence on what is wrong with images, labels, model or settings.
         """
-        self._check_parameters()
+        check_parameters(self)
         method = create(self.method, self.settings)
         task, classes = self._task(X, y)
         encoder = self._encoder()
@@ -229,7 +174,7 @@ class FewShotClassifier(ClassifierProtocol):
         self.held_out_, self.thumbnails_ = held_out, small
         self.temperature_ = 1.0 if held_out is None else held_out.temperature()
         self.support_labels_, self.support_groups_ = codes, support_groups
-        self.support_places_ = _places(task)
+        self.support_places_ = places(task)
         self.read_options_ = task.table.options
         self.parameters_ = FittedParameters.of(self, encoder, task.descriptions)
         self.estimate_ = None if held_out is None else held_out.evaluation(calibrated=True).to_dict()
@@ -260,7 +205,7 @@ class FewShotClassifier(ClassifierProtocol):
 
     def held_out(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> HeldOut:
         """The cross-validated predictions that `estimate` measures."""
-        self._check_parameters()
+        check_parameters(self)
         task, classes = self._task(X, y)
         return self._held_out(task, classes, folds)
 
@@ -291,7 +236,7 @@ class FewShotClassifier(ClassifierProtocol):
         """All images as the support of one task, and its sorted labels as they were given."""
         table, classes = labelled_table(X, y, self.class_names)
         options = X.options if isinstance(X, ImageTable) else ReadOptions()
-        table = table.with_options(options if self.read_options is None else self._read_options())
+        table = table.with_options(options if self.read_options is None else read_options(self.read_options))
         if table.splits is not None:
             rows = table.train_rows()
             if not len(rows):
@@ -312,43 +257,6 @@ class FewShotClassifier(ClassifierProtocol):
             key=key("fit", self.seed),
         )
         return task, classes
-
-    def _check_parameters(self) -> None:
-        """Refuse parameters of the wrong type.
-
-        Raises:
-            SettingError: names the parameter and what it must be.
-        """
-        kinds: dict[str, tuple[tuple[type, ...], str]] = {
-            "model": ((str, Path, Encoder), "a hub name, a path, an encoder or a CLIPModel"),
-            "method": ((str,), "the name of a method"),
-            "settings": ((Mapping, type(None)), "a mapping of a setting's name to its value"),
-            "descriptions": ((Mapping, type(None)), "a mapping of a class name to its description"),
-            "template": ((str,), "a prompt with {} where the class name goes"),
-            "precision": ((str,), "float32 or bf16"),
-            "device": ((str,), "auto, cpu, cuda or another device"),
-            "micro_batch": ((int, np.integer, type(None)), "a whole number or None"),
-            "seed": ((int, np.integer), "a whole number"),
-            "read_options": ((ReadOptions, Mapping, type(None)), "a mapping with range and bands"),
-        }
-        for name, (kind, what) in kinds.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind) and not (name == "model" and is_clip_model(value)):
-                raise SettingError(f"The parameter {name} must be {what}, not {value!r}.")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise SettingError(f"The parameter micro_batch must be at least 1, not {self.micro_batch}.")
-
-    def _read_options(self) -> ReadOptions:
-        given = self.read_options
-        if given is None or isinstance(given, ReadOptions):
-            return given or ReadOptions()
-        unknown = set(given) - {"range", "bands"}
-        if unknown:
-            raise SettingError(f"read_options has {min(unknown, key=str)!r}; it takes range and bands.")
-        try:
-            return ReadOptions.from_dict(given)
-        except ValueError as error:
-            raise SettingError(str(error)) from error
 
     def input_reading(self, table: ImageTable) -> tuple[str, int]:
         """How `fit` will read the images of a labelled table, so that they need not be decoded twice: reading
@@ -399,13 +307,22 @@ class FewShotClassifier(ClassifierProtocol):
         Raises:
             DataError: a label that is not one of `classes_`, or fewer than two.
         """
-        logits = self.logits(X)
+        return self.probabilities(self.logits(X), classes)
+
+    def probabilities(
+        self, logits: Float[NDArray[np.float32], "B N"], classes: Sequence[Any] | None = None
+    ) -> Float[NDArray[np.float32], "B N"]:
+        """What `predict_proba` makes of logits, which parts of many images come with."""
         if classes is not None:
-            logits = logits[:, self._columns(classes)]
+            logits = logits[:, self.columns_of(classes)]
         return softmax(logits / np.float32(self.temperature_))
 
-    def _columns(self, classes: Sequence[Any]) -> list[int]:
-        """Index in `classes_` of each of these labels."""
+    def columns_of(self, classes: Sequence[Any]) -> list[int]:
+        """Index in `classes_` of each of these labels.
+
+        Raises:
+            DataError: as `predict_proba`.
+        """
         known = {str(label): column for column, label in enumerate(self.classes_)}
         wanted = list(dict.fromkeys(nfc(str(label)) for label in classes))
         places = {nfc(name): column for name, column in known.items()}
@@ -428,7 +345,7 @@ class FewShotClassifier(ClassifierProtocol):
         logits = self.logits(X)  # first, since it says when nothing is fitted
         if classes is None:
             return self.classes_[logits.argmax(1)]
-        columns = np.array(self._columns(classes))
+        columns = np.array(self.columns_of(classes))
         return self.classes_[columns[logits[:, columns].argmax(1)]]
 
     def predict_set(self, X: Images, coverage: float = 0.9) -> list[tuple[Any, ...]]:
@@ -472,16 +389,25 @@ class FewShotClassifier(ClassifierProtocol):
             ModelError: the model was saved by a version that did not keep what is needed.
         """
         check_is_fitted(self)
+        known = self.require_familiarity()
+        table = image_table(X).with_options(self.read_options_)
+        found = image_features(
+            self.encoder_, table, range(len(table)), self.adapted_.reading, progress=self.progress
+        )
+        return known.p_values(found.numpy())
+
+    def require_familiarity(self) -> Familiarity:
+        """What `familiarity` compares with.
+
+        Raises:
+            ModelError: as `familiarity`.
+        """
         if self.familiarity_ is None:
             raise ModelError(
                 "This model was saved without the features of its labelled images, so it cannot say whether "
                 "an image is unlike them; adapt again."
             )
-        table = image_table(X).with_options(self.read_options_)
-        found = image_features(
-            self.encoder_, table, range(len(table)), self.adapted_.reading, progress=self.progress
-        )
-        return self.familiarity_.p_values(found.numpy())
+        return self.familiarity_
 
     def evaluate(self, X: Images, y: ArrayLike | None = None, *, include_support: bool = False) -> Evaluation:
         """Measure the quality on labelled images.
@@ -498,12 +424,9 @@ class FewShotClassifier(ClassifierProtocol):
         Raises:
             DataError: a label that the classifier does not know, or nothing left to measure on.
         """
+        check_is_fitted(self)
         table = X if isinstance(X, ImageTable) and y is None else labelled_table(X, y, None)[0]
-        rows, labels = self.unseen(table, include_support=include_support)
-        probabilities = self.predict_proba(table.subset(rows))
-        found = evaluate(labels, probabilities, [str(label) for label in self.classes_])
-        left_out = 0 if include_support else len(table.test_rows()) - len(rows)
-        return replace(found, calibrated=self.calibrated_, left_out=left_out)
+        return measure(self, table, include_support=include_support).evaluation
 
     @property
     def calibrated_(self) -> bool:
@@ -568,198 +491,9 @@ class FewShotClassifier(ClassifierProtocol):
     def save(self, folder: str | Path) -> None:
         """Save the adapted model to a folder, completely or not at all."""
         check_is_fitted(self)
-        peft = self.encoder_.origin.layout != ""
-        lora = self.adapted_.lora if peft else None
-        tensors, labelled = self.adapted_.tensors(), self._labelled()
-        write_folder(as_path(folder), self.about(), tensors, lora, labelled, self.support_places_)
-
-    def _labelled(self) -> dict[str, torch.Tensor]:
-        """What is kept of the labelled images: tensors by name."""
-        kept: dict[str, NDArray[Any]] = {}
-        if self.familiarity_ is not None:
-            kept |= {"features": self.familiarity_.features, "similarity": self.familiarity_.similarity}
-        if self.held_out_ is not None:
-            kept |= {"held_out.logits": self.held_out_.logits, "held_out.fold": self.held_out_.fold}
-        if self.thumbnails_ is not None:
-            kept["thumbnails"] = self.thumbnails_
-        return {name: torch.from_numpy(value).contiguous() for name, value in kept.items()}
+        save(self, folder)
 
     def about(self) -> dict[str, Any]:
         """Return the content of farshot.json."""
-        encoder, fitted = self.encoder_, self.parameters_
-        return {
-            "farshot_version": version("farshot"),
-            "method": fitted.method,
-            "method_package": package_of(type(self.method_)),
-            "revision": self.method_.revision,
-            "settings": self.method_.settings(),
-            "classes": list(map(plain_label, self.classes_)),
-            "class_names": list(self.adapted_.class_names),
-            "descriptions": fitted.descriptions,
-            "template": fitted.template,
-            "base_model": fitted.model,
-            "base_format": encoder.origin.format,
-            "base_fingerprint": encoder.fingerprint,
-            "precision": fitted.precision,
-            "preprocessing": {
-                "reading": self.adapted_.reading,
-                "size": encoder.size,
-                "mean": list(encoder.preprocessing.mean),
-                "std": list(encoder.preprocessing.std),
-                **self.read_options_.to_dict(),
-            },
-            "calibrate": fitted.calibrate,
-            "temperature": self.temperature_,
-            "seed": fitted.seed,
-            "support_ids": self.support_ids_,
-            "support_labels": self.support_labels_,
-            "support_groups": self.support_groups_,
-            "near_copies": self.thumbnails_ is not None,
-            "estimate": self.estimate_,
-            "losses": [round(float(loss), 6) for loss in self.losses_],
-            "trained_parameters": self.adapted_.trained,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-            },
-        }
-
-    @classmethod
-    def _restored(
-        cls,
-        folder: str | Path,
-        about: Mapping[str, Any],
-        tensors: Mapping[str, torch.Tensor],
-        method: Method,
-        encoder: Encoder,
-        model: str | Path | Encoder,
-        device: str,
-        labelled: Mapping[str, torch.Tensor],
-    ) -> FewShotClassifier:
-        """The classifier that a folder's farshot.json and tensors describe."""
-        made = cls(
-            model,
-            about["method"],
-            settings=current_settings(about["method"], about["settings"]),
-            class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
-            descriptions=about["descriptions"],
-            template=about["template"],
-            read_options=saved_options(folder, about),
-            calibrate=bool(about.get("calibrate", False)),
-            precision=encoder.precision,
-            device=device,
-            seed=about["seed"],
-        )
-        none = np.zeros(0, dtype=np.int64)
-        task = Task(
-            ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"]
-        )
-        with damaged(f"{folder}/parts.safetensors"):
-            made.adapted_ = method.restore(encoder, task, tensors)
-            check_restored(made.adapted_, encoder)
-        made.classes_ = np.asarray(about["classes"])
-        made.encoder_, made.method_ = encoder, method
-        made.losses_, made.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
-        made.adapted_.losses = made.losses_
-        made.support_ids_ = about["support_ids"]
-        made.support_labels_ = support_labels(about)
-        made.support_places_ = read_places(as_path(folder))
-        made.support_groups_ = list(about.get("support_groups", []))
-        made.estimate_ = about.get("estimate")
-        with damaged(f"{folder}/labelled.safetensors"):
-            check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
-            if about.get("near_copies") and labelled and "thumbnails" not in labelled:
-                raise ValueError("the tensor thumbnails is missing")
-        kept = {name: tensor.numpy() for name, tensor in labelled.items()}
-        made.familiarity_, made.held_out_, made.thumbnails_ = None, None, kept.get("thumbnails")
-        if "features" in kept:
-            made.familiarity_ = Familiarity(kept["features"], kept["similarity"])
-        if "held_out.logits" in kept and made.support_labels_:
-            codes = np.asarray(made.support_labels_, dtype=np.int64)
-            logits, fold = kept["held_out.logits"], kept["held_out.fold"]
-            made.held_out_ = HeldOut(tuple(about["classes"]), codes, logits, fold)
-        made.read_options_ = made._read_options()
-        made.parameters_ = FittedParameters.of(made, encoder, about["descriptions"])
-        return made
-
-
-def load(
-    folder: str | Path,
-    *,
-    model: str | Path | Encoder | None = None,
-    device: str = "auto",
-    precision: str | None = None,
-) -> FewShotClassifier:
-    """Load an adapted model that `save` wrote.
-
-    Args:
-        folder: its folder, or "hf:OWNER/NAME" for one on the hub.
-        model: the base model, if it is no longer where it was: a place, or a loaded encoder.
-        device: of the base model, unless that is loaded.
-        precision: "float32" or "bf16"; by default as it was adapted.
-
-    Raises:
-        ModelError: no such folder, damaged, or a base model with other weights than the one it was adapted
-            from.
-    """
-    about, tensors = read_folder(as_path(folder))
-    labelled = read_labelled(as_path(folder))
-    method = _saved_method(folder, about)
-    base = about["base_model"] if model is None else model
-    try:
-        encoder = (
-            base
-            if isinstance(base, Encoder)
-            else shared_encoder(base, device=device, precision=precision or about["precision"])
-        )
-    except ModelError as error:
-        if model is not None:
-            raise
-        raise ModelError(
-            f"The base model of {folder} cannot be loaded; name its place with model=PLACE. {error}"
-        ) from error
-    known = encoder.fingerprint if about["format"] > 1 else encoder.fingerprint_of_version_1()
-    if known != about["base_fingerprint"]:
-        raise ModelError(
-            f"{folder} was adapted from {about['base_model']}, but the weights in {encoder.source} are "
-            "others; name its base with model=PLACE."
-        )
-    return FewShotClassifier._restored(folder, about, tensors, method, encoder, base, device, labelled)
-
-
-def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:
-    """The method of a saved model.
-
-    Raises:
-        ModelError: its package is missing, or its numbers have changed since.
-    """
-    name, package = about["method"], about.get("method_package", "farshot")
-    if package != "farshot" and name not in available():
-        raise ModelError(
-            f"{folder} was adapted with the method {name!r} of the package {package}, which is missing or "
-            f"cannot be imported; install it: pip install {package}."
-        )
-    try:
-        method = create(name, current_settings(name, about["settings"]))
-    except SettingError as error:
-        raise ModelError(f"{folder}/farshot.json cannot be used as it is: {error}") from error
-    if method.revision != about["revision"]:
-        raise ModelError(
-            f"{folder} was made by revision {about['revision']} of {name}, this farshot has "
-            f"{method.revision}: adapt it again, or use farshot {about['farshot_version']}."
-        )
-    return method
-
-
-def _places(task: Task) -> list[dict[str, Any]]:
-    """Where the support images lie, with label and group."""
-    table = task.table
-    return [
-        {
-            "path": str(Path(image).absolute()) if isinstance(image, str | Path) else None,
-            "label": table.classes[int(code)],
-            "group": None if table.groups is None else table.groups[int(row)],
-        }
-        for row, code in zip(task.support, task.labels, strict=True)
-        for image in [table.images[int(row)]]
-    ]
+        check_is_fitted(self)
+        return described(self)

@@ -1,0 +1,156 @@
+"""Load adapted models that `FewShotClassifier.save` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from farshot.classifier.fewshot import FewShotClassifier
+from farshot.classifier.parameters import FittedParameters, read_options
+from farshot.data.given import as_path
+from farshot.data.table import ImageTable
+from farshot.errors import ModelError, SettingError
+from farshot.evaluation.crossval import HeldOut
+from farshot.evaluation.familiarity import Familiarity
+from farshot.methods import Method, available, create, current_settings
+from farshot.model.encoder import Encoder
+from farshot.model.find import shared_encoder
+from farshot.storage.model_check import check_labelled, check_restored
+from farshot.storage.model_folder import (
+    damaged,
+    read_folder,
+    read_labelled,
+    read_places,
+    saved_options,
+    support_labels,
+)
+from farshot.task import Task
+
+
+def load(
+    folder: str | Path,
+    *,
+    model: str | Path | Encoder | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+) -> FewShotClassifier:
+    """Load an adapted model that `save` wrote.
+
+    Args:
+        folder: its folder, or "hf:OWNER/NAME" for one on the hub.
+        model: the base model, if it is no longer where it was: a place, or a loaded encoder.
+        device: of the base model, unless that is loaded.
+        precision: "float32" or "bf16"; by default as it was adapted.
+
+    Raises:
+        ModelError: no such folder, damaged, or a base model with other weights than the one it was adapted
+            from.
+    """
+    about, tensors = read_folder(as_path(folder))
+    labelled = read_labelled(as_path(folder))
+    method = _saved_method(folder, about)
+    base = about["base_model"] if model is None else model
+    try:
+        encoder = (
+            base
+            if isinstance(base, Encoder)
+            else shared_encoder(base, device=device, precision=precision or about["precision"])
+        )
+    except ModelError as error:
+        if model is not None:
+            raise
+        raise ModelError(
+            f"The base model of {folder} cannot be loaded; name its place with model=PLACE. {error}"
+        ) from error
+    known = encoder.fingerprint if about["format"] > 1 else encoder.fingerprint_of_version_1()
+    if known != about["base_fingerprint"]:
+        raise ModelError(
+            f"{folder} was adapted from {about['base_model']}, but the weights in {encoder.source} are "
+            "others; name its base with model=PLACE."
+        )
+    return _restored(folder, about, tensors, method, encoder, base, device, labelled)
+
+
+def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:
+    """The method of a saved model.
+
+    Raises:
+        ModelError: its package is missing, or its numbers have changed since.
+    """
+    name, package = about["method"], about.get("method_package", "farshot")
+    if package != "farshot" and name not in available():
+        raise ModelError(
+            f"{folder} was adapted with the method {name!r} of the package {package}, which is missing or "
+            f"cannot be imported; install it: pip install {package}."
+        )
+    try:
+        method = create(name, current_settings(name, about["settings"]))
+    except SettingError as error:
+        raise ModelError(f"{folder}/farshot.json cannot be used as it is: {error}") from error
+    if method.revision != about["revision"]:
+        raise ModelError(
+            f"{folder} was made by revision {about['revision']} of {name}, this farshot has "
+            f"{method.revision}: adapt it again, or use farshot {about['farshot_version']}."
+        )
+    return method
+
+
+def _restored(
+    folder: str | Path,
+    about: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    method: Method,
+    encoder: Encoder,
+    model: str | Path | Encoder,
+    device: str,
+    labelled: Mapping[str, torch.Tensor],
+) -> FewShotClassifier:
+    """The classifier that a folder's farshot.json and tensors describe."""
+    made = FewShotClassifier(
+        model,
+        about["method"],
+        settings=current_settings(about["method"], about["settings"]),
+        class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
+        descriptions=about["descriptions"],
+        template=about["template"],
+        read_options=saved_options(folder, about),
+        calibrate=bool(about.get("calibrate", False)),
+        precision=encoder.precision,
+        device=device,
+        seed=about["seed"],
+    )
+    none = np.zeros(0, dtype=np.int64)
+    task = Task(
+        ImageTable((), None, (), ()), tuple(about["class_names"]), none, none, template=about["template"]
+    )
+    with damaged(f"{folder}/parts.safetensors"):
+        made.adapted_ = method.restore(encoder, task, tensors)
+        check_restored(made.adapted_, encoder)
+    made.classes_ = np.asarray(about["classes"])
+    made.encoder_, made.method_ = encoder, method
+    made.losses_, made.temperature_ = np.asarray(about["losses"]), float(about["temperature"])
+    made.adapted_.losses = made.losses_
+    made.support_ids_ = about["support_ids"]
+    made.support_labels_ = support_labels(about)
+    made.support_places_ = read_places(as_path(folder))
+    made.support_groups_ = list(about.get("support_groups", []))
+    made.estimate_ = about.get("estimate")
+    with damaged(f"{folder}/labelled.safetensors"):
+        check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
+        if about.get("near_copies") and labelled and "thumbnails" not in labelled:
+            raise ValueError("the tensor thumbnails is missing")
+    kept = {name: tensor.numpy() for name, tensor in labelled.items()}
+    made.familiarity_, made.held_out_, made.thumbnails_ = None, None, kept.get("thumbnails")
+    if "features" in kept:
+        made.familiarity_ = Familiarity(kept["features"], kept["similarity"])
+    if "held_out.logits" in kept and made.support_labels_:
+        codes = np.asarray(made.support_labels_, dtype=np.int64)
+        logits, fold = kept["held_out.logits"], kept["held_out.fold"]
+        made.held_out_ = HeldOut(tuple(about["classes"]), codes, logits, fold)
+    made.read_options_ = read_options(made.read_options)
+    made.parameters_ = FittedParameters.of(made, encoder, about["descriptions"])
+    return made

@@ -1,0 +1,167 @@
+"""Predict many images part by part: each file is decoded once, the next ones while the model computes, and
+memory does not grow with their number.
+
+Shapes: B images of one part, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from farshot.arrays import NDArray
+from farshot.data.decoded import Seen
+from farshot.data.table import ImageTable, unreadable
+from farshot.evaluation.metrics import Evaluation, evaluate
+from farshot.evaluation.unseen import candidates, nothing_left, shows_seen
+from farshot.model.features import FeatureCache, image_features, use_cache
+
+if TYPE_CHECKING:
+    from farshot.classifier.fewshot import FewShotClassifier
+
+AT_ONCE = 128
+"""Images of a part: 20 MB of pixels at 224 x 224, and a line on the screen every few seconds."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The predictions for some rows of a table.
+
+    Attributes:
+        rows: those whose image could be read, in table order.
+        logits: class scores.
+        p_values: as of `FewShotClassifier.familiarity`; None where they were not asked for.
+        seen: which show a picture, or are of a group, that the model was adapted to; None likewise.
+        faults: row -> what is wrong with its image, for those that could not be read.
+    """
+
+    rows: Int[NDArray[np.int64], " B"]
+    logits: Float[NDArray[np.float32], "B N"]
+    p_values: Float[NDArray[np.float64], " B"] | None
+    seen: Bool[NDArray[np.bool_], " B"] | None
+    faults: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` found.
+
+    Attributes:
+        evaluation: of the images that the model was not adapted to.
+        p_values: of these, where they were asked for.
+        unreadable: number of images that were left out because they cannot be read.
+    """
+
+    evaluation: Evaluation
+    p_values: Float[NDArray[np.float64], " images"] | None
+    unreadable: int
+
+
+def predict_parts(
+    classifier: FewShotClassifier, table: ImageTable, *, p_values: bool = False, seen: bool = False
+) -> Iterator[Part]:
+    """Predict a table's images in parts of AT_ONCE; all in one part with a transductive method, whose
+    predictions depend on each other.
+
+    The classifier's `progress` is called with (images done, in all).
+
+    Warns:
+        ReadingNote: at the end, what was left out of images or stretched.
+    """
+    table = table.with_options(classifier.read_options_)
+    size = len(table) if classifier.method_.kind == "transductive" else AT_ONCE
+    chunks = [np.arange(start, min(start + size, len(table))) for start in range(0, len(table), size or 1)]
+    notes: list[tuple[int, str]] = []
+
+    def read(rows: NDArray[np.int64]) -> tuple[ImageTable, Seen]:
+        part = table.part(rows)
+        keep = (classifier.adapted_.reading, classifier.encoder_.size)
+        return part, part.look(keep, identities=seen)
+
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = [ahead.submit(read, rows) for rows in chunks[:1]]
+        for number, rows in enumerate(chunks):
+            part, found = waiting.pop().result()
+            waiting += [ahead.submit(read, following) for following in chunks[number + 1 : number + 2]]
+            notes += [(int(rows[place]), note) for place, note in found.notes]
+            numbered = [(int(rows[place]), error) for place, error in found.faults.items()]
+            faults = {row: table.fault(row, error) for row, error in numbered}
+            whole = np.array([place for place in range(len(rows)) if place not in found.faults], dtype=int)
+            yield _predict(classifier, part.subset(whole), rows[whole], faults, p_values, seen)
+            if classifier.progress:
+                classifier.progress(int(rows[-1]) + 1, len(table))
+    table.warn(notes)
+
+
+def measure(
+    classifier: FewShotClassifier,
+    table: ImageTable,
+    *,
+    include_support: bool = False,
+    skip_unreadable: bool = False,
+    p_values: bool = False,
+) -> Measured:
+    """Measure the quality on a labelled table, as `FewShotClassifier.evaluate` does.
+
+    Args:
+        skip_unreadable: leave images out that cannot be read.
+        p_values: keep the p-values of the images that were measured.
+
+    Raises:
+        DataError: as `FewShotClassifier.evaluate`; images that cannot be read, all listed.
+    """
+    classes = [str(label) for label in classifier.classes_]
+    table = table.with_options(classifier.read_options_)
+    rows, labels = candidates(table, classes, set(classifier.support_ids_), include_support=include_support)
+    chosen = table.subset(rows)
+    # what was adapted to may not have a say in the predictions for the others
+    if classifier.method_.kind == "transductive" and not include_support:
+        rows, labels = classifier.unseen(table)
+        chosen = table.subset(rows)
+    parts, faults = [], dict[int, str]()
+    for part in predict_parts(classifier, chosen, p_values=p_values, seen=not include_support):
+        parts.append(part)
+        faults |= part.faults
+    if faults and not skip_unreadable:
+        raise unreadable(list(faults.values()), len(chosen))
+    kept = [np.ones(len(one.rows), dtype=bool) if one.seen is None else ~one.seen for one in parts]
+    if not any(mask.any() for mask in kept):
+        raise nothing_left(table, set(classifier.support_groups_))
+    places = np.concatenate([one.rows[mask] for one, mask in zip(parts, kept, strict=True)])
+    logits = np.concatenate([one.logits[mask] for one, mask in zip(parts, kept, strict=True)])
+    found = evaluate(labels[places], classifier.probabilities(logits), classes)
+    left_out = 0 if include_support else len(table.test_rows()) - len(places) - len(faults)
+    unlike = [one.p_values[mask] for one, mask in zip(parts, kept, strict=True) if one.p_values is not None]
+    return Measured(
+        replace(found, calibrated=classifier.calibrated_, left_out=left_out),
+        np.concatenate(unlike) if unlike else None,
+        len(faults),
+    )
+
+
+def _predict(
+    classifier: FewShotClassifier,
+    table: ImageTable,
+    rows: NDArray[np.int64],
+    faults: Mapping[int, str],
+    p_values: bool,
+    seen: bool,
+) -> Part:
+    """One part; the features of its images are not kept longer."""
+    with use_cache(FeatureCache()):
+        logits = classifier.adapted_.logits(table)
+        unlike = None
+        if p_values and classifier.familiarity_ is not None:
+            every = range(len(table))
+            features = image_features(classifier.encoder_, table, every, classifier.adapted_.reading)
+            unlike = classifier.familiarity_.p_values(features.numpy())
+    known = None
+    if seen:
+        groups = set(classifier.support_groups_)
+        known = shows_seen(table, set(classifier.support_ids_), groups, classifier.thumbnails_)
+    return Part(rows, logits, unlike, known, faults)

@@ -1,0 +1,267 @@
+"""How `farshot predict` writes its rows, as they come: to the standard stream, or to a file that an
+interrupted run goes on with."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from farshot.cli import console, streams
+from farshot.errors import DataError
+from farshot.sanitize import path_cell, visible
+from farshot.storage.atomic import check_file, reason, replaced
+from farshot.storage.json_text import parse_object
+from farshot.storage.paths import home, ordinary, quoted
+
+if TYPE_CHECKING:
+    from farshot.classifier import FewShotClassifier
+    from farshot.data.table import ImageTable
+
+NONE = "none of these"
+"""Printed in place of a class that is rejected."""
+
+_CELLS = {"p_value": lambda v: f"{v:.4f}", "rejected": lambda v: str(v).lower(), "set": "|".join}
+
+
+class Rows(ABC):
+    """A place for rows; a context that is left at the end, or on an error."""
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """End; what was written is whole."""
+        streams.flush()
+
+    @abstractmethod
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows, seen at once by who reads."""
+
+
+def columns(classes: list[str], p_value: bool, rejected: bool, set_: bool) -> list[str]:
+    """The header of the comma-separated values."""
+    more = {"p_value": p_value, "rejected": rejected and p_value, "set": set_}
+    return ["image", "class", *classes, *(name for name, there in more.items() if there)]
+
+
+def printed(form: str, header: list[str]) -> Rows:
+    """Rows on the standard stream, as "text", "csv" or "json"."""
+    return Lines() if form == "text" else Json() if form == "json" else Csv(header)
+
+
+class Lines(Rows):
+    """One line of text per image."""
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:  # rich would make spaces of tabs
+        """Print them."""
+        _print("".join(map(_line, rows)))
+
+
+class Csv(Rows):
+    """Comma-separated, a set as one cell with its classes separated by "|"."""
+
+    def __init__(self, header: list[str]) -> None:
+        self._header, self._begun = header, False
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Print them."""
+        cells = [_cells(row) for row in rows]
+        first = [self._header] if cells and not self._begun else []
+        self._begun |= bool(cells)
+        _print(streams.csv_text([*first, *cells]))
+
+
+class Json(Rows):
+    """A list of objects."""
+
+    def __init__(self) -> None:
+        self._before = "["
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Close the list, which is complete even where some images could not be read."""
+        if self._before == "," and (kind is None or issubclass(kind, DataError)):
+            _print("\n]\n")
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Print them."""
+        for row in rows:
+            _print(f"{self._before}\n{textwrap.indent(streams.json_text(row), '  ')}")
+            self._before = ","
+
+
+class CsvFile(Rows):
+    """A file of comma-separated values that grows. While it is not complete, a note next to it
+    (NAME.unfinished.json) says which model and options its rows are from.
+
+    Args:
+        options: that decide what is in a row.
+
+    Raises:
+        DataError: the file is there and complete, or was begun with another model or other options.
+    """
+
+    def __init__(
+        self, path: Path, header: list[str], classifier: FewShotClassifier, options: Mapping[str, Any]
+    ) -> None:
+        self._path = home(path)
+        self._note = self._path.with_name(f"{self._path.name}.unfinished.json")
+        self._begun = {"model": _identity(classifier), **options, "header": header}
+        self._said = path
+        begun = self._is_begun()
+        with self._failing():
+            if not begun:
+                with replaced(self._note) as staging:
+                    staging.write_text(json.dumps(self._begun, indent=2) + "\n", encoding="utf-8")
+                self._path.touch()
+            self._file = _alone(self._path, path)
+            self._done, size = _whole(self._file.read()) if begun else (set[str](), 0)
+            self._file.seek(size)
+            self._file.truncate()
+        if not size:
+            self._add(streams.csv_text([header]))
+        elif self._done:
+            what = "row was" if len(self._done) == 1 else "rows were"
+            console.err.print(f"{len(self._done)} {what} in {path} already.", markup=False)
+
+    def left(self, table: ImageTable) -> ImageTable:
+        """The images that are not in the file yet."""
+        rows = [
+            row
+            for row, image in enumerate(table.images)
+            if streams.encoded(path_cell(str(image))).decode() not in self._done
+        ]
+        return table.subset(rows)
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append them."""
+        self._add(streams.csv_text(map(_cells, rows)))
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Close the file; the note stays unless all rows are there."""
+        with self._failing():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if kind is None:
+                self._note.unlink()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            raise console.Stopped(
+                f"stopped; the rows so far are in {quoted(self._said)}, and the same command goes on from "
+                "there."
+            )
+
+    def _is_begun(self) -> bool:
+        """Whether there are rows to go on from; refuses a place that is not to be written to."""
+        check_file(self._said, "an unfinished list of predictions", lambda _: self._note.is_file())
+        if not self._note.is_file():
+            return False
+        try:
+            known = parse_object(ordinary(self._note).read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self._note} is damaged ({reason(error)}); remove it and {self._said}, or choose another "
+                "--out."
+            ) from error
+        if known != json.loads(json.dumps(self._begun)):
+            raise DataError(
+                f"{self._said} was begun with another model or other options; give the same ones, choose "
+                f"another --out, or remove it and {self._note.name}."
+            )
+        return self._path.is_file()
+
+    def _add(self, text: str) -> None:
+        with self._failing():
+            self._file.write(streams.encoded(text))
+            self._file.flush()
+
+    def _failing(self) -> _Failing:
+        return _Failing(self._said)
+
+
+class _Failing:
+    """Turn an OSError into one sentence about a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError):
+            raise DataError(
+                f"{self._path} cannot be written ({reason(error)}); free some space or choose another --out. "
+                "The rows that are there stay, and the same command goes on from them."
+            ) from error
+
+
+def _alone(path: Path, said: Path) -> BinaryIO:
+    """Open a file to read and write; refuses one that another process is writing, where the system can
+    tell."""
+    file = path.open("r+b")
+    if sys.platform == "win32":
+        return file
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise DataError(f"Another farshot is writing {said}; wait for it, or choose another --out.") from None
+    return file
+
+
+def _identity(classifier: FewShotClassifier) -> str:
+    """Hash of an adapted model: what it is, and every tensor."""
+    digest = hashlib.sha256(json.dumps(classifier.about(), sort_keys=True, default=str).encode())
+    for name, tensor in sorted(classifier.adapted_.tensors().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _cells(row: Mapping[str, Any]) -> list[Any]:
+    """A row of comma-separated values."""
+    values = [f"{value:.6f}" for value in row["probabilities"].values()]
+    more = [write(row[name]) for name, write in _CELLS.items() if name in row]
+    return [path_cell(row["image"]), row["class"], *values, *more]
+
+
+def _whole(data: bytes) -> tuple[set[str], int]:
+    """Images of the complete rows of an unfinished file, and the bytes that these rows and the header take;
+    a name may hold ends of lines."""
+    images, size, begun = list[str](), 0, ""
+    for line in io.StringIO(data.decode("utf-8", errors="surrogateescape"), newline="\n"):
+        begun += line
+        if begun.endswith("\n") and begun.count('"') % 2 == 0:
+            images += [row[0] for row in csv.reader(io.StringIO(begun, newline="")) if row]
+            size, begun = size + len(begun.encode("utf-8", errors="surrogateescape")), ""
+    return set(images[1:]), size
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """One line of text."""
+    from farshot.evaluation.calibration import certain_in_words
+
+    best = max(row["probabilities"].values())
+    certain = certain_in_words(best, row["calibrated"])
+    words = [row["image"], *((NONE, "-") if row["class"] is None else (row["class"], certain))]
+    if "p_value" in row:
+        words.append(f"p {row['p_value']:.3f}")
+    if "set" in row:
+        words.append("{" + ", ".join(row["set"]) + "}")
+    return "\t".join(map(visible, words)) + "\n"
+
+
+def _print(text: str) -> None:
+    streams.write_data(text)
+    streams.flush()

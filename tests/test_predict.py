@@ -1,0 +1,239 @@
+"""`farshot predict` and `evaluate` on many images: part by part, to a file that can be gone on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farshot import FewShotClassifier, load
+from farshot.classifier import stream
+from farshot.data.table import ImageTable
+from farshot.errors import DataError
+from farshot.evaluation.metrics import Evaluation, evaluate
+from farshot.images import reading
+from farshot.model import features
+from tests.bench_helpers import tiny_checkpoint
+from tests.input_helpers import Farshot, adapted_in, class_folders, picture, refusal
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint and labelled images of 3 classes x 3."""
+    place = tmp_path_factory.mktemp("place")
+    tiny_checkpoint(place / "clip")
+    class_folders(place / "data")
+    return place
+
+
+@pytest.fixture(scope="module")
+def adapted(place: Path) -> Path:
+    return adapted_in(place)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures, one with the name of a formula and one with a line end."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(10):
+        picture(900 + number).save(folder / f"{number}.png")
+    picture(950).save(folder / "=1+1,2.png")
+    picture(951).save(folder / 'line\nend "quoted".png')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "AT_ONCE", 5)
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+
+
+def stop_after(parts: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send a signal to this process when so many parts were predicted."""
+    predict, done = stream._predict, []
+
+    def counted(*arguments):
+        done.append(1)
+        if len(done) > parts:
+            os.kill(os.getpid(), number)
+        return predict(*arguments)
+
+    monkeypatch.setattr(stream, "_predict", counted)
+
+
+def test_parts_are_what_all_images_at_once_are(adapted: Path, pictures: Path) -> None:
+    classifier = load(adapted)
+    table = ImageTable(tuple(sorted(pictures.iterdir())), None, (), ())
+    parts = list(stream.predict_parts(classifier, table, p_values=True))
+    assert [len(part.rows) for part in parts] == [5, 5, 2]
+    assert np.concatenate([part.rows for part in parts]).tolist() == list(range(12))
+    np.testing.assert_allclose(
+        np.concatenate([part.logits for part in parts]), classifier.logits(table), rtol=1e-5, atol=1e-5
+    )
+    unlike = np.concatenate([part.p_values for part in parts if part.p_values is not None])
+    np.testing.assert_allclose(unlike, classifier.familiarity(table))
+
+
+def test_each_file_is_decoded_once_and_features_are_not_kept(
+    adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = load(adapted)
+    decoded: list[str] = []
+    decode = reading.decode
+    monkeypatch.setattr(
+        reading, "decode", lambda source, *a, **k: decoded.append(source) or decode(source, *a, **k)
+    )
+    table = ImageTable(tuple(sorted(pictures.iterdir())), None, (), ())
+    before = len(features.SHARED)
+    list(stream.predict_parts(classifier, table, p_values=True))
+    assert sorted(decoded) == sorted(table.images)
+    assert len(features.SHARED) == before
+
+
+def test_rows_come_before_the_end(
+    farshot: Farshot, adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(2, signal.SIGINT, monkeypatch)
+    told = farshot("predict", adapted, pictures)
+    assert told.code == 130
+    assert len(told.out.splitlines()) == 10
+
+
+def test_an_interrupted_file_is_gone_on_with(
+    farshot: Farshot, adapted: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = farshot("predict", adapted, pictures, "--csv").out
+    out = tmp_path / "rows.csv"
+    with monkeypatch.context() as patch:
+        stop_after(1, signal.SIGINT, patch)
+        told = farshot("predict", adapted, pictures, "--out", out)
+    assert (told.code, told.out) == (130, "")
+    assert "the rows so far are in" in told.err
+    assert len(rows_of(out)) == 1 + 5
+    with out.open("a", encoding="utf-8") as file:  # as a killed process leaves it
+        file.write('pictures/"half')
+    told = farshot("predict", adapted, pictures, "--out", out)
+    assert (told.code, told.err) == (0, f"5 rows were in {out} already.\n")
+    assert out.read_text(encoding="utf-8") == whole
+    assert list(tmp_path.iterdir()) == [out]
+    assert "exists and is not an unfinished list" in refusal(
+        farshot("predict", adapted, pictures, "--out", out)
+    )
+    assert out.read_text(encoding="utf-8") == whole
+
+
+def test_rows_of_another_model_or_other_options_are_not_mixed(
+    farshot: Farshot, adapted: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "rows.csv"
+    with monkeypatch.context() as patch:
+        stop_after(1, signal.SIGTERM, patch)
+        assert farshot("predict", adapted, pictures, "--out", out).code == 143
+    before = out.read_bytes()
+    told = farshot("predict", adapted, pictures, "--out", out, "--only", "cat", "--only", "dog")
+    assert "was begun with another model or other options" in refusal(told)
+    note = tmp_path / "rows.csv.unfinished.json"
+    about = json.loads(note.read_text(encoding="utf-8"))
+    note.write_text(json.dumps(about | {"model": "0" * 32}), encoding="utf-8")
+    assert "another model" in refusal(farshot("predict", adapted, pictures, "--out", out))
+    note.write_text("{", encoding="utf-8")
+    assert f"{note} is damaged" in refusal(farshot("predict", adapted, pictures, "--out", out))
+    assert out.read_bytes() == before
+
+
+def test_two_runs_do_not_write_one_file(
+    farshot: Farshot, adapted: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "rows.csv"
+    with monkeypatch.context() as patch:
+        stop_after(1, signal.SIGINT, patch)
+        farshot("predict", adapted, pictures, "--out", out)
+    with out.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        told = farshot("predict", adapted, pictures, "--out", out)
+    assert "Another farshot is writing" in refusal(told)
+    assert farshot("predict", adapted, pictures, "--out", out).code == 0
+    assert len(rows_of(out)) == 1 + 12
+
+
+def test_an_unreadable_image_does_not_cost_the_others(
+    farshot: Farshot, adapted: Path, tmp_path: Path
+) -> None:
+    for number in range(6):
+        picture(number).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    told = farshot("predict", adapted, tmp_path, "--json")
+    assert told.code == 2
+    assert [Path(one["image"]).stem for one in json.loads(told.out)] == ["0", "1", "3", "4", "5"]
+    assert "1 of 6 images cannot be read" in told.err
+    out = tmp_path / "rows.csv"
+    assert farshot("predict", adapted, tmp_path, "--out", out).code == 2
+    picture(2).save(tmp_path / "2.png")
+    assert farshot("predict", adapted, tmp_path, "--out", out).code == 0
+    assert sorted(Path(row[0]).stem for row in rows_of(out)[1:]) == list("012345")
+
+
+def test_evaluation_is_that_of_all_images_at_once(adapted: Path, tmp_path: Path) -> None:
+    classifier = load(adapted)
+    folder = class_folders(tmp_path / "data", images=4, start=300)
+    images = sorted(folder.rglob("*.png"))
+    labels = [image.parent.name for image in images]
+    found = classifier.evaluate(images, labels)
+    codes = np.array([classifier.classes_.tolist().index(label) for label in labels])
+    expected = evaluate(codes, classifier.predict_proba(images), classifier.classes_.tolist())
+    assert found.confusion.tolist() == expected.confusion.tolist()
+    assert found.nll == pytest.approx(expected.nll, rel=1e-5)
+
+
+def test_evaluation_lists_unreadable_images_and_can_skip_them(
+    farshot: Farshot, adapted: Path, tmp_path: Path
+) -> None:
+    folder = class_folders(tmp_path / "data", images=3, start=400)
+    (folder / "cat" / "0.png").write_bytes(b"no picture")
+    assert "1 of 9 images cannot be read" in refusal(farshot("evaluate", adapted, folder))
+    told = farshot("evaluate", adapted, folder, "--skip-unreadable", "--json")
+    assert told.err == "1 unreadable image is left out.\n"
+    about = json.loads(told.out)
+    assert (about["images"], about["left_out_support"]) == (8, 0)
+
+
+def test_of_many_classes_the_lowest_are_shown_and_all_are_written(
+    farshot: Farshot, adapted: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farshot.cli.console._MOST_CLASSES", 2)
+    out = tmp_path / "classes.csv"
+    command = ("evaluate", adapted, place / "data", "--include-support", "--out", out)
+    told = farshot(*command)
+    assert "The 2 of 3 classes with the lowest recall" in told.out
+    rows = rows_of(out)
+    assert [row[0] for row in rows] == ["class", "cat", "dog", "owl"]
+    assert all(0 <= float(low) <= float(mean) <= float(high) <= 1 for _, _, mean, low, high, *_ in rows[1:])
+    assert farshot(*command).code == 0  # its own file may be replaced
+    out.write_text("mine", encoding="utf-8")
+    assert "is not a CSV file of recall and precision" in refusal(farshot(*command))
+    assert out.read_text(encoding="utf-8") == "mine"
+
+
+def test_the_lowest_recalls_with_classes_that_are_not_shown() -> None:
+    labels, probabilities = np.array([0, 0, 1, 3]), np.eye(4, dtype=np.float32)[[0, 1, 1, 0]]
+    found: Evaluation = evaluate(labels, probabilities, list("abcd"))
+    assert found.lowest(2) == [0, 3]
+    assert found.lowest(4) == [0, 1, 2, 3]
+    assert next(row for row in found.rows() if row[0] == "c")[2:5] == ["", "", ""]
+
+
+def test_nothing_is_measured_where_all_was_adapted_to(adapted: Path, place: Path) -> None:
+    classifier: FewShotClassifier = load(adapted)
+    images = sorted((place / "data").rglob("*.png"))
+    with pytest.raises(DataError, match="All these images were used for adapting"):
+        classifier.evaluate(images, [image.parent.name for image in images])
