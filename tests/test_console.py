@@ -69,8 +69,9 @@ def test_ctrl_c_anywhere_is_one_sentence_and_leaves_nothing(
     assert everything_in(tmp_path) == set()
 
 
+@pytest.mark.parametrize("where", ["exchange", "aside"])
 def test_ctrl_c_while_replacing_keeps_the_old_model(
-    farshot: Farshot, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    farshot: Farshot, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     command = ("adapt", place / "data", "--model", place / "clip", "--out", tmp_path / "out")
     assert farshot(*command, "--method", "zero-shot").code == 0
@@ -82,7 +83,11 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
             raise KeyboardInterrupt
         return real(self, target)
 
-    monkeypatch.setattr(Path, "rename", stop_before_the_new_one)
+    if where == "exchange":
+        monkeypatch.setattr("farshot.storage.atomic.exchange", interrupt)
+    else:
+        monkeypatch.setattr("farshot.storage.atomic.exchange", lambda a, b: False)
+        monkeypatch.setattr(Path, "rename", stop_before_the_new_one)
     assert farshot(*command, *QUICK).code == 130
     assert (tmp_path / "out" / "farshot.json").read_bytes() == before
     assert everything_in(tmp_path) == {

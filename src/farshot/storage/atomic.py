@@ -1,14 +1,15 @@
 """Atomic writes: files and folders are written next to their place first, then moved there.
 
 A place is checked by what will be done to it, before any work and again right before it is replaced. Links
-are followed: what they lead to is replaced, not they. Nothing that farshot did not write is deleted.
+are followed: what they lead to is replaced, not they. Nothing that farshot did not write is deleted. Where
+the system can exchange two folders there is no moment without either; elsewhere a note next to them lets the
+next run put the old one back.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 import threading
@@ -19,12 +20,14 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from farshot.errors import DataError
+from farshot.storage.exchange import exchange
+from farshot.storage.leftovers import held, new_name, sweep
 from farshot.storage.paths import home
 
 Check = Callable[[Path], None]
 """Refuses a place, with one sentence."""
 
-_PREFIX = ".farshot-"  # short, and not the place's own name: that may be as long as the system allows
+_LONGEST_SUFFIX = 8
 _TRIES = 20  # at moving there, while other processes do the same
 _OVERTAKEN = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
 _MOVING = threading.Lock()
@@ -47,10 +50,11 @@ def whole_folder(folder: Path, check: Check) -> Iterator[Path]:
     place = _followed(folder)
     with _beside(folder, place, "free some space or choose another --out") as staging:
         staging.mkdir()
-        yield staging
-        _share(staging, place)
-        with _MOVING:
-            _take_place(staging, place, lambda: check(folder), check)
+        with held(staging):
+            yield staging
+            _share(staging, place)
+            with _MOVING:
+                _take_place(staging, place, lambda: check(folder), check)
 
 
 @contextmanager
@@ -64,12 +68,13 @@ def whole_file(path: Path, check: Check, way: str = "choose another --out") -> I
     place = _followed(path)
     with _beside(path, place, way) as staging:
         staging.touch(exist_ok=False)
-        yield staging
-        with suppress(FileNotFoundError):
-            shutil.copymode(place, staging)
-        with _MOVING:
-            check(path)
-            staging.replace(place)
+        with held(staging):
+            yield staging
+            with suppress(FileNotFoundError):
+                shutil.copymode(place, staging)
+            with _MOVING:
+                check(path)
+                staging.replace(place)
 
 
 @contextmanager
@@ -79,10 +84,13 @@ def replaced(path: Path) -> Iterator[Path]:
     For files in a folder that only farshot writes to: nothing is checked. On an error the new file is removed
     and `path` is unchanged.
     """
-    staging = path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{path.suffix}")
+    sweep(path.parent)
+    staging = new_name(path, path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else "")
+    staging.touch(exist_ok=False)
     try:
-        yield staging
-        staging.replace(path)
+        with held(staging):
+            yield staging
+            staging.replace(path)
     finally:
         with suppress(OSError):
             staging.unlink()
@@ -223,7 +231,7 @@ def _is_here(place: Path) -> bool:
 def _try_out(path: Path, place: Path, way: str) -> None:
     """Try to create the same names in the nearest existing folder, and remove them."""
     above = next(parent for parent in place.parents if os.path.lexists(parent))
-    made = above / f"{_PREFIX}{secrets.token_hex(4)}"
+    made = new_name(above / "x")
     try:
         made.mkdir()
     except OSError as error:
@@ -231,8 +239,9 @@ def _try_out(path: Path, place: Path, way: str) -> None:
             f"{path} cannot be written, since {above} cannot ({reason(error)}); {way}."
         ) from error
     try:
-        for name in place.relative_to(above).parts:
-            (made / name).mkdir(exist_ok=True)
+        with held(made):
+            for name in place.relative_to(above).parts:
+                (made / name).mkdir(exist_ok=True)
         if place.exists() and _is_stuck(place, above):
             raise PermissionError(errno.EPERM, f"{above} lets only its owner replace it")
     except (OSError, ValueError) as error:
@@ -253,7 +262,8 @@ def _is_stuck(place: Path, above: Path) -> bool:
 def _beside(path: Path, place: Path, way: str) -> Iterator[Path]:
     """A temporary name next to a place; it is removed at the end, with new parent folders if unused."""
     missing = [parent for parent in place.parents if not parent.exists()]
-    staging = place.with_name(f"{_PREFIX}{secrets.token_hex(4)}")
+    sweep(place.parent, again=True)
+    staging = new_name(place)
     done = False
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -272,33 +282,53 @@ def _beside(path: Path, place: Path, way: str) -> Iterator[Path]:
 
 
 def _take_place(staging: Path, place: Path, check: Callable[[], None], check_old: Check) -> None:
-    """Move the old folder aside and the new one into place, then remove the old; on an error restore the
-    old."""
-    old = staging.with_name(f"{staging.name}-old")
-    known = False
+    """Let the new folder and the old one change places and remove the old; on an error the old one stays."""
     try:
         for left in reversed(range(_TRIES)):
             check()
             try:
-                if place.exists():
-                    if known:  # of an earlier try
-                        shutil.rmtree(old)
-                    known = False
-                    place.rename(old)
-                    check_old(old)  # somebody may have put something into it since
-                    known = True
-                staging.rename(place)
+                if not place.exists():
+                    staging.rename(place)
+                    return
+                with held(place):
+                    if not exchange(staging, place):
+                        _move_aside(staging, place, check_old)
+                        return
+                    try:
+                        check_old(staging)  # somebody may have put something into it since
+                    except DataError:
+                        exchange(staging, place)
+                        raise
+                shutil.rmtree(staging, ignore_errors=True)
                 return
             except OSError as error:
                 if error.errno not in _OVERTAKEN or not left:
                     raise
     except DataError as error:
-        raise DataError(str(error).replace(str(old), str(place))) from error
+        raise DataError(str(error).replace(str(staging), str(place))) from error
+
+
+def _move_aside(staging: Path, place: Path, check_old: Check) -> None:
+    """Where two folders cannot be exchanged: move the old one aside and the new one into place. A note with
+    the name lets the next run undo it."""
+    old, note = (staging.with_name(f"{staging.name}{end}") for end in ("-old", "-name"))
+    known = False
+    note.write_bytes(os.fsencode(place.name))
+    try:
+        with held(note):
+            place.rename(old)
+            try:
+                check_old(old)  # somebody may have put something into it since
+            except DataError as error:
+                raise DataError(str(error).replace(str(old), str(place))) from error
+            known = True
+            staging.rename(place)
     finally:
         if old.exists() and not place.exists():
             old.rename(place)  # stopped between the two: the old one stays
         elif known:
             shutil.rmtree(old, ignore_errors=True)
+        note.unlink(missing_ok=True)
 
 
 def _share(staging: Path, place: Path) -> None:

@@ -1,0 +1,112 @@
+"""Temporary files and folders next to the places that they will take: names, owners, and removal of those
+whose process was killed.
+
+A process holds a lock (flock) on what it writes. What nobody holds is left of a process that was killed, and
+is removed when farshot next writes to that folder. Where the system has no such locks nothing is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = ".farshot-"  # short, and not the place's own name: that may be as long as the system allows
+_OURS = re.compile(r"\.farshot-[0-9a-f]{8}(-old|-name)?(\.[A-Za-z0-9]{1,8})?")
+_JUST_MADE_S = 2.0  # an empty one may be about to be locked
+_swept: set[Path] = set()
+
+
+def new_name(place: Path, suffix: str = "") -> Path:
+    """An unused name next to a place."""
+    return place.with_name(f"{_PREFIX}{secrets.token_hex(4)}{suffix}")
+
+
+@contextmanager
+def held(*paths: Path) -> Iterator[None]:
+    """Mark files or folders as in use by this process; those that are not there are passed over."""
+    files = [number for path in paths if (number := _lock(path)) is not None]
+    try:
+        yield
+    finally:
+        for number in files:
+            os.close(number)
+
+
+def sweep(folder: Path, *, again: bool = False) -> None:
+    """Remove what killed processes left in a folder, and put back what they had moved aside.
+
+    Args:
+        again: also where this process has done so already.
+    """
+    if folder in _swept and not again:
+        return
+    _swept.add(folder)
+    with suppress(OSError):
+        left = sorted(entry.name for entry in os.scandir(folder) if _OURS.fullmatch(entry.name))
+        for name in sorted(left, key=lambda name: "-name" not in name):  # what is to be put back first
+            _remove_or_restore(folder / name)
+
+
+def _remove_or_restore(path: Path) -> None:
+    number = _lock(path)
+    if number is None:  # in use, gone, or no locks here
+        return
+    try:
+        if path.name.endswith("-name"):
+            _restore(path)
+        elif path.name.endswith("-old") and path.with_name(f"{path.name[:-4]}-name").exists():
+            return  # `_restore` could not
+        elif not _is_new(path):
+            _remove(path)
+    finally:
+        os.close(number)
+
+
+def _restore(note: Path) -> None:
+    """Put a folder back that was moved aside for one that never came."""
+    old = note.with_name(f"{note.name[:-5]}-old")
+    with suppress(OSError, ValueError):
+        place = note.with_name(os.fsdecode(note.read_bytes()))  # ValueError: no plain name
+        if old.exists() and not os.path.lexists(place):
+            old.rename(place)
+        elif old.exists():
+            _remove(old)
+        note.unlink()
+
+
+def _is_new(path: Path) -> bool:
+    """Whether it may have been made a moment ago by a process that has not locked it yet."""
+    status = path.lstat()
+    empty = not any(path.iterdir()) if path.is_dir() else status.st_size == 0
+    return empty and abs(time.time() - status.st_mtime) < _JUST_MADE_S
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> int | None:
+    """An open file that holds the lock of a file or folder; None where another process has it, it is not
+    there, or there are no locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    with suppress(OSError):
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number
+        except OSError:
+            os.close(number)
+    return None

@@ -1,0 +1,180 @@
+"""Killed at every step that changes the disk, a replacement leaves the old or the new, and the next one
+removes what is left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from farshot.errors import DataError
+from farshot.storage import atomic, leftovers
+from farshot.storage.atomic import check_file, check_folder, replaced, whole_file, whole_folder
+from farshot.storage.leftovers import held, sweep
+from tests.input_helpers import everything_in, subprocess_environment
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="no locks of this kind")
+
+KILLED = '''
+import os, signal, sys
+from pathlib import Path
+from farshot.errors import DataError
+from farshot.storage import atomic, leftovers
+what, exchanges, root = sys.argv[1], sys.argv[2] == "exchange", Path(sys.argv[3])
+leftovers._JUST_MADE_S = 0
+if not exchanges:
+    atomic.exchange = lambda a, b: False
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "open"}
+
+def write(value):
+    place = root / "place"
+    if what == "folder":
+        check = lambda folder: atomic.check_folder(folder, "ours", lambda _: ("a", "b"))
+        with atomic.whole_folder(place, check) as staging:
+            (staging / "a").write_text(value)
+            (staging / "b").write_text(value)
+    elif what == "file":
+        check = lambda file: atomic.check_file(file, "ours", lambda _: True)
+        with atomic.whole_file(place, check) as staging:
+            staging.write_text(value)
+    else:
+        leftovers._swept.clear()
+        with atomic.replaced(place) as staging:
+            staging.write_text(value)
+
+def content():
+    place = root / "place"
+    files = [place / "a", place / "b"] if what == "folder" else [place]
+    return {file.read_text() if file.exists() else None for file in files}
+
+def killed_at(step):
+    """Whether a child that replaces old by new was killed at its step-th change."""
+    child = os.fork()
+    if child == 0:
+        left = [step]
+        def hook(event, arguments):
+            if event in CHANGES and str(root) in str(arguments[:2]):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        write("new")
+        os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
+
+for step in range(1, 1000):
+    write("old")
+    assert content() == {"old"}, content()
+    if not killed_at(step):
+        break
+    found = content()
+    if exchanges or what != "folder":
+        assert found in ({"old"}, {"new"}), (step, found)
+    write("newer")
+    assert content() == {"newer"}, (step, content())
+    assert sorted(os.listdir(root)) == ["place"], (step, os.listdir(root))
+print(step)
+'''
+
+
+@posix
+@pytest.mark.parametrize("how", ["exchange", "aside"])
+@pytest.mark.parametrize("what", ["folder", "file", "own"])
+def test_a_kill_at_every_change_loses_nothing_and_leaves_nothing(tmp_path: Path, what: str, how: str) -> None:
+    command = [sys.executable, "-c", KILLED, what, how, str(tmp_path)]
+    done = subprocess.run(command, env=subprocess_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > (3 if what == "own" else 8)  # steps that it was killed at
+
+
+@posix
+def test_a_folder_that_was_moved_aside_is_put_back(tmp_path: Path) -> None:
+    old = tmp_path / ".farshot-0123abcd-old"
+    old.mkdir()
+    (old / "a").write_text("kept", encoding="utf-8")
+    (tmp_path / ".farshot-0123abcd-name").write_bytes(b"place")
+    sweep(tmp_path, again=True)
+    assert everything_in(tmp_path) == {"place", "place/a"}
+
+
+@posix
+def test_what_is_in_use_or_not_ours_stays(tmp_path: Path) -> None:
+    (tmp_path / ".farshot-0123abcd").mkdir()
+    (tmp_path / ".farshot-0123abcd" / "x").touch()
+    for name in (".farshot-notes", ".farshot-0123abcd-old.d.tar.gz", "farshot-0123abcd"):
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    before = everything_in(tmp_path)
+    with held(tmp_path / ".farshot-0123abcd"):
+        sweep(tmp_path, again=True)
+        assert everything_in(tmp_path) == before
+    sweep(tmp_path, again=True)
+    assert before - everything_in(tmp_path) == {".farshot-0123abcd", ".farshot-0123abcd/x"}
+
+
+@posix
+def test_what_was_made_a_moment_ago_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".farshot-0123abcd").mkdir()
+    sweep(tmp_path, again=True)
+    assert (tmp_path / ".farshot-0123abcd").exists()
+    later = time.time() + 10
+    monkeypatch.setattr(leftovers.time, "time", lambda: later)
+    sweep(tmp_path, again=True)
+    assert not (tmp_path / ".farshot-0123abcd").exists()
+
+
+@posix
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "x").touch()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / ".farshot-0123abcd").symlink_to(mine)
+    (tmp_path / "here" / ".farshot-89abcdef-name").write_bytes(b"../mine/y")
+    (tmp_path / "here" / ".farshot-89abcdef-old").mkdir()
+    sweep(tmp_path / "here", again=True)
+    assert everything_in(mine) == {"x"}
+
+
+def test_a_folder_that_changed_meanwhile_is_put_back(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+
+    def check(folder: Path) -> None:
+        check_folder(folder, "ours", lambda _: ("a",))
+
+    with whole_folder(place, check) as staging:
+        (staging / "a").write_text("old", encoding="utf-8")
+    exchange = atomic.exchange
+
+    def exchange_and_add(a: Path, b: Path) -> bool:
+        if (b / "a").read_text(encoding="utf-8") == "old":
+            (b / "of the user").touch()
+        return exchange(a, b)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atomic, "exchange", exchange_and_add)
+        with (
+            pytest.raises(DataError, match=r"place holds more than ours \(of the user\)"),
+            whole_folder(place, check) as staging,
+        ):
+            (staging / "a").write_text("new", encoding="utf-8")
+    assert (place / "a").read_text(encoding="utf-8") == "old"
+    assert everything_in(tmp_path) == {"place", "place/a", "place/of the user"}
+
+
+def test_a_file_of_our_own_is_replaced_or_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with replaced(path) as staging:
+        staging.write_text("old", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt), replaced(path) as staging:
+        staging.write_text("new", encoding="utf-8")
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(KeyboardInterrupt),
+        whole_file(path, lambda file: check_file(file, "ours", lambda _: True)),
+    ):
+        raise KeyboardInterrupt
+    assert path.read_text(encoding="utf-8") == "old"
+    assert everything_in(tmp_path) == {"a.json"}
