@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +26,7 @@ from farshot.data.pool import Pool
 from farshot.data.pools import open_pool
 from farshot.errors import DataError
 from tests.bench_helpers import chestx, cropdiseases, eurosat, folder_pool, isic, picture, stand_ins
+from tests.input_helpers import subprocess_environment
 
 
 def found_in(name: str, path: Path) -> str:
@@ -311,3 +314,42 @@ def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pyt
     found = cached(pool, tmp_path / "cache").table.pixels(range(9), "squash", 32)
     assert np.array_equal(found, expected)
     assert {file.name: file.read_bytes() for file in (tmp_path / "cache").rglob("*.*")} == before
+
+
+FULL = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from farshot.data.cache import Slots
+from farshot.errors import DataError
+disk, free = Path(sys.argv[1]), int(sys.argv[2])
+with (disk / "filler").open("wb") as file:
+    room = os.statvfs(disk)
+    file.write(bytes(room.f_bavail * room.f_frsize - free))
+try:
+    slots = Slots(disk / "pool", "squash-8", {str(i): (8, 8) for i in range(3000)})
+    print(slots.has("7"), slots.has("2999"))
+    slots.write({"7": np.ones((8, 8, 3), np.uint8)})
+    for i in range(0, 3000, 30):
+        slots.write({str(i): np.ones((8, 8, 3), np.uint8)})
+except DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting takes root")
+@pytest.mark.parametrize(("free", "began"), [(4096, False), (32768, True)])
+def test_a_full_disk_in_memory_is_one_sentence(tmp_path: Path, free: int, began: bool) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no mounting here")
+    try:
+        command = [sys.executable, "-c", FULL, str(tmp_path), str(free)]
+        done = subprocess.run(
+            command, env=subprocess_environment(), capture_output=True, text=True, check=False
+        )
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)  # not SIGBUS
+    assert ("False False" in done.stdout) == began
+    assert "No space left on device" in done.stdout

@@ -174,7 +174,7 @@ class Slots:
         self._checked: set[str] = set()  # by this process
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            opened = [_grown(path, size) for path, size in self._files()]
+            opened = [_grown(path, size, path == self._sums_path) for path, size in self._files()]
         except OSError as error:
             raise cannot_write(folder, error) from error
         (self._file, self._flags), writable = zip(*opened, strict=True)
@@ -271,9 +271,14 @@ def _checksum(pixels: NDArray[np.uint8]) -> int:
     return zlib.crc32(np.ascontiguousarray(pixels).data) or 1
 
 
-def _grown(path: Path, size: int) -> tuple[int, bool]:
+def _grown(path: Path, size: int, allocated: bool) -> tuple[int, bool]:
     """Open a file and extend it to this size with zeros; returns its handle, and whether it can be written.
-    One that is complete and cannot be written is opened for reading."""
+    One that is complete and cannot be written is opened for reading.
+
+    Args:
+        allocated: take the room on the disk now. To read a hole of a memory map on a full file system in
+            memory ends the process.
+    """
     binary = getattr(os, "O_BINARY", 0)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | binary, 0o644)
@@ -285,7 +290,10 @@ def _grown(path: Path, size: int) -> tuple[int, bool]:
             os.close(handle)
             raise
         return handle, False
-    if os.fstat(handle).st_size < size:
+    missing = size - os.fstat(handle).st_size
+    if missing > 0 and allocated:
+        _write_all(handle, bytes(missing), size - missing)
+    elif missing > 0:
         os.ftruncate(handle, size)
     return handle, True
 
