@@ -9,7 +9,9 @@ probabilities within 0.001 in 99 % of them. Times, memory and batch sizes may di
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,29 +59,52 @@ class Difference:
 
 
 def difference(a: Store, b: Store) -> Difference:
-    """Compares two stores row by row."""
-    first, second = ({(r["run"], r["seed"], r["index"]): r for r in rows(store)} for store in (a, b))
-    common = sorted(first.keys() & second.keys())
-    images = sum(any(first[k][c] != second[k][c] for c in ("classes", "support", "query")) for k in common)
-    equal: list[bool] = []
-    gaps: list[float] = []
-    for k in common:
-        one, other = first[k], second[k]
-        if len(one["predictions"]) != len(other["predictions"]):
-            continue  # other images, counted above
-        equal += [p == q for p, q in zip(one["predictions"], other["predictions"], strict=True)]
-        gap = np.abs(np.array(one["probabilities"]) - np.array(other["probabilities"]))
-        gaps += gap.max(1).tolist()
+    """Compares two stores row by row, run by run: neither is ever in memory as a whole."""
+    one, other = ({run.identity: number for number, run in store.runs().items()} for store in (a, b))
+    counts = dict.fromkeys(("only_a", "only_b", "tasks", "queries", "images", "equal", "close"), 0)
+    largest = 0.0
+    for identity in sorted(one.keys() | other.keys()):
+        both = (rows(a, one.get(identity)), rows(b, other.get(identity)))
+        for mine, its in _side_by_side(*both):
+            if mine is None or its is None:
+                counts["only_a" if its is None else "only_b"] += 1
+                continue
+            counts["tasks"] += 1
+            counts["images"] += any(mine[c] != its[c] for c in ("classes", "support", "query"))
+            if len(mine["predictions"]) != len(its["predictions"]):
+                continue  # other images, counted above
+            gaps = np.abs(np.array(mine["probabilities"]) - np.array(its["probabilities"])).max(1)
+            counts["queries"] += len(gaps)
+            counts["equal"] += int((np.array(mine["predictions"]) == np.array(its["predictions"])).sum())
+            counts["close"] += int((gaps <= CLOSE).sum())
+            largest = max(largest, float(gaps.max(initial=0.0)))
+    queries = counts["queries"]
     return Difference(
-        len(first) - len(common),
-        len(second) - len(common),
-        len(common),
-        len(equal),
-        images,
-        float(np.mean(equal)) if equal else 1.0,
-        float(np.mean(np.array(gaps) <= CLOSE)) if gaps else 1.0,
-        max(gaps, default=0.0),
+        counts["only_a"],
+        counts["only_b"],
+        counts["tasks"],
+        queries,
+        counts["images"],
+        counts["equal"] / queries if queries else 1.0,
+        counts["close"] / queries if queries else 1.0,
+        largest,
     )
+
+
+Row = dict[str, Any]
+
+
+def _side_by_side(a: Iterator[Row], b: Iterator[Row]) -> Iterator[tuple[Row | None, Row | None]]:
+    """Rows of the same task, of two streams that are in order of (seed, index); None where one lacks it."""
+    mine, its = next(a, None), next(b, None)
+    while mine is not None or its is not None:
+        first = min((row["seed"], row["index"]) for row in (mine, its) if row is not None)
+        here = [
+            row if row is not None and (row["seed"], row["index"]) == first else None for row in (mine, its)
+        ]
+        yield here[0], here[1]
+        mine = next(a, None) if here[0] is not None else mine
+        its = next(b, None) if here[1] is not None else its
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from farshot.bench.compare import compare, comparison_block
 from farshot.bench.export import runs_block
 from farshot.bench.records import Episode, Result, Run
 from farshot.bench.render import FORMATS, Block, number, render, signed
-from farshot.bench.results import calibration, read_groups
+from farshot.bench.results import Calibrations, read_groups
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.bench.tasks import Shape
@@ -112,7 +112,7 @@ def test_a_probability_of_zero_does_not_make_the_loss_infinite(store: Store) -> 
     result = Result(0, np.zeros(2, np.uint8), sure, 0.5, None, 1.0, 1, 1, "cpu")
     labels = np.array([0, 1], np.uint8)
     store.record(run, 1, [result], [Episode(1, 0, ("a", "b"), ("a", "b"), ("c", "d"), labels)])
-    found = calibration(store, run, [(1, 0)])
+    found = Calibrations(store).of(run, [(1, 0)])
     assert found.nll == pytest.approx(-np.log(2.0**-24) / 2, rel=1e-3)
     assert found.error == pytest.approx(0.5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,38 @@ def test_the_command_explains_and_refuses_in_one_sentence(
     assert code == 2
     assert "no vision block 12" in err
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_many_images_are_spread_over_pages(
+    atha: FewShotClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farshot.explain.page.PER_PAGE", 2)
+    model = seen(atha)
+    found = list(explain_images(model, images_of(WORLD, range(5))))
+    about = About("m", "atha", model.class_names, False)
+    out = tmp_path / "out"
+    assert write_explanations(out, iter(found), about, model.origin) == 5
+    pages = sorted(path.name for path in out.glob("*.html"))
+    assert pages == ["index.html", "page-001.html", "page-002.html", "page-003.html"]
+    index = (out / "index.html").read_text(encoding="utf-8")
+    assert_inert(index)
+    links = re.findall(r'href="(page-\d+\.html)#(image-\d+)"', index)
+    assert links == [(f"page-{n // 2 + 1:03d}.html", f"image-{n + 1}") for n in range(5)]
+    for page, image in links:
+        assert f'id="{image}"' in (out / page).read_text(encoding="utf-8")
+    texts = [(out / page).read_text(encoding="utf-8") for page in pages[1:]]
+    for text in texts:
+        assert_inert(text)
+    turns = [re.findall(r'href="([^"#]+)"', text) for text in texts]
+    assert [len(turn) for turn in turns] == [4, 6, 4]  # above and below
+    assert {link for turn in turns for link in turn} <= set(pages)
+    numbers = json.loads((out / "explanations.json").read_text(encoding="utf-8"))
+    assert [one["figure"] for one in numbers] == sorted(path.name for path in out.glob("*.png"))
+    assert write_explanations(out, found[:1], about, model.origin) == 1  # all pages are its own
+    assert sorted(path.name for path in out.glob("*.html")) == ["index.html"]
+
+
+def test_explanations_of_no_image_are_an_empty_list(atha: FewShotClassifier, tmp_path: Path) -> None:
+    model = seen(atha)
+    write_explanations(tmp_path / "out", [], About("m", "atha", model.class_names, False), model.origin)
+    assert json.loads((tmp_path / "out" / "explanations.json").read_text(encoding="utf-8")) == []

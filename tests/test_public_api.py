@@ -61,7 +61,8 @@ def test_a_name_a_path_and_an_encoder_give_the_same_classifier(encoder, tmp_path
         for model in ("mini", str(place), place, encoder)
     ]
     for other in found[1:]:
-        assert np.array_equal(other, found[0])
+        # not to the bit: sums depend on where in memory the weights of each begin
+        np.testing.assert_allclose(other, found[0], rtol=1e-5)
 
 
 def test_a_classifier_with_an_encoder_is_saved_under_the_name_of_its_encoder(encoder, tmp_path: Path):

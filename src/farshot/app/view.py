@@ -12,8 +12,8 @@ from farshot.app.workspace.intake import Refused
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.app.workspace.state import Picture
 from farshot.explain.figure import panels
-from farshot.explain.html import environment
-from farshot.explain.page import common, described
+from farshot.explain.html import common, environment
+from farshot.explain.page import described
 from farshot.explain.subject import OWN
 
 PER_PAGE = 60

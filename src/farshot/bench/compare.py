@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from farshot.bench.records import Run, marked
+from farshot.arrays import NDArray
+from farshot.bench.records import Run, Series, marked
 from farshot.bench.render import Block, Value, number, signed
-from farshot.bench.results import Calibration, CellResult, TableKey, calibration, in_order, read_groups
+from farshot.bench.results import Calibration, Calibrations, CellResult, TableKey, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.errors import SettingError
 from farshot.evaluation.intervals import (
@@ -59,14 +61,24 @@ class _Wanted:
     label: str = field(compare=False)
 
 
-def compare(store: Store, a: str, b: str) -> dict[TableKey, list[CellComparison]]:
+def compare(
+    store: Store,
+    a: str,
+    b: str,
+    groups: Mapping[TableKey, list[CellResult]] | None = None,
+    calibrations: Calibrations | None = None,
+) -> dict[TableKey, list[CellComparison]]:
     """Compare two methods, each written as for `farshot bench`, in every cell that has both.
+
+    Args:
+        groups, calibrations: of the store, where they are known already.
 
     Raises:
         SettingError: one of them, or common tasks, are not in the store.
     """
     out: dict[TableKey, list[CellComparison]] = {}
-    groups = read_groups(store)
+    groups = read_groups(store) if groups is None else groups
+    calibrations = calibrations or Calibrations(store)
     runs = [entry.run for entries in groups.values() for entry in entries]
     first, second = (_wanted(store, spec, runs) for spec in (a, b))
     if first == second:
@@ -78,7 +90,7 @@ def compare(store: Store, a: str, b: str) -> dict[TableKey, list[CellComparison]
             for other in entries
             if _is(one, first) and _is(other, second) and _place(one) == _place(other)
         ]
-        cells = [cell for pair in pairs if (cell := _compare_cell(store, *pair)) is not None]
+        cells = [cell for pair in pairs if (cell := _compare_cell(calibrations, *pair)) is not None]
         if cells:
             order = [column.name for column in in_order(entry.column for entry in entries)]
             out[group] = sorted(_corrected(cells), key=lambda cell: (cell.shots, order.index(cell.pool)))
@@ -188,29 +200,35 @@ def _row(cell: CellComparison) -> list[str]:
     ]
 
 
-def _compare_cell(store: Store, one: CellResult, other: CellResult) -> CellComparison | None:
+def _compare_cell(calibrations: Calibrations, one: CellResult, other: CellResult) -> CellComparison | None:
     """Compare one cell; None if too few tasks are common."""
-    common = sorted(set(one.series.keys) & set(other.series.keys))
-    if len(common) < LEAST:
+    mine, its = _common(one.series, other.series)
+    if len(mine) < LEAST:
         return None
-    a, b = (
-        entry.series.only([place[key] for key in common]).accuracy
-        for entry in (one, other)
-        for place in [{key: i for i, key in enumerate(entry.series.keys)}]
-    )
+    a, b = one.series.accuracy[mine], other.series.accuracy[its]
+    common = one.series.only(mine).keys
     return CellComparison(
         one.column.name,
         one.run.shape.shots,
         mean_interval(a),
         mean_interval(b),
-        calibration(store, one.number, common),
-        calibration(store, other.number, common),
+        calibrations.of(one.number, common),
+        calibrations.of(other.number, common),
         paired_difference(a, b),
         1.0,
         1.0,
         one.run.kind,
         other.run.kind,
     )
+
+
+def _common(one: Series, other: Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the tasks that both have, in each."""
+    mine, its = (series.seeds * 2**32 + series.indices for series in (one, other))
+    if np.array_equal(mine, its):
+        return np.arange(len(mine)), np.arange(len(mine))
+    _, places, others = np.intersect1d(mine, its, return_indices=True)
+    return places, others
 
 
 def _corrected(cells: list[CellComparison]) -> list[CellComparison]:

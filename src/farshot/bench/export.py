@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from farshot.bench.records import StoreError
+from farshot.bench.records import Run, StoreError, texts
 from farshot.bench.render import Block, number
+from farshot.bench.schema import damaged
 from farshot.bench.store import Store
 from farshot.errors import DataError, SettingError
 from farshot.sanitize import cell
 from farshot.storage.atomic import check_file, whole_file
+from farshot.storage.json_text import parse
 
 _JOINED = """
 SELECT runs.identity AS run, runs.label, runs.method, runs.revision, runs.kind, runs.settings, runs.precision,
@@ -87,8 +89,8 @@ def _is_lines(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
         line = file.readline(_LONGEST_LINE)
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse(line)
+    except ValueError:
         return False
     return isinstance(row, dict) and row.keys() >= set(_OWN_COLUMNS)
 
@@ -108,19 +110,33 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
-def rows(store: Store) -> Iterator[dict[str, Any]]:
-    """One dictionary per task and run, plain values only."""
-    for run in store.runs():
-        for row in store.query(_JOINED, (run,)):
-            ways = row["ways"]
-            for name in _LISTS:
-                row[name] = json.loads(row[name])
-            row["settings"] = json.loads(row["settings"])
-            row["labels"] = list(row["labels"])
-            row["predictions"] = list(row["predictions"])
-            halves = np.frombuffer(row["probabilities"], "<f2").astype(np.float64).reshape(-1, ways)
-            row["probabilities"] = halves.tolist()
-            yield row
+def rows(store: Store, *chosen: int | None) -> Iterator[dict[str, Any]]:
+    """One dictionary per task and run, plain values only, each run in the order of (seed, index).
+
+    Args:
+        chosen: numbers of runs; by default all.
+    """
+    for number_, run in store.runs().items():
+        if chosen and number_ not in chosen:
+            continue
+        for row in store.stream(_JOINED, (number_,)):
+            try:
+                yield _plain(row, run)
+            except (TypeError, ValueError) as error:
+                raise damaged(
+                    store.path, f"task {row['seed']}/{row['index']} of {run.label}: {error}"
+                ) from error
+
+
+def _plain(row: dict[str, Any], run: Run) -> dict[str, Any]:
+    """A row of the store with lists in place of JSON and bytes."""
+    row |= {name: list(texts(row[name])) for name in ("classes", "support", "query")}
+    row |= {"settings": run.settings, "class_names": list(run.class_names), "pool_notes": list(run.notes)}
+    row["labels"], row["predictions"] = list(row["labels"]), list(row["predictions"])
+    halves = np.frombuffer(row["probabilities"], "<f2").astype(np.float64).reshape(-1, row["ways"])
+    if not len(halves) == len(row["labels"]) == len(row["predictions"]):
+        raise ValueError("labels, predictions and probabilities are of different length")
+    return row | {"probabilities": halves.tolist()}
 
 
 def runs_block(store: Store) -> Block:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +15,13 @@ from farshot.arrays import NDArray
 from farshot.bench.tasks import PROTOCOL, Shape
 from farshot.errors import FarshotError
 from farshot.methods.values import RETIRED
+from farshot.storage.json_text import parse, parse_object
+
+_WORDS = ("label", "method", "kind", "settings", "precision", "model", "model_fingerprint", "pool")
+_TYPES: dict[str, type] = dict.fromkeys(
+    (*_WORDS, "pool_fingerprint", "pool_notes", "class_names", "template"), str
+) | dict.fromkeys(("revision", "protocol", "ways", "shots", "queries"), int)
+"""Columns of the table `runs`."""
 
 
 class StoreError(FarshotError):
@@ -92,6 +99,46 @@ class Run:
             self.shape.shots,
             self.shape.queries,
         )
+
+
+def run_of(row: Mapping[str, Any]) -> Run:
+    """The run that a row of the store's table `runs` describes.
+
+    Raises:
+        ValueError: a value that the store does not write.
+    """
+    for name, kind in _TYPES.items():
+        if not isinstance(row[name], kind):
+            raise ValueError(f"its {name} is {str(row[name])[:60]!r}")
+    return Run(
+        method=row["method"],
+        revision=row["revision"],
+        settings=parse_object(row["settings"]),
+        precision=row["precision"],
+        model_fingerprint=row["model_fingerprint"],
+        pool=row["pool"],
+        pool_fingerprint=row["pool_fingerprint"],
+        class_names=texts(row["class_names"]),
+        template=row["template"],
+        shape=Shape(row["ways"], row["shots"], row["queries"]),
+        protocol=row["protocol"],
+        label=row["label"],
+        kind=row["kind"],
+        model=row["model"],
+        notes=texts(row["pool_notes"]),
+    )
+
+
+def texts(text: str) -> tuple[str, ...]:
+    """A list of words in JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = parse(text)
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise ValueError(f"{text[:60]!r} is no list of words")
+    return tuple(found)
 
 
 def marked(name: str, kind: str) -> str:

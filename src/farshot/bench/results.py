@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from farshot.arrays import NDArray
 from farshot.bench.records import Run, Series
 from farshot.bench.store import Store
 from farshot.bench.tasks import FIRST_REPORTING_SEED
-from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from farshot.evaluation.calibration import Bin, CalibrationSums
 from farshot.evaluation.intervals import Interval, mean_interval
 
 PAPER_ORDER = ("isic", "eurosat", "cropdiseases", "chestx")
@@ -78,10 +79,12 @@ class Calibration:
     Attributes:
         error: expected calibration error, 15 bins, over all query images.
         nll: mean negative log-likelihood of the true class, nats.
+        bins: of the confidence, those that hold any image.
     """
 
     error: float
     nll: float
+    bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def read_groups(store: Store) -> dict[TableKey, list[CellResult]]:
     runs = store.runs()
     columns = _columns(runs.values())
     everything = {number: store.series(number, of=run) for number, run in runs.items()}
+    developed = _Developed(everything.values())
     models: dict[str, str] = {}  # one name for weights that were read from two places
     for number, series in everything.items():
         run = series.run
@@ -133,23 +137,32 @@ def read_groups(store: Store) -> dict[TableKey, list[CellResult]]:
                 run.shape.queries,
                 reporting,
             )
-            marked = reporting and "[" in run.label and not _developed(part, everything.values())
+            marked = reporting and "[" in run.label and not developed.before(part)
             column = columns[run.pool, run.pool_fingerprint, run.class_names]
             out.setdefault(group, []).append(CellResult(column, number, part, marked))
     return out
 
 
-def calibration(store: Store, number: int, keys: Sequence[tuple[int, int]]) -> Calibration:
-    """Over all query images of these tasks of a run.
+class Calibrations:
+    """Calibration of the runs of a store, each read once."""
 
-    What half precision stores as 0 counts as its smallest number, 6e-8: an image's loss is at most 16.6 nats.
-    """
-    probabilities, labels = store.predictions(number, keys)
-    probabilities = np.maximum(probabilities, np.finfo(np.float16).smallest_subnormal)
-    true = labels.astype(np.int64)
-    return Calibration(
-        expected_calibration_error(probabilities, true), negative_log_likelihood(probabilities, true)
-    )
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[tuple[int, int, int], Calibration] = {}
+
+    def of(self, number: int, keys: Sequence[tuple[int, int]]) -> Calibration:
+        """Over all query images of these tasks of a run.
+
+        What half precision stores as 0 counts as its smallest number, 6e-8: an image's loss is at most 16.6
+        nats.
+        """
+        asked = number, len(keys), hash(tuple(keys))
+        if asked not in self._known:
+            sums = CalibrationSums()
+            for probabilities, labels in self._store.prediction_parts(number, keys):
+                sums.add(np.maximum(probabilities, np.finfo(np.float16).smallest_subnormal), labels)
+            self._known[asked] = Calibration(sums.error, sums.nll, tuple(sums.bins))
+        return self._known[asked]
 
 
 def average(intervals: Sequence[Interval]) -> Interval:
@@ -178,12 +191,21 @@ def _columns(runs: Iterable[Run]) -> dict[tuple[str, str, tuple[str, ...]], Colu
     return out
 
 
-def _developed(part: Series, everything: Iterable[Series]) -> bool:
-    """Whether the same settings ran on development seeds of the same pool before they were reported."""
-    run, first = part.run, float(part.created.min())
-    return any(
-        (other.run.method, other.run.revision, other.run.settings, other.run.pool_fingerprint)
-        == (run.method, run.revision, run.settings, run.pool_fingerprint)
-        and bool(((other.seeds < FIRST_REPORTING_SEED) & (other.created < first)).any())
-        for other in everything
-    )
+class _Developed:
+    """When the settings of each run were first run on development seeds of its pool."""
+
+    def __init__(self, everything: Iterable[Series]) -> None:
+        self._first: dict[tuple[str, int, str, str], float] = {}
+        for series in everything:
+            times = series.created[series.seeds < FIRST_REPORTING_SEED]
+            if len(times):
+                known = self._first.get(self._key(series.run), np.inf)
+                self._first[self._key(series.run)] = min(known, float(times.min()))
+
+    def before(self, part: Series) -> bool:
+        """Whether the same settings ran on development seeds of the same pool before they were reported."""
+        return self._first.get(self._key(part.run), np.inf) < float(part.created.min())
+
+    @staticmethod
+    def _key(run: Run) -> tuple[str, int, str, str]:
+        return run.method, run.revision, json.dumps(run.settings, sort_keys=True), run.pool_fingerprint

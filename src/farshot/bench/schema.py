@@ -154,6 +154,13 @@ def speaking(path: Path) -> Iterator[None]:
         raise StoreError(_sentence(path, str(error))) from error
 
 
+def damaged(path: Path, what: str) -> StoreError:
+    """The error where a store holds what farshot does not write."""
+    return StoreError(
+        f"The store {path} is damaged ({what}); restore a copy of it, or choose another --store."
+    )
+
+
 def _sentence(path: Path, trouble: str) -> str:
     safe = "what was stored before is safe"
     if "full" in trouble or "disk I/O" in trouble:

@@ -24,14 +24,21 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from farshot.arrays import NDArray
-from farshot.bench.records import Episode, Result, Run, Series, StoreError
-from farshot.bench.schema import check_place, open_for_reading, open_for_writing, speaking, transaction
-from farshot.bench.tasks import Shape
+from farshot.bench.records import Episode, Result, Run, Series, StoreError, run_of
+from farshot.bench.schema import (
+    check_place,
+    damaged,
+    open_for_reading,
+    open_for_writing,
+    speaking,
+    transaction,
+)
 from farshot.storage.paths import home
 
 LEASE_S = 60.0
 _RENEW_S = 15.0
 _MOST_PROCESS = 2**31 - 1
+_ROWS_AT_ONCE = 2000
 
 
 class Store:
@@ -115,23 +122,10 @@ class Store:
         """All runs, by number."""
         found = {}
         for row in self.query("SELECT * FROM runs ORDER BY id"):
-            found[row["id"]] = Run(
-                method=row["method"],
-                revision=row["revision"],
-                settings=json.loads(row["settings"]),
-                precision=row["precision"],
-                model_fingerprint=row["model_fingerprint"],
-                pool=row["pool"],
-                pool_fingerprint=row["pool_fingerprint"],
-                class_names=tuple(json.loads(row["class_names"])),
-                template=row["template"],
-                shape=Shape(row["ways"], row["shots"], row["queries"]),
-                protocol=row["protocol"],
-                label=row["label"],
-                kind=row["kind"],
-                model=row["model"],
-                notes=tuple(json.loads(row["pool_notes"])),
-            )
+            try:
+                found[int(row["id"])] = run_of(row)
+            except (TypeError, ValueError) as error:
+                raise damaged(self.path, f"run {row['id']}: {error}") from error
         return found
 
     # Filling -----------------------------------------------------------------------------------------
@@ -243,35 +237,74 @@ class Store:
             (run,),
         )
         seeds, indices, accuracy, seconds, created = zip(*rows, strict=True) if rows else [()] * 5
-        return Series(
-            of or self.runs()[run],
-            np.array(seeds, dtype=np.int64),
-            np.array(indices, dtype=np.int64),
-            *(np.array(column, dtype=np.float64) for column in (accuracy, seconds, created)),
-        )
+        try:
+            return Series(
+                of or self.runs()[run],
+                np.array(seeds, dtype=np.int64),
+                np.array(indices, dtype=np.int64),
+                *(np.array(column, dtype=np.float64) for column in (accuracy, seconds, created)),
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            raise damaged(self.path, f"a result of run {run}: {error}") from error
 
     def predictions(
         self, run: int, keys: Sequence[tuple[int, int]]
     ) -> tuple[Float[NDArray[np.float32], "images N"], UInt8[NDArray[np.uint8], " images"]]:
         """Probabilities and true classes of all query images of these (seed, index), one after the other."""
-        wanted, ways = set(keys), self.runs()[run].shape.ways
-        rows = self._rows(
-            "SELECT r.seed, r.idx, r.probabilities, e.labels FROM results r JOIN runs ON runs.id = r.run"
-            " JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint AND e.protocol = runs.protocol"
-            " AND e.ways = runs.ways AND e.shots = runs.shots AND e.queries = runs.queries"
-            " AND e.seed = r.seed AND e.idx = r.idx WHERE r.run = ? ORDER BY r.seed, r.idx",
-            (run,),
-        )
-        kept = [row[2:] for row in rows if row[:2] in wanted]
-        probabilities = np.frombuffer(b"".join(p for p, _ in kept), np.float16).reshape(-1, ways)
-        return probabilities.astype(np.float32), np.frombuffer(b"".join(true for _, true in kept), np.uint8)
+        parts = list(self.prediction_parts(run, keys))
+        probabilities = np.concatenate([np.zeros((0, self._ways(run)), np.float32), *(p for p, _ in parts)])
+        return probabilities, np.concatenate([np.zeros(0, np.uint8), *(true for _, true in parts)])
+
+    def prediction_parts(
+        self, run: int, keys: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[Float[NDArray[np.float32], "images N"], UInt8[NDArray[np.uint8], " images"]]]:
+        """The same in parts of many tasks, so that memory does not grow with the number of tasks.
+
+        Raises:
+            StoreError: a task whose numbers are not what `record` writes.
+        """
+        wanted, ways = set(keys), self._ways(run)
+        with speaking(self.path):
+            cursor = self._connection.execute(
+                "SELECT r.seed, r.idx, r.probabilities, e.labels FROM results r JOIN runs ON runs.id = r.run"
+                " JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint"
+                " AND e.protocol = runs.protocol AND e.ways = runs.ways AND e.shots = runs.shots"
+                " AND e.queries = runs.queries AND e.seed = r.seed AND e.idx = r.idx"
+                " WHERE r.run = ? ORDER BY r.seed, r.idx",
+                (run,),
+            )
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                kept = [row[2:] for row in rows if row[:2] in wanted]
+                if kept:
+                    yield self._numbers(kept, ways)
+
+    def _ways(self, run: int) -> int:
+        ((ways,),) = self._rows("SELECT ways FROM runs WHERE id = ?", (run,))
+        return int(ways)
+
+    def _numbers(
+        self, rows: list[tuple[bytes, bytes]], ways: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        try:
+            halves = np.frombuffer(b"".join(p for p, _ in rows), "<f2").reshape(-1, ways)
+            labels = np.frombuffer(b"".join(true for _, true in rows), np.uint8)
+        except (TypeError, ValueError) as error:
+            raise damaged(self.path, f"probabilities or labels: {error}") from error
+        if len(halves) != len(labels) or (len(labels) and int(labels.max()) >= ways):
+            raise damaged(self.path, "labels that do not fit the probabilities")
+        return halves.astype(np.float32), labels
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Return the rows of a SELECT as dictionaries."""
+        return list(self.stream(statement, values))
+
+    def stream(self, statement: str, values: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
+        """The same one by one, so that memory does not grow with their number."""
         with speaking(self.path):
             cursor = self._connection.execute(statement, values)
             names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor]
+            for row in cursor:
+                yield dict(zip(names, row, strict=True))
 
     # Statements --------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from farshot.bench import published
 from farshot.bench.render import Block, Value, number
@@ -23,13 +24,21 @@ _LEGEND = {
 }
 
 
-def table_blocks(store: Store, *, with_published: bool = False) -> list[Block]:
+def table_blocks(
+    store: Store,
+    *,
+    with_published: bool = False,
+    groups: Mapping[TableKey, list[CellResult]] | None = None,
+) -> list[Block]:
     """One block for every group and number of shots.
+
+    Args:
+        groups: of the store, where they are known already.
 
     Raises:
         DataError: an empty store.
     """
-    groups = read_groups(store)
+    groups = read_groups(store) if groups is None else groups
     if not groups:
         raise DataError(
             f"{store.path} has no results yet; `farshot bench ... --store {quoted(store.path)}` adds some."

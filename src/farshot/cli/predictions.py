@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -208,12 +207,12 @@ def _alone(path: Path, said: Path) -> BinaryIO:
     """Open a file to read and write; refuses one that another process is writing, where the system can
     tell."""
     file = path.open("r+b")
-    if sys.platform == "win32":
-        return file
-    import fcntl
-
     try:
+        import fcntl
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        pass
     except BlockingIOError:
         file.close()
         raise DataError(f"Another farshot is writing {said}; wait for it, or choose another --out.") from None

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 from farshot.arrays import NDArray
 from farshot.evaluation.intervals import Interval, proportion_interval
 
 BINS = 15
+_LEAST = 1e-12  # probability of the true class, for its logarithm
 
 
 @dataclass(frozen=True)
@@ -31,38 +32,85 @@ class Bin:
     images: int
 
 
+class CalibrationSums:
+    """Calibration of any number of images, which are added part by part.
+
+    Attributes:
+        images: how many were added.
+    """
+
+    def __init__(self, bins: int = BINS) -> None:
+        self.images, self._loss = 0, 0.0
+        self._counts = np.zeros(bins, dtype=np.int64)
+        self._confidence, self._right = np.zeros(bins), np.zeros(bins, dtype=np.int64)
+
+    def add(
+        self,
+        probabilities: Float[NDArray[np.floating[Any]], "B N"],
+        labels: Integer[NDArray[np.integer[Any]], " B"],
+    ) -> None:
+        """Count more images."""
+        true, bins = labels.astype(np.int64), len(self._counts)
+        confidence, right = probabilities.max(1), probabilities.argmax(1) == true
+        which = np.minimum((confidence * bins).astype(int), bins - 1)
+        self.images += len(true)
+        self._counts += np.bincount(which, minlength=bins)
+        self._confidence += np.bincount(which, confidence, bins)
+        self._right += np.bincount(which[right], minlength=bins)
+        of_true = probabilities[np.arange(len(true)), true]
+        self._loss -= float(np.log(np.maximum(of_true, _LEAST)).sum(dtype=np.float64))
+
+    @property
+    def bins(self) -> list[Bin]:
+        """The bins of equal width that hold any image, by increasing confidence."""
+        sums = zip(self._confidence.tolist(), self._right.tolist(), self._counts.tolist(), strict=True)
+        return [Bin(confidence / n, right / n, n) for confidence, right, n in sums if n]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap between confidence and accuracy over the bins (Guo et al.,
+        2017)."""
+        return sum(b.images * abs(b.confidence - b.accuracy) for b in self.bins) / max(self.images, 1)
+
+    @property
+    def nll(self) -> float:
+        """Mean of -log p(true class), nats; probabilities are kept above 1e-12."""
+        return self._loss / max(self.images, 1)
+
+
 def calibration_bins(
     probabilities: Float[NDArray[np.floating[Any]], "B N"],
-    labels: Int[NDArray[np.integer[Any]], " B"],
+    labels: Integer[NDArray[np.integer[Any]], " B"],
     bins: int = BINS,
 ) -> list[Bin]:
     """Return the bins of equal width that hold any image, by increasing confidence."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    return [
-        Bin(float(confidence[which == b].mean()), float(right[which == b].mean()), int((which == b).sum()))
-        for b in range(bins)
-        if (which == b).any()
-    ]
+    return _summed(probabilities, labels, bins).bins
 
 
 def expected_calibration_error(
     probabilities: Float[NDArray[np.floating[Any]], "B N"],
-    labels: Int[NDArray[np.integer[Any]], " B"],
+    labels: Integer[NDArray[np.integer[Any]], " B"],
     bins: int = BINS,
 ) -> float:
-    """Return the mean gap between confidence and accuracy, over equal-width bins of confidence (Guo et al.,
-    2017)."""
-    found = calibration_bins(probabilities, labels, bins)
-    return sum(b.images * abs(b.confidence - b.accuracy) for b in found) / len(labels)
+    """The `error` of CalibrationSums."""
+    return _summed(probabilities, labels, bins).error
 
 
 def negative_log_likelihood(
-    probabilities: Float[NDArray[np.floating[Any]], "B N"], labels: Int[NDArray[np.int64], " B"]
+    probabilities: Float[NDArray[np.floating[Any]], "B N"], labels: Integer[NDArray[np.int64], " B"]
 ) -> float:
-    """Mean of -log p(true class), nats; probabilities are kept above 1e-12."""
-    true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(true, 1e-12)).mean())
+    """The `nll` of CalibrationSums."""
+    return _summed(probabilities, labels, BINS).nll
+
+
+def _summed(
+    probabilities: Float[NDArray[np.floating[Any]], "B N"],
+    labels: Integer[NDArray[np.integer[Any]], " B"],
+    bins: int,
+) -> CalibrationSums:
+    sums = CalibrationSums(bins)
+    sums.add(probabilities, labels)
+    return sums
 
 
 class Certainty(NamedTuple):

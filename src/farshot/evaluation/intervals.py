@@ -8,7 +8,10 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
+
+from farshot.arrays import NDArray
 
 LEAST = 3
 """Values from which on an interval is given."""
@@ -17,6 +20,8 @@ POWER = 0.8
 """With which a paired test at 5 % finds what `smallest_effect` and `tasks_to_find` name."""
 
 _SURE = 30.0  # standard errors; from 37 on SciPy's noncentral t is not a number
+_DRAWN_ONE_BY_ONE = 600  # values of a bootstrap
+_AT_ONCE = 4_000_000  # numbers that it draws
 _HALF_A_POINT = 0.005  # of accuracy
 
 
@@ -81,6 +86,23 @@ class PairedDifference(NamedTuple):
     n: int
 
 
+def _bootstrap_means(
+    d: Float[NDArray[np.float64], " n"], draws: int, generator: np.random.Generator
+) -> Float[NDArray[np.float64], " draws"]:
+    """Means of samples with replacement. Of many values, how often each distinct one is drawn is multinomial,
+    which takes far fewer random numbers: accuracies of 75 queries differ by at most 151 values."""
+    if len(d) <= _DRAWN_ONE_BY_ONE:
+        return np.asarray(d[generator.integers(0, len(d), (draws, len(d)))].mean(1))
+    values, counts = np.unique(d, return_counts=True)
+    means = np.empty(draws)
+    step = max(1, _AT_ONCE // len(values))
+    for start in range(0, draws, step):
+        part = slice(start, min(start + step, draws))
+        drawn = generator.multinomial(len(d), counts / len(d), part.stop - part.start)
+        means[part] = np.einsum("dv,v->d", drawn, values) / len(d)  # no BLAS: its threads would spin
+    return means
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> PairedDifference:
     """Compares two methods task by task.
 
@@ -98,8 +120,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: 
         raise ValueError(f"a paired comparison needs at least {LEAST} tasks")
     mean, spread = float(d.mean()), float(d.std(ddof=1))
     half = float(special.stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
-    generator = np.random.default_rng(seed)
-    means = d[generator.integers(0, n, (draws, n))].mean(1)
+    means = _bootstrap_means(d, draws, np.random.default_rng(seed))
     low, high = np.quantile(means, (0.025, 0.975))
     wins, losses = int((d > 0).sum()), int((d < 0).sum())
     # of a fair coin, twice the smaller tail

@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import io
 from functools import cache
+from importlib.metadata import version
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from farshot.evaluation.calibration import certain_in_words
+from farshot.explain.style import colour, letter
 from farshot.sanitize import plain
 
 _QUALITY = 88  # of JPEGs: letters on patches stay sharp
@@ -33,6 +36,11 @@ def environment(*packages: str) -> Environment:
     )
     made.filters.update(plain=plain, data_uri=data_uri, points=points, bdi=bdi, certain=certain_in_words)
     return made
+
+
+def common() -> dict[str, Any]:
+    """Variables of all templates."""
+    return {"version": version("farshot"), "colour": colour, "letter": letter}
 
 
 def bdi(name: object) -> Markup:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from farshot.explain.explanation import Explanation
 from farshot.explain.figure import Panel, compose, panels, ranked_classes
-from farshot.explain.html import data_uri, environment
-from farshot.explain.style import colour, letter
+from farshot.explain.html import common, data_uri, environment
 from farshot.sanitize import plain
 from farshot.storage.atomic import check_folder, whole_folder
+from farshot.storage.json_text import parse
+
+PER_PAGE = 25
+"""Images of a page: 5 MB."""
 
 _NUMBERS, _PAGE = "explanations.json", "index.html"
+_THUMBNAIL = 64  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -41,32 +46,85 @@ class About:
 def write_explanations(
     folder: str | Path, explanations: Iterable[Explanation], about: About, origin: str
 ) -> int:
-    """Writes NNN-name.png for each image, index.html and explanations.json; returns the number of images.
+    """Write a figure NNN-name.png for each image, index.html and explanations.json; return the number of
+    images.
 
-    The folder is written completely or not at all. A folder of explanations is
-    replaced.
+    Of more than PER_PAGE images, index.html shows small pictures that lead to page-NNN.html, with PER_PAGE
+    images each. The folder is written completely or not at all. A folder of explanations is replaced.
 
     Args:
-        explanations: consumed one by one, so that memory does not grow with their number.
+        explanations: consumed one by one, and not kept, so that memory does not grow with their number.
         origin: where the class directions come from, in words (`Subject.origin`).
 
     Raises:
         DataError: the place is taken by something else, or cannot be written.
     """
     with whole_folder(Path(folder), check_place) as staging:
-        shown: list[dict[str, Any]] = []
-        numbers: list[dict[str, Any]] = []
-        for explanation in explanations:
-            drawn = panels(explanation)
-            file = figure_name(len(shown) + 1, explanation.name)
-            compose(explanation, drawn).save(staging / file)
-            shown.append(described(explanation, drawn) | {"file": file})
-            numbers.append({"figure": file, **explanation.to_dict()})
-        page = environment().get_template("explain.html")
-        words = {"title": "What the model looked at", "about": about, "origin": origin, "shown": shown}
-        _write(staging / _PAGE, page.render(**words, moves=any(n["blocks"] for n in numbers), **common()))
-        _write(staging / _NUMBERS, json.dumps(numbers, ensure_ascii=False, indent=1) + "\n")
-    return len(shown)
+        pages = _Pages(staging, {"about": about, "origin": origin, **common()})
+        with (staging / _NUMBERS).open("w", encoding="utf-8", errors="replace") as numbers:
+            for explanation in explanations:
+                drawn = panels(explanation)
+                file = figure_name(pages.images + 1, explanation.name)
+                compose(explanation, drawn).save(staging / file)
+                numbers.write(",\n" if pages.images else "[\n")
+                json.dump({"figure": file, **explanation.to_dict()}, numbers, ensure_ascii=False, indent=1)
+                pages.add(explanation, described(explanation, drawn) | {"file": file})
+            numbers.write("\n]\n" if pages.images else "[]\n")
+        pages.finish()
+    return pages.images
+
+
+class _Pages:
+    """Pages of a folder, each written when it is full.
+
+    Args:
+        words: variables of every page.
+    """
+
+    def __init__(self, folder: Path, words: Mapping[str, Any]) -> None:
+        self._folder, self._words = folder, words
+        self._shown: list[dict[str, Any]] = []  # of the present page
+        self._listed: list[dict[str, Any]] = []  # of the full ones, a few words and a small picture each
+        self._moves = False
+        self.images = 0
+
+    def add(self, explanation: Explanation, shown: dict[str, Any]) -> None:
+        """Add an image, the next by number."""
+        if len(self._shown) == PER_PAGE:
+            self._write_page(page_name(self.images + 1))
+        small = Image.fromarray(explanation.pixels).resize((_THUMBNAIL, _THUMBNAIL))
+        self._moves |= bool(explanation.moved)
+        self.images += 1
+        self._shown.append(shown | {"number": self.images, "small": data_uri(small)})
+
+    def finish(self) -> None:
+        """Write index.html."""
+        words = {"title": "What the model looked at", "images": self.images, "moves": self._moves}
+        if self.images <= PER_PAGE:
+            self._write(_PAGE, "explain.html", words | {"shown": self._shown, "pages": ()})
+            return
+        self._write_page(None)
+        self._write(_PAGE, "explained.html", words | {"listed": self._listed})
+
+    def _write_page(self, following: str | None) -> None:
+        first, last = self._shown[0]["number"], self._shown[-1]["number"]
+        file = page_name(first)
+        before = page_name(first - PER_PAGE) if first > 1 else None
+        words = {"title": f"Images {first} to {last}", "images": self.images, "moves": self._moves}
+        self._write(file, "explain.html", words | {"shown": self._shown, "pages": (before, following)})
+        kept = ("name", "predicted", "probability", "calibrated", "number", "small")
+        self._listed += [{"page": file} | {word: one[word] for word in kept} for one in self._shown]
+        self._shown = []
+
+    def _write(self, file: str, template: str, words: Mapping[str, Any]) -> None:
+        # file names that are no valid Unicode have characters that UTF-8 cannot write
+        page = environment().get_template(template).render(**self._words, **words)
+        (self._folder / file).write_text(page, encoding="utf-8", errors="replace")
+
+
+def page_name(first: int) -> str:
+    """The file of the page on which the image of this number comes first."""
+    return f"page-{(first - 1) // PER_PAGE + 1:03d}.html"
 
 
 def check_place(folder: Path) -> None:
@@ -77,11 +135,12 @@ def check_place(folder: Path) -> None:
 def _files(folder: Path) -> Collection[str] | None:
     """The files that an earlier call wrote; None where the folder holds no explanations."""
     try:
-        numbers = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        numbers = parse((folder / _NUMBERS).read_bytes())
         if not isinstance(numbers, list):
             return None
-        return {_NUMBERS, _PAGE, *(str(one["figure"]) for one in numbers)}
-    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
+        pages = {page_name(number) for number in range(1, len(numbers) + 1)}
+        return {_NUMBERS, _PAGE, *pages, *(str(one["figure"]) for one in numbers)}
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -117,13 +176,3 @@ def _compressed(panel: Panel) -> dict[str, Any]:
         "width": panel.picture.width,
         "height": panel.picture.height,
     }
-
-
-def common() -> dict[str, Any]:
-    """Variables of all templates."""
-    return {"version": version("farshot"), "colour": colour, "letter": letter}
-
-
-def _write(path: Path, text: str) -> None:
-    # file names that are no valid Unicode have characters that UTF-8 cannot write
-    path.write_text(text, encoding="utf-8", errors="replace")

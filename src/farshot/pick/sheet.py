@@ -23,8 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from farshot.data.table import ImageTable, path_of
 from farshot.errors import DataError
 from farshot.explain.figure import fit, font
-from farshot.explain.html import environment
-from farshot.explain.page import common
+from farshot.explain.html import common, environment
 from farshot.explain.style import rgb
 from farshot.images.reading import ImageSource
 from farshot.pick.choice import Choice

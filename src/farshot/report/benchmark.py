@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from farshot.arrays import NDArray
 from farshot.bench.compare import CellComparison, compare, comparison_block
 from farshot.bench.render import Block
-from farshot.bench.results import CellResult, TableKey, calibration, in_order, read_groups
+from farshot.bench.results import Calibrations, CellResult, TableKey, in_order, read_groups
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.errors import SettingError
-from farshot.evaluation.calibration import calibration_bins
 from farshot.report.commands import bench_commands
 from farshot.report.svg import Chart, legend, padded
 
 _LINES = 6  # in one chart of calibration: more cannot be told apart
+_MARKS = 300  # in one chart of tasks
+_STEPS = (0.0, 0.02, 0.025, 0.04, 0.05, 0.1)
 _FAIR = "prompt-lora"  # the baseline that differs from atha in nothing but the alignment
 
 
@@ -37,20 +39,27 @@ def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
     Raises:
         DataError: an empty store. SettingError: a baseline that the store does not have.
     """
-    blocks = table_blocks(store)
-    groups = read_groups(store)
+    groups, calibrations = read_groups(store), Calibrations(store)
+    blocks = table_blocks(store, groups=groups)
     if baseline is not None:
         _check_baseline(store, groups, baseline)
     return {
         "title": "Benchmark report",
         "blocks": blocks,
-        "groups": [_group(store, group, entries, baseline) for group, entries in groups.items()],
+        "groups": [_group(store, groups, group, baseline, calibrations) for group in groups],
         "runs": len(store.runs()),
         "tasks": sum(len(entry.series) for entries in groups.values() for entry in entries),
     }
 
 
-def _group(store: Store, group: TableKey, entries: list[CellResult], baseline: str | None) -> dict[str, Any]:
+def _group(
+    store: Store,
+    groups: dict[TableKey, list[CellResult]],
+    group: TableKey,
+    baseline: str | None,
+    calibrations: Calibrations,
+) -> dict[str, Any]:
+    entries = groups[group]
     shown = {entry.run.label: entry.run.shown for entry in sorted(entries, key=_apart)}
     labels = list(shown)
     base = baseline if baseline in labels else _default_baseline(entries)
@@ -59,7 +68,7 @@ def _group(store: Store, group: TableKey, entries: list[CellResult], baseline: s
         if name == base:
             continue
         try:
-            pairs.append((name, compare(store, name, base)[group]))
+            pairs.append((name, compare(store, name, base, {group: entries}, calibrations)[group]))
         except (SettingError, KeyError):  # no common tasks, or a method that this farshot does not know
             left_out.append(name)
     return {
@@ -67,7 +76,7 @@ def _group(store: Store, group: TableKey, entries: list[CellResult], baseline: s
         "baseline": shown[base],
         "comparisons": [_comparison(group, entries, name, base, cells) for name, cells in pairs],
         "not_compared": left_out,
-        "calibration": _calibration_charts(store, entries),
+        "calibration": _calibration_charts(calibrations, entries),
         "times": [_time(store, entry) for entry in _sorted(entries)],
         "commands": bench_commands(entries),
         "pools": _pools(entries),
@@ -145,21 +154,24 @@ def _scatters(entries: list[CellResult], name: str, base: str) -> list[dict[str,
         chart = Chart((0, 100), (0, 100), f"{base}, accuracy %", f"{name}, accuracy %", height=330)
         chart.line([0, 100], [0, 100], plain=True)
         above = below = equal = 0
-        named = []
+        found: dict[str, NDArray[np.float64]] = {}
         for column in columns:
             mine, other = (_accuracies(here, column.name, label) for label in (name, base))
             common = sorted(set(mine) & set(other))
             if not common:
                 continue
-            named.append(column.name)
-            pairs = np.array([(other[key], mine[key]) for key in common])
+            found[column.name] = pairs = np.array([(other[key], mine[key]) for key in common])
             above += int((pairs[:, 1] > pairs[:, 0]).sum())
             below += int((pairs[:, 1] < pairs[:, 0]).sum())
             equal += int((pairs[:, 1] == pairs[:, 0]).sum())
-            for (x, y), count in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
-                size = 2.2 + 1.2 * float(np.sqrt(count))
-                told = f"{column.name}: {100 * x:.1f} and {100 * y:.1f}, {count_of(int(count), 'task')}"
-                chart.point(100 * x, 100 * y, len(named) - 1, size, told)
+        named = list(found)
+        step = _step(list(found.values()))
+        for i, (pool, pairs) in enumerate(found.items()):
+            for (x, y), count in zip(*_gathered(pairs, step), strict=True):
+                size = 2.2 + 1.2 * float(np.sqrt(count) if not step else np.log2(1 + count))
+                around = "" if not step else "about "
+                told = f"{pool}: {around}{100 * x:.1f} and {100 * y:.1f}, {count_of(int(count), 'task')}"
+                chart.point(100 * x, 100 * y, i, size, told)
         if named:
             told = f"{name} is better on {above} tasks, {base} on {below}, equal on {equal}"
             title = f"Accuracy of each task at {count_of(shots, 'shot')}"
@@ -169,6 +181,21 @@ def _scatters(entries: list[CellResult], name: str, base: str) -> list[dict[str,
     return out
 
 
+def _step(found: list[NDArray[np.float64]]) -> float:
+    """The width to which accuracies are rounded, so that a chart has at most _MARKS marks; 0 for exact."""
+    for step in _STEPS:
+        if sum(len(_gathered(pairs, step)[0]) for pairs in found) <= _MARKS:
+            return step
+    return _STEPS[-1]
+
+
+def _gathered(pairs: NDArray[np.float64], step: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The distinct pairs, rounded to multiples of `step`, and how often each is there."""
+    rounded = pairs if not step else np.round(pairs / step) * step
+    values, counts = np.unique(rounded, axis=0, return_counts=True)
+    return values, counts
+
+
 def _accuracies(entries: list[CellResult], column: str, label: str) -> dict[tuple[int, int], float]:
     for entry in entries:
         if (entry.column.name, entry.run.label) == (column, label):
@@ -176,7 +203,7 @@ def _accuracies(entries: list[CellResult], column: str, label: str) -> dict[tupl
     return {}
 
 
-def _calibration_charts(store: Store, entries: list[CellResult]) -> list[dict[str, Any]]:
+def _calibration_charts(calibrations: Calibrations, entries: list[CellResult]) -> list[dict[str, Any]]:
     """One chart per pool and number of shots, with its numbers."""
     out = []
     for shots, column in dict.fromkeys((e.run.shape.shots, e.column) for e in _sorted(entries)):
@@ -187,13 +214,11 @@ def _calibration_charts(store: Store, entries: list[CellResult]) -> list[dict[st
             chart.line([0, 100], [0, 100], plain=True)
             rows: list[dict[str, Any]] = []
             for i, entry in enumerate(part):
-                found = calibration(store, entry.number, entry.series.keys)
+                found = calibrations.of(entry.number, entry.series.keys)
                 rows.append({"name": entry.run.shown, "error": found.error, "nll": found.nll})
-                probabilities, labels = store.predictions(entry.number, entry.series.keys)
-                bins = calibration_bins(probabilities, labels.astype(np.int64))
-                xs, ys = [100 * b.confidence for b in bins], [100 * b.accuracy for b in bins]
+                xs, ys = [100 * b.confidence for b in found.bins], [100 * b.accuracy for b in found.bins]
                 chart.line(xs, ys, i)
-                for b in bins:
+                for b in found.bins:
                     told = f"{entry.run.shown}: {b.images} images, right {100 * b.accuracy:.1f} %"
                     chart.point(100 * b.confidence, 100 * b.accuracy, i, title=told)
             title = f"{column.name}, {count_of(shots, 'shot')}"

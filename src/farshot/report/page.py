@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from farshot.evaluation.calibration import BINS
-from farshot.explain.html import environment
-from farshot.explain.page import common
+from farshot.explain.html import common, environment
 from farshot.storage.atomic import check_file, whole_file
 
 _OURS = 'name="generator" content="farshot'

@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -98,11 +97,9 @@ def _remove(path: Path) -> None:
 def _lock(path: Path) -> int | None:
     """An open file that holds the lock of a file or folder; None where another process has it, it is not
     there, or there are no locks."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
+    with suppress(OSError, ImportError):
+        import fcntl
 
-    with suppress(OSError):
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
