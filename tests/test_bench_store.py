@@ -348,3 +348,18 @@ def test_exports_hold_every_task_in_both_formats(tmp_path: Path) -> None:
     assert lines[0]["query"] == ["a/1", "a/2", "b/1", "b/2"]
     assert lines[0]["probabilities"] == table[0]["probabilities"] == [[0.75, 0.25]] * 4
     assert lines[3]["settings"] == json.loads(table[3]["settings"]) == {"scale": 2.0, "word": "x"}
+
+
+def test_a_claim_does_not_look_again_at_what_is_complete(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        run = store.run_id(RUN)
+        record(store, run, list(range(12)))
+        assert store.claim(run, 1, 20, 4) == [12, 13, 14, 15]
+        asked: list[tuple[int, int]] = []
+        done = store.done
+        store.done = lambda *a: asked.append((a[3], a[2])) or done(*a)  # type: ignore[method-assign]
+        assert store.claim(run, 1, 20, 4) == [16, 17, 18, 19]
+        assert asked == [(12, 20)]
+        assert store.done_count(run, 1, 20) == 12
+        assert store.done_count(run, 1, 6) == 6
+        assert store.claim(run, 1, 20, 4) == []

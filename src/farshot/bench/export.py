@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from farshot.bench.records import Run, StoreError, texts
+from farshot.bench.records import Run, StoreError, check_types, probabilities_of, texts
 from farshot.bench.render import Block, number
 from farshot.bench.schema import damaged
 from farshot.bench.store import Store
@@ -130,13 +130,14 @@ def rows(store: Store, *chosen: int | None) -> Iterator[dict[str, Any]]:
 
 def _plain(row: dict[str, Any], run: Run) -> dict[str, Any]:
     """A row of the store with lists in place of JSON and bytes."""
+    check_types(row)
     row |= {name: list(texts(row[name])) for name in ("classes", "support", "query")}
     row |= {"settings": run.settings, "class_names": list(run.class_names), "pool_notes": list(run.notes)}
     row["labels"], row["predictions"] = list(row["labels"]), list(row["predictions"])
-    halves = np.frombuffer(row["probabilities"], "<f2").astype(np.float64).reshape(-1, row["ways"])
+    halves = probabilities_of(np.frombuffer(row["probabilities"], "<f2").reshape(-1, run.shape.ways))
     if not len(halves) == len(row["labels"]) == len(row["predictions"]):
         raise ValueError("labels, predictions and probabilities are of different length")
-    return row | {"probabilities": halves.tolist()}
+    return row | {"probabilities": halves.astype(np.float64).tolist()}
 
 
 def runs_block(store: Store) -> Block:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,17 @@ _TYPES: dict[str, type] = dict.fromkeys(
     (*_WORDS, "pool_fingerprint", "pool_notes", "class_names", "template"), str
 ) | dict.fromkeys(("revision", "protocol", "ways", "shots", "queries"), int)
 """Columns of the table `runs`."""
+
+_RESULT_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("run", "device", "version"), str),
+    **dict.fromkeys(("batch", "peak_memory"), int),
+    **dict.fromkeys(("accuracy", "seconds", "created"), float),
+    "loss": float | None,
+}
+
+
+_SERIES = ("seed", "index", "accuracy", "seconds", "created")
+_MOST = 2**31 - 1
 
 
 class StoreError(FarshotError):
@@ -101,15 +114,30 @@ class Run:
         )
 
 
+def check_types(row: Mapping[str, Any], kinds: Mapping[str, Any] | None = None) -> None:
+    """Check the values of a row of the store; those that `kinds` does not name are not looked at.
+
+    Args:
+        kinds: name -> type; by default those of the table `results`.
+
+    Raises:
+        ValueError: a value of another type.
+    """
+    for name, kind in (kinds or _RESULT_TYPES).items():
+        if name in row and not isinstance(row[name], kind):
+            raise ValueError(f"its {name} is {str(row[name])[:60]!r}")
+
+
 def run_of(row: Mapping[str, Any]) -> Run:
     """The run that a row of the store's table `runs` describes.
 
     Raises:
         ValueError: a value that the store does not write.
     """
-    for name, kind in _TYPES.items():
-        if not isinstance(row[name], kind):
-            raise ValueError(f"its {name} is {str(row[name])[:60]!r}")
+    check_types(row, _TYPES)
+    for name in ("revision", "ways", "shots", "queries"):
+        if not 0 < row[name] <= _MOST:
+            raise ValueError(f"its {name} is {row[name]}")
     return Run(
         method=row["method"],
         revision=row["revision"],
@@ -127,6 +155,36 @@ def run_of(row: Mapping[str, Any]) -> Run:
         model=row["model"],
         notes=texts(row["pool_notes"]),
     )
+
+
+def series_of(run: Run, rows: Sequence[tuple[Any, ...]]) -> Series:
+    """The series of rows (seed, index, accuracy, seconds, created).
+
+    Raises:
+        ValueError: values that no result has.
+    """
+    columns = zip(*rows, strict=True) if rows else [()] * 5
+    kinds = (np.int64, np.int64, np.float64, np.float64, np.float64)
+    found: list[NDArray[Any]] = [
+        np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)
+    ]
+    for name, values, most in zip(_SERIES, found, (_MOST, _MOST, 1.0, _MOST, _MOST * _MOST), strict=True):
+        odd = values[~((values >= 0) & (values <= most))]  # NaN is odd, too
+        if len(odd):
+            raise ValueError(f"{odd[0]} as {name}")
+    seeds, indices, accuracy, seconds, created = found
+    return Series(run, seeds, indices, accuracy, seconds, created)
+
+
+def probabilities_of(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Stored probabilities in float32.
+
+    Raises:
+        ValueError: they are not between 0 and 1.
+    """
+    if not ((halves >= 0) & (halves <= 1)).all():
+        raise ValueError("probabilities that are not between 0 and 1")
+    return halves.astype(np.float32)
 
 
 def texts(text: str) -> tuple[str, ...]:
@@ -224,3 +282,29 @@ class Series:
         which = which if len(which) else np.zeros(0, dtype=np.int64)
         columns = (self.seeds, self.indices, self.accuracy, self.seconds, self.created)
         return Series(self.run, *(column[which] for column in columns))
+
+
+def episode_words(episode: Episode) -> tuple[str, str, str]:
+    """Classes, support and query of a row of the table `episodes`."""
+    lists = (episode.classes, episode.support, episode.query)
+    classes, support, query = (json.dumps(names, ensure_ascii=False) for names in lists)
+    return classes, support, query
+
+
+def result_row(run: int, seed: int, result: Result) -> dict[str, Any]:
+    """A row of the table `results`."""
+    return {
+        "run": run,
+        "seed": seed,
+        "idx": result.index,
+        "accuracy": result.accuracy,
+        "predictions": result.predictions.astype(np.uint8).tobytes(),
+        "probabilities": result.probabilities.astype("<f2").tobytes(),
+        "loss": result.loss,
+        "seconds": result.seconds,
+        "peak_memory": result.peak_memory,
+        "batch": result.batch,
+        "device": result.device,
+        "version": version("farshot"),
+        "created": time.time(),
+    }

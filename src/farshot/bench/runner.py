@@ -170,20 +170,20 @@ class _Filling:
         """Remove complete cells from the list, and report them."""
         for number in list(candidates):
             cell, run = self.cells[number], self.runs[number]
-            if number in self.left and len(self._done(number)) == cell.tasks:
+            if number in self.left and self._done(number) == cell.tasks:
                 self.left.remove(number)
                 if self.watcher:
                     series = self.store.series(run)
                     mine = series.only((series.seeds == self.grid.seed) & (series.indices < cell.tasks))
                     self.watcher.finished(cell, mine.accuracy.tolist(), mean_interval(mine.seconds).mean)
 
-    def _done(self, number: int) -> set[int]:
-        return self.store.done(self.runs[number], self.grid.seed, self.cells[number].tasks)
+    def _done(self, number: int) -> int:
+        return self.store.done_count(self.runs[number], self.grid.seed, self.cells[number].tasks)
 
     def _work(self) -> tuple[float, float]:
         """The total work, and the stored part."""
         each = [cost(cell.method, cell.shape) for cell in self.cells]
-        done = sum(e * len(self._done(number)) for number, e in enumerate(each))
+        done = sum(e * self._done(number) for number, e in enumerate(each))
         return sum(e * cell.tasks for e, cell in zip(each, self.cells, strict=True)), done
 
 

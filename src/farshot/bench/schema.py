@@ -156,8 +156,9 @@ def speaking(path: Path) -> Iterator[None]:
 
 def damaged(path: Path, what: str) -> StoreError:
     """The error where a store holds what farshot does not write."""
+    line = " ".join(what.split())[:200]
     return StoreError(
-        f"The store {path} is damaged ({what}); restore a copy of it, or choose another --store."
+        f"The store {path} is damaged ({line}); restore a copy of it, or choose another --store."
     )
 
 

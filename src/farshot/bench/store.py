@@ -15,7 +15,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +23,18 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from farshot.arrays import NDArray
-from farshot.bench.records import Episode, Result, Run, Series, StoreError, run_of
+from farshot.bench.records import (
+    Episode,
+    Result,
+    Run,
+    Series,
+    StoreError,
+    episode_words,
+    probabilities_of,
+    result_row,
+    run_of,
+    series_of,
+)
 from farshot.bench.schema import (
     check_place,
     damaged,
@@ -58,6 +68,7 @@ class Store:
             check_place(self.path)
         self._connection = (open_for_reading if read_only else open_for_writing)(self.path)
         self._place, self._lost = _identity(self.path), False
+        self._complete: dict[tuple[int, int], int] = {}  # (run, seed) -> tasks below this all have a result
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 
     def __enter__(self) -> Store:
@@ -130,31 +141,54 @@ class Store:
 
     # Filling -----------------------------------------------------------------------------------------
 
-    def done(self, run: int, seed: int, tasks: int) -> set[int]:
-        """Which of the first `tasks` tasks of a seed have a result."""
+    def done(self, run: int, seed: int, tasks: int, first: int = 0) -> set[int]:
+        """Which of the tasks from `first` up to `tasks` of a seed have a result."""
         rows = self._rows(
-            "SELECT idx FROM results WHERE run = ? AND seed = ? AND idx < ?", (run, seed, tasks)
+            "SELECT idx FROM results WHERE run = ? AND seed = ? AND idx >= ? AND idx < ?",
+            (run, seed, first, tasks),
         )
         return {idx for (idx,) in rows}
+
+    def done_count(self, run: int, seed: int, tasks: int) -> int:
+        """How many of the first `tasks` tasks of a seed have a result."""
+        first = min(self._complete.get((run, seed), 0), tasks)
+        ((count,),) = self._rows(
+            "SELECT COUNT(*) FROM results WHERE run = ? AND seed = ? AND idx >= ? AND idx < ?",
+            (run, seed, first, tasks),
+        )
+        return first + int(count)
 
     def claim(self, run: int, seed: int, tasks: int, batch: int) -> list[int]:
         """Claim the next tasks that are neither done nor claimed; empty if there are none.
 
         Batches are cut at multiples of `batch`, so that after an interruption a task has the same companions.
+        What this process has seen complete is not looked at again.
         """
         with self._change():
             now = time.time()
             self._drop_dead_claims(now)
-            taken = self.done(run, seed, tasks)
-            rows = self._connection.execute("SELECT idx FROM claims WHERE run = ? AND seed = ?", (run, seed))
-            taken |= {idx for (idx,) in rows}
-            for start in range(0, tasks, batch):
-                free = [i for i in range(start, min(start + batch, tasks)) if i not in taken]
-                if free:
-                    claims = [(run, seed, i, self.owner, now + LEASE_S) for i in free]
-                    self._connection.executemany("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", claims)
-                    return free
+            first = self._complete.get((run, seed), 0) // batch * batch
+            window = batch * max(1, _ROWS_AT_ONCE // batch)
+            for low in range(first, tasks, window):
+                high = min(low + window, tasks)
+                done, taken = self.done(run, seed, high, low), self._claimed(run, seed, low, high)
+                for start in range(low, high, batch):
+                    block = range(start, min(start + batch, high))
+                    if self._complete.get((run, seed), 0) >= start and done.issuperset(block):
+                        self._complete[run, seed] = block.stop
+                    free = [i for i in block if i not in done and i not in taken]
+                    if free:
+                        claims = [(run, seed, i, self.owner, now + LEASE_S) for i in free]
+                        self._connection.executemany("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", claims)
+                        return free
         return []
+
+    def _claimed(self, run: int, seed: int, low: int, high: int) -> set[int]:
+        rows = self._connection.execute(
+            "SELECT idx FROM claims WHERE run = ? AND seed = ? AND idx >= ? AND idx < ?",
+            (run, seed, low, high),
+        )
+        return {idx for (idx,) in rows}
 
     def record(self, run: int, seed: int, results: Sequence[Result], episodes: Iterable[Episode]) -> int:
         """Store a batch, all or nothing; returns how many of its tasks were new."""
@@ -165,11 +199,11 @@ class Store:
             for episode in episodes:
                 self._connection.execute(
                     "INSERT OR IGNORE INTO episodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*row, episode.seed, episode.index, *_words(episode), episode.labels.tobytes()),
+                    (*row, episode.seed, episode.index, *episode_words(episode), episode.labels.tobytes()),
                 )
             before = self._connection.total_changes
             for result in results:
-                self._insert("results", _columns(run, seed, result))
+                self._insert("results", result_row(run, seed, result))
             new = self._connection.total_changes - before
             self._connection.executemany(
                 "DELETE FROM claims WHERE run = ? AND seed = ? AND idx = ?",
@@ -236,14 +270,8 @@ class Store:
             "SELECT seed, idx, accuracy, seconds, created FROM results WHERE run = ? ORDER BY seed, idx",
             (run,),
         )
-        seeds, indices, accuracy, seconds, created = zip(*rows, strict=True) if rows else [()] * 5
         try:
-            return Series(
-                of or self.runs()[run],
-                np.array(seeds, dtype=np.int64),
-                np.array(indices, dtype=np.int64),
-                *(np.array(column, dtype=np.float64) for column in (accuracy, seconds, created)),
-            )
+            return series_of(of or self.runs()[run], rows)
         except (TypeError, ValueError, OverflowError) as error:
             raise damaged(self.path, f"a result of run {run}: {error}") from error
 
@@ -283,16 +311,17 @@ class Store:
         return int(ways)
 
     def _numbers(
-        self, rows: list[tuple[bytes, bytes]], ways: int
+        self, rows: list[tuple[Any, Any]], ways: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         try:
             halves = np.frombuffer(b"".join(p for p, _ in rows), "<f2").reshape(-1, ways)
             labels = np.frombuffer(b"".join(true for _, true in rows), np.uint8)
+            probabilities = probabilities_of(halves)
         except (TypeError, ValueError) as error:
             raise damaged(self.path, f"probabilities or labels: {error}") from error
         if len(halves) != len(labels) or (len(labels) and int(labels.max()) >= ways):
             raise damaged(self.path, "labels that do not fit the probabilities")
-        return halves.astype(np.float32), labels
+        return probabilities, labels
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Return the rows of a SELECT as dictionaries."""
@@ -339,30 +368,6 @@ class Store:
         self._connection.execute(
             f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", list(values.values())
         )
-
-
-def _words(episode: Episode) -> tuple[str, str, str]:
-    lists = (episode.classes, episode.support, episode.query)
-    classes, support, query = (json.dumps(names, ensure_ascii=False) for names in lists)
-    return classes, support, query
-
-
-def _columns(run: int, seed: int, result: Result) -> dict[str, Any]:
-    return {
-        "run": run,
-        "seed": seed,
-        "idx": result.index,
-        "accuracy": result.accuracy,
-        "predictions": result.predictions.astype(np.uint8).tobytes(),
-        "probabilities": result.probabilities.astype("<f2").tobytes(),
-        "loss": result.loss,
-        "seconds": result.seconds,
-        "peak_memory": result.peak_memory,
-        "batch": result.batch,
-        "device": result.device,
-        "version": version("farshot"),
-        "created": time.time(),
-    }
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -15,8 +15,10 @@ from markupsafe import Markup
 
 from farshot.arrays import NDArray
 from farshot.bench.compare import CellComparison, compare, comparison_block
+from farshot.bench.records import check_types
 from farshot.bench.render import Block
 from farshot.bench.results import Calibrations, CellResult, TableKey, in_order, read_groups
+from farshot.bench.schema import damaged
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.errors import SettingError
@@ -238,6 +240,11 @@ def _time(store: Store, entry: CellResult) -> dict[str, Any]:
         "SELECT device, MIN(batch) AS least, MAX(batch) AS most FROM results WHERE run = ? GROUP BY device",
         (entry.number,),
     )
+    try:
+        for row in found:
+            check_types(row, {"device": str, "least": int, "most": int})
+    except ValueError as error:
+        raise damaged(store.path, f"run {entry.number}: {error}") from error
     batches = sorted({row[end] for row in found for end in ("least", "most")})
     return {
         "name": entry.run.shown,
@@ -265,7 +272,7 @@ def _facts(store: Store, entries: list[CellResult]) -> dict[str, str]:
         "Prompt": run.template,
         "Tasks": f"{run.shape.ways}-way, {run.shape.queries} queries per class, protocol {run.protocol}",
         "Seeds": ", ".join(map(str, seeds)),
-        "Made by": "farshot " + ", ".join(row["version"] for row in found),
+        "Made by": "farshot " + ", ".join(str(row["version"]) for row in found),
     }
 
 
