@@ -18,8 +18,8 @@ from farshot.cli import console, streams
 from farshot.errors import DataError
 from farshot.sanitize import path_cell, visible
 from farshot.storage.atomic import check_file, reason, replaced
-from farshot.storage.json_text import parse_object
-from farshot.storage.paths import home, ordinary, quoted
+from farshot.storage.json_text import read_object
+from farshot.storage.paths import home, quoted
 
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier
@@ -164,7 +164,7 @@ class CsvFile(Rows):
         if not self._note.is_file():
             return False
         try:
-            known = parse_object(ordinary(self._note).read_bytes())
+            known = read_object(self._note)
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self._note} is damaged ({reason(error)}); remove it and {self._said}, or choose another "

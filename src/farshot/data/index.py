@@ -12,21 +12,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from farshot.data.pool import Pool
 from farshot.errors import DataError
+from farshot.images.decode import MOST_PIXELS
 from farshot.images.identity import content_id
 from farshot.images.likeness import thumbnails
 from farshot.images.reading import UnreadableImage, image_id, read_image
 from farshot.storage.atomic import replaced
-from farshot.storage.json_text import parse_object
+from farshot.storage.json_text import read_object
 
 Progress = Callable[[int, int], None]
 
 _THREADS = 4
 _CHUNK = 64
+_MOST_BYTES = 2 << 30  # a million images, with their thumbnails
 _SAVE_EVERY_S = 10.0
 _TURNED = range(5, 9)  # EXIF orientations that swap width and height
 _ORIENTATION = 0x0112
@@ -65,7 +68,7 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Inde
     path = folder / "index.json"
     known: dict[str, IndexEntry] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
-        known = {name: IndexEntry(*values) for name, values in parse_object(path.read_bytes()).items()}
+        known = {name: _entry(values) for name, values in read_object(path, _MOST_BYTES).items()}
     found: dict[str, IndexEntry] = {}
     saved = time.monotonic()
 
@@ -96,6 +99,21 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Inde
     if found != known and (os.access(folder, os.W_OK) or not path.exists()):
         _save(path, found)
     return [found[name] for name in pool.ids]
+
+
+def _entry(values: list[Any]) -> IndexEntry:
+    """What `_save` wrote of an image.
+
+    Raises:
+        TypeError, ValueError: something else.
+    """
+    entry = IndexEntry(*values)
+    for value, kind in zip(values, (int, int, str, int, int, str, str), strict=False):
+        if type(value) is not kind:
+            raise TypeError(f"{value!r} is not {kind.__name__}")
+    if not 0 < entry.width * entry.height <= MOST_PIXELS:
+        raise ValueError("no such picture")
+    return entry
 
 
 def _save(path: Path, entries: dict[str, IndexEntry]) -> None:

@@ -244,13 +244,15 @@ def _read_csv(path: Path) -> tuple[Any, list[str]]:
 
 def _read_parquet(path: Path) -> tuple[Any, list[str]]:
     """The data frame, and the name of each of its rows."""
-    import pandas as pd
-
     try:
-        frame = pd.read_parquet(ordinary(path))
+        import pyarrow as pa
+        from pyarrow import parquet
     except ImportError as error:
         raise DataError(f"Reading {path} needs the parquet extra: pip install 'farshot[parquet]'.") from error
-    except (OSError, ValueError, NotImplementedError) as error:
+    faults = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException)
+    try:
+        frame = parquet.read_table(ordinary(path)).to_pandas(ignore_metadata=True)
+    except faults as error:
         raise DataError(f"{path} cannot be read as Parquet ({first_line(error)}); write it again.") from error
     return frame, [f"row {number}" for number in range(1, len(frame) + 1)]
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from farshot.storage.paths import ordinary
+
+MOST_BYTES = 64 << 20
+"""Of a JSON file; the largest tokenizers have 35 MB."""
 
 
 def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -32,3 +38,20 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     return found
+
+
+def read_object(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+    """Parse a file that must hold an object.
+
+    Args:
+        most: bytes; a larger file is not read.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file.
+        ValueError: as `parse_object`, or the file is too large.
+    """
+    with ordinary(path).open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it is larger than {most >> 20} MB")
+    return parse_object(data)

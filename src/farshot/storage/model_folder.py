@@ -27,7 +27,7 @@ from farshot.images.decode import ReadOptions
 from farshot.parts.lora import LoRA
 from farshot.storage.atomic import check_folder, reason, whole_folder
 from farshot.storage.hub import fetch, is_on_hub
-from farshot.storage.json_text import parse_object
+from farshot.storage.json_text import read_object
 from farshot.storage.model_check import check_finite, check_values
 from farshot.storage.paths import home, ordinary, quoted
 
@@ -162,7 +162,7 @@ def read_places(folder: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     with damaged(file):
-        found = parse_object(ordinary(file).read_bytes())["images"]
+        found = read_object(file)["images"]
         for one in found:
             if not isinstance(one["label"], str) or not isinstance(one["path"], str | None):
                 raise ValueError("an image has no path or label in words")
@@ -216,7 +216,7 @@ def module_name(name: str) -> str:
 def _read_about(folder: Path) -> dict[str, Any]:
     """Read farshot.json and check the type of every value; the format is checked first, since a newer one
     may have other files and names."""
-    about = parse_object(ordinary(folder / "farshot.json").read_bytes())
+    about = read_object(folder / "farshot.json")
     if isinstance(about.get("format"), int) and about["format"] > FORMAT:
         raise ModelError(
             f"{folder} was made by farshot {about.get('farshot_version')}; update farshot to read it."

@@ -31,7 +31,7 @@ from farshot.errors import DataError
 from farshot.images.reading import read_image
 from farshot.sanitize import plain
 from farshot.storage.atomic import replaced
-from farshot.storage.json_text import parse_object
+from farshot.storage.json_text import read_object
 from farshot.storage.paths import home
 
 T = TypeVar("T")
@@ -377,6 +377,6 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: it is no such file.
     """
     try:
-        return parse_object(path.read_bytes())
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove {path.parent}.") from error

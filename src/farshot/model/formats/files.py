@@ -25,7 +25,7 @@ from farshot.model.config import MOST_BLOCKS, TextConfig, TowerConfig, VisionCon
 from farshot.model.encoder import Encoder, Origin, Preprocessing
 from farshot.model.tokenizer import Tokenizer
 from farshot.model.tower import TextTower, VisionTower
-from farshot.storage.json_text import parse_object
+from farshot.storage.json_text import read_object
 from farshot.storage.paths import ordinary
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
@@ -155,7 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: it is no such file.
     """
     try:
-        return parse_object(ordinary(path).read_bytes())
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not readable JSON ({first_line(error)}); fetch it again.") from error
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from farshot.errors import ModelError
 from farshot.model.formats.files import Source, first_line
 from farshot.model.formats.sentencepiece import sentencepiece_tokenizer
+from farshot.storage.json_text import read_object
 
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 _CLIP_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
@@ -68,7 +68,7 @@ def special_id(source: Source, fast: FastTokenizer, role: str, usual: str) -> in
 def clip_tokenizer(vocab: Path, merges: Path) -> FastTokenizer:
     """CLIP's byte-level byte-pair encoding."""
     pairs = [line.split() for line in merges.read_text(encoding="utf-8").splitlines()]
-    known = json.loads(vocab.read_text(encoding="utf-8"))
+    known = read_object(vocab)
     return clip_bpe(
         known, [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[0] != "#version:"]
     )
