@@ -81,7 +81,7 @@ def _larger_than_they_look() -> Iterator[Made]:
         yield f"a BMP packed into {kind}", "runs.bmp", _bmp_of_runs(width, height, runs), rare, 0
     comments = b"P3 2000 2000 255\n" + b"#\n" * 500_000
     yield "a PPM of half a million comments", "text.ppm", comments, rare, 0
-    yield "a PPM of an odd depth", "odd.ppm", b"P6 1000 1000 254\n" + bytes(3_000_000), rare, 0
+    yield "a PPM of an odd depth", "odd.ppm", b"P6 1001 1000 254\n" + bytes(3_003_000), rare, 0
     slow = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
     scan = slow[slow.rindex(b"\xff\xda") : -2]
     yield "a JPEG of a thousand passes", "slow.jpg", slow[:-2] + scan * 1000 + slow[-2:], "over 64 passes", 0

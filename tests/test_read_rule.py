@@ -537,7 +537,7 @@ def test_the_exported_program_reads_as_farshot_does(exported, tmp_path: Path) ->
     assert [note.split(": ")[1] for note in notes] == [
         str(tmp_path / name) for name in ("12.png", "hounsfield.tif", "rgbn.tif", "deep.tif")
     ]
-    for name in ("decode.py", "kinds.py", "tiff.py"):  # word for word
+    for name in ("decode.py", "costs.py", "kinds.py", "tiff.py"):  # word for word
         ours = Path(table_module.__file__).parents[1] / "images" / name
         assert (folder / "out" / name).read_bytes() == ours.read_bytes()
 

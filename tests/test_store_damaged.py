@@ -1,4 +1,4 @@
-"""Stores whose cells were changed by hand or by a fault: one sentence, whatever is read of them."""
+"""Stores whose cells were changed by hand or by a fault: one sentence, in every command that reads them."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ class FewShotClassifier(ClassifierProtocol):
 
     def probabilities(
         self, logits: Float[NDArray[np.float32], "B N"], classes: Sequence[Any] | None = None
-    ) -> Float[NDArray[np.float32], "B N"]:
+    ) -> Float[NDArray[np.float32], "B chosen"]:
         """What `predict_proba` makes of logits, which parts of many images come with."""
         if classes is not None:
             logits = logits[:, self.columns_of(classes)]

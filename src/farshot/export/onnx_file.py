@@ -42,7 +42,7 @@ _MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GiB; the graph needs
 _IMAGES = Path(decode.__file__).parent
 _PROGRAM = (
     Path(__file__).with_name("predict.py"),
-    *(_IMAGES / f"{n}.py" for n in ("decode", "kinds", "tiff", "preprocess")),
+    *(_IMAGES / f"{n}.py" for n in ("decode", "costs", "kinds", "tiff", "preprocess")),
 )
 """What predicts without farshot, and how it reads images."""
 

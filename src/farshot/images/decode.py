@@ -10,8 +10,8 @@ stretched.
 - JPEGs of over DRAFT_PIXELS are decoded at a half, a quarter or an eighth of their size, as long as that is
   at least twice the size that is wanted.
 
-This file, `kinds.py`, `tiff.py` and `preprocess.py` are copied unchanged into ONNX exports, so that
-`predict.py` reads as farshot does: standard library, numpy and Pillow only.
+This file, `costs.py`, `kinds.py`, `tiff.py` and `preprocess.py` are copied unchanged into ONNX exports, so
+that `predict.py` reads as farshot does: standard library, numpy and Pillow only.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from .costs import MOST_BYTES, MOST_PIXELS, fault_of, most_pixels_of
+from .costs import formats as known_formats
 from .kinds import HEAD_BYTES, RAW, kind_of
 from .tiff import MAGIC, Layout, read_bands, read_layout, tile_pixels
 
-MOST_PIXELS = 100_000_000
 DRAFT_PIXELS = 4_000_000
 """Above the pictures of the published pools, so that their pixels do not change."""
 
@@ -44,6 +45,7 @@ _MOST_DRAFT_RATIO = 16  # of the sides: of a narrower picture a draft would be s
 _LARGEST_TILE = (
     4096 * 4096
 )  # of a TIFF; small pictures come in tiles larger than they are, but not by so much
+_VALUES_AT_ONCE = 1 << 20
 _DEPTHS = (8, 10, 12, 14, 16)
 _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _TURNS = {
@@ -141,8 +143,8 @@ def decode(
     Args:
         wanted: shorter side in pixels that is needed; large JPEGs may come smaller than they are, but at
             least twice as large as this. By default whole.
-        formats: those that are tried, as Pillow calls them; by default all it knows.
-        most_pixels: more are refused.
+        formats: those that are tried, as Pillow calls them; by default those of costs.py.
+        most_pixels: more are refused, of some formats fewer.
 
     Raises:
         Unreadable: one sentence.
@@ -173,6 +175,8 @@ def _decode(
             return _banded(source, layout, options, most_pixels)
         with opened(source, formats) as image:
             check_size(image, most_pixels)
+            if (fault := fault_of(image, source)) is not None:
+                raise Unreadable(fault)
             # before Pillow turns a TIFF; asking a PNG would decode it, and hide what is wrong with its pixels
             early = turn_of(image) if image.format == "TIFF" else None
             size = image.size
@@ -197,7 +201,8 @@ def opened(
         return
     if isinstance(source, str | Path):
         _check_file(Path(source))
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with Image.open(file, formats=known_formats() if formats is None else formats) as image:
         yield image
 
 
@@ -227,6 +232,7 @@ def failing(source: object, most_pixels: int = MOST_PIXELS) -> Iterator[None]:
 
 def check_size(image: Image.Image, most_pixels: int) -> None:
     """Refuse images that would take too much memory to decode."""
+    most_pixels = most_pixels_of(image.format, most_pixels)
     if image.width * image.height > most_pixels:
         raise Unreadable(too_large(f" ({image.width} x {image.height})", most_pixels))
     if image.width == 0 or image.height == 0:
@@ -285,8 +291,10 @@ def scaled(
             )
     found = np.empty(values.shape, np.uint8)
     factor = 255.0 / (white - black)
-    for row, line in enumerate(values):  # doubles of a whole large picture would take a gigabyte
-        found[row] = np.clip(np.rint((line.astype(np.float64) - black) * factor), 0, 255)
+    step = max(1, _VALUES_AT_ONCE // max(1, values[0].size))
+    for row in range(0, len(values), step):  # doubles of a whole large picture would take a gigabyte
+        part = values[row : row + step].astype(np.float64)
+        found[row : row + step] = np.clip(np.rint((part - black) * factor), 0, 255)
     return found, note
 
 
@@ -475,6 +483,8 @@ def _check_file(path: Path) -> None:
         raise Unreadable("this is a folder, not an image.")
     if path.exists() and not path.is_file():  # a pipe or device might never end
         raise Unreadable("this is not an ordinary file; give an image file.")
+    if path.exists() and path.stat().st_size > MOST_BYTES:
+        raise Unreadable(f"the file has over {MOST_BYTES >> 30} GB; scale the picture down first.")
 
 
 def _check_tile(tile: int, width: int, height: int) -> None:

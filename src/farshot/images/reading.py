@@ -61,14 +61,11 @@ class Header:
         format: as Pillow calls it; the file name does not matter.
         width: in pixels, before EXIF turns it.
         height: in pixels.
-        in_python: it is decoded by code in Python, pixel by pixel and without bounds on memory: BMP packed by
-            run lengths, PPM in plain text or of an odd depth.
     """
 
     format: str
     width: int
     height: int
-    in_python: bool
 
 
 def read_image(
@@ -77,8 +74,8 @@ def read_image(
     """Read an image as upright RGB.
 
     Args:
-        formats: the formats that are tried, as Pillow calls them; by default all it knows. Code of the others
-            never sees the bytes.
+        formats: the formats that are tried, as Pillow calls them; by default those of
+            farshot.images.costs. Code of the others never sees the bytes.
         options: range and bands, for pictures of many bits or bands.
 
     Raises:
@@ -132,8 +129,7 @@ def read_header(
     def read(data: str | Path | bytes) -> Header:
         with failing(data, most), opened(data, formats) as image:
             check_size(image, most)
-            in_python = any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
-            return Header(image.format or "", image.width, image.height, in_python)
+            return Header(image.format or "", image.width, image.height)
 
     with _named(source_name(source)), _quiet:
         try:
@@ -173,7 +169,8 @@ def image_id(source: ImageSource) -> str:
     digest = hashlib.sha256()
     if isinstance(source, str | Path):
         try:
-            digest.update(Path(source).read_bytes())
+            with Path(source).open("rb") as file:  # in pieces, however large
+                digest = hashlib.file_digest(file, "sha256")
         except OSError as error:
             raise UnreadableImage(str(source), f"cannot be read ({error.strerror}).") from error
     elif isinstance(source, bytes):
