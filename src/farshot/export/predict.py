@@ -5,9 +5,9 @@ that are like them; --coverage 0.9 adds the classes that hold the true one with 
 what export.json holds.
 
 Images are read as farshot reads them: decode.py, costs.py, kinds.py, tiff.py and preprocess.py next to this
-file are copies of its code. A file that cannot be read is reported on the error stream, the others are predicted, and
-the exit status is 1. Lines are UTF-8 in every terminal; it is 141 if their reader has gone, and 130 after
-Ctrl-C.
+file are copies of its code. A file that cannot be read is reported on the error stream, the others are
+predicted, and the exit status is 1. Lines are UTF-8 in every terminal; it is 141 if their reader has gone,
+and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
