@@ -11,6 +11,7 @@ from torch import Tensor
 
 from farshot.methods import create
 from farshot.model.encoder import Encoder
+from farshot.model.features import FeatureCache, use_cache
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-land", 60)
@@ -71,8 +72,8 @@ def test_a_method_needs_no_float64_on_the_device(
     encoder: Encoder, mini: Encoder, name: str, settings: dict[str, Any]
 ):
     task = toy_task(TABLE, shots=2)
-    ours, expected = (
-        create(name, settings).adapt(which, [task])[0].logits(TABLE, task.query[:4])
-        for which in (encoder, mini)
-    )
-    np.testing.assert_array_equal(ours, expected)
+    found = []
+    for which in (encoder, mini):
+        with use_cache(FeatureCache()):  # features from other batches differ in the last bits
+            found.append(create(name, settings).adapt(which, [task])[0].logits(TABLE, task.query[:4]))
+    np.testing.assert_array_equal(*found)

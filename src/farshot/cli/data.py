@@ -10,7 +10,7 @@ import typer
 from farshot.cli import console
 from farshot.cli.options import Level
 from farshot.errors import SettingError
-from farshot.storage.paths import home
+from farshot.storage.paths import default_cache, home
 
 data_app = typer.Typer(help="Pools of images that the benchmark draws from.", no_args_is_help=True)
 
@@ -84,7 +84,7 @@ def prepare(
     level: Level = None,
 ) -> None:
     """Decode a pool once, so that no benchmark does it again; goes on where it was stopped."""
-    from farshot.data.cache import cached, default_cache
+    from farshot.data.cache import cached
     from farshot.data.cache import prepare as prepare_pool
     from farshot.data.pools import open_pool
 

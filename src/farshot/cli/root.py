@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +27,8 @@ from farshot.cli import (
 from farshot.cli import (
     app as browser_app,
 )
+from farshot.errors import FarshotError
+from farshot.storage.paths import default_cache
 
 app = typer.Typer(
     cls=console.Commands,
@@ -54,7 +58,7 @@ def _options(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for images and the adapted model.")] = Path("demo"),
-    tasks: Annotated[int, typer.Option(help="Tasks per method.", min=2)] = 40,
+    tasks: Annotated[int, typer.Option(help="Tasks per method.", min=3)] = 40,
 ) -> None:
     """Run the main commands on images that come with the package."""
     from farshot.cli.demo import run_demo
@@ -71,4 +75,7 @@ for _command in (curve, bench, encoders, explain, export, pick, browser_app):
 
 def main() -> None:
     """Entry point of the `farshot` command."""
+    with contextlib.suppress(FarshotError, RuntimeError):  # no home folder
+        # Matplotlib writes a list of fonts, by default to another folder of the user
+        os.environ.setdefault("MPLCONFIGDIR", str(default_cache() / "matplotlib"))
     console.run(app)

@@ -40,20 +40,11 @@ from farshot.images.decode import ReadOptions
 from farshot.images.likeness import remember
 from farshot.images.preprocess import READINGS, is_reading, reduced_size
 from farshot.storage.atomic import check_writable
-from farshot.storage.paths import home
+from farshot.storage.paths import default_cache, home
 
 _CHUNK = 64
 _RULE = 2  # raised when `farshot.images.decode` reads images in another way, so that old files are not used
 _LOCK = threading.Lock()
-
-
-def default_cache() -> Path:
-    """$FARSHOT_CACHE, or a folder in the user's cache."""
-    place = os.environ.get("FARSHOT_CACHE")
-    if place:
-        return home(place)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "farshot"
 
 
 def cached(

@@ -43,3 +43,12 @@ def quoted(path: str | os.PathLike[str]) -> str:
     """Quote the path for a printed command line."""
     text = os.fspath(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def default_cache() -> Path:
+    """$FARSHOT_CACHE, or a folder in the user's cache."""
+    place = os.environ.get("FARSHOT_CACHE")
+    if place:
+        return home(place)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "farshot"
