@@ -99,6 +99,22 @@ def test_each_file_is_decoded_once_and_features_are_not_kept(
     assert len(features.SHARED) == before
 
 
+def test_parts_that_are_read_ahead_come_in_order_and_end_with_the_reader() -> None:
+    chunks = [np.array([number]) for number in range(6)]
+    read: list[int] = []
+
+    def look(rows):
+        read.append(int(rows[0]))
+        return ImageTable((), None, (), ()), rows
+
+    found = stream._ahead(look, chunks)
+    assert int(next(found)[1][0]) == 0
+    found.close()  # one more is read, and no others
+    assert read in ([0], [0, 1])
+    assert [int(rows[0]) for _, rows in stream._ahead(look, chunks)] == list(range(6))
+    assert list(stream._ahead(look, [])) == []
+
+
 def test_rows_come_before_the_end(
     farshot: Farshot, adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,3 +253,18 @@ def test_nothing_is_measured_where_all_was_adapted_to(adapted: Path, place: Path
     images = sorted((place / "data").rglob("*.png"))
     with pytest.raises(DataError, match="All these images were used for adapting"):
         classifier.evaluate(images, [image.parent.name for image in images])
+
+
+def test_an_evaluation_decodes_each_file_once(
+    adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = load(adapted)
+    decoded: list[str] = []
+    decode = reading.decode
+    monkeypatch.setattr(
+        reading, "decode", lambda source, *a, **k: decoded.append(source) or decode(source, *a, **k)
+    )
+    images = sorted(pictures.iterdir())
+    labels = ["cat", "dog"] * (len(images) // 2)
+    classifier.evaluate(images, labels)
+    assert sorted(decoded) == images

@@ -1,5 +1,5 @@
 """No command opens a connection or writes outside the places that it was given: the system calls of each are
-traced. Slow, since each runs as a program of its own under strace."""
+traced. Slow, since each runs as a separate program under strace."""
 
 from __future__ import annotations
 

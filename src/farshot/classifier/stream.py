@@ -1,12 +1,12 @@
-"""Predict many images part by part: each file is decoded once, the next ones while the model computes, and
-memory does not grow with their number.
+"""Predict many images part by part: each file is decoded once, on a GPU the next ones while the model
+computes, and memory does not grow with their number.
 
 Shapes: B images of one part, N classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,11 +18,14 @@ from farshot.arrays import NDArray
 from farshot.data.decoded import Seen
 from farshot.data.table import ImageTable, unreadable
 from farshot.evaluation.metrics import Evaluation, evaluate
-from farshot.evaluation.unseen import candidates, nothing_left, shows_seen
+from farshot.evaluation.unseen import candidates, near_rows, nothing_left, shows_seen
 from farshot.model.features import FeatureCache, image_features, use_cache
 
 if TYPE_CHECKING:
     from farshot.classifier.fewshot import FewShotClassifier
+
+Rows = NDArray[np.int64]
+Found = tuple[ImageTable, Seen]
 
 AT_ONCE = 128
 """Images of a part: 20 MB of pixels at 224 x 224, and a line on the screen every few seconds."""
@@ -36,7 +39,8 @@ class Part:
         rows: those whose image could be read, in table order.
         logits: class scores.
         p_values: as of `FewShotClassifier.familiarity`; None where they were not asked for.
-        seen: which show a picture, or are of a group, that the model was adapted to; None likewise.
+        seen: which show a picture, or are of a group, that the model was adapted to; near copies are not
+            among them; None likewise.
         faults: row -> what is wrong with its image, for those that could not be read.
     """
 
@@ -78,24 +82,32 @@ def predict_parts(
     chunks = [np.arange(start, min(start + size, len(table))) for start in range(0, len(table), size or 1)]
     notes: list[tuple[int, str]] = []
 
-    def read(rows: NDArray[np.int64]) -> tuple[ImageTable, Seen]:
+    def read(rows: Rows) -> Found:
         part = table.part(rows)
         keep = (classifier.adapted_.reading, classifier.encoder_.size)
-        return part, part.look(keep, identities=seen)
+        return part, part.look(keep, identities=seen, near=seen and classifier.thumbnails_ is not None)
 
-    with ThreadPoolExecutor(1) as ahead:
-        waiting = [ahead.submit(read, rows) for rows in chunks[:1]]
-        for number, rows in enumerate(chunks):
-            part, found = waiting.pop().result()
-            waiting += [ahead.submit(read, following) for following in chunks[number + 1 : number + 2]]
-            notes += [(int(rows[place]), note) for place, note in found.notes]
-            numbered = [(int(rows[place]), error) for place, error in found.faults.items()]
-            faults = {row: table.fault(row, error) for row, error in numbered}
-            whole = np.array([place for place in range(len(rows)) if place not in found.faults], dtype=int)
-            yield _predict(classifier, part.subset(whole), rows[whole], faults, p_values, seen)
-            if classifier.progress:
-                classifier.progress(int(rows[-1]) + 1, len(table))
+    # on a CPU the model takes all cores, and decoding at the same time would only make its threads wait
+    alone = classifier.encoder_.device.type == "cpu"
+    for rows, (part, found) in zip(chunks, map(read, chunks) if alone else _ahead(read, chunks), strict=True):
+        notes += [(int(rows[place]), note) for place, note in found.notes]
+        numbered = [(int(rows[place]), error) for place, error in found.faults.items()]
+        faults = {row: table.fault(row, error) for row, error in numbered}
+        whole = np.array([place for place in range(len(rows)) if place not in found.faults], dtype=int)
+        yield _predict(classifier, part.subset(whole), rows[whole], faults, p_values, seen)
+        if classifier.progress:
+            classifier.progress(int(rows[-1]) + 1, len(table))
     table.warn(notes)
+
+
+def _ahead(read: Callable[[Rows], Found], chunks: Sequence[Rows]) -> Iterator[Found]:
+    """What `read` returns for each chunk, the next one in another thread while this one is used."""
+    with ThreadPoolExecutor(1) as other:
+        waiting = [other.submit(read, rows) for rows in chunks[:1]]
+        for number in range(len(chunks)):
+            found = waiting.pop().result()
+            waiting += [other.submit(read, following) for following in chunks[number + 1 : number + 2]]
+            yield found
 
 
 def measure(
@@ -130,6 +142,12 @@ def measure(
     if faults and not skip_unreadable:
         raise unreadable(list(faults.values()), len(chosen))
     kept = [np.ones(len(one.rows), dtype=bool) if one.seen is None else ~one.seen for one in parts]
+    if not include_support and classifier.thumbnails_ is not None:
+        near = set(near_rows(chosen, classifier.thumbnails_).tolist())
+        kept = [
+            mask & [row not in near for row in one.rows.tolist()]
+            for one, mask in zip(parts, kept, strict=True)
+        ]
     if not any(mask.any() for mask in kept):
         raise nothing_left(table, set(classifier.support_groups_))
     places = np.concatenate([one.rows[mask] for one, mask in zip(parts, kept, strict=True)])
@@ -163,5 +181,5 @@ def _predict(
     known = None
     if seen:
         groups = set(classifier.support_groups_)
-        known = shows_seen(table, set(classifier.support_ids_), groups, classifier.thumbnails_)
+        known = shows_seen(table, set(classifier.support_ids_), groups)
     return Part(rows, logits, unlike, known, faults)

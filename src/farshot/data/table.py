@@ -20,6 +20,7 @@ from farshot.data.independence import draw
 from farshot.errors import DataError
 from farshot.images.decode import ReadOptions
 from farshot.images.identity import PREFIX, content_id, identify
+from farshot.images.likeness import remember_picture
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
 
@@ -273,19 +274,21 @@ class ImageTable:
         progress: Callable[[int, int], None] | None = None,
         *,
         identities: bool = True,
+        near: bool = False,
     ) -> Seen:
         """Decode every image once; nothing is raised or warned of.
 
         Args:
             keep, progress: as in `check_readable`.
             identities: find what `content` returns, too, where the whole picture is decoded.
+            near: keep the thumbnails with which near copies are found (farshot.images.likeness).
         """
 
         def one(row: int) -> tuple[UnreadableImage | None, tuple[str, ...]]:
             source = self.images[row]
             try:
                 if keep is not None:
-                    return None, self._prepared(row, *keep, identities)[1]
+                    return None, self._prepared(row, *keep, identities, near)[1]
                 picture = read_picture(source, self.options)
                 self._contents[row] = identify(source, picture.image, self.options)
                 return None, picture.notes
@@ -311,7 +314,7 @@ class ImageTable:
         return replace(self.subset(rows), _decoded=Decoded())
 
     def _prepared(
-        self, row: int, reading: str, size: int, identities: bool = True
+        self, row: int, reading: str, size: int, identities: bool = True, near: bool = False
     ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Pixels of one image and the notes on it; none if the pixels were kept."""
         source = self.images[row]
@@ -322,6 +325,8 @@ class ImageTable:
         # a JPEG that was decoded smaller does not show its identity
         if identities and picture.image.size == picture.size:
             self._contents[row] = identify(source, picture.image, self.options)
+        if near:
+            remember_picture(source, picture.image, self.options)
         pixels = prepare(picture.image, reading, size)
         self._decoded.keep(source, reading, size, pixels)
         return pixels, picture.notes

@@ -88,9 +88,16 @@ def shows_seen(
     seen = table.among(ids)
     if table.groups is not None:
         seen |= np.array([group in groups for group in table.groups], dtype=bool)
-    if support is not None and len(table):
-        seen[near_pairs(thumbnails(list(table.images), table.options), support)[:, 0]] = True
+    if support is not None:
+        seen[near_rows(table, support)] = True
     return seen
+
+
+def near_rows(
+    table: ImageTable, support: UInt8[NDArray[np.uint8], "S 32 32"]
+) -> Int[NDArray[np.int64], " near"]:
+    """Rows that show a near copy of one of these thumbnails."""
+    return np.unique(near_pairs(thumbnails(list(table.images), table.options), support)[:, 0])
 
 
 def nothing_left(table: ImageTable, groups: Set[str]) -> DataError:

@@ -54,6 +54,13 @@ def remember(source: str | Path, grey: bytes, options: ReadOptions | None = None
         _known[place] = np.frombuffer(grey, dtype=np.uint8).reshape(SIDE, SIDE)
 
 
+def remember_picture(source: ImageSource, picture: Image.Image, options: ReadOptions | None = None) -> None:
+    """Keep the thumbnail of a file that is decoded already, in full or smaller."""
+    place = place_of(source, options) if isinstance(source, str | Path) else None
+    if place is not None and place not in _known:
+        _keep(place, _small(picture))
+
+
 def near_pairs(
     a: UInt8[NDArray[np.uint8], "B 32 32"], b: UInt8[NDArray[np.uint8], "C 32 32"] | None = None
 ) -> Int[NDArray[np.int64], "pairs 2"]:
@@ -84,12 +91,20 @@ def _thumbnail(source: ImageSource, options: ReadOptions | None) -> UInt8[NDArra
         picture = read_picture(source, options, wanted=SIDE).image
     except UnreadableImage:
         return np.zeros((SIDE, SIDE), dtype=np.uint8)
-    small = np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    small = _small(picture)
     if place is not None:
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        _known[place] = small
+        _keep(place, small)
     return small
+
+
+def _small(picture: Image.Image) -> UInt8[NDArray[np.uint8], "32 32"]:
+    return np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def _keep(place: Place, small: UInt8[NDArray[np.uint8], "32 32"]) -> None:
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[place] = small
 
 
 def _hashes(grey: UInt8[NDArray[np.uint8], "B 32 32"]) -> Float[NDArray[np.float32], "B 64"]:
