@@ -17,8 +17,10 @@ from farshot.bench.records import Episode, Result, Run
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
 from farshot.data.readers import read_table
+from farshot.evaluation import intervals
 from farshot.evaluation.calibration import calibration_bins, expected_calibration_error
 from farshot.methods import create
+from farshot.report import benchmark
 from farshot.report.page import write_page
 from farshot.report.svg import Chart, padded, ticks
 from farshot.storage.model_folder import read_folder
@@ -392,3 +394,30 @@ def test_in_a_browser_nothing_overlaps(
     farshot("explain", crops / "adapted", crops / "crops" / "rust", "--out", tmp_path / "explained")
     for page in (tmp_path / "store.html", tmp_path / "model.html", tmp_path / "explained" / "index.html"):
         assert look(page, width) == []
+
+
+def test_a_chart_of_many_tasks_is_rounded_until_it_has_few_marks() -> None:
+    generator = np.random.default_rng(0)
+    few = [generator.integers(0, 76, (100, 2)) / 75]
+    many = [generator.integers(40, 70, (5000, 2)) / 75 for _ in range(3)]
+    assert benchmark._step(few) == 0
+    step = benchmark._step(many)
+    assert step > 0
+    assert sum(len(benchmark._gathered(pairs, step)[0]) for pairs in many) <= benchmark._MARKS
+    values, counts = benchmark._gathered(many[0], step)
+    assert counts.sum() == 5000
+    np.testing.assert_allclose(values / step, np.round(values / step), atol=1e-9)
+    mean = (values * counts[:, None]).sum(0) / 5000
+    np.testing.assert_allclose(mean, many[0].mean(0), atol=step / 2)
+
+
+def test_a_bootstrap_of_many_tasks_is_that_of_drawing_tasks_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    d = (generator.binomial(75, 0.7, 900) - generator.binomial(75, 0.69, 900)) / 75
+    one_by_one = d[generator.integers(0, 900, (20_000, 900))].mean(1)
+    at_once = intervals._bootstrap_means(d, 20_000, np.random.default_rng(1))
+    assert at_once.shape == (20_000,)
+    for share in (0.025, 0.5, 0.975):
+        expected, found = (np.quantile(means, share) for means in (one_by_one, at_once))
+        assert abs(expected - found) < 4 * one_by_one.std() * 2.7 / np.sqrt(20_000)
+    assert at_once.std() == pytest.approx(one_by_one.std(), rel=0.03)

@@ -309,13 +309,6 @@ def print_splits(table: ImageTable, split: str | None, what: str) -> None:
     out.print(f"{what} the split {split} ({counts[split]} images){rest}.", markup=False)
 
 
-def print_left_out(images: int) -> None:
-    """How many images were skipped because they cannot be read; nothing for none."""
-    if images:
-        what = "image is" if images == 1 else "images are"
-        err.print(f"{images} unreadable {what} left out.", markup=False)
-
-
 def print_evaluation(evaluation: Evaluation, title: str) -> None:
     """Accuracy, one row per class, and the confusion matrix."""
     images = int(evaluation.confusion.sum())

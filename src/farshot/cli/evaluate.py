@@ -9,7 +9,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import BaseModel, Data, Device, Groups, Level, Saved, SkipUnreadable
-from farshot.cli.tables import check_csv, note_on, readable, write_csv
+from farshot.cli.tables import check_csv, note_on, print_left_out, readable, write_csv
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def evaluate(
             skip_unreadable=skip_unreadable,
             p_values=other is not None,
         )
-    console.print_left_out(found.unreadable)
+    print_left_out(found.unreadable)
     result, strangers = found.evaluation, None
     if found.p_values is not None:
         assert other is not None

@@ -11,7 +11,7 @@ import typer
 from farshot.cli import console
 from farshot.cli.options import BaseModel, Device, Saved, SkipUnreadable
 from farshot.cli.predictions import CsvFile, Rows, columns, printed
-from farshot.cli.tables import note_on
+from farshot.cli.tables import note_on, print_left_out
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def predict(
             raise unreadable(faults, len(table))
         if faults and len(faults) == len(table):
             raise DataError(f"None of the {len(table)} images can be read: {faults[0]}")
-    console.print_left_out(len(faults))
+    print_left_out(len(faults))
 
 
 def _write(asked: _Asked, table: ImageTable, where: Rows, skip_unreadable: bool) -> list[str]:

@@ -26,8 +26,15 @@ def readable(
         by = by.adapted_.reading, by.encoder_.size
     with console.progress("reading images") as progress:
         readable = table.check_readable(skip_unreadable, progress, keep=by)
-    console.print_left_out(len(table) - len(readable))
+    print_left_out(len(table) - len(readable))
     return readable
+
+
+def print_left_out(images: int) -> None:
+    """How many images were skipped because they cannot be read; nothing for none."""
+    if images:
+        what = "image is" if images == 1 else "images are"
+        console.err.print(f"{images} unreadable {what} left out.", markup=False)
 
 
 def check_csv(path: Path) -> None:

@@ -170,13 +170,14 @@ def _scatters(entries: list[CellResult], name: str, base: str) -> list[dict[str,
         step = _step(list(found.values()))
         for i, (pool, pairs) in enumerate(found.items()):
             for (x, y), count in zip(*_gathered(pairs, step), strict=True):
-                size = 2.2 + 1.2 * float(np.sqrt(count) if not step else np.log2(1 + count))
+                size = 2.2 + 1.2 * float(np.sqrt(count)) if not step else 1.5 + 0.4 * float(np.log2(count))
                 around = "" if not step else "about "
                 told = f"{pool}: {around}{100 * x:.1f} and {100 * y:.1f}, {count_of(int(count), 'task')}"
                 chart.point(100 * x, 100 * y, i, size, told)
         if named:
             told = f"{name} is better on {above} tasks, {base} on {below}, equal on {equal}"
-            title = f"Accuracy of each task at {count_of(shots, 'shot')}"
+            rounded = f", rounded to {100 * step:g} points" if step else ""
+            title = f"Accuracy of each task at {count_of(shots, 'shot')}{rounded}"
             out.append(
                 {"svg": chart.render(title, told), "caption": f"{title}: {told}.", "legend": legend(named)}
             )
