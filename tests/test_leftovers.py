@@ -3,8 +3,10 @@ removes what is left."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -119,7 +121,7 @@ def test_what_was_made_a_moment_ago_stays(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / ".farshot-0123abcd").mkdir()
     sweep(tmp_path, again=True)
     assert (tmp_path / ".farshot-0123abcd").exists()
-    later = time.time() + 10
+    later = time.time() + 20
     monkeypatch.setattr(leftovers.time, "time", lambda: later)
     sweep(tmp_path, again=True)
     assert not (tmp_path / ".farshot-0123abcd").exists()
@@ -178,3 +180,16 @@ def test_a_file_of_our_own_is_replaced_or_stays(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert path.read_text(encoding="utf-8") == "old"
     assert everything_in(tmp_path) == {"a.json"}
+
+
+@posix
+def test_a_lock_that_a_sweep_holds_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / ".farshot-0123abcd"
+    path.mkdir()
+    (path / "x").touch()
+    number = leftovers._lock(path)
+    assert number is not None
+    threading.Timer(0.1, os.close, [number]).start()
+    with held(path):
+        sweep(tmp_path, again=True)
+        assert (path / "x").exists()

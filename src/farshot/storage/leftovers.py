@@ -18,7 +18,8 @@ from pathlib import Path
 
 _PREFIX = ".farshot-"  # short, and not the place's own name: that may be as long as the system allows
 _OURS = re.compile(r"\.farshot-[0-9a-f]{8}(-old|-name)?(\.[A-Za-z0-9]{1,8})?")
-_JUST_MADE_S = 2.0  # an empty one may be about to be locked
+_PATIENCE_S = 1.0
+_JUST_MADE_S = 10.0  # an empty one may be about to be locked
 _swept: set[Path] = set()
 
 
@@ -30,7 +31,8 @@ def new_name(place: Path, suffix: str = "") -> Path:
 @contextmanager
 def held(*paths: Path) -> Iterator[None]:
     """Mark files or folders as in use by this process; those that are not there are passed over."""
-    files = [number for path in paths if (number := _lock(path)) is not None]
+    # a sweep of another process or thread holds each for a moment, to ask whether it is in use
+    files = [number for path in paths if (number := _lock(path, _PATIENCE_S)) is not None]
     try:
         yield
     finally:
@@ -94,16 +96,27 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, patience: float = 0.0) -> int | None:
     """An open file that holds the lock of a file or folder; None where another process has it, it is not
-    there, or there are no locks."""
+    there, or there are no locks.
+
+    Args:
+        patience: seconds to try again while another has it.
+    """
     with suppress(OSError, ImportError):
         import fcntl
 
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return number
-        except OSError:
-            os.close(number)
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return number
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    break
+                time.sleep(0.002)
+            except OSError:  # no locks on this file system
+                break
+        os.close(number)
     return None
