@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -15,6 +16,12 @@ from farshot.app.routes import routes
 from farshot.app.sessions import COOKIE, Sessions
 
 HEADER = {"x-farshot": "1"}
+
+marks = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what Gradio leaves behind
+    pytest.mark.usefixtures("gradio_leftovers"),
+]
+"""Of every module that tests the app."""
 
 
 def browser(sessions: Sessions) -> TestClient:

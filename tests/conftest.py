@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # threads of small models wait for each other more than they compute, most of all on a machine that is busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,11 +24,17 @@ import torch  # noqa: E402
 
 from farshot import FewShotClassifier  # noqa: E402
 from farshot.data.table import ImageTable  # noqa: E402
+from farshot.images import reading  # noqa: E402
 from farshot.model.encoder import Encoder  # noqa: E402
 from farshot.model.find import load_encoder  # noqa: E402
+from tests import explain_helpers  # noqa: E402
+from tests.bench_helpers import tiny_checkpoint  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
-from tests.explain_helpers import SHORT, WORLD, adapted, images_of  # noqa: E402
-from tests.input_helpers import Farshot, command_line  # noqa: E402
+from tests.explain_helpers import SHORT, WORLD, images_of  # noqa: E402
+from tests.input_helpers import Farshot, adapted_in, class_folders, command_line  # noqa: E402
+
+if TYPE_CHECKING:
+    from farshot.app.sessions import Sessions
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +78,40 @@ def farshot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint `clip` and labelled images `data` of 3 classes x 3, for the module."""
+    place = tmp_path_factory.mktemp("place")
+    tiny_checkpoint(place / "clip")
+    class_folders(place / "data")
+    return place
+
+
+@pytest.fixture(scope="module")
+def adapted(place: Path) -> Path:
+    """A model adapted to them, in `place / "adapted"`."""
+    return adapted_in(place)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every image that the test decodes, in order."""
+    found: list[object] = []
+    decode = reading.decode
+    monkeypatch.setattr(
+        reading, "decode", lambda source, *a, **k: found.append(source) or decode(source, *a, **k)
+    )
+    return found
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> "Sessions":
+    """The app's sessions in an empty folder."""
+    from farshot.app.sessions import Sessions
+
+    return Sessions(tmp_path / "sessions")
+
+
+@pytest.fixture(scope="module")
 def gradio_leftovers() -> Iterator[None]:
     """Gradio leaves event loops to the garbage collector: they go here, not in a test that knows nothing of
     them."""
@@ -83,13 +124,13 @@ def gradio_leftovers() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def atha() -> FewShotClassifier:
     """A short run of atha on a mini world."""
-    return adapted("atha", **SHORT)
+    return explain_helpers.adapted("atha", **SHORT)
 
 
 @pytest.fixture(scope="module")
 def zero_shot() -> FewShotClassifier:
     """Zero-shot on the same classes."""
-    return adapted("zero-shot")
+    return explain_helpers.adapted("zero-shot")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,10 @@ import io
 import struct
 import zlib
 
+import pytest
 from PIL import Image
+
+from farshot.images.reading import UnreadableImage, read_image
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -44,3 +47,13 @@ def tiled(*sides: tuple[int, int]) -> bytes:
     entries = [(256, 10), (257, 10), (258, 8), (259, 8), (262, 1), (277, 1), *named]
     start = 8 + 2 + 12 * (len(entries) + 2) + 4
     return tiff(*entries, (324, start), (325, len(packed)), data=packed)
+
+
+def refused(source) -> str:
+    """The sentence with which an image is refused."""
+    with pytest.raises(UnreadableImage) as error:
+        read_image(source)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text

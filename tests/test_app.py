@@ -22,21 +22,14 @@ from farshot.app.server import USER, Options, serving
 from farshot.app.sessions import COOKIE, Sessions
 from farshot.app.workspace.limits import Limits
 from farshot.errors import SettingError
+from tests import app_clients
 from tests.app_clients import HEADER, browser, send, session_of
 from tests.hostile import hostile_uploads
 from tests.input_helpers import Farshot
 from tests.pages import Page as Read
 from tests.workspaces import CLASSES, drawn
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what Gradio leaves behind
-    pytest.mark.usefixtures("gradio_leftovers"),
-]
-
-
-@pytest.fixture
-def sessions(tmp_path: Path) -> Sessions:
-    return Sessions(tmp_path / "sessions")
+pytestmark = app_clients.marks
 
 
 # In and out ----------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +13,10 @@ from starlette.testclient import TestClient
 
 from farshot.app.guard import LOOPBACK, Guard, cookie_token
 from farshot.app.sessions import COOKIE, Sessions, new_token
+from tests import app_clients
 from tests.app_clients import HEADER, browser, send, session_of
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what Gradio leaves behind
-    pytest.mark.usefixtures("gradio_leftovers"),
-]
-
-
-@pytest.fixture
-def sessions(tmp_path: Path) -> Sessions:
-    return Sessions(tmp_path / "sessions")
+pytestmark = app_clients.marks
 
 
 def test_a_browser_gets_a_cookie_that_pages_cannot_read_and_keeps_it(sessions: Sessions) -> None:

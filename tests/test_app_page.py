@@ -16,12 +16,10 @@ from farshot.app.sessions import COOKIE, Sessions, new_token
 from farshot.app.workspace import Setup
 from farshot.app.workspace.encoders import Encoders
 from farshot.methods import available
+from tests import app_clients
 from tests.workspaces import CLASSES, drawn, uploads
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what Gradio leaves behind
-    pytest.mark.usefixtures("gradio_leftovers"),
-]
+pytestmark = app_clients.marks
 
 
 SHOWN = ("mini (bundled)", "linear-probe", False)

@@ -20,18 +20,11 @@ from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
 from farshot.app.workspace import Setup
 from farshot.app.workspace.encoders import Encoders
 from farshot.errors import DataError
+from tests import app_clients
 from tests.app_clients import browser, send, session_of
 from tests.workspaces import drawn
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what Gradio leaves behind
-    pytest.mark.usefixtures("gradio_leftovers"),
-]
-
-
-@pytest.fixture
-def sessions(tmp_path: Path) -> Sessions:
-    return Sessions(tmp_path / "sessions")
+pytestmark = app_clients.marks
 
 
 def test_what_is_forgotten_is_gone(sessions: Sessions) -> None:

@@ -17,26 +17,14 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import (
     QUICK,
     Farshot,
-    adapted_in,
     class_folders,
     everything_in,
     picture,
     refusal,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, labelled images and a model adapted to them."""
-    place = tmp_path_factory.mktemp("place")
-    tiny_checkpoint(place / "clip")
-    class_folders(place / "data")
-    adapted_in(place)
-    return place
 
 
 @pytest.fixture
@@ -117,8 +105,8 @@ def test_usage_errors_exit_with_2_and_name_the_help(farshot: Farshot, command: t
     assert "--help" in told.err
 
 
-def test_csv_and_json_at_once(farshot: Farshot, place: Path) -> None:
-    sentence = refusal(farshot("predict", place / "adapted", place / "data", "--csv", "--json"))
+def test_csv_and_json_at_once(farshot: Farshot, place: Path, adapted: Path) -> None:
+    sentence = refusal(farshot("predict", adapted, place / "data", "--csv", "--json"))
     assert sentence == "farshot: Choose one of --csv, --json and --out."
 
 
@@ -155,39 +143,39 @@ def test_too_few_classes_or_images(refused_adapt, tmp_path: Path) -> None:
 
 
 def test_predict_names_every_bad_image_and_can_skip_them(
-    farshot: Farshot, place: Path, tmp_path: Path
+    farshot: Farshot, adapted: Path, tmp_path: Path
 ) -> None:
     picture(0).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"")
-    told = farshot("predict", place / "adapted", tmp_path)
+    told = farshot("predict", adapted, tmp_path)
     assert (told.code, told.out.count("\n")) == (2, 1)  # the others are predicted
     assert told.out.startswith(f"{tmp_path / 'good.png'}\t")
     assert "1 of 2 images cannot be read" in told.err
     assert f"{tmp_path / 'bad.png'}: the file is empty" in told.err
-    told = farshot("predict", place / "adapted", tmp_path, "--skip-unreadable", "--csv")
+    told = farshot("predict", adapted, tmp_path, "--skip-unreadable", "--csv")
     assert told.code == 0
     assert told.err == "1 unreadable image is left out.\n"
     assert len(told.out.splitlines()) == 2
     assert "None of the 1 images can be read" in refusal(
-        farshot("predict", place / "adapted", tmp_path / "bad.png", "--skip-unreadable")
+        farshot("predict", adapted, tmp_path / "bad.png", "--skip-unreadable")
     )
-    assert "None" not in refusal(farshot("predict", place / "adapted", tmp_path / "bad.png", "--csv"))
-    assert "check the path" in refusal(farshot("predict", place / "adapted", tmp_path / "none.png"))
+    assert "None" not in refusal(farshot("predict", adapted, tmp_path / "bad.png", "--csv"))
+    assert "check the path" in refusal(farshot("predict", adapted, tmp_path / "none.png"))
 
 
-def test_an_unknown_label_in_evaluation(farshot: Farshot, place: Path, tmp_path: Path) -> None:
+def test_an_unknown_label_in_evaluation(farshot: Farshot, adapted: Path, tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data", ("cat", "unicorn"), start=500)
-    sentence = refusal(farshot("evaluate", place / "adapted", folder))
+    sentence = refusal(farshot("evaluate", adapted, folder))
     assert "'unicorn' is not one of the classes it was adapted to (cat, dog, owl)" in sentence
 
 
-def test_nothing_left_to_evaluate_on(farshot: Farshot, place: Path) -> None:
-    sentence = refusal(farshot("evaluate", place / "adapted", place / "data"))
+def test_nothing_left_to_evaluate_on(farshot: Farshot, place: Path, adapted: Path) -> None:
+    sentence = refusal(farshot("evaluate", adapted, place / "data"))
     assert "All these images were used for adapting: evaluate on others, or use --include-support" in sentence
 
 
 def test_images_that_make_pillow_warn_are_images(
-    farshot: Farshot, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    farshot: Farshot, adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = Image.new("P", (8, 8))
     image.putpalette([1, 2, 3, 4, 5, 6])
@@ -197,7 +185,7 @@ def test_images_that_make_pillow_warn_are_images(
     monkeypatch.setattr(
         Image, "MAX_IMAGE_PIXELS", 100
     )  # from here on Pillow warns of a bomb, at 200 it refuses
-    told = farshot("predict", place / "adapted", tmp_path)
+    told = farshot("predict", adapted, tmp_path)
     assert (told.code, told.err, len(told.out.splitlines())) == (0, "", 3)
 
 
@@ -241,8 +229,8 @@ def test_a_base_model_of_the_hub_without_network(
 
 
 @pytest.fixture
-def copy(place: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(place / "adapted", tmp_path / "copy"))
+def copy(adapted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(adapted, tmp_path / "copy"))
 
 
 def test_a_folder_that_is_no_adapted_model(farshot: Farshot, place: Path) -> None:
@@ -312,12 +300,12 @@ def test_a_base_model_that_has_moved_or_changed(
 # Places to write -----------------------------------------------------------------------------------------
 
 
-def test_a_place_that_is_taken(farshot: Farshot, place: Path, tmp_path: Path) -> None:
+def test_a_place_that_is_taken(farshot: Farshot, place: Path, adapted: Path, tmp_path: Path) -> None:
     command = ("adapt", place / "data", "--model", place / "clip", *QUICK, "--out")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "note.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    both = Path(shutil.copytree(place / "adapted", tmp_path / "both"))
+    both = Path(shutil.copytree(adapted, tmp_path / "both"))
     (both / "note.txt").write_text("mine")
     before = everything_in(tmp_path)
     assert "exists and is not an adapted model; choose another --out" in refusal(
@@ -390,7 +378,7 @@ def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path, farshot: F
 def test_a_pipe_in_a_model_is_not_waited_for(
     place: Path, tmp_path: Path, farshot: Farshot, what: str
 ) -> None:
-    shutil.copytree(place / "adapted", tmp_path / "adapted")
+    shutil.copytree(adapted, tmp_path / "adapted")
     (tmp_path / "adapted" / what).unlink(missing_ok=True)
     os.mkfifo(tmp_path / "adapted" / what)
     told = farshot("predict", tmp_path / "adapted", place / "data")

@@ -16,32 +16,14 @@ import pytest
 from farshot.cli import console
 from farshot.cli.root import app
 from farshot.model.tokenizer import PromptCutWarning
-from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import (
     PROGRAM,
     QUICK,
     Farshot,
-    adapted_in,
-    class_folders,
     everything_in,
     picture,
     subprocess_environment,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint and labelled images of 3 classes x 3."""
-    place = tmp_path_factory.mktemp("place")
-    tiny_checkpoint(place / "clip")
-    class_folders(place / "data")
-    return place
-
-
-@pytest.fixture(scope="module")
-def adapted(place: Path) -> Path:
-    return adapted_in(place)
-
 
 # Being stopped -------------------------------------------------------------------------------------------
 

@@ -17,24 +17,8 @@ from farshot.classifier import stream
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.metrics import Evaluation, evaluate
-from farshot.images import reading
 from farshot.model import features
-from tests.bench_helpers import tiny_checkpoint
-from tests.input_helpers import Farshot, adapted_in, class_folders, picture, refusal
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint and labelled images of 3 classes x 3."""
-    place = tmp_path_factory.mktemp("place")
-    tiny_checkpoint(place / "clip")
-    class_folders(place / "data")
-    return place
-
-
-@pytest.fixture(scope="module")
-def adapted(place: Path) -> Path:
-    return adapted_in(place)
+from tests.input_helpers import Farshot, class_folders, picture, refusal
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +68,9 @@ def test_parts_are_what_all_images_at_once_are(adapted: Path, pictures: Path) ->
 
 
 def test_each_file_is_decoded_once_and_features_are_not_kept(
-    adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    adapted: Path, pictures: Path, decoded: list[object]
 ) -> None:
     classifier = load(adapted)
-    decoded: list[str] = []
-    decode = reading.decode
-    monkeypatch.setattr(
-        reading, "decode", lambda source, *a, **k: decoded.append(source) or decode(source, *a, **k)
-    )
     table = ImageTable(tuple(sorted(pictures.iterdir())), None, (), ())
     before = len(features.SHARED)
     list(stream.predict_parts(classifier, table, p_values=True))
@@ -257,15 +236,8 @@ def test_nothing_is_measured_where_all_was_adapted_to(adapted: Path, place: Path
         classifier.evaluate(images, [image.parent.name for image in images])
 
 
-def test_an_evaluation_decodes_each_file_once(
-    adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_decodes_each_file_once(adapted: Path, pictures: Path, decoded: list[object]) -> None:
     classifier = load(adapted)
-    decoded: list[str] = []
-    decode = reading.decode
-    monkeypatch.setattr(
-        reading, "decode", lambda source, *a, **k: decoded.append(source) or decode(source, *a, **k)
-    )
     images = sorted(pictures.iterdir())
     labels = ["cat", "dog"] * (len(images) // 2)
     classifier.evaluate(images, labels)

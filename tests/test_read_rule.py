@@ -21,8 +21,10 @@ from farshot.data.readers import unlabelled
 from farshot.data.table import ReadingNote
 from farshot.errors import ModelError, SettingError
 from farshot.export.onnx_file import export_onnx
-from farshot.images.decode import DRAFT_PIXELS, ReadOptions
+from farshot.images import READ_BY
+from farshot.images.decode import DRAFT_PIXELS
 from farshot.images.kinds import kind_of
+from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import UnreadableImage, read_header, read_image, read_picture
 from farshot.model.features import image_features
@@ -537,9 +539,9 @@ def test_the_exported_program_reads_as_farshot_does(exported, tmp_path: Path) ->
     assert [note.split(": ")[1] for note in notes] == [
         str(tmp_path / name) for name in ("12.png", "hounsfield.tif", "rgbn.tif", "deep.tif")
     ]
-    for name in ("decode.py", "costs.py", "kinds.py", "tiff.py"):  # word for word
-        ours = Path(table_module.__file__).parents[1] / "images" / name
-        assert (folder / "out" / name).read_bytes() == ours.read_bytes()
+    for name in READ_BY:  # word for word
+        ours = Path(table_module.__file__).parents[1] / "images" / f"{name}.py"
+        assert (folder / "out" / f"{name}.py").read_bytes() == ours.read_bytes()
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from farshot.bench.records import Episode, Result, Run
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
 from farshot.data.readers import read_table
-from farshot.evaluation import intervals
 from farshot.evaluation.calibration import calibration_bins, expected_calibration_error
 from farshot.methods import create
 from farshot.report import benchmark
@@ -409,15 +408,3 @@ def test_a_chart_of_many_tasks_is_rounded_until_it_has_few_marks() -> None:
     np.testing.assert_allclose(values / step, np.round(values / step), atol=1e-9)
     mean = (values * counts[:, None]).sum(0) / 5000
     np.testing.assert_allclose(mean, many[0].mean(0), atol=step / 2)
-
-
-def test_a_bootstrap_of_many_tasks_is_that_of_drawing_tasks_one_by_one() -> None:
-    generator = np.random.default_rng(0)
-    d = (generator.binomial(75, 0.7, 900) - generator.binomial(75, 0.69, 900)) / 75
-    one_by_one = d[generator.integers(0, 900, (20_000, 900))].mean(1)
-    at_once = intervals._bootstrap_means(d, 20_000, np.random.default_rng(1))
-    assert at_once.shape == (20_000,)
-    for share in (0.025, 0.5, 0.975):
-        expected, found = (np.quantile(means, share) for means in (one_by_one, at_once))
-        assert abs(expected - found) < 4 * one_by_one.std() * 2.7 / np.sqrt(20_000)
-    assert at_once.std() == pytest.approx(one_by_one.std(), rel=0.03)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
 
+from farshot.evaluation import intervals
 from farshot.evaluation.calibration import certain_from, expected_calibration_error, negative_log_likelihood
 from farshot.evaluation.intervals import (
     holm,
@@ -266,3 +267,15 @@ def test_a_threshold_is_the_lowest_whose_predictions_are_right_often_enough(pair
 def test_few_images_prove_little():
     assert certain_from(np.array([0.9, 0.8]), [True, True], 0.8).threshold == math.inf  # 3 of 4 at best
     assert certain_from(np.array([0.9, 0.8, 0.7]), [True, True, True], 0.8).threshold == 0.7  # 4 of 5
+
+
+def test_a_bootstrap_of_many_tasks_is_that_of_drawing_tasks_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    d = (generator.binomial(75, 0.7, 900) - generator.binomial(75, 0.69, 900)) / 75
+    one_by_one = d[generator.integers(0, 900, (20_000, 900))].mean(1)
+    at_once = intervals._bootstrap_means(d, 20_000, np.random.default_rng(1))
+    assert at_once.shape == (20_000,)
+    for share in (0.025, 0.5, 0.975):
+        expected, found = (np.quantile(means, share) for means in (one_by_one, at_once))
+        assert abs(expected - found) < 4 * one_by_one.std() * 2.7 / np.sqrt(20_000)
+    assert at_once.std() == pytest.approx(one_by_one.std(), rel=0.03)

@@ -6,11 +6,14 @@ docs/cluster.md goes from a laptop to a cluster in three commands.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -208,11 +211,12 @@ def _connect(address: str | None) -> Any:
     except ImportError as error:
         raise SettingError('--executor ray needs Ray: pip install "farshot[ray]".') from error
     try:
-        if address is None:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_signals():
+            if address is None:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                _knock(address)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         if address is None:
             raise SettingError(f"Ray does not start on this machine ({last_line(error)}).") from error
@@ -221,6 +225,20 @@ def _connect(address: str | None) -> Any:
             "`ray start --head`, or leave --address out to use this machine."
         ) from error
     return ray
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the program's handler of SIGTERM, which Ray replaces by one that exits without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:

@@ -26,8 +26,8 @@ from farshot.evaluation.familiarity import Familiarity
 from farshot.evaluation.metrics import Evaluation
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.evaluation.unseen import unseen
-from farshot.images.decode import ReadOptions
 from farshot.images.likeness import thumbnails
+from farshot.images.options import ReadOptions
 from farshot.methods import Adapted, create
 from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from farshot.errors import SettingError
-from farshot.images.decode import ReadOptions
+from farshot.images.options import ReadOptions
 from farshot.model.encoder import Encoder
 from farshot.model.find import absolute_source, is_clip_model
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.decoded import Seen
+from farshot.data.decoded import Outcome
 from farshot.data.table import ImageTable, unreadable
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.evaluation.unseen import candidates, near_rows, nothing_left, shows_seen
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from farshot.classifier.fewshot import FewShotClassifier
 
 Rows = NDArray[np.int64]
-Found = tuple[ImageTable, Seen]
+Found = tuple[ImageTable, Outcome]
 
 AT_ONCE = 128
 """Images of a part: 20 MB of pixels at 224 x 224, and a line on the screen every few seconds."""
@@ -129,20 +129,23 @@ def measure(
     """
     classes = [str(label) for label in classifier.classes_]
     table = table.with_options(classifier.read_options_)
-    rows, labels = candidates(table, classes, set(classifier.support_ids_), include_support=include_support)
-    chosen = table.subset(rows)
-    # what was adapted to may not have a say in the predictions for the others
-    if classifier.method_.kind == "transductive" and not include_support:
+    leave_out = not include_support
+    if leave_out and classifier.method_.kind == "transductive":
+        # what was adapted to must not affect the predictions for the others
         rows, labels = classifier.unseen(table)
-        chosen = table.subset(rows)
+        leave_out = False
+    else:
+        ids = set(classifier.support_ids_)
+        rows, labels = candidates(table, classes, ids, include_support=include_support)
+    chosen = table.subset(rows)
     parts, faults = [], dict[int, str]()
-    for part in predict_parts(classifier, chosen, p_values=p_values, seen=not include_support):
+    for part in predict_parts(classifier, chosen, p_values=p_values, seen=leave_out):
         parts.append(part)
         faults |= part.faults
     if faults and not skip_unreadable:
         raise unreadable(list(faults.values()), len(chosen))
     kept = [np.ones(len(one.rows), dtype=bool) if one.seen is None else ~one.seen for one in parts]
-    if not include_support and classifier.thumbnails_ is not None:
+    if leave_out and classifier.thumbnails_ is not None:
         near = set(near_rows(chosen, classifier.thumbnails_).tolist())
         kept = [
             mask & [row not in near for row in one.rows.tolist()]

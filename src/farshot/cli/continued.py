@@ -14,7 +14,7 @@ from farshot.storage.paths import quoted
 
 if TYPE_CHECKING:
     from farshot.data.table import ImageTable
-    from farshot.images.decode import ReadOptions
+    from farshot.images.options import ReadOptions
 
 _KEPT = (
     *("method", "settings", "model", "template", "class_names", "descriptions", "shots"),

@@ -10,7 +10,7 @@ import typer
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from farshot.images.decode import ReadOptions
+    from farshot.images.options import ReadOptions
 
 Data = Annotated[
     str,
@@ -73,7 +73,7 @@ def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int,
     Raises:
         SettingError: an empty range, or bands that are not counted from 1.
     """
-    from farshot.images.decode import ReadOptions
+    from farshot.images.options import ReadOptions
 
     try:
         return ReadOptions(value_range, bands)

@@ -10,7 +10,8 @@ import json
 import os
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,6 +20,7 @@ from farshot.errors import DataError
 from farshot.sanitize import path_cell, visible
 from farshot.storage.atomic import check_file, reason, replaced
 from farshot.storage.json_text import read_object
+from farshot.storage.locks import take
 from farshot.storage.paths import home, quoted
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class CsvFile(Rows):
         self._begun = {"model": _identity(classifier), **options, "header": header}
         self._said = path
         begun = self._is_begun()
-        with self._failing():
+        with _failing(self._said):
             if not begun:
                 with replaced(self._note) as staging:
                     staging.write_text(json.dumps(self._begun, indent=2) + "\n", encoding="utf-8")
@@ -146,7 +148,7 @@ class CsvFile(Rows):
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Close the file; the note stays unless all rows are there."""
-        with self._failing():
+        with _failing(self._said):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -178,44 +180,30 @@ class CsvFile(Rows):
         return self._path.is_file()
 
     def _add(self, text: str) -> None:
-        with self._failing():
+        with _failing(self._said):
             self._file.write(streams.encoded(text))
             self._file.flush()
 
-    def _failing(self) -> _Failing:
-        return _Failing(self._said)
 
-
-class _Failing:
+@contextmanager
+def _failing(path: Path) -> Iterator[None]:
     """Turn an OSError into one sentence about a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError):
-            raise DataError(
-                f"{self._path} cannot be written ({reason(error)}); free some space or choose another --out. "
-                "The rows that are there stay, and the same command goes on from them."
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({reason(error)}); free some space or choose another --out. "
+            "The rows that are there stay, and the same command goes on from them."
+        ) from error
 
 
 def _alone(path: Path, said: Path) -> BinaryIO:
     """Open a file to read and write; refuses one that another process is writing, where the system can
     tell."""
     file = path.open("r+b")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows
-        pass
-    except BlockingIOError:
+    if take(file.fileno()) is False:
         file.close()
-        raise DataError(f"Another farshot is writing {said}; wait for it, or choose another --out.") from None
+        raise DataError(f"Another farshot is writing {said}; wait for it, or choose another --out.")
     return file
 
 

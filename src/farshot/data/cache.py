@@ -36,8 +36,8 @@ from farshot.data.index import Progress, cannot_write, read_index
 from farshot.data.pool import Pool
 from farshot.data.table import Decoded, ImageTable
 from farshot.errors import DataError
-from farshot.images.decode import ReadOptions
 from farshot.images.likeness import remember
+from farshot.images.options import ReadOptions
 from farshot.images.preprocess import READINGS, is_reading, reduced_size
 from farshot.storage.atomic import check_writable
 from farshot.storage.paths import default_cache, home

@@ -16,7 +16,7 @@ _MOST_KEPT = 256 << 20  # bytes of prepared pixels: 1,700 images of 224 x 224
 
 
 @dataclass(frozen=True)
-class Seen:
+class Outcome:
     """What reading a table's images has shown.
 
     Attributes:

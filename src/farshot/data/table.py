@@ -15,12 +15,12 @@ from jaxtyping import Int
 from PIL import Image
 
 from farshot.arrays import NDArray
-from farshot.data.decoded import Decoded, Seen
+from farshot.data.decoded import Decoded, Outcome
 from farshot.data.independence import draw
 from farshot.errors import DataError
-from farshot.images.decode import ReadOptions
 from farshot.images.identity import PREFIX, content_id, identify
 from farshot.images.likeness import remember_picture
+from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
 
@@ -275,7 +275,7 @@ class ImageTable:
         *,
         identities: bool = True,
         near: bool = False,
-    ) -> Seen:
+    ) -> Outcome:
         """Decode every image once; nothing is raised or warned of.
 
         Args:
@@ -295,7 +295,7 @@ class ImageTable:
             except UnreadableImage as error:
                 return error, ()
 
-        found = Seen({}, [])
+        found = Outcome({}, [])
         with ThreadPoolExecutor(_THREADS) as pool:
             for row, (fault, notes) in enumerate(pool.map(one, range(len(self)))):
                 found.notes.extend((row, note) for note in notes)

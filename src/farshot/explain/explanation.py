@@ -20,7 +20,7 @@ from farshot.estimator import check_is_fitted
 from farshot.explain.lens import BATCH, Ask, PassView, check_blocks, views
 from farshot.explain.subject import Subject
 from farshot.explain.subject import subject as subject_of
-from farshot.images.decode import ReadOptions
+from farshot.images.options import ReadOptions
 from farshot.images.reading import ImageSource
 from farshot.methods.base import Adapted, softmax
 from farshot.methods.finetuned import FinetunedAdapted

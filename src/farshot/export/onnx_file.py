@@ -29,7 +29,7 @@ from farshot.export.about import check_place, describe, write_about
 from farshot.export.check import Predict, check_familiarity, check_same, samples
 from farshot.export.int8 import Cost, measure_cost, quantise
 from farshot.export.predictor import Predictor, predictor
-from farshot.images import decode
+from farshot.images import READ_BY, decode
 from farshot.storage.atomic import reason, whole_folder
 
 FILE = "model.onnx"
@@ -42,7 +42,7 @@ _MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GiB; the graph needs
 _IMAGES = Path(decode.__file__).parent
 _PROGRAM = (
     Path(__file__).with_name("predict.py"),
-    *(_IMAGES / f"{n}.py" for n in ("decode", "costs", "kinds", "tiff", "preprocess")),
+    *(_IMAGES / f"{name}.py" for name in READ_BY),
 )
 """What predicts without farshot, and how it reads images."""
 

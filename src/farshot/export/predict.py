@@ -4,10 +4,9 @@
 that are like them; --coverage 0.9 adds the classes that hold the true one with this probability. Both need
 what export.json holds.
 
-Images are read as farshot reads them: decode.py, costs.py, kinds.py, tiff.py and preprocess.py next to this
-file are copies of its code. A file that cannot be read is reported on the error stream, the others are
-predicted, and the exit status is 1. Lines are UTF-8 in every terminal; it is 141 if their reader has gone,
-and 130 after Ctrl-C.
+Images are read as farshot reads them: the other Python files next to this one are copies of its code. A file
+that cannot be read is reported on the error stream, the others are predicted, and the exit status is 1. Lines
+are UTF-8 in every terminal; it is 141 if their reader has gone, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -33,7 +32,9 @@ package = types.ModuleType("reading")  # the files next to this one, as the pack
 package.__path__ = [str(HERE)]
 sys.modules["reading"] = package
 
-from reading.decode import ReadOptions, Unreadable, decode  # noqa: E402
+from reading.decode import decode  # noqa: E402
+from reading.faults import Unreadable  # noqa: E402
+from reading.options import ReadOptions  # noqa: E402
 from reading.preprocess import prepare, wanted_side  # noqa: E402
 
 ABOUT = json.loads((HERE / "export.json").read_text(encoding="utf-8"))

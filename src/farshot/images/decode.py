@@ -10,32 +10,31 @@ stretched.
 - JPEGs of over DRAFT_PIXELS are decoded at a half, a quarter or an eighth of their size, as long as that is
   at least twice the size that is wanted.
 
-This file, `costs.py`, `kinds.py`, `tiff.py` and `preprocess.py` are copied unchanged into ONNX exports, so
-that `predict.py` reads as farshot does: standard library, numpy and Pillow only.
+This file, those that it imports from and `preprocess.py` are copied unchanged into ONNX exports, so that
+`predict.py` reads as farshot does: standard library, numpy and Pillow only.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import math
-import os
 import struct
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from .costs import MOST_BYTES, MOST_PIXELS, fault_of, most_pixels_of
 from .costs import formats as known_formats
+from .depth import scaled
+from .faults import Unreadable, quiet_stderr
 from .kinds import HEAD_BYTES, RAW, kind_of
+from .options import ReadOptions
+from .orientation import SIDEWAYS, TURNS, turn_of
 from .tiff import MAGIC, Layout, read_bands, read_layout, tile_pixels
 
 DRAFT_PIXELS = 4_000_000
@@ -45,74 +44,8 @@ _MOST_DRAFT_RATIO = 16  # of the sides: of a narrower picture a draft would be s
 _LARGEST_TILE = (
     4096 * 4096
 )  # of a TIFF; small pictures come in tiles larger than they are, but not by so much
-_VALUES_AT_ONCE = 1 << 20
-_DEPTHS = (8, 10, 12, 14, 16)
 _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image upright, by EXIF's orientation."""
-_SIDEWAYS = [_TURNS[turn] for turn in range(5, 9)]
-
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are raised as well: no raw lines
-
-
-class Unreadable(Exception):
-    """A picture cannot be decoded; the message says why and what to do, and follows a name and a colon."""
-
-    @property
-    def reason(self) -> str:
-        """The sentence."""
-        return str(self.args[0])
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How pictures of more than 8 bits or more than three bands are read; all others ignore it.
-
-    Attributes:
-        range: values that become black and white, for values of more than 8 bits or floating point; by
-            default the range is inferred for each picture.
-        bands: three bands that become red, green and blue, counted from 1, for TIFF files.
-
-    Raises:
-        ValueError: a range that is empty, or bands that are not three whole numbers from 1.
-    """
-
-    range: tuple[float, float] | None = None
-    bands: tuple[int, int, int] | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "range", _range(self.range))
-        object.__setattr__(self, "bands", _bands(self.bands))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ReadOptions:
-        """Create from what `to_dict` returned; other keys are ignored."""
-        return cls(_range(values.get("range")), _bands(values.get("bands")))
-
-    def to_dict(self) -> dict[str, list[float] | list[int] | None]:
-        """For JSON."""
-        return {
-            "range": None if self.range is None else list(self.range),
-            "bands": None if self.bands is None else list(self.bands),
-        }
-
-    def words(self) -> list[str]:
-        """The same as command-line options."""
-        bounds = [] if self.range is None else ["--range", *map(_exactly, self.range)]
-        return bounds if self.bands is None else [*bounds, "--bands", *map(str, self.bands)]
-
-
-def _exactly(value: float) -> str:
-    """The shortest text that represents the number exactly."""
-    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 @dataclass(frozen=True)
@@ -183,10 +116,10 @@ def _decode(
             if wanted is not None:
                 _draft(image, wanted)
             notes = _frames(image, layout)
-            with _quiet_stderr() if image.format == "TIFF" else nullcontext():
+            with quiet_stderr if image.format == "TIFF" else nullcontext():
                 image.load()
             turn = turn_of(image)
-            size = size[::-1] if (early or turn) in _SIDEWAYS else size
+            size = size[::-1] if (early or turn) in SIDEWAYS else size
             rgb, more = _rgb(image, options, source, layout)
             return Picture(rgb if turn is None else rgb.transpose(turn), size, (*notes, *more))
 
@@ -245,57 +178,6 @@ def check_size(image: Image.Image, most_pixels: int) -> None:
 def too_large(size: str, most_pixels: int) -> str:
     """The message for a picture of this size that is refused."""
     return f"the image{size} is over {most_pixels / 1_000_000:g} megapixels; scale it down first."
-
-
-def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """The operation that makes it upright; unreadable metadata is ignored."""
-    try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged metadata makes Pillow raise nearly anything; the pixels may be whole
-        return None
-
-
-def scaled(
-    values: NDArray[np.generic], options: ReadOptions, *, sixteen: bool = False, declared: int = 0
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Scale deep values to 8 bits; returns a note if they were stretched.
-
-    Args:
-        sixteen: the format says that the values have 16 bits, however small they are.
-        declared: the largest value as the file declares it; 0 where it does not.
-
-    Raises:
-        Unreadable: values that are not finite.
-    """
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise Unreadable("it has values that are not finite; export it with 8 or 16 bits.")
-    low, top = float(values.min()), float(values.max())
-    note: tuple[str, ...] = ()
-    if options.range is not None:
-        black, white = options.range
-    elif low < 0 or top > 65535:
-        black, white = low, max(top, np.nextafter(low, np.inf))
-        note = (
-            f"its values from {low:g} to {top:g} are stretched to 8 bits; a range reads all pictures alike.",
-        )
-    elif values.dtype.kind == "f" and top <= 1:
-        black, white = 0.0, 1.0
-    else:
-        most = max(top, min(declared, 65535))
-        bits = next(depth for depth in _DEPTHS if most <= 2**depth - 1) if most else 16
-        black, white = 0.0, float(2**bits - 1)
-        if bits < 16 and (sixteen or bits > 8):
-            note = (
-                f"its values up to {top:g} are read as {bits} bits and stretched; "
-                "a range reads all pictures alike.",
-            )
-    found = np.empty(values.shape, np.uint8)
-    factor = 255.0 / (white - black)
-    step = max(1, _VALUES_AT_ONCE // max(1, values[0].size))
-    for row in range(0, len(values), step):  # doubles of a whole large picture would take a gigabyte
-        part = values[row : row + step].astype(np.float64)
-        found[row : row + step] = np.clip(np.rint((part - black) * factor), 0, 255)
-    return found, note
 
 
 def without_png_text(source: object, error: Unreadable) -> bytes | None:
@@ -428,7 +310,7 @@ def _banded(source: str | Path | bytes, layout: Layout, options: ReadOptions, mo
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     _check_tile(tile_pixels(io.BytesIO(data)), *size)
     alpha = (layout.colours,) if layout.alpha and options.bands is None else ()
-    with _quiet_stderr():
+    with quiet_stderr:
         values = read_bands(data, layout, (*bands, *alpha))
     count = len(bands)
     colours: NDArray[np.generic] = values[..., :count]
@@ -448,7 +330,7 @@ def _banded(source: str | Path | bytes, layout: Layout, options: ReadOptions, mo
             image = Image.frombytes("RGBa", image.size, image.tobytes()).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     pages = _pages_note(layout.pages)
-    turn = _TURNS.get(layout.orientation)
+    turn = TURNS.get(layout.orientation)
     upright = image.convert("RGB") if turn is None else image.convert("RGB").transpose(turn)
     return Picture(upright, upright.size, (*pages, *notes, *more))
 
@@ -517,70 +399,3 @@ def _unidentified(source: object) -> str:
     if known is None:
         return "this is not an image in a known format; remove or replace it."
     return f"this is {known[0]}, not an image in a known format; {known[1]}"
-
-
-def _range(values: Any) -> tuple[float, float] | None:
-    if values is None:
-        return None
-    low, high = _numbers(values, 2, "range")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"The range {low:g} to {high:g} is empty; give two finite numbers, the lower first.")
-    return low, high
-
-
-def _bands(values: Any) -> tuple[int, int, int] | None:
-    if values is None:
-        return None
-    bands = _numbers(values, 3, "bands")
-    if not all(band >= 1 and band == band // 1 for band in bands):
-        raise ValueError(f"The bands {values} must be whole numbers from 1, such as 4, 3, 2.")
-    red, green, blue = map(int, bands)
-    return red, green, blue
-
-
-def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:
-    try:
-        found = tuple(map(float, values))
-    except (TypeError, ValueError):
-        found = ()
-    if len(found) != count:
-        raise ValueError(f"{name} must be {count} numbers, not {values!r}.")
-    return found
-
-
-class _Stderr:
-    """Suppress the error stream while libtiff decodes: it writes there directly, and its errors are raised
-    as well. The first thread redirects the stream, the last one restores it."""
-
-    def __init__(self) -> None:
-        self._lock, self._users, self._kept = threading.Lock(), 0, -1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._users += 1
-            if self._users > 1:
-                return
-            with suppress(OSError, ValueError, AttributeError):
-                sys.stderr.flush()
-            try:
-                self._kept = os.dup(2)
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, 2)
-                os.close(nowhere)
-            except OSError:  # there is no error stream
-                self._kept = -1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0 and self._kept >= 0:
-                os.dup2(self._kept, 2)
-                os.close(self._kept)
-                self._kept = -1
-
-
-_STDERR = _Stderr()
-
-
-def _quiet_stderr() -> _Stderr:
-    return _STDERR

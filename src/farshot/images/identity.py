@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from farshot.images.decode import ReadOptions
+from farshot.images.options import ReadOptions
 from farshot.images.reading import ImageSource, read_image
 
 PREFIX = "rgb-"

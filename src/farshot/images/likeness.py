@@ -16,8 +16,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from farshot.arrays import NDArray
-from farshot.images.decode import ReadOptions
 from farshot.images.identity import Place, place_of
+from farshot.images.options import ReadOptions
 from farshot.images.reading import ImageSource, UnreadableImage, read_picture
 
 SIDE = 32

@@ -23,17 +23,17 @@ from farshot.errors import DataError
 from farshot.images.decode import (
     MOST_PIXELS,
     Picture,
-    ReadOptions,
-    Unreadable,
     check_size,
     decode,
     failing,
     opened,
-    scaled,
     too_large,
-    turn_of,
     without_png_text,
 )
+from farshot.images.depth import scaled
+from farshot.images.faults import Unreadable
+from farshot.images.options import ReadOptions
+from farshot.images.orientation import turn_of
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
 """A path, the bytes of an image file, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4):

@@ -10,7 +10,7 @@ from farshot.bench.results import CellResult
 from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.data.bscd import PUBLISHED
 from farshot.data.pools import generated_pools
-from farshot.images.decode import ReadOptions
+from farshot.images.options import ReadOptions
 from farshot.methods.registry import find
 from farshot.task import DEFAULT_TEMPLATE
 

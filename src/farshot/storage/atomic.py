@@ -313,9 +313,10 @@ def _move_aside(staging: Path, place: Path, check_old: Check) -> None:
     the name lets the next run undo it."""
     old, note = (staging.with_name(f"{staging.name}{end}") for end in ("-old", "-name"))
     known = False
-    note.write_bytes(os.fsencode(place.name))
+    note.touch(exist_ok=False)
     try:
         with held(note):
+            note.write_bytes(os.fsencode(place.name))
             place.rename(old)
             try:
                 check_old(old)  # somebody may have put something into it since

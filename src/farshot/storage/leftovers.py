@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from farshot.storage.locks import take
+
 _PREFIX = ".farshot-"  # short, and not the place's own name: that may be as long as the system allows
 _OURS = re.compile(r"\.farshot-[0-9a-f]{8}(-old|-name)?(\.[A-Za-z0-9]{1,8})?")
-_PATIENCE_S = 1.0
+_PATIENCE_S, _POLL_S = 1.0, 0.002
 _JUST_MADE_S = 10.0  # an empty one may be about to be locked
 _swept: set[Path] = set()
 
@@ -60,12 +62,12 @@ def _remove_or_restore(path: Path) -> None:
     if number is None:  # in use, gone, or no locks here
         return
     try:
+        if _is_new(path):
+            return
         if path.name.endswith("-name"):
             _restore(path)
-        elif path.name.endswith("-old") and path.with_name(f"{path.name[:-4]}-name").exists():
-            return  # `_restore` could not
-        elif not _is_new(path):
-            _remove(path)
+        elif not (path.name.endswith("-old") and path.with_name(f"{path.name[:-4]}-name").exists()):
+            _remove(path)  # else `_restore` could not put it back
     finally:
         os.close(number)
 
@@ -103,20 +105,12 @@ def _lock(path: Path, patience: float = 0.0) -> int | None:
     Args:
         patience: seconds to try again while another has it.
     """
-    with suppress(OSError, ImportError):
-        import fcntl
-
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with suppress(OSError):
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return number
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    break
-                time.sleep(0.002)
-            except OSError:  # no locks on this file system
-                break
+        while (free := take(number)) is False and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        if free:
+            return number
         os.close(number)
     return None

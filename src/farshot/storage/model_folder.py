@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farshot.errors import ModelError
-from farshot.images.decode import ReadOptions
+from farshot.images.options import ReadOptions
 from farshot.parts.lora import LoRA
 from farshot.storage.atomic import check_folder, reason, whole_folder
 from farshot.storage.hub import fetch, is_on_hub
