@@ -31,7 +31,7 @@ from tests import explain_helpers  # noqa: E402
 from tests.bench_helpers import tiny_checkpoint  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
 from tests.explain_helpers import SHORT, WORLD, images_of  # noqa: E402
-from tests.input_helpers import Farshot, adapted_in, class_folders, command_line  # noqa: E402
+from tests.input_helpers import Farshot, adapted_in, class_folders, command_line, picture  # noqa: E402
 
 if TYPE_CHECKING:
     from farshot.app.sessions import Sessions
@@ -92,6 +92,17 @@ def adapted(place: Path) -> Path:
     return adapted_in(place)
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures, one with the name of a formula and one with a line end."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(10):
+        picture(900 + number).save(folder / f"{number}.png")
+    picture(950).save(folder / "=1+1,2.png")
+    picture(951).save(folder / 'line\nend "quoted".png')
+    return folder
+
+
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every image that the test decodes, in order."""
@@ -145,3 +156,16 @@ def _features_of_this_module() -> None:
     from farshot.model import features
 
     features.SHARED = features.FeatureCache()
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[object]:
+    """A head that computes nothing, and two nodes of one processor each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.nodes_for_test = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -37,6 +39,11 @@ def class_folders(
         for i in range(images):
             picture(start + 100 * c + i).save(folder / name / f"{i}.png")
     return folder
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    """The rows of a file of comma-separated values, the header first."""
+    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
 
 
 class Told(NamedTuple):

@@ -233,7 +233,7 @@ def copy(adapted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(adapted, tmp_path / "copy"))
 
 
-def test_a_folder_that_is_no_adapted_model(farshot: Farshot, place: Path) -> None:
+def test_a_folder_that_is_no_adapted_model(farshot: Farshot, place: Path, adapted: Path) -> None:
     sentence = refusal(farshot("predict", place / "data", place / "data"))
     assert f"{place / 'data'} is not an adapted model: it has no farshot.json. `farshot adapt" in sentence
 
@@ -376,7 +376,7 @@ def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path, farshot: F
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("what", ["parts.safetensors", "farshot.json", "labelled.safetensors"])
 def test_a_pipe_in_a_model_is_not_waited_for(
-    place: Path, tmp_path: Path, farshot: Farshot, what: str
+    place: Path, adapted: Path, tmp_path: Path, farshot: Farshot, what: str
 ) -> None:
     shutil.copytree(adapted, tmp_path / "adapted")
     (tmp_path / "adapted" / what).unlink(missing_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,11 +30,10 @@ from farshot.errors import FarshotError, SettingError
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from tests.bench_helpers import folder_pool, tiny_checkpoint
+from tests.machines import MAIN, ONE_THREAD, kill, started, workers_alive
 from tests.same_rows import difference
 
 METHODS = ("zero-shot", "prompt-lora[steps=5,views=none]")
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-MAIN = "from farshot.cli.root import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +292,7 @@ def test_without_ray_one_sentence_says_what_to_install(folder: Path, encoder: En
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(SettingError, match=r'pip install "farshot\[ray\]"'),
-        Machines(executor="ray").open(grid_of(folder), encoder, None, None),
+        Machines(executor="ray").open(partial(setup_for, grid_of(folder), encoder)),
     ):
         pass
 
@@ -306,28 +305,6 @@ def bench_command(folder: Path, store: Path, *more: str) -> list[str]:
     return [sys.executable, "-c", MAIN, *arguments, "--store", str(store), *more]
 
 
-@pytest.fixture
-def two_nodes() -> Iterator[object]:
-    """A head that computes nothing, and two nodes of one processor each."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    cluster.nodes_for_test = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
-def workers_alive() -> list[psutil.Process]:
-    """The processes of Ray's actors of farshot on this machine."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any("ray::Actor" in word for word in process.info["cmdline"] or []):
-            found.append(process)
-    return found
-
-
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Path:
     """The grid of 240 tasks, computed by one process."""
@@ -335,17 +312,6 @@ def undisturbed(folder: Path) -> Path:
     subprocess.run(bench_command(folder, store), check=True, env=ONE_THREAD, stderr=subprocess.DEVNULL)
     assert rows_in(store) == 240
     return store
-
-
-def started(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
-
-
-def kill(driver: subprocess.Popen[str]) -> None:
-    driver.kill()
-    driver.wait()
-    assert driver.stderr is not None
-    driver.stderr.close()
 
 
 def until(rows: int, store: Path, driver: subprocess.Popen[str]) -> None:
@@ -384,6 +350,19 @@ def test_worker_node_and_driver_die_on_a_ray_cluster(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_service_manager_ends_a_driver_of_ray_as_ctrl_c_does(folder: Path, tmp_path: Path, undisturbed):
+    store = tmp_path / "ended.db"
+    driver = started(bench_command(folder, store, "--executor", "ray", "--workers", "1"))
+    until(10, store, driver)
+    driver.terminate()
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 143, said
+    assert said.rstrip().endswith(f"stopped; {store} holds all finished tasks, and the same command goes on.")
+    goes_on(bench_command(folder, store), store, undisturbed)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_driver_of_several_processes_dies(folder: Path, tmp_path: Path, undisturbed):
     """Its workers end by themselves, with the chunk they have."""
@@ -402,6 +381,6 @@ def test_the_driver_of_several_processes_dies(folder: Path, tmp_path: Path, undi
 def test_no_cluster_at_the_address_is_one_sentence(folder: Path, encoder: Encoder, address: str):
     with (
         pytest.raises(SettingError, match=rf"^No Ray cluster answers at '{address}'.*ray start --head"),
-        Machines(executor="ray", address=address).open(grid_of(folder), encoder, None, None),
+        Machines(executor="ray", address=address).open(partial(setup_for, grid_of(folder), encoder)),
     ):
         pass

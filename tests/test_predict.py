@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import signal
@@ -18,18 +16,7 @@ from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.model import features
-from tests.input_helpers import Farshot, class_folders, picture, refusal
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures, one with the name of a formula and one with a line end."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for number in range(10):
-        picture(900 + number).save(folder / f"{number}.png")
-    picture(950).save(folder / "=1+1,2.png")
-    picture(951).save(folder / 'line\nend "quoted".png')
-    return folder
+from tests.input_helpers import Farshot, class_folders, picture, refusal, rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -37,21 +24,17 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "AT_ONCE", 5)
 
 
-def rows_of(path: Path) -> list[list[str]]:
-    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
-
-
 def stop_after(parts: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send a signal to this process when so many parts were predicted."""
-    predict, done = stream._predict, []
+    predict, done = stream.predict_part, []
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         done.append(1)
         if len(done) > parts:
             os.kill(os.getpid(), number)
-        return predict(*arguments)
+        return predict(*arguments, **options)
 
-    monkeypatch.setattr(stream, "_predict", counted)
+    monkeypatch.setattr(stream, "predict_part", counted)
 
 
 def test_parts_are_what_all_images_at_once_are(adapted: Path, pictures: Path) -> None:

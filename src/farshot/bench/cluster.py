@@ -18,10 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from farshot.bench.executors import Crew, Finished, Lost, Member, last_line, words_of
-from farshot.bench.load import Load
-from farshot.bench.records import Result
-from farshot.bench.worker import Chunk, Setup, Worker
+from farshot.bench.executors import Computing, Crew, Finished, Job, Lost, Member, last_line, words_of
 from farshot.errors import FarshotError, SettingError
 
 _LOOK_S = 5.0  # how often the cluster is asked whether there is room for more workers
@@ -66,17 +63,17 @@ class Needs:
 class Actor:
     """A worker on a node, created empty, so that errors in `begin` can be reported."""
 
-    def begin(self, setup: Setup, needs: Needs) -> Sequence[Load]:
+    def begin(self, setup: Job, needs: Needs) -> Sequence[Any]:
         """Load the model; returns how much this worker can compute at once."""
         import torch
 
         threads = max(1, int(needs.cpus))
         torch.set_num_threads(threads)
         device, share = ("cuda", needs.gpus) if needs.gpus else ("cpu", threads / (os.cpu_count() or 1))
-        self._worker: Worker = setup.worker(device, min(1.0, share))
+        self._worker: Computing = setup.worker(device, min(1.0, share))
         return self._worker.loads
 
-    def compute(self, chunk: Chunk) -> list[Result]:
+    def compute(self, chunk: Any) -> Any:
         """As Worker's."""
         return self._worker.compute(chunk)
 
@@ -96,7 +93,8 @@ class Cluster(Crew[_Actor]):
         setup: what the workers begin with.
         address: of a running cluster; None starts Ray on this machine for as long as this lasts.
         workers: how many at most; None as many as fit.
-        cpus: processors of each.
+        cpus: processors of each; None all of a node, or its share of a GPU, so that a node's workers load
+            the model as few times as they can.
         gpus: of each; None takes one where the cluster has any.
 
     Raises:
@@ -105,17 +103,18 @@ class Cluster(Crew[_Actor]):
 
     def __init__(
         self,
-        setup: Setup,
+        setup: Job,
         address: str | None = None,
         *,
         workers: int | None = None,
-        cpus: float = 1,
+        cpus: float | None = 1,
         gpus: float | None = None,
     ) -> None:
         super().__init__()
         self._ray = _connect(address)
-        found = self._ray.cluster_resources().get("GPU", 0)
-        self._needs = Needs(cpus, float(found > 0) if gpus is None else gpus)
+        if gpus is None:
+            gpus = float(self._ray.cluster_resources().get("GPU", 0) > 0)
+        self._needs = Needs(_whole_node(self._ray.nodes(), gpus) if cpus is None else cpus, gpus)
         self._setup = self._ray.put(setup)
         self._most = workers
         self._started = self._failed = 0
@@ -130,7 +129,7 @@ class Cluster(Crew[_Actor]):
     ) -> None:
         self._ray.shutdown()  # ends the actors, and the cluster if it was started here
 
-    def give(self, worker: int, chunk: Chunk) -> None:
+    def give(self, worker: int, chunk: Any) -> None:
         """As Executor's."""
         member = self._members[worker]
         member.chunk, member.pending = chunk, member.actor.compute.remote(chunk)
@@ -138,7 +137,9 @@ class Cluster(Crew[_Actor]):
     def wait(self, seconds: float) -> list[Finished | Lost]:
         """As Executor's."""
         self._look_for_room()
-        pending = {m.pending: worker for worker, m in self._members.items() if m.chunk or not m.loads}
+        pending = {
+            m.pending: worker for worker, m in self._members.items() if m.chunk is not None or not m.loads
+        }
         if not pending:
             time.sleep(seconds)
             return []
@@ -250,6 +251,17 @@ def _knock(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+
+
+def _whole_node(nodes: Iterable[Mapping[str, Any]], gpus: float) -> float:
+    """Processors of a worker where the workers of a node share all of them, on the smallest node."""
+    shares = []
+    for node in nodes:
+        resources = node["Resources"]
+        workers = Needs(0, gpus).room(resources) if gpus else 1
+        if node["Alive"] and workers and resources.get("CPU", 0) >= 1:
+            shares.append(max(1.0, resources["CPU"] // workers))
+    return min(shares, default=1.0)
 
 
 def _times(need: float, of: float) -> int:

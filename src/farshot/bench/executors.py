@@ -1,7 +1,9 @@
 """Executors: compute chunks in this process, in a process per device, or on a Ray cluster.
 
-An executor has workers and moves chunks to them and results back; the runner alone decides what is computed
-and keeps the store. A worker has one chunk at a time, so no more is ever under way than can be recorded.
+An executor has workers and moves chunks to them and results back; what a chunk is, and what comes back, is
+between the caller and its `Job`: tasks of a grid (`farshot.bench.runner`), or images to predict
+(`farshot.classifier.machines`). A worker has one chunk at a time, so no more is ever under way than can be
+recorded.
 """
 
 from __future__ import annotations
@@ -10,17 +12,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from farshot.bench.load import Load
-from farshot.bench.records import Result
 from farshot.bench.worker import Chunk, Worker
+
+
+@runtime_checkable
+class Computing(Protocol):
+    """A worker, where it computes.
+
+    Attributes:
+        loads: what it can take at once; never empty.
+    """
+
+    @property
+    def loads(self) -> Sequence[Any]: ...
+
+    def compute(self, chunk: Any, /) -> Any:
+        """The results of a chunk."""
+        ...
+
+
+@runtime_checkable
+class Job(Protocol):
+    """What remote workers are created from; it travels to each of them once."""
+
+    def worker(self, device: str, share: float = 1.0) -> Computing:
+        """Create a worker on a device of this machine, with this share of its memory."""
+        ...
 
 
 @dataclass(frozen=True)
 class Finished:
     """A chunk is computed."""
 
-    chunk: Chunk
-    results: list[Result]
+    chunk: Any
+    results: Any
 
 
 @dataclass(frozen=True)
@@ -31,7 +56,7 @@ class Lost:
         why: what is known of the cause, for a person.
     """
 
-    chunk: Chunk
+    chunk: Any
     why: str
 
 
@@ -43,11 +68,11 @@ class Executor(Protocol):
         """The workers that can take a chunk now."""
         ...
 
-    def loads(self, worker: int) -> Sequence[Load]:
-        """What a worker can take at once, for every cell of the grid."""
+    def loads(self, worker: int) -> Sequence[Any]:
+        """What a worker can take at once, for every cell of a grid."""
         ...
 
-    def give(self, worker: int, chunk: Chunk) -> None:
+    def give(self, worker: int, chunk: Any) -> None:
         """Hands a chunk to an idle worker."""
         ...
 
@@ -69,8 +94,8 @@ class Member:
         chunk: what it has been given and has not answered.
     """
 
-    loads: Sequence[Load] | None = None
-    chunk: Chunk | None = None
+    loads: Sequence[Any] | None = None
+    chunk: Any = None
 
 
 M = TypeVar("M", bound=Member)
@@ -86,7 +111,7 @@ class Crew(Generic[M]):
         """Workers that are ready and have no chunk."""
         return [worker for worker, member in self._members.items() if member.loads and member.chunk is None]
 
-    def loads(self, worker: int) -> Sequence[Load]:
+    def loads(self, worker: int) -> Sequence[Any]:
         """As Executor's."""
         return self._members[worker].loads or ()
 
@@ -128,7 +153,7 @@ class Here:
         """Worker 0, if it has no chunk."""
         return [0] if self._chunk is None else []
 
-    def loads(self, worker: int) -> Sequence[Load]:
+    def loads(self, worker: int) -> Sequence[Any]:
         """As Executor's."""
         return self._worker.loads
 

@@ -1,19 +1,16 @@
-"""Where `farshot bench` computes a grid: in this process, on every GPU of this machine, or on a Ray
+"""Where a grid or predictions are computed: in this process, on every GPU of this machine, or on a Ray
 cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from farshot.bench.cluster import Cluster, Needs
-from farshot.bench.executors import Executor
-from farshot.bench.grid import Grid
+from farshot.bench.executors import Executor, Job
 from farshot.bench.processes import Processes, devices_for
-from farshot.bench.worker import setup_for
 from farshot.errors import SettingError
-from farshot.model.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,8 @@ class Machines:
         device: of this machine, for "local".
         workers: how many; None as many as there are GPUs, or as fit on the cluster.
         address: of a running Ray cluster; None starts Ray here.
-        gpus, cpus: of a worker on a Ray cluster; None for gpus takes one where the cluster has any.
+        gpus, cpus: of a worker on a Ray cluster; None for gpus takes one where the cluster has any, for cpus
+            all of a node.
     """
 
     executor: str = "local"
@@ -33,17 +31,19 @@ class Machines:
     workers: int | None = None
     address: str | None = None
     gpus: float | None = None
-    cpus: float = 1
+    cpus: float | None = 1
 
     def __post_init__(self) -> None:
         if self.executor not in ("local", "ray"):
             raise SettingError(f"There is no executor {self.executor!r}; choose local or ray.")
-        if self.executor == "local" and (self.address is not None or self.gpus is not None or self.cpus != 1):
+        if self.executor == "local" and (
+            self.address is not None or self.gpus is not None or self.cpus not in (1, None)
+        ):
             raise SettingError(
                 "--address, --gpus-per-worker and --cpus-per-worker are Ray's; add --executor ray."
             )
         if self.gpus is not None:
-            Needs(self.cpus, self.gpus)
+            Needs(1 if self.cpus is None else self.cpus, self.gpus)
 
     @property
     def devices(self) -> list[str]:
@@ -51,26 +51,28 @@ class Machines:
         return devices_for(self.device, self.workers) if self.executor == "local" else []
 
     @property
+    def several(self) -> bool:
+        """Whether other processes than this one do the work."""
+        return len(self.devices) != 1
+
+    @property
     def driver_device(self) -> str:
         """The device of this process's model: the CPU if only other processes compute."""
-        return self.devices[0] if len(self.devices) == 1 else "cpu"
+        return "cpu" if self.several else self.devices[0]
 
     @contextmanager
-    def open(
-        self, grid: Grid, encoder: Encoder, tasks_per_batch: int | None, micro_batch: int | None
-    ) -> Iterator[Executor | None]:
-        """Create the executor for a grid; None if this process does the work.
+    def open(self, setup: Callable[[], Job]) -> Iterator[Executor | None]:
+        """Create the executor for what `setup` returns; None if this process does the work.
 
         Raises:
             SettingError: no Ray, or no cluster at the address.
         """
-        if len(self.devices) == 1:
+        if not self.several:
             yield None
             return
-        setup = setup_for(grid, encoder, tasks_per_batch=tasks_per_batch, micro_batch=micro_batch)
         if self.executor == "local":
-            with Processes(setup, self.devices) as processes:
+            with Processes(setup(), self.devices) as processes:
                 yield processes
             return
-        with Cluster(setup, self.address, workers=self.workers, cpus=self.cpus, gpus=self.gpus) as cluster:
+        with Cluster(setup(), self.address, workers=self.workers, cpus=self.cpus, gpus=self.gpus) as cluster:
             yield cluster

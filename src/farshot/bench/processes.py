@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from farshot.bench.executors import Crew, Finished, Lost, Member, words_of
-from farshot.bench.worker import Chunk, Setup, Worker
+from farshot.bench.executors import Crew, Finished, Job, Lost, Member, words_of
 from farshot.errors import FarshotError
 from farshot.model.find import check_device
 
@@ -64,7 +63,7 @@ class Processes(Crew[_Process]):
         devices: one for each worker.
     """
 
-    def __init__(self, setup: Setup, devices: Sequence[str]) -> None:
+    def __init__(self, setup: Job, devices: Sequence[str]) -> None:
         super().__init__()
         self.setup, self.devices = setup, tuple(devices)
         self._starts: Counter[int] = Counter()
@@ -84,7 +83,7 @@ class Processes(Crew[_Process]):
             member.connection.close()
         self._members.clear()
 
-    def give(self, worker: int, chunk: Chunk) -> None:
+    def give(self, worker: int, chunk: Any) -> None:
         """As Executor's."""
         member = self._members[worker]
         member.chunk = chunk
@@ -138,17 +137,18 @@ class Processes(Crew[_Process]):
                 f"No worker is left: {why}. What is stored stays; the same command goes on, and "
                 "--workers 1 shows the cause."
             )
-        return [Lost(member.chunk, why)] if member.chunk else []
+        return [] if member.chunk is None else [Lost(member.chunk, why)]
 
 
-def _serve(connection: Connection, setup: Setup, device: str, threads: int, share: float) -> None:
+def _serve(connection: Connection, setup: Job, device: str, threads: int, share: float) -> None:
     """The main loop of a worker: report its load, then compute chunks until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, OSError):  # the driver is gone
         worker = _attempt(setup.worker, device, share)
-        connection.send(worker.loads if isinstance(worker, Worker) else worker)
-        while isinstance(worker, Worker):
+        broken = isinstance(worker, FarshotError | LastWords)
+        connection.send(worker if broken else worker.loads)
+        while not broken:
             answer = _attempt(worker.compute, connection.recv())
             connection.send(answer)
             if isinstance(answer, FarshotError | LastWords):

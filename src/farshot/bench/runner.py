@@ -145,7 +145,7 @@ class _Filling:
 
     def _note(self, event: Finished | Lost) -> None:
         self.under_way -= 1
-        chunk = event.chunk
+        chunk: Chunk = event.chunk
         cell = self.cells[chunk.cell]
         if isinstance(event, Lost):
             self.deaths.update((chunk.cell, index) for index in chunk.indices)

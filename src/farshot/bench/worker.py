@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -111,11 +110,7 @@ class Setup:
         Raises:
             FarshotError: another version of farshot or another model than the driver's.
         """
-        if version("farshot") != self.version:
-            raise FarshotError(
-                f"This worker has farshot {version('farshot')}, the driver {self.version}; install the same "
-                "on every machine."
-            )
+        check_version(self.version)
         encoder = load_encoder(self.model, device=device, precision=self.precision)
         if encoder.fingerprint != self.fingerprint:
             raise FarshotError(
@@ -130,6 +125,15 @@ class Setup:
         )
 
 
+def check_version(driver: str) -> None:
+    """Refuse to work for a driver of another version of farshot."""
+    if version("farshot") != driver:
+        raise FarshotError(
+            f"This worker has farshot {version('farshot')}, the driver {driver}; install the same on every "
+            "machine."
+        )
+
+
 def setup_for(
     grid: Grid,
     encoder: Encoder,
@@ -138,10 +142,9 @@ def setup_for(
     micro_batch: int | None = None,
 ) -> Setup:
     """The setup of remote workers for this grid, with absolute paths."""
-    model = home(encoder.source)
     return Setup(
         dataclasses.replace(grid, pools=tuple(map(_absolute, grid.pools))),
-        str(model.absolute()) if model.is_dir() else encoder.source,
+        absolute_source(encoder),
         precision_of(encoder),
         encoder.fingerprint,
         version("farshot"),
@@ -150,9 +153,14 @@ def setup_for(
     )
 
 
+def absolute_source(encoder: Encoder) -> str:
+    """What `load_encoder` takes to load an encoder in another process; a folder by its absolute path."""
+    model = home(encoder.source)
+    return str(model.absolute()) if model.is_dir() else encoder.source
+
+
 def _absolute(pool: Pool) -> Pool:
-    images = tuple(Path(i).absolute() if isinstance(i, str | Path) else i for i in pool.table.images)
-    return dataclasses.replace(pool, table=dataclasses.replace(pool.table, images=images))
+    return dataclasses.replace(pool, table=pool.table.with_absolute_paths())
 
 
 def tasks_of(grid: Grid, cell: Cell, indices: Sequence[int]) -> list[Task]:

@@ -78,8 +78,7 @@ def predict_parts(
         ReadingNote: at the end, what was left out of images or stretched.
     """
     table = table.with_options(classifier.read_options_)
-    size = len(table) if classifier.method_.kind == "transductive" else AT_ONCE
-    chunks = [np.arange(start, min(start + size, len(table))) for start in range(0, len(table), size or 1)]
+    chunks = chunks_of(len(table), len(table) if classifier.method_.kind == "transductive" else AT_ONCE)
     notes: list[tuple[int, str]] = []
 
     def read(rows: Rows) -> Found:
@@ -91,13 +90,15 @@ def predict_parts(
     alone = classifier.encoder_.device.type == "cpu"
     for rows, (part, found) in zip(chunks, map(read, chunks) if alone else _ahead(read, chunks), strict=True):
         notes += [(int(rows[place]), note) for place, note in found.notes]
-        numbered = [(int(rows[place]), error) for place, error in found.faults.items()]
-        faults = {row: table.fault(row, error) for row, error in numbered}
-        whole = np.array([place for place in range(len(rows)) if place not in found.faults], dtype=int)
-        yield _predict(classifier, part.subset(whole), rows[whole], faults, p_values, seen)
+        yield predict_part(classifier, part, found, rows, p_values=p_values, seen=seen)
         if classifier.progress:
             classifier.progress(int(rows[-1]) + 1, len(table))
     table.warn(notes)
+
+
+def chunks_of(images: int, size: int) -> list[Rows]:
+    """The rows of each part."""
+    return [np.arange(start, min(start + size, images)) for start in range(0, images, size or 1)]
 
 
 def _ahead(read: Callable[[Rows], Found], chunks: Sequence[Rows]) -> Iterator[Found]:
@@ -165,15 +166,26 @@ def measure(
     )
 
 
-def _predict(
+def predict_part(
     classifier: FewShotClassifier,
     table: ImageTable,
-    rows: NDArray[np.int64],
-    faults: Mapping[int, str],
-    p_values: bool,
-    seen: bool,
+    found: Outcome,
+    rows: Rows,
+    *,
+    p_values: bool = False,
+    seen: bool = False,
 ) -> Part:
-    """One part; the features of its images are not kept longer."""
+    """One part; the features of its images are not kept longer.
+
+    Args:
+        table: of the part alone, its images decoded.
+        found: what decoding them found.
+        rows: their numbers in the whole table.
+    """
+    numbered = [(place, int(rows[place]), error) for place, error in found.faults.items()]
+    faults = {row: table.fault(place, error, row) for place, row, error in numbered}
+    whole = np.array([place for place in range(len(rows)) if place not in found.faults], dtype=int)
+    table = table.subset(whole)
     with use_cache(FeatureCache()):
         logits = classifier.adapted_.logits(table)
         unlike = None
@@ -185,4 +197,4 @@ def _predict(
     if seen:
         groups = set(classifier.support_groups_)
         known = shows_seen(table, set(classifier.support_ids_), groups)
-    return Part(rows, logits, unlike, known, faults)
+    return Part(rows[whole], logits, unlike, known, faults)

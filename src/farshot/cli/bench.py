@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from farshot.cli import console
-from farshot.cli.options import Level
+from farshot.cli.options import Address, Executor, GpusPerWorker, Level, Workers
 from farshot.errors import SettingError
 
 if TYPE_CHECKING:
@@ -111,17 +112,10 @@ def bench(
     device: Annotated[
         str, typer.Option(help="auto or cuda for every GPU here; cuda:1, cpu or mps for one device.")
     ] = "auto",
-    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster, or auto; without it Ray starts here.")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Worker processes; by default one per GPU, with Ray all that fit.", min=1),
-    ] = None,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(help="With Ray: 0.5 puts two workers on a GPU, 0 computes on processors.")
-    ] = None,
+    executor: Executor = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
     cpus_per_worker: Annotated[
         float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
     ] = 1,
@@ -133,6 +127,7 @@ def bench(
     from farshot.bench.schema import check_place
     from farshot.bench.store import Store
     from farshot.bench.tasks import FIRST_REPORTING_SEED, check_seed
+    from farshot.bench.worker import setup_for
     from farshot.cli.console_bench import GridProgress
     from farshot.data.cache import cached
     from farshot.data.names import read_descriptions
@@ -171,8 +166,11 @@ def bench(
             found, shots or [1, 5], wanted, tasks, chosen, default_ways, queries, template, words, by_name
         )
         try:
+            setup = partial(
+                setup_for, grid, encoder, tasks_per_batch=tasks_per_batch, micro_batch=micro_batch
+            )
             with (
-                machines.open(grid, encoder, tasks_per_batch, micro_batch) as at_work,
+                machines.open(setup) as at_work,
                 GridProgress() as watcher,
             ):
                 run_grid(

@@ -67,6 +67,19 @@ Groups = Annotated[
 ]
 
 
+Executor = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster, or auto; without it Ray starts here.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Worker processes; by default one per GPU, with Ray all that fit.", min=1),
+]
+GpusPerWorker = Annotated[
+    float | None, typer.Option(help="With Ray: 0.5 puts two workers on a GPU, 0 computes on processors.")
+]
+
+
 def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None) -> ReadOptions:
     """How images are read.
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import BaseModel, Device, Saved, SkipUnreadable
+from farshot.cli.options import (
+    Address,
+    BaseModel,
+    Device,
+    Executor,
+    GpusPerWorker,
+    Saved,
+    SkipUnreadable,
+    Workers,
+)
 from farshot.cli.predictions import CsvFile, Rows, columns, printed
 from farshot.cli.tables import note_on, print_left_out
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
+    from farshot.bench.machines import Machines
     from farshot.classifier import FewShotClassifier
     from farshot.classifier.stream import Part
     from farshot.data.table import ImageTable
@@ -55,14 +67,28 @@ def predict(
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
+    executor: Executor = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            help="With Ray: processors of a worker; by default all of a node, which loads the model once."
+        ),
+    ] = None,
 ) -> None:
     """Predict the classes of images.
 
     Each line has the image, its class, how certain it is (a percentage if the model is calibrated, else a
     score), and p: how often an image like the labelled ones is as unlike them as this one. Lines are printed
     as they come. Images that cannot be read are listed at the end.
+
+    With --workers or --executor ray, several processes or machines share the images (docs/cluster.md).
     """
+    from farshot.bench.machines import Machines
     from farshot.classifier import load
+    from farshot.classifier.machines import require_independent
     from farshot.data.names import nfc
     from farshot.data.readers import unlabelled
     from farshot.data.table import unreadable
@@ -76,8 +102,12 @@ def predict(
     table = unlabelled(images)
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
+    local = 1 if executor == "local" else None
+    machines = Machines(executor, device, workers or local, address, gpus_per_worker, cpus_per_worker)
     with console.progress("loading the model"):
-        classifier = load(folder, model=model, device=device)
+        classifier = load(folder, model=model, device=machines.driver_device)
+    if machines.several:
+        require_independent(classifier)
     if reject is not None:
         classifier.require_familiarity().check_level(reject)
     threshold = None if coverage is None else classifier.set_threshold(coverage)
@@ -92,8 +122,8 @@ def predict(
         options = {"reject": reject, "coverage": coverage, "classes": classes}
         where = CsvFile(out, asked.header(), classifier, options)
         table = where.left(table)
-    with where:
-        faults = _write(asked, table, where, skip_unreadable)
+    with where, _predicted(machines, classifier, folder, table) as parts:
+        faults = _write(asked, table, parts, where, skip_unreadable)
         if faults and not skip_unreadable:
             raise unreadable(faults, len(table))
         if faults and len(faults) == len(table):
@@ -101,14 +131,31 @@ def predict(
     print_left_out(len(faults))
 
 
-def _write(asked: _Asked, table: ImageTable, where: Rows, skip_unreadable: bool) -> list[str]:
-    """Predict and write part by part; returns what is wrong with images that cannot be read."""
+@contextmanager
+def _predicted(
+    machines: Machines, classifier: FewShotClassifier, folder: Path, table: ImageTable
+) -> Iterator[Iterator[Part]]:
+    """The parts, predicted as they are asked for, by this process or others."""
+    from farshot.classifier.machines import predict_parts_on, setup_for
     from farshot.classifier.stream import predict_parts
+
+    known = classifier.familiarity_ is not None
+    with machines.open(partial(setup_for, classifier, folder, table, p_values=known)) as at_work:
+        if at_work is None:
+            yield predict_parts(classifier, table, p_values=known)
+        else:
+            yield predict_parts_on(at_work, classifier, table)
+
+
+def _write(
+    asked: _Asked, table: ImageTable, parts: Iterator[Part], where: Rows, skip_unreadable: bool
+) -> list[str]:
+    """Write part by part; returns what is wrong with images that cannot be read."""
     from farshot.data.table import unreadable
 
     classifier, faults = asked.classifier, list[str]()
     with console.progress_of(classifier, "predicting"):
-        for part in predict_parts(classifier, table, p_values=classifier.familiarity_ is not None):
+        for part in parts:
             faults += part.faults.values()
             if classifier.method_.kind == "transductive" and part.faults and not skip_unreadable:
                 raise unreadable(faults, len(table))  # without them the others might get other classes

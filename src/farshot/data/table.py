@@ -141,6 +141,11 @@ class ImageTable:
             return self
         return replace(self, options=options, _decoded=Decoded(), _contents={})
 
+    def with_absolute_paths(self) -> ImageTable:
+        """The same images, wherever the current folder is."""
+        images = tuple(Path(i).absolute() if isinstance(i, str | Path) else i for i in self.images)
+        return replace(self, images=images)
+
     def id(self, row: int) -> str:
         """Hash of one image's content, and of the options if they are not the default; the key of caches."""
         if row not in self._ids:
@@ -305,9 +310,15 @@ class ImageTable:
                     progress(row + 1, len(self))
         return found
 
-    def fault(self, row: int, error: UnreadableImage) -> str:
-        """The sentence on an image that cannot be read; one in memory is named by its position."""
-        return str(error) if isinstance(self.images[row], str | Path) else f"image {row + 1}, {error}"
+    def fault(self, row: int, error: UnreadableImage, number: int | None = None) -> str:
+        """The sentence on an image that cannot be read; one in memory is named by its position.
+
+        Args:
+            number: the row in the table that this one is part of.
+        """
+        if isinstance(self.images[row], str | Path):
+            return str(error)
+        return f"image {(row if number is None else number) + 1}, {error}"
 
     def part(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageTable:
         """As `subset`, with separate room for decoded pixels, which ends with it."""

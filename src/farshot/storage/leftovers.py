@@ -75,8 +75,13 @@ def _remove_or_restore(path: Path) -> None:
 def _restore(note: Path) -> None:
     """Put a folder back that was moved aside for one that never came."""
     old = note.with_name(f"{note.name[:-5]}-old")
-    with suppress(OSError, ValueError):
-        place = note.with_name(os.fsdecode(note.read_bytes()))  # ValueError: no plain name
+    with suppress(OSError):
+        try:
+            place = note.with_name(os.fsdecode(note.read_bytes()))
+        except ValueError:  # no plain name, such as where a process was killed before it wrote one
+            if not old.exists():
+                note.unlink()
+            return
         if old.exists() and not os.path.lexists(place):
             old.rename(place)
         elif old.exists():
