@@ -241,7 +241,7 @@ def test_load_is_chosen_by_memory_and_cost_counts_images(place: Place) -> None:
     assert images_per_step(prompt_lora, Shape(5, 5, 15)) == 125
     assert images_per_step(parse_method("clip-lora"), Shape(5, 16, 15)) == 32
     assert images_per_step(zero_shot, Shape(5, 5, 15)) == 0
-    assert cost(prompt_lora, Shape(5, 1, 15)) == 2 * 25 * 100 + 75
+    assert cost(prompt_lora, Shape(5, 1, 15), 75) == 2 * 25 * 100 + 75
     assert choose_load(prompt_lora, place.encoder, Shape(), tasks=3).tasks == 3
     assert choose_load(prompt_lora, place.encoder, Shape()).micro_batch is None
     assert choose_load(zero_shot, place.encoder, Shape()).tasks > 1

@@ -23,6 +23,7 @@ LAYERS = (
     ("methods",),
     ("evaluation",),
     ("estimator",),  # and storage.model_folder, storage.model_check
+    ("workers",),
     ("classifier",),
     ("bench",),
     ("explain", "export"),

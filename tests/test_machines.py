@@ -15,20 +15,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farshot.bench.cluster import Needs
-from farshot.bench.executors import Finished, Here, Lost
 from farshot.bench.grid import Cell, Grid, parse_method
 from farshot.bench.load import Load
-from farshot.bench.machines import Machines
-from farshot.bench.processes import Processes, _Process, _serve, devices_for
 from farshot.bench.runner import run_grid
 from farshot.bench.store import Store
-from farshot.bench.worker import Chunk, Setup, Worker, setup_for
+from farshot.bench.worker import Chunk, Here, Setup, Worker, setup_for
 from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.errors import FarshotError, SettingError
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
+from farshot.workers.cluster import Needs
+from farshot.workers.executors import Finished, Lost
+from farshot.workers.machines import Machines
+from farshot.workers.processes import Processes, _Process, _serve, devices_for
 from tests.bench_helpers import folder_pool, tiny_checkpoint
 from tests.machines import MAIN, ONE_THREAD, kill, started, workers_alive
 from tests.same_rows import difference

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from farshot import FewShotClassifier, load
-from farshot.bench.executors import Finished, Lost
-from farshot.bench.processes import Processes
 from farshot.classifier import machines, stream
 from farshot.classifier.machines import Worker, predict_parts_on, setup_for
 from farshot.data.table import ImageTable, ReadingNote
 from farshot.errors import FarshotError, SettingError
+from farshot.workers.executors import Finished, Lost
+from farshot.workers.processes import Processes
 from tests.input_helpers import Farshot, picture, refusal, rows_of
 from tests.machines import MAIN, kill, started, workers_alive
 

@@ -338,7 +338,7 @@ def test_the_benchmark_plans_for_all_images_of_a_step():
     assert images_per_step(create("atha", {"base": "limo"}), shape) == 5 + 24
     assert images_per_step(create("vtt"), shape) == 25
     assert images_per_step(create("prolip"), Shape(5, 5, 15)) == 25
-    assert cost(create("2sfs"), shape) == 2 * 5 * 300 + 75
+    assert cost(create("2sfs"), shape, 75) == 2 * 5 * 300 + 75
 
 
 def test_limo_says_that_it_needs_the_queries(mini: Encoder):

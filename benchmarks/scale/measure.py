@@ -19,11 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from farshot.bench.cluster import Cluster
-from farshot.bench.executors import Executor, Finished, Here, Lost
 from farshot.bench.grid import Grid, parse_method
 from farshot.bench.load import Load
-from farshot.bench.processes import Processes
 from farshot.bench.records import Result
 from farshot.bench.runner import run_grid
 from farshot.bench.store import Store
@@ -31,6 +28,9 @@ from farshot.bench.worker import Chunk, Setup, Worker, setup_for
 from farshot.data.pools import open_pool
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
+from farshot.workers.cluster import Cluster
+from farshot.workers.executors import Executor, Finished, Here, Lost
+from farshot.workers.processes import Processes
 
 CHUNKS = (1, 8, 64)  # tasks
 ROWS = 512

@@ -12,7 +12,15 @@ import numpy as np
 from farshot.arrays import NDArray
 from farshot.bench.records import Run, Series, marked
 from farshot.bench.render import Block, Value, number, signed
-from farshot.bench.results import Calibration, Calibrations, CellResult, TableKey, in_order, read_groups
+from farshot.bench.results import (
+    ACCURACY,
+    Calibration,
+    Calibrations,
+    CellResult,
+    TableKey,
+    in_order,
+    read_groups,
+)
 from farshot.bench.store import Store
 from farshot.errors import SettingError
 from farshot.evaluation.intervals import (
@@ -32,7 +40,7 @@ class CellComparison:
 
     Attributes:
         pool: name of the column.
-        a, b: accuracy over the common tasks, in [0, 1].
+        a, b: the metric over the common tasks, in [0, 1].
         difference: A minus B, paired.
         t_holm, sign_holm: p-values corrected over all cells of the group.
         a_kind, b_kind: of the methods: features, fine-tuned or transductive.
@@ -67,17 +75,19 @@ def compare(
     b: str,
     groups: Mapping[TableKey, list[CellResult]] | None = None,
     calibrations: Calibrations | None = None,
+    metric: str = ACCURACY,
 ) -> dict[TableKey, list[CellComparison]]:
     """Compare two methods, each written as for `farshot bench`, in every cell that has both.
 
     Args:
-        groups, calibrations: of the store, where they are known already.
+        groups, calibrations: of the store, where they are known already; groups by this metric.
+        metric: one of `farshot.bench.results.METRICS`.
 
     Raises:
         SettingError: one of them, or common tasks, are not in the store.
     """
     out: dict[TableKey, list[CellComparison]] = {}
-    groups = read_groups(store) if groups is None else groups
+    groups = read_groups(store, metric) if groups is None else groups
     calibrations = calibrations or Calibrations(store)
     runs = [entry.run for entries in groups.values() for entry in entries]
     first, second = (_wanted(store, spec, runs) for spec in (a, b))
@@ -102,8 +112,10 @@ def compare(
     return out
 
 
-def comparison_block(group: TableKey, cells: list[CellComparison], a: str, b: str) -> Block:
-    """The comparison as a table; accuracy and differences in points."""
+def comparison_block(
+    group: TableKey, cells: list[CellComparison], a: str, b: str, metric: str = ACCURACY
+) -> Block:
+    """The comparison as a table; the metric and differences in points."""
     header = [
         "pool",
         "shots",
@@ -130,7 +142,8 @@ def comparison_block(group: TableKey, cells: list[CellComparison], a: str, b: st
     errors = np.array([(cell.difference.high - cell.difference.low) / 2 for cell in cells])
     mean, half = 100 * float(means.mean()), 100 * float(np.sqrt((errors**2).sum())) / len(cells)
     notes = [
-        "A - B: mean difference in points of accuracy over tasks that both have done, with 95 % intervals.",
+        f"A - B: mean difference in points of {metric.replace('-', ' ')} over tasks that both have done, with"
+        " 95 % intervals.",
         f"Over all {len(cells)} cells: {signed(mean)} +- {number(half)} points.",
         "Holm: corrected over the cells of this table. Smallest found: the true difference in points that so"
         " many tasks find (p < 0.05) in 80 % of cases; tasks to find 0.5: how many find half a point so"
@@ -139,12 +152,12 @@ def comparison_block(group: TableKey, cells: list[CellComparison], a: str, b: st
     ]
     if any("transductive" in name for name in header[3:5]):
         notes.append("A transductive method sees all queries of a task together, which others do not.")
-    records = [_record(group, cell, a, b) for cell in cells]
+    records = [_record(group, cell, a, b, metric) for cell in cells]
     return Block(str(group), header, [("", rows)], notes, records)
 
 
-def _record(group: TableKey, cell: CellComparison, a: str, b: str) -> dict[str, Value]:
-    """A cell as a record; accuracy, differences and calibration errors in points."""
+def _record(group: TableKey, cell: CellComparison, a: str, b: str, metric: str) -> dict[str, Value]:
+    """A cell as a record; metric, differences and calibration errors in points."""
     d = cell.difference
     points: dict[str, float] = {
         "a_mean": cell.a.mean,
@@ -164,6 +177,7 @@ def _record(group: TableKey, cell: CellComparison, a: str, b: str) -> dict[str, 
         "pool": cell.pool,
         "a": a,
         "b": b,
+        "metric": metric,
         "n": d.n,
         **{name: 100 * value for name, value in points.items()},
         "a_nll": cell.a_calibration.nll,
@@ -205,7 +219,7 @@ def _compare_cell(calibrations: Calibrations, one: CellResult, other: CellResult
     mine, its = _common(one.series, other.series)
     if len(mine) < LEAST:
         return None
-    a, b = one.series.accuracy[mine], other.series.accuracy[its]
+    a, b = one.scores[mine], other.scores[its]
     common = one.series.only(mine).keys
     return CellComparison(
         one.column.name,

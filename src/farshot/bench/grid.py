@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from farshot.bench.records import Run
+from farshot.bench.split import TASKS as SPLIT_TASKS
+from farshot.bench.split import check_split, test_images
 from farshot.bench.tasks import Shape, draw_ranks
 from farshot.data.pool import Pool
 from farshot.errors import DataError, SettingError
@@ -39,6 +41,11 @@ class Cell:
     method: Method
     tasks: int
 
+    @property
+    def queries(self) -> int:
+        """Query images of a task."""
+        return self.shape.ways * self.shape.queries or test_images(self.pool)
+
     def __str__(self) -> str:
         return (
             f"{self.pool.name}, {self.shape.shots} shot{'s' * (self.shape.shots > 1)}, {label(self.method)}"
@@ -50,8 +57,11 @@ class Grid:
     """Cells that share seed and prompts.
 
     Attributes:
-        tasks: of each cell; None takes the protocol's number: 800 at 1 shot, 400 else.
+        tasks: of each cell; None takes the protocol's number: 800 at 1 shot, 400 else; 3 of the owner's
+            split.
         ways: classes of a task; 0 means all classes of the pool.
+        queries: per class; 0 means all test images of the owner's split, with all classes
+            (farshot.bench.split).
         ways_of: pool -> ways, for pools that have others.
         descriptions: class name -> words that replace it in the prompt.
     """
@@ -100,7 +110,10 @@ class Grid:
                     f"pool has {count}: use --ways {name}={count}, or --ways all."
                 )
             try:
-                draw_ranks(cell.pool.pictures, cell.shape, self.seed, 0)
+                if self.queries:
+                    draw_ranks(cell.pool.pictures, cell.shape, self.seed, 0)
+                else:
+                    check_split(cell.pool, cell.shape.shots)
             except DataError as error:
                 raise DataError(f"The pool {cell.pool.name}: {error}") from error
 
@@ -114,10 +127,11 @@ class Grid:
             precision=precision_of(encoder),
             model_fingerprint=encoder.fingerprint,
             pool=cell.pool.name,
-            pool_fingerprint=cell.pool.fingerprint,
+            pool_fingerprint=cell.pool.fingerprint if self.queries else cell.pool.split_fingerprint,
             class_names=tuple(self.descriptions.get(name, name) for name in names),
             template=self.template,
             shape=cell.shape,
+            protocol=cell.shape.protocol,
             label=label(cell.method),
             kind=cell.method.kind,
             model=encoder.source,
@@ -125,10 +139,13 @@ class Grid:
         )
 
     def _ways(self, pool: Pool) -> int:
+        if not self.queries:
+            return len(pool.sizes)
         return self.ways_of.get(pool.name, self.ways) or len(pool.sizes)
 
     def _tasks(self, shots: int) -> int:
-        return self.tasks or PROTOCOL_TASKS.get(shots, PROTOCOL_TASKS_ELSE)
+        usual = PROTOCOL_TASKS.get(shots, PROTOCOL_TASKS_ELSE) if self.queries else SPLIT_TASKS
+        return self.tasks or usual
 
 
 def parse_method(spec: str) -> Method:

@@ -82,12 +82,14 @@ def images_per_step(method: Method, shape: Shape) -> int:
     return int(images * plan.views_per_image) + further
 
 
-def cost(method: Method, shape: Shape) -> float:
+def cost(method: Method, shape: Shape, queries: int) -> float:
     """The cost of a task in forwarded images; a training step counts twice, for the backward pass.
 
     Twice and not three times: the frozen weights have no gradients.
+
+    Args:
+        queries: of the task.
     """
-    queries = shape.ways * shape.queries
     if not images_per_step(method, shape):
         return queries
     assert isinstance(method, FinetunedMethod)

@@ -135,8 +135,8 @@ def run_of(row: Mapping[str, Any]) -> Run:
         ValueError: a value that the store does not write.
     """
     check_types(row, _TYPES)
-    for name in ("revision", "ways", "shots", "queries"):
-        if not 0 < row[name] <= _MOST:
+    for name, least in (("revision", 1), ("ways", 1), ("shots", 1), ("queries", 0)):
+        if not least <= row[name] <= _MOST:
             raise ValueError(f"its {name} is {row[name]}")
     return Run(
         method=row["method"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,24 @@ from jaxtyping import Float
 
 from farshot.arrays import NDArray
 from farshot.bench.records import Run, Series
+from farshot.bench.schema import damaged
 from farshot.bench.store import Store
-from farshot.bench.tasks import FIRST_REPORTING_SEED
+from farshot.bench.tasks import FIRST_REPORTING_SEED, Shape
+from farshot.errors import SettingError
 from farshot.evaluation.calibration import Bin, CalibrationSums
 from farshot.evaluation.intervals import Interval, mean_interval
+from farshot.evaluation.metrics import macro_f1, mean_recall
+
+Metric = Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]
+"""(true classes, predicted classes) -> value in [0, 1]."""
+
+ACCURACY = "accuracy"
+METRICS: dict[str, Metric] = {
+    ACCURACY: lambda true, predicted: float((true == predicted).mean()),
+    "balanced-accuracy": mean_recall,
+    "macro-f1": macro_f1,
+}
+"""By name; accuracy itself is read from the store."""
 
 PAPER_ORDER = ("isic", "eurosat", "cropdiseases", "chestx")
 """The order of pools in the field's tables."""
@@ -40,8 +54,8 @@ class TableKey:
     def __str__(self) -> str:
         seeds = "reporting seeds" if self.reporting else "development seeds"
         return (
-            f"{self.model} ({self.model_fingerprint[:8]}, {self.precision}), {self.ways}-way, "
-            f"{self.queries} queries per class, prompt {self.template!r}, {seeds}"
+            f"{self.model} ({self.model_fingerprint[:8]}, {self.precision}), "
+            f"{Shape(self.ways, 1, self.queries)}, prompt {self.template!r}, {seeds}"
         )
 
     def place(self, shots: int) -> dict[str, str | int | float | None]:
@@ -94,12 +108,14 @@ class CellResult:
     Attributes:
         number: of its run in the store.
         marked: settings are not the defaults, and were not run on development seeds of this pool before.
+        scores: the metric of the table for each task, in [0, 1], (tasks,).
     """
 
     column: Column
     number: int
     series: Series
     marked: bool
+    scores: Float[NDArray[np.float64], " tasks"]
 
     @property
     def run(self) -> Run:
@@ -107,13 +123,21 @@ class CellResult:
         return self.series.run
 
     @property
-    def accuracy(self) -> Interval:
+    def score(self) -> Interval:
         """Mean over tasks with 1.96 sd / sqrt(n), in [0, 1]."""
-        return mean_interval(self.series.accuracy)
+        return mean_interval(self.scores)
 
 
-def read_groups(store: Store) -> dict[TableKey, list[CellResult]]:
-    """All results of a store, in the order in which their runs began."""
+def read_groups(store: Store, metric: str = ACCURACY) -> dict[TableKey, list[CellResult]]:
+    """All results of a store, in the order in which their runs began.
+
+    Args:
+        metric: one of METRICS.
+
+    Raises:
+        SettingError: no such metric.
+    """
+    check_metric(metric)
     out: dict[TableKey, list[CellResult]] = {}
     runs = store.runs()
     columns = _columns(runs.values())
@@ -139,8 +163,33 @@ def read_groups(store: Store) -> dict[TableKey, list[CellResult]]:
             )
             marked = reporting and "[" in run.label and not developed.before(part)
             column = columns[run.pool, run.pool_fingerprint, run.class_names]
-            out.setdefault(group, []).append(CellResult(column, number, part, marked))
+            scores = part.accuracy if metric == ACCURACY else _scores(store, number, part, METRICS[metric])
+            out.setdefault(group, []).append(CellResult(column, number, part, marked, scores))
     return out
+
+
+def titled(metric: str) -> str:
+    """The name of a metric at the start of a sentence."""
+    return {"macro-f1": "Macro-F1"}.get(metric, metric.replace("-", " ").capitalize())
+
+
+def check_metric(metric: str) -> None:
+    """Refuse a metric that is not one of METRICS.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if metric not in METRICS:
+        raise SettingError(f"There is no metric {metric!r}; choose one of {', '.join(METRICS)}.")
+
+
+def _scores(store: Store, number: int, part: Series, metric: Metric) -> Float[NDArray[np.float64], " tasks"]:
+    """A metric for each task of a run."""
+    found = {key: metric(*pair) for key, *pair in store.task_predictions(number)}
+    try:
+        return np.array([found[key] for key in part.keys], dtype=np.float64)
+    except KeyError as error:
+        raise damaged(store.path, f"task {error} of run {number} has no true classes") from error
 
 
 class Calibrations:

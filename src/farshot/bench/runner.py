@@ -13,17 +13,17 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from farshot.bench.executors import Executor, Finished, Here, Lost
 from farshot.bench.grid import Cell, Grid
 from farshot.bench.load import Load, cost
 from farshot.bench.records import Episode
 from farshot.bench.store import Store
 from farshot.bench.tasks import query_labels
-from farshot.bench.worker import Chunk, Worker, tasks_of
+from farshot.bench.worker import Chunk, Here, Worker, tasks_of
 from farshot.errors import FarshotError
 from farshot.evaluation.intervals import mean_interval
 from farshot.model.encoder import Encoder
 from farshot.task import Task
+from farshot.workers.executors import Executor, Finished, Lost
 
 _POLL_S = 0.5
 _MOST_DEATHS = 3  # of workers with the same tasks: then the tasks are to blame, not the machines
@@ -163,7 +163,7 @@ class _Filling:
         ]
         self.store.record(self.runs[chunk.cell], self.grid.seed, event.results, episodes)
         if self.watcher:
-            self.watcher.stored(cost(cell.method, cell.shape) * len(chunk.indices))
+            self.watcher.stored(cost(cell.method, cell.shape, cell.queries) * len(chunk.indices))
         self._close_cells([chunk.cell])
 
     def _close_cells(self, candidates: Sequence[int]) -> None:
@@ -182,7 +182,7 @@ class _Filling:
 
     def _work(self) -> tuple[float, float]:
         """The total work, and the stored part."""
-        each = [cost(cell.method, cell.shape) for cell in self.cells]
+        each = [cost(cell.method, cell.shape, cell.queries) for cell in self.cells]
         done = sum(e * self._done(number) for number, e in enumerate(each))
         return sum(e * cell.tasks for e, cell in zip(each, self.cells, strict=True)), done
 
@@ -207,6 +207,6 @@ def _report_to(watcher: Watcher, cells: Sequence[Cell]) -> Callable[[Chunk, int,
 
     def report(chunk: Chunk, done: int, of: int) -> None:
         cell = cells[chunk.cell]
-        watcher.working(cell, cost(cell.method, cell.shape) * len(chunk.indices) * done / of)
+        watcher.working(cell, cost(cell.method, cell.shape, cell.queries) * len(chunk.indices) * done / of)
 
     return report

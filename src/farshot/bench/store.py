@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from farshot.arrays import NDArray
+from farshot.bench.owners import is_dead, new_owner
 from farshot.bench.records import (
     Episode,
     Result,
@@ -47,8 +45,16 @@ from farshot.storage.paths import home
 
 LEASE_S = 60.0
 _RENEW_S = 15.0
-_MOST_PROCESS = 2**31 - 1
 _ROWS_AT_ONCE = 2000
+
+_JOINED = (
+    "FROM results r JOIN runs ON runs.id = r.run"
+    " JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint"
+    " AND e.protocol = runs.protocol AND e.ways = runs.ways AND e.shots = runs.shots"
+    " AND e.queries = runs.queries AND e.seed = r.seed AND e.idx = r.idx WHERE r.run = ?"
+    " ORDER BY r.seed, r.idx"
+)
+"""The results of a run with their tasks."""
 
 
 class Store:
@@ -69,7 +75,7 @@ class Store:
         self._connection = (open_for_reading if read_only else open_for_writing)(self.path)
         self._place, self._lost = _identity(self.path), False
         self._complete: dict[tuple[int, int], int] = {}  # (run, seed) -> tasks below this all have a result
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
+        self.owner = new_owner()
 
     def __enter__(self) -> Store:
         return self
@@ -251,16 +257,8 @@ class Store:
         )
         self._connection.execute("UPDATE claims SET expires = ? WHERE expires > ?", (now + LEASE_S,) * 2)
         for (owner,) in self._connection.execute("SELECT DISTINCT owner FROM claims").fetchall():
-            if owner != self.owner and self._is_dead(owner):
+            if owner != self.owner and is_dead(owner):
                 self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
-
-    def _is_dead(self, owner: str) -> bool:
-        """Whether it is no owner at all, or a process of this machine that has ended."""
-        host, _, rest = owner.partition(":")
-        number = rest.partition(":")[0]
-        if not (number.isascii() and number.isdigit()) or int(number) > _MOST_PROCESS:
-            return True
-        return host == self.owner.partition(":")[0] and not _alive(int(number))
 
     # Reading -----------------------------------------------------------------------------------------
 
@@ -294,17 +292,34 @@ class Store:
         wanted, ways = set(keys), self._ways(run)
         with speaking(self.path):
             cursor = self._connection.execute(
-                "SELECT r.seed, r.idx, r.probabilities, e.labels FROM results r JOIN runs ON runs.id = r.run"
-                " JOIN episodes e ON e.pool_fingerprint = runs.pool_fingerprint"
-                " AND e.protocol = runs.protocol AND e.ways = runs.ways AND e.shots = runs.shots"
-                " AND e.queries = runs.queries AND e.seed = r.seed AND e.idx = r.idx"
-                " WHERE r.run = ? ORDER BY r.seed, r.idx",
-                (run,),
+                f"SELECT r.seed, r.idx, r.probabilities, e.labels {_JOINED}", (run,)
             )
             while rows := cursor.fetchmany(_ROWS_AT_ONCE):
                 kept = [row[2:] for row in rows if row[:2] in wanted]
                 if kept:
                     yield self._numbers(kept, ways)
+
+    def task_predictions(
+        self, run: int
+    ) -> Iterator[tuple[tuple[int, int], UInt8[NDArray[np.uint8], " Q"], UInt8[NDArray[np.uint8], " Q"]]]:
+        """(seed, index), true and predicted classes of every task of a run, one by one.
+
+        Raises:
+            StoreError: a task whose numbers are not what `record` writes.
+        """
+        ways = self._ways(run)
+        with speaking(self.path):
+            cursor = self._connection.execute(
+                f"SELECT r.seed, r.idx, r.predictions, e.labels {_JOINED}", (run,)
+            )
+            for seed, index, *blobs in cursor:
+                try:
+                    predicted, true = (np.frombuffer(blob, np.uint8) for blob in blobs)
+                    if len(predicted) != len(true) or not len(true) or max(map(max, blobs)) >= ways:
+                        raise ValueError("predictions that do not fit the true classes")
+                except (TypeError, ValueError) as error:
+                    raise damaged(self.path, f"run {run}, task {index}: {error}") from error
+                yield (seed, index), true, predicted
 
     def _ways(self, run: int) -> int:
         ((ways,),) = self._rows("SELECT ways FROM runs WHERE id = ?", (run,))
@@ -377,15 +392,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return about.st_dev, about.st_ino
-
-
-def _alive(pid: int) -> bool:
-    if os.name == "nt":  # where signal 0 is no question but an end
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's process
-    return True

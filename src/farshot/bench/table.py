@@ -7,9 +7,18 @@ from collections.abc import Mapping
 
 from farshot.bench import published
 from farshot.bench.render import Block, Value, number
-from farshot.bench.results import CellResult, Column, TableKey, average, in_order, read_groups
+from farshot.bench.results import (
+    ACCURACY,
+    CellResult,
+    Column,
+    TableKey,
+    average,
+    in_order,
+    read_groups,
+    titled,
+)
 from farshot.bench.store import Store
-from farshot.errors import DataError
+from farshot.errors import DataError, SettingError
 from farshot.storage.paths import quoted
 
 _SECTIONS = {"transductive": "Transductive: sees all queries of a task together"}
@@ -29,28 +38,34 @@ def table_blocks(
     *,
     with_published: bool = False,
     groups: Mapping[TableKey, list[CellResult]] | None = None,
+    metric: str = ACCURACY,
 ) -> list[Block]:
     """One block for every group and number of shots.
 
     Args:
-        groups: of the store, where they are known already.
+        groups: of the store by this metric, where they are known already.
+        metric: one of `farshot.bench.results.METRICS`.
 
     Raises:
         DataError: an empty store.
     """
-    groups = read_groups(store) if groups is None else groups
+    if with_published and metric != ACCURACY:
+        raise SettingError("Published numbers are accuracies; leave out --published, or --metric.")
+    groups = read_groups(store, metric) if groups is None else groups
     if not groups:
         raise DataError(
             f"{store.path} has no results yet; `farshot bench ... --store {quoted(store.path)}` adds some."
         )
     return [
-        _block(group, entries, shots, with_published)
+        _block(group, entries, shots, with_published, metric)
         for group, entries in groups.items()
         for shots in sorted({entry.run.shape.shots for entry in entries})
     ]
 
 
-def _block(group: TableKey, entries: list[CellResult], shots: int, with_published: bool) -> Block:
+def _block(
+    group: TableKey, entries: list[CellResult], shots: int, with_published: bool, metric: str
+) -> Block:
     here = [entry for entry in entries if entry.run.shape.shots == shots]
     columns = in_order(entry.column for entry in here)
     most = {c: max(len(entry.series) for entry in here if entry.column == c) for c in columns}
@@ -61,32 +76,33 @@ def _block(group: TableKey, entries: list[CellResult], shots: int, with_publishe
         mine = {entry.column: entry for entry in here if names[_row(entry)] == name}
         row = [name, *(_cell(mine.get(column), most[column], used) for column in columns)]
         whole = len(mine) == len(columns)
-        mean = average([entry.accuracy for entry in mine.values()]) if whole else None
+        mean = average([entry.score for entry in mine.values()]) if whole else None
         row.append(f"{number(100 * mean.mean)} +- {number(100 * mean.half)}" if mean else "-")
         sections.setdefault(_SECTIONS.get(kind, _MEASURED), []).append(row)
     ordered = sorted(sections.items(), key=lambda item: item[0] != _MEASURED)
     notes = [
-        f"Accuracy in points, mean over tasks +- 1.96 sd / sqrt(n); tasks: {_tasks(most)}.",
+        f"{titled(metric)} in points, mean over tasks +- 1.96 sd / sqrt(n); tasks: {_tasks(most)}.",
         *(f"{mark} {_LEGEND[mark]}" for mark in _LEGEND if mark in used),
     ]
     if with_published and (rows := _published_rows(columns, shots)):
         ordered.append((_OTHERS, rows))
         notes += published.NOTES
     header = ["method", *(column.name for column in columns), "average"]
-    records = [_record(group, entry, names[_row(entry)], most[entry.column]) for entry in here]
+    records = [_record(group, entry, names[_row(entry)], most[entry.column], metric) for entry in here]
     if with_published:
         records += _published_records(group, columns, shots)
     return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes, records)
 
 
-def _record(group: TableKey, entry: CellResult, name: str, most: int) -> dict[str, Value]:
-    """A cell as a record; accuracy in points."""
-    interval = entry.accuracy
+def _record(group: TableKey, entry: CellResult, name: str, most: int, metric: str) -> dict[str, Value]:
+    """A cell as a record; the metric in points."""
+    interval = entry.score
     return group.place(entry.run.shape.shots) | {
         "source": "measured",
         "method": name,
         "kind": entry.run.kind,
         "pool": entry.column.name,
+        "metric": metric,
         "mean": 100 * interval.mean,
         "ci95": 100 * interval.half,
         "low": 100 * interval.low,
@@ -107,7 +123,13 @@ def _published_records(group: TableKey, columns: list[Column], shots: int) -> li
         by_pool = dict(zip(published.POOLS, by_shots[shots], strict=False))  # the average comes last
         rows += [
             group.place(shots)
-            | {"source": "published", "method": name, "pool": column.name, "mean": by_pool[column.name]}
+            | {
+                "source": "published",
+                "method": name,
+                "pool": column.name,
+                "metric": ACCURACY,
+                "mean": by_pool[column.name],
+            }
             for column in columns
             if column.name in by_pool
         ]
@@ -142,7 +164,7 @@ def _cell(entry: CellResult | None, most: int, used: set[str]) -> str:
     ]
     found = [mark for mark, applies in marks if applies]
     used.update(found)
-    interval = entry.accuracy
+    interval = entry.score
     return f"{number(100 * interval.mean)} +- {number(100 * interval.half)}{''.join(found)}"
 
 

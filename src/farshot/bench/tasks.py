@@ -25,6 +25,9 @@ from farshot.task import DEFAULT_TEMPLATE, Task
 PROTOCOL = 1
 """Version of the draw; raised if tasks ever change, which tests/fixtures/first_tasks.json guards."""
 
+SPLIT_PROTOCOL = 2
+"""Version of the draw from the owner's split."""
+
 DEVELOPMENT_SEEDS = range(1, 100)
 FIRST_REPORTING_SEED = 1000
 
@@ -38,7 +41,7 @@ class Shape:
     Attributes:
         ways: classes of a task.
         shots: support images per class.
-        queries: query images per class.
+        queries: query images per class; 0 for all test images of the owner's split (farshot.bench.split).
     """
 
     ways: int = 5
@@ -46,13 +49,22 @@ class Shape:
     queries: int = 15
 
     def __post_init__(self) -> None:
-        if self.ways < 2 or self.shots < 1 or self.queries < 1:
+        if self.ways < 2 or self.shots < 1 or self.queries < 0:
             raise SettingError(
                 "A task needs at least 2 ways, 1 shot and 1 query, "
                 f"not {self.ways}, {self.shots} and {self.queries}."
             )
         if self.ways > 255:
             raise SettingError(f"A task has at most 255 ways, not {self.ways}.")
+
+    @property
+    def protocol(self) -> int:
+        """Version of the draw."""
+        return PROTOCOL if self.queries else SPLIT_PROTOCOL
+
+    def __str__(self) -> str:
+        queries = f"{self.queries} queries per class" if self.queries else "all test images of the split"
+        return f"{self.ways}-way, {queries}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ def draw_ranks(
             f"the smallest has {min(sizes)}: use fewer --queries, or add images."
         )
     words = [PROTOCOL, ways, shots, queries, seed, index, *sizes]
-    draw = _Draw(",".join(map(str, words)))
+    draw = Draw(",".join(map(str, words)))
     classes = draw.sample(len(sizes), ways)
     streams = [draw.numbers(sizes[c]) for c in classes]
     images = [list(islice(stream, shots + queries)) for stream in streams]
@@ -191,7 +203,10 @@ def sample_task(
 
     Raises:
         DataError: too few classes or images in the pool.
+        SettingError: no queries; `farshot.bench.split` draws tasks with all test images.
     """
+    if not queries:
+        raise SettingError("A task needs at least 1 query per class, not 0.")
 
     def picture(c: int, rank: int) -> int | None:
         return pool.copies.get(int(pool.by_class[c][rank]))
@@ -249,7 +264,7 @@ def check_seed(seed: int, report: bool) -> int:
     return seed
 
 
-class _Draw:
+class Draw:
     """Random integers from SHA-256 in counter mode, eight bytes at a time, big-endian."""
 
     def __init__(self, words: str) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +19,17 @@ import torch
 from farshot.bench.grid import Cell, Grid, precision_of
 from farshot.bench.load import choose_load
 from farshot.bench.records import Result
+from farshot.bench.split import split_task
 from farshot.bench.tasks import query_labels, sample_task
 from farshot.data.pool import Pool
 from farshot.errors import FarshotError
 from farshot.methods import Method
 from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
-from farshot.model.find import load_encoder
-from farshot.storage.paths import home
+from farshot.model.find import absolute_source, load_encoder
 from farshot.task import Task
 from farshot.training.loop import Progress
+from farshot.workers.executors import Finished, Lost, check_version
 
 
 @dataclass(frozen=True)
@@ -125,15 +127,6 @@ class Setup:
         )
 
 
-def check_version(driver: str) -> None:
-    """Refuse to work for a driver of another version of farshot."""
-    if version("farshot") != driver:
-        raise FarshotError(
-            f"This worker has farshot {version('farshot')}, the driver {driver}; install the same on every "
-            "machine."
-        )
-
-
 def setup_for(
     grid: Grid,
     encoder: Encoder,
@@ -144,19 +137,13 @@ def setup_for(
     """The setup of remote workers for this grid, with absolute paths."""
     return Setup(
         dataclasses.replace(grid, pools=tuple(map(_absolute, grid.pools))),
-        absolute_source(encoder),
+        absolute_source(encoder.source),
         precision_of(encoder),
         encoder.fingerprint,
         version("farshot"),
         tasks_per_batch,
         micro_batch,
     )
-
-
-def absolute_source(encoder: Encoder) -> str:
-    """What `load_encoder` takes to load an encoder in another process; a folder by its absolute path."""
-    model = home(encoder.source)
-    return str(model.absolute()) if model.is_dir() else encoder.source
 
 
 def _absolute(pool: Pool) -> Pool:
@@ -166,6 +153,18 @@ def _absolute(pool: Pool) -> Pool:
 def tasks_of(grid: Grid, cell: Cell, indices: Sequence[int]) -> list[Task]:
     """The tasks of a cell with these numbers."""
     shape = cell.shape
+    if not shape.queries:
+        return [
+            split_task(
+                cell.pool,
+                shape.shots,
+                seed=grid.seed,
+                index=index,
+                template=grid.template,
+                descriptions=grid.descriptions,
+            )
+            for index in indices
+        ]
     return [
         sample_task(
             cell.pool,
@@ -237,3 +236,39 @@ def _largest_size() -> int:
         return 0
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024
+
+
+Report = Callable[[Chunk, int, int], None]
+"""(the chunk, steps done, of)."""
+
+
+class Here:
+    """The only worker is this process; a chunk is computed while the runner waits.
+
+    Args:
+        report: told how far the chunk is.
+    """
+
+    def __init__(self, worker: Worker, report: Report | None = None) -> None:
+        self._worker, self._report = worker, report
+        self._chunk: Chunk | None = None
+
+    def idle(self) -> Sequence[int]:
+        """Worker 0, if it has no chunk."""
+        return [0] if self._chunk is None else []
+
+    def loads(self, worker: int) -> Sequence[Any]:
+        """As Executor's."""
+        return self._worker.loads
+
+    def give(self, worker: int, chunk: Chunk) -> None:
+        """As Executor's."""
+        self._chunk = chunk
+
+    def wait(self, seconds: float) -> list[Finished | Lost]:
+        """Computes the chunk."""
+        chunk, self._chunk, report = self._chunk, None, self._report
+        if chunk is None:
+            return []
+        progress = (lambda done, of: report(chunk, done, of)) if report else None
+        return [Finished(chunk, self._worker.compute(chunk, progress))]

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from farshot.bench.executors import Executor, Finished
-from farshot.bench.worker import absolute_source, check_version
 from farshot.classifier.saved import identity_of, load
 from farshot.classifier.stream import AT_ONCE, Part, chunks_of, predict_part
 from farshot.data.table import ImageTable
 from farshot.errors import FarshotError, SettingError
+from farshot.model.find import absolute_source
 from farshot.storage.hub import is_on_hub
 from farshot.storage.paths import home
+from farshot.workers.executors import Executor, Finished, check_version
 
 if TYPE_CHECKING:
     from farshot.classifier.fewshot import FewShotClassifier
@@ -126,7 +126,7 @@ def setup_for(
     place = str(folder) if is_on_hub(folder) else str(home(folder).absolute())
     return Setup(
         place,
-        absolute_source(classifier.encoder_),
+        absolute_source(classifier.encoder_.source),
         identity_of(classifier),
         version("farshot"),
         table.with_options(classifier.read_options_).with_absolute_paths(),

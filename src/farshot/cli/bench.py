@@ -21,6 +21,9 @@ store_app = typer.Typer(help="Inspect a store of results.", no_args_is_help=True
 
 StorePath = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
 Format = Annotated[str, typer.Option("--format", help="text, markdown, latex or csv.")]
+Metric = Annotated[
+    str, typer.Option(help="accuracy, balanced-accuracy (mean recall of the classes) or macro-f1.")
+]
 
 
 class ManyValues(TyperCommand):
@@ -95,7 +98,14 @@ def bench(
             "pool.",
         ),
     ] = None,
-    queries: Annotated[int, typer.Option(help="Query images per class.", min=1)] = 15,
+    queries: Annotated[int | None, typer.Option(help="Query images per class; by default 15.", min=1)] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="episodes: tasks of some classes, drawn from all images. split: all classes, shots from the "
+            "owner's training images, all test images as queries (as CoOp and Tip-Adapter report)."
+        ),
+    ] = "episodes",
     template: Annotated[
         str, typer.Option(help="The prompt; {} is where the class name goes.")
     ] = "a photo of a {}.",
@@ -122,7 +132,6 @@ def bench(
 ) -> None:
     """Run methods on the same tasks and store every result; the same command continues an interrupted run."""
     from farshot.bench.grid import Grid, parse_method
-    from farshot.bench.machines import Machines
     from farshot.bench.runner import run_grid
     from farshot.bench.schema import check_place
     from farshot.bench.store import Store
@@ -133,11 +142,13 @@ def bench(
     from farshot.data.names import read_descriptions
     from farshot.data.pools import open_pool, remarks
     from farshot.model.find import load_encoder
+    from farshot.workers.machines import Machines
 
     chosen = check_seed(seed if seed is not None else FIRST_REPORTING_SEED if report else 1, report)
     wanted = [parse_method(spec) for spec in methods]
     check_place(store)
     places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
+    queries = check_protocol(protocol, queries, ways)
     default_ways, ways_of = read_ways(ways or [])
     found = [
         open_pool(name, root=data_root, paths=places, class_names=words_of, level=level) for name in pools
@@ -148,7 +159,7 @@ def bench(
     for pool in found:
         if pool.name.lower() in words_of:
             console.print_names(pool.table, {}, to=console.err)
-        for remark in remarks(pool.table):
+        for remark in remarks(pool.table, whole_split=not queries):
             console.err.print(f"Note: {pool.name}: {remark}.", markup=False)
     names = [name for pool in found for name in pool.table.names]
     words = read_descriptions(descriptions, names) if descriptions else {}
@@ -192,6 +203,7 @@ def compare(
     b: Annotated[str, typer.Argument(help="Another.")],
     store: StorePath,
     form: Format = "text",
+    metric: Metric = "accuracy",
 ) -> None:
     """Compare two methods task by task: paired difference, intervals, tests, calibration."""
     from farshot.bench.compare import compare as compare_methods
@@ -201,8 +213,8 @@ def compare(
 
     check_format(form)
     with Store(store, read_only=True) as filled:
-        found = compare_methods(filled, a, b)
-    blocks = [comparison_block(group, cells, a, b) for group, cells in found.items()]
+        found = compare_methods(filled, a, b, metric=metric)
+    blocks = [comparison_block(group, cells, a, b, metric) for group, cells in found.items()]
     console.print_rendered(render(blocks, form), form)
 
 
@@ -212,6 +224,7 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="Add other people's published numbers.")
     ] = False,
+    metric: Metric = "accuracy",
 ) -> None:
     """Print the table of results: methods by pools, one block per number of shots."""
     from farshot.bench.render import check_format, render
@@ -220,7 +233,7 @@ def table(
 
     check_format(form)
     with Store(store, read_only=True) as filled:
-        blocks = table_blocks(filled, with_published=published)
+        blocks = table_blocks(filled, with_published=published, metric=metric)
     console.print_rendered(render(blocks, form), form)
 
 
@@ -264,6 +277,22 @@ def read_paths(flag: str, pairs: Sequence[str] | None) -> dict[str, Path]:
             raise SettingError(f"{flag} names {name} twice; give one path.")
         paths[name.lower()] = Path(path)
     return paths
+
+
+def check_protocol(protocol: str, queries: int | None, ways: Sequence[str] | None) -> int:
+    """Query images per class of a protocol; 0 means all test images of the owner's split.
+
+    Raises:
+        SettingError: no such protocol, or options that it has no use for.
+    """
+    if protocol == "episodes":
+        return 15 if queries is None else queries
+    if protocol != "split":
+        raise SettingError(f"There is no protocol {protocol!r}; choose episodes or split.")
+    for option, value in (("--queries", queries), ("--ways", ways)):
+        if value is not None and value != []:
+            raise SettingError(f"--protocol split takes all classes and all test images; leave out {option}.")
+    return 0
 
 
 def read_ways(values: Sequence[str]) -> tuple[int, dict[str, int]]:

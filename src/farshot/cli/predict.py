@@ -26,10 +26,10 @@ from farshot.cli.tables import note_on, print_left_out
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from farshot.bench.machines import Machines
     from farshot.classifier import FewShotClassifier
     from farshot.classifier.stream import Part
     from farshot.data.table import ImageTable
+    from farshot.workers.machines import Machines
 
 
 def predict(
@@ -86,12 +86,12 @@ def predict(
 
     With --workers or --executor ray, several processes or machines share the images (docs/cluster.md).
     """
-    from farshot.bench.machines import Machines
     from farshot.classifier import load
     from farshot.classifier.machines import require_independent
     from farshot.data.names import nfc
     from farshot.data.readers import unlabelled
     from farshot.data.table import unreadable
+    from farshot.workers.machines import Machines
 
     if sum((as_csv, as_json, out is not None)) > 1:
         raise SettingError("Choose one of --csv, --json and --out.")

@@ -121,6 +121,15 @@ class Pool:
                 digest.update(f"\x1f{self.ids[row]}\x1f{content}".encode())
         return digest.hexdigest()[:32]
 
+    @cached_property
+    def split_fingerprint(self) -> str:
+        """Hash of all this and the split of each image; 32 hexadecimal digits of SHA-256."""
+        digest = hashlib.sha256(self.fingerprint.encode())
+        splits = self.table.splits or ("",) * len(self.table)
+        for rows in self.by_class:
+            digest.update("\x1f".join(splits[row] for row in rows.tolist()).encode())
+        return digest.hexdigest()[:32]
+
 
 def pool_of(name: str, table: ImageTable) -> Pool:
     """Make a pool of a table. Files are named by their path below their common folder, others by row."""

@@ -177,10 +177,14 @@ def suspicions(pool: Pool) -> list[Finding]:
     return found
 
 
-def remarks(table: ImageTable) -> list[str]:
-    """Notes on how a benchmark uses the folders, splits and groups of a table."""
+def remarks(table: ImageTable, *, whole_split: bool = False) -> list[str]:
+    """Notes on how a benchmark uses the folders, splits and groups of a table.
+
+    Args:
+        whole_split: tasks keep to the owner's split.
+    """
     found = list(table.notes)
-    if table.splits is not None:
+    if table.splits is not None and not whole_split:
         found.append(f"tasks draw from all splits ({', '.join(sorted(set(table.splits)))}) together")
     if table.groups is not None:
         found.append("no image of a group that is in the support set of a task is among its queries")

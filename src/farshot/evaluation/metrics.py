@@ -116,6 +116,22 @@ def evaluate(
     )
 
 
+def mean_recall(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:
+    """Balanced accuracy: mean over the classes that are shown of the share that is classified right."""
+    right = np.bincount(true[true == predicted], minlength=int(true.max()) + 1)
+    shown = np.bincount(true)
+    return float((right[shown > 0] / shown[shown > 0]).mean())
+
+
+def macro_f1(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:
+    """Mean over the classes that are shown or predicted of 2 precision recall / (precision + recall), as
+    scikit-learn's f1_score(average="macro")."""
+    length = int(max(true.max(), predicted.max())) + 1
+    right = np.bincount(true[true == predicted], minlength=length)
+    both = np.bincount(true, minlength=length) + np.bincount(predicted, minlength=length)
+    return float((2 * right[both > 0] / both[both > 0]).mean())
+
+
 def class_weights(labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:
     """Weight of each image in a mean over the classes that are shown; they sum to 1."""
     counts = np.bincount(labels)

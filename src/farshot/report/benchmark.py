@@ -271,7 +271,7 @@ def _facts(store: Store, entries: list[CellResult]) -> dict[str, str]:
         "Its content": run.model_fingerprint,
         "Precision": run.precision,
         "Prompt": run.template,
-        "Tasks": f"{run.shape.ways}-way, {run.shape.queries} queries per class, protocol {run.protocol}",
+        "Tasks": f"{run.shape}, protocol {run.protocol}",
         "Seeds": ", ".join(map(str, seeds)),
         "Made by": "farshot " + ", ".join(str(row["version"]) for row in found),
     }

@@ -76,7 +76,9 @@ def _bench_command(
     if seed >= FIRST_REPORTING_SEED:
         words.append("--report")
     words += ["--model", run.model]
-    if (run.shape.ways, run.shape.queries) != (5, 15):
+    if not run.shape.queries:
+        words += ["--protocol", "split"]
+    elif (run.shape.ways, run.shape.queries) != (5, 15):
         words += ["--ways", str(run.shape.ways), "--queries", str(run.shape.queries)]
     if run.template != DEFAULT_TEMPLATE:
         words += ["--template", run.template]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from farshot.bench.executors import Computing, Crew, Finished, Job, Lost, Member, last_line, words_of
 from farshot.errors import FarshotError, SettingError
+from farshot.workers.executors import Computing, Crew, Finished, Job, Lost, Member, last_line, words_of
 
 _LOOK_S = 5.0  # how often the cluster is asked whether there is room for more workers
 _MOST_FAILED_STARTS = 3  # in a row
@@ -85,7 +85,7 @@ class _Actor(Member):
 
 
 class Cluster(Crew[_Actor]):
-    """Workers on a Ray cluster (farshot.bench.executors.Executor); to be closed.
+    """Workers on a Ray cluster (farshot.workers.executors.Executor); to be closed.
 
     Nodes may come and go: a dead worker's chunk is given to another, and where room appears a worker starts.
 

@@ -8,11 +8,12 @@ recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from farshot.bench.worker import Chunk, Worker
+from farshot.errors import FarshotError
 
 
 @runtime_checkable
@@ -134,37 +135,14 @@ def last_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [""])[-1].strip()[:200]
 
 
-Report = Callable[[Chunk, int, int], None]
-"""(the chunk, steps done, of)."""
+def check_version(driver: str) -> None:
+    """Refuse to work for a driver of another version of farshot.
 
-
-class Here:
-    """The only worker is this process; a chunk is computed while the runner waits.
-
-    Args:
-        report: told how far the chunk is.
+    Raises:
+        FarshotError: names both versions.
     """
-
-    def __init__(self, worker: Worker, report: Report | None = None) -> None:
-        self._worker, self._report = worker, report
-        self._chunk: Chunk | None = None
-
-    def idle(self) -> Sequence[int]:
-        """Worker 0, if it has no chunk."""
-        return [0] if self._chunk is None else []
-
-    def loads(self, worker: int) -> Sequence[Any]:
-        """As Executor's."""
-        return self._worker.loads
-
-    def give(self, worker: int, chunk: Chunk) -> None:
-        """As Executor's."""
-        self._chunk = chunk
-
-    def wait(self, seconds: float) -> list[Finished | Lost]:
-        """Computes the chunk."""
-        chunk, self._chunk, report = self._chunk, None, self._report
-        if chunk is None:
-            return []
-        progress = (lambda done, of: report(chunk, done, of)) if report else None
-        return [Finished(chunk, self._worker.compute(chunk, progress))]
+    if version("farshot") != driver:
+        raise FarshotError(
+            f"This worker has farshot {version('farshot')}, the driver {driver}; install the same on every "
+            "machine."
+        )

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from farshot.bench.cluster import Cluster, Needs
-from farshot.bench.executors import Executor, Job
-from farshot.bench.processes import Processes, devices_for
 from farshot.errors import SettingError
+from farshot.workers.cluster import Cluster, Needs
+from farshot.workers.executors import Executor, Job
+from farshot.workers.processes import Processes, devices_for
 
 
 @dataclass(frozen=True)

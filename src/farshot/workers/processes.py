@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from farshot.bench.executors import Crew, Finished, Job, Lost, Member, words_of
 from farshot.errors import FarshotError
 from farshot.model.find import check_device
+from farshot.workers.executors import Crew, Finished, Job, Lost, Member, words_of
 
 _MOST_STARTS = 3  # of one worker; a device that ends three processes is left alone
 _END_S = 5.0
@@ -56,7 +56,7 @@ class _Process(Member):
 
 
 class Processes(Crew[_Process]):
-    """Workers in separate processes (farshot.bench.executors.Executor); to be closed.
+    """Workers in separate processes (farshot.workers.executors.Executor); to be closed.
 
     Args:
         setup: what they begin with.
