@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import torch
 from farshot.errors import FarshotError
 from farshot.model.find import check_device
 from farshot.workers.executors import Crew, Finished, Job, Lost, Member, words_of
+from farshot.workers.processors import usable
 
 _MOST_STARTS = 3  # of one worker; a device that ends three processes is left alone
 _END_S = 5.0
@@ -115,7 +115,7 @@ class Processes(Crew[_Process]):
         context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
         here, there = context.Pipe()
         device = self.devices[worker]
-        threads = max(1, (os.cpu_count() or 1) // len(self.devices))
+        threads = max(1, usable() // len(self.devices))
         share = 1 / self.devices.count(device)
         arguments = (there, self.setup, device, threads, share)
         process = context.Process(target=_serve, args=arguments, daemon=True)

@@ -1,0 +1,62 @@
+"""How many processors this process may use: fewer than the machine has where a container limits it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+_THREADS = "OMP_NUM_THREADS"  # of PyTorch's and NumPy's computations
+
+
+def usable() -> int:
+    """Processors that the system lets this process run on, at most what its control group may use."""
+    count = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    return max(1, min([count, *(math.ceil(share) for share in _shares())]))
+
+
+def limit_threads() -> None:
+    """Have computations start no more threads than `usable`; to be called before PyTorch is imported.
+
+    PyTorch starts one per processor of the machine. In a container that may use 2 of 64 the system would stop
+    all of them for most of the time. What the user has set stays.
+    """
+    if _THREADS not in os.environ and usable() < (os.cpu_count() or 1):
+        os.environ[_THREADS] = str(usable())
+
+
+def _shares() -> Iterator[float]:
+    """The limits of the control groups that the process is in, as numbers of processors (Linux)."""
+    for folder in _groups():
+        try:
+            words = (folder / "cpu.max").read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            try:
+                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                words = [(folder / name).read_text(encoding="ascii").strip() for name in names]
+            except (OSError, ValueError):
+                continue
+        if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
+            yield int(words[0]) / int(words[1])  # "max" or -1 is no limit
+
+
+def _groups() -> Iterator[Path]:
+    """Folders of the process's control group and those above it; in a container only the root is shown."""
+    yield from (_ROOT, _ROOT / "cpu")
+    try:
+        lines = _OWN.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = _ROOT / "cpu" if controllers else _ROOT
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(1, len(parts) + 1):
+            yield base.joinpath(*parts[:depth])

@@ -1,0 +1,92 @@
+"""Computations start as many threads as the process may use, not as the machine has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from farshot.workers import processors
+from tests.input_helpers import subprocess_environment
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty tree of control groups, on a machine of 64 processors."""
+    monkeypatch.setattr(processors, "_ROOT", tmp_path / "cgroup")
+    monkeypatch.setattr(processors, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "expected"),
+    [
+        ({}, "", 64),
+        ({"cpu.max": "max 100000\n"}, "0::/\n", 64),
+        ({"cpu.max": "200000 100000\n"}, "", 2),
+        ({"cpu.max": "150000 100000\n"}, "", 2),
+        ({"cpu.max": "20000 100000\n"}, "", 1),
+        ({"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "max 100000\n"}, "0::/a/b\n", 3),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "", 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu,cpuacct:/\n", 64),
+        (
+            {"cpu/x/cpu.cfs_quota_us": "500000\n", "cpu/x/cpu.cfs_period_us": "100000\n"},
+            "3:memory:/y\n1:cpu,cpuacct:/x\n",
+            5,
+        ),
+        ({"cpu.max": "200000\n"}, "", 64),
+        ({"cpu.max": "200000 0\n"}, "nonsense", 64),
+    ],
+)
+def test_the_limit_of_a_control_group_counts(
+    groups: Path, files: dict[str, str], own: str, expected: int
+) -> None:
+    for name, text in files.items():
+        write(groups / "cgroup" / name, text)
+    write(groups / "own", own)
+    assert processors.usable() == expected
+
+
+def test_affinity_counts(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
+    assert processors.usable() == 3
+
+
+def test_the_users_number_of_threads_stays(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(groups / "cgroup" / "cpu.max", "200000 100000\n")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    processors.limit_threads()
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    processors.limit_threads()
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    write(groups / "cgroup" / "cpu.max", "max 100000\n")
+    processors.limit_threads()
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_commands_keep_to_it() -> None:
+    """PyTorch in a process that says it has fewer processors than there are."""
+    code = (
+        "import os; os.cpu_count = lambda: 64; os.sched_getaffinity = lambda _: {0}\n"
+        "from farshot.cli import console, root\n"
+        "console.run = lambda app: None\n"
+        "root.main()\n"
+        "import torch; print(torch.get_num_threads())"
+    )
+    environment = {k: v for k, v in subprocess_environment().items() if k != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "1"
