@@ -26,6 +26,7 @@ LAYERS = (
     ("workers",),
     ("classifier",),
     ("bench",),
+    ("trackers",),
     ("explain", "export"),
     ("pick",),
     ("report",),

@@ -64,16 +64,33 @@ def test_affinity_counts(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_users_number_of_threads_stays(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(groups / "cgroup" / "cpu.max", "200000 100000\n")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    processors.limit_threads()
+    processors.prepare_threads()
     assert os.environ["OMP_NUM_THREADS"] == "7"
     monkeypatch.delenv("OMP_NUM_THREADS")
-    processors.limit_threads()
+    processors.prepare_threads()
     assert os.environ["OMP_NUM_THREADS"] == "2"
     monkeypatch.delenv("OMP_NUM_THREADS")
     write(groups / "cgroup" / "cpu.max", "max 100000\n")
-    processors.limit_threads()
+    processors.prepare_threads()
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_threads_sleep_soon_unless_the_user_says_how_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("OMP_WAIT_POLICY", "GOMP_CPU_AFFINITY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    processors.prepare_threads()
+    assert os.environ["GOMP_SPINCOUNT"] == "5"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    processors.prepare_threads()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    processors.prepare_threads()
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
 
 
 def test_commands_keep_to_it() -> None:
@@ -83,10 +100,10 @@ def test_commands_keep_to_it() -> None:
         "from farshot.cli import console, root\n"
         "console.run = lambda app: None\n"
         "root.main()\n"
-        "import torch; print(torch.get_num_threads())"
+        "import torch; print(torch.get_num_threads(), os.environ['GOMP_SPINCOUNT'])"
     )
-    environment = {k: v for k, v in subprocess_environment().items() if k != "OMP_NUM_THREADS"}
+    environment = {k: v for k, v in subprocess_environment().items() if not k.startswith(("OMP_", "GOMP_"))}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "1"
+    assert done.stdout.split() == ["1", "1000"]

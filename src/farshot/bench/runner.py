@@ -15,7 +15,7 @@ import numpy as np
 
 from farshot.bench.grid import Cell, Grid
 from farshot.bench.load import Load, cost
-from farshot.bench.records import Episode
+from farshot.bench.records import Episode, Series
 from farshot.bench.store import Store
 from farshot.bench.tasks import query_labels
 from farshot.bench.worker import Chunk, Here, Worker, tasks_of
@@ -23,6 +23,7 @@ from farshot.errors import FarshotError
 from farshot.evaluation.intervals import mean_interval
 from farshot.model.encoder import Encoder
 from farshot.task import Task
+from farshot.training.tracking import current
 from farshot.workers.executors import Executor, Finished, Lost
 
 _POLL_S = 0.5
@@ -162,6 +163,9 @@ class _Filling:
             for task, index in zip(tasks, chunk.indices, strict=True)
         ]
         self.store.record(self.runs[chunk.cell], self.grid.seed, event.results, episodes)
+        if tracker := current():
+            for result in event.results:
+                tracker.on_task(str(cell), result.index, result.accuracy)
         if self.watcher:
             self.watcher.stored(cost(cell.method, cell.shape, cell.queries) * len(chunk.indices))
         self._close_cells([chunk.cell])
@@ -172,10 +176,16 @@ class _Filling:
             cell, run = self.cells[number], self.runs[number]
             if number in self.left and self._done(number) == cell.tasks:
                 self.left.remove(number)
-                if self.watcher:
-                    series = self.store.series(run)
-                    mine = series.only((series.seeds == self.grid.seed) & (series.indices < cell.tasks))
-                    self.watcher.finished(cell, mine.accuracy.tolist(), mean_interval(mine.seconds).mean)
+                tracker = current()
+                if self.watcher is None and tracker is None:
+                    continue
+                series = self.store.series(run)
+                mine = series.only((series.seeds == self.grid.seed) & (series.indices < cell.tasks))
+                seconds = mean_interval(mine.seconds).mean
+                if tracker is not None:
+                    tracker.on_result(str(cell), _values(mine, seconds))
+                if self.watcher is not None:
+                    self.watcher.finished(cell, mine.accuracy.tolist(), seconds)
 
     def _done(self, number: int) -> int:
         return self.store.done_count(self.runs[number], self.grid.seed, self.cells[number].tasks)
@@ -185,6 +195,14 @@ class _Filling:
         each = [cost(cell.method, cell.shape, cell.queries) for cell in self.cells]
         done = sum(e * self._done(number) for number, e in enumerate(each))
         return sum(e * cell.tasks for e, cell in zip(each, self.cells, strict=True)), done
+
+
+def _values(series: Series, seconds: float) -> dict[str, float]:
+    """The result of a cell by name; without an interval where there are too few tasks."""
+    found = mean_interval(series.accuracy)
+    values = {"accuracy": found.mean, "accuracy_low": found.low, "accuracy_high": found.high}
+    values |= {"tasks": found.n, "seconds_per_task": seconds}
+    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def episode_of(cell: Cell, task: Task, seed: int, index: int) -> Episode:

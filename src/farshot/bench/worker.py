@@ -29,6 +29,7 @@ from farshot.model.encoder import Encoder
 from farshot.model.find import absolute_source, load_encoder
 from farshot.task import Task
 from farshot.training.loop import Progress
+from farshot.training.tracking import track
 from farshot.workers.executors import Finished, Lost, check_version
 
 
@@ -81,9 +82,10 @@ class Worker:
         micro_batch = self.loads[chunk.cell].micro_batch
         tasks = tasks_of(self.grid, cell, indices)
         try:
-            return run_tasks(
-                cell.method, self.encoder, tasks, indices, micro_batch=micro_batch, progress=progress
-            )
+            with track(None):  # the steps of many tasks make no curve
+                return run_tasks(
+                    cell.method, self.encoder, tasks, indices, micro_batch=micro_batch, progress=progress
+                )
         except FarshotError as error:
             raise FarshotError(f"{cell}, tasks {indices[0]} to {indices[-1]}: {error}") from error
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from farshot.arrays import NDArray
 from farshot.classifier.parameters import FittedParameters, check_parameters, read_options
 from farshot.classifier.stream import measure
+from farshot.classifier.told import tell_settings, told
 from farshot.classifier.written import described, places, save
 from farshot.data.given import image_table, labelled_table, plain_label
 from farshot.data.independence import are_too_alike, units
@@ -157,6 +158,7 @@ class FewShotClassifier(ClassifierProtocol):
         encoder = self._encoder()
         # before adapting: images too few to be left out are refused at once, not after minutes
         held_out = self._held_out(task, classes) if self.calibrate else None
+        tell_settings(self, method, encoder, task)
         adapted: Adapted = method.adapt(
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
@@ -201,7 +203,7 @@ class FewShotClassifier(ClassifierProtocol):
         Args:
             folds: by default as many as the smallest class has images, at most 5.
         """
-        return self.held_out(X, y, folds=folds).evaluation(calibrated=self.calibrate)
+        return told("estimate", self.held_out(X, y, folds=folds).evaluation(calibrated=self.calibrate))
 
     def held_out(self, X: Images, y: ArrayLike | None = None, *, folds: int | None = None) -> HeldOut:
         """The cross-validated predictions that `estimate` measures."""

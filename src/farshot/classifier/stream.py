@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
+from farshot.classifier.told import told
 from farshot.data.decoded import Outcome
 from farshot.data.table import ImageTable, unreadable
 from farshot.evaluation.metrics import Evaluation, evaluate
@@ -160,7 +161,7 @@ def measure(
     left_out = 0 if include_support else len(table.test_rows()) - len(places) - len(faults)
     unlike = [one.p_values[mask] for one, mask in zip(parts, kept, strict=True) if one.p_values is not None]
     return Measured(
-        replace(found, calibrated=classifier.calibrated_, left_out=left_out),
+        told("evaluate", replace(found, calibrated=classifier.calibrated_, left_out=left_out)),
         np.concatenate(unlike) if unlike else None,
         len(faults),
     )

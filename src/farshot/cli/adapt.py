@@ -20,8 +20,10 @@ from farshot.cli.options import (
     Level,
     Range,
     SkipUnreadable,
+    Track,
     read_options,
     read_settings,
+    use_tracker,
 )
 from farshot.cli.tables import readable
 from farshot.errors import DataError, SettingError
@@ -115,6 +117,7 @@ def adapt(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
+    track: Track = None,
 ) -> None:
     """Adapt an encoder to labelled images and save the result; with splits, to the images of train."""
     from farshot.classifier import FewShotClassifier
@@ -142,6 +145,7 @@ def adapt(
     kind = create(method, chosen).kind  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
+    use_tracker(track)
     options = read_options(value_range, bands) if before is None else before.options
     several = before is not None or len(data) > 1
     tables = [

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from farshot.cli import console
-from farshot.cli.options import Address, Executor, GpusPerWorker, Level, Workers
+from farshot.cli.options import Address, Executor, GpusPerWorker, Level, Track, Workers, use_tracker
 from farshot.errors import SettingError
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def bench(
     cpus_per_worker: Annotated[
         float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
     ] = 1,
+    track: Track = None,
 ) -> None:
     """Run methods on the same tasks and store every result; the same command continues an interrupted run."""
     from farshot.bench.grid import Grid, parse_method
@@ -168,6 +169,7 @@ def bench(
             console.err.print(f"Note: {pool.name}: {note}; its numbers are marked.", markup=False)
     machines = Machines(executor, device, workers, address, gpus_per_worker, cpus_per_worker)
     encoder = load_encoder(model, device=machines.driver_device, precision=precision)  # no store without it
+    use_tracker(track)
     with Store(store) as filled:
         for i, pool in enumerate(found):
             with console.progress(f"looking over {pool.name}") as progress:

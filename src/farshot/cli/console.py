@@ -166,6 +166,10 @@ def run(app: Callable[[], Any]) -> None:
         sys.exit(streams.EXIT_BROKEN_PIPE)
 
 
+at_end = contextlib.ExitStack()
+"""What a command leaves to be closed when it ends, well or not."""
+
+
 class Ended(KeyboardInterrupt):
     """A service manager or the end of the terminal ends the program, as Ctrl-C would."""
 
@@ -200,7 +204,8 @@ def _signals() -> Iterator[None]:
 def _run(app: Callable[[], Any]) -> None:
     try:
         try:
-            app()
+            with at_end:
+                app()
         finally:
             sys.stdout.flush()
     except FarshotError as error:

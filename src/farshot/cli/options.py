@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from farshot.cli import console
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ Groups = Annotated[
 ]
 
 
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="KIND:PLACE",
+        help="Record settings, losses and results: tensorboard:FOLDER, mlflow:FOLDER (or a server's address) "
+        "or wandb:PROJECT.",
+    ),
+]
 Executor = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
 Address = Annotated[
     str | None, typer.Option(help="Of a running Ray cluster, or auto; without it Ray starts here.")
@@ -78,6 +88,21 @@ Workers = Annotated[
 GpusPerWorker = Annotated[
     float | None, typer.Option(help="With Ray: 0.5 puts two workers on a GPU, 0 computes on processors.")
 ]
+
+
+def use_tracker(spec: str | None) -> None:
+    """Use the tracker of --track, if there is one, until the command ends.
+
+    Raises:
+        SettingError, DataError: as `farshot.trackers.open_tracker`.
+    """
+    if spec is None:
+        return
+    from farshot.trackers import open_tracker, track
+
+    tracker = open_tracker(spec)
+    console.at_end.callback(tracker.close)
+    console.at_end.enter_context(track(tracker))
 
 
 def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None) -> ReadOptions:

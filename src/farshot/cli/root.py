@@ -29,7 +29,7 @@ from farshot.cli import (
 )
 from farshot.errors import FarshotError
 from farshot.storage.paths import default_cache
-from farshot.workers.processors import limit_threads
+from farshot.workers.processors import prepare_threads
 
 app = typer.Typer(
     cls=console.Commands,
@@ -79,5 +79,5 @@ def main() -> None:
     with contextlib.suppress(FarshotError, RuntimeError):  # no home folder
         # Matplotlib writes a list of fonts, by default to another folder of the user
         os.environ.setdefault("MPLCONFIGDIR", str(default_cache() / "matplotlib"))
-    limit_threads()
+    prepare_threads()
     console.run(app)

@@ -22,6 +22,7 @@ from farshot.model.encoder import Encoder
 from farshot.randomness import key, numpy_generator
 from farshot.task import Task
 from farshot.training.loop import Progress
+from farshot.training.tracking import track
 
 MOST_FOLDS = 5
 _SPREAD = 1.0  # of the logarithm of a temperature before any image is seen; see `fit_temperature`
@@ -144,7 +145,8 @@ def hold_out(
         )
         for f in range(folds)
     ]
-    adapted = method.adapt(encoder, tasks, micro_batch=micro_batch, progress=progress)
+    with track(None):  # the losses of folds are not those of the model
+        adapted = method.adapt(encoder, tasks, micro_batch=micro_batch, progress=progress)
     logits = np.zeros((len(task.support), len(task.class_names)), dtype=np.float32)
     for f, one in enumerate(adapted):
         logits[fold == f] = one.logits(task.table, tasks[f].query)

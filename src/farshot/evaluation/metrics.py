@@ -73,6 +73,15 @@ class Evaluation:
             shown = ["" if math.isnan(x) else f"{x:.6f}" for x in numbers]
             yield [str(name), int(self.confusion[c].sum()), *shown]
 
+    def values(self) -> dict[str, float]:
+        """Single numbers by name, with the ends of their intervals; for experiment trackers."""
+        found = {"images": float(self.confusion.sum()), "majority": self.majority, "chance": self.chance}
+        for name in ("accuracy", "balanced_accuracy"):
+            interval: Interval = getattr(self, name)
+            ends = (interval.mean, interval.low, interval.high)
+            found |= {f"{name}{end}": value for end, value in zip(_ENDS, ends, strict=True)}
+        return found | {"calibration_error": self.calibration_error, "negative_log_likelihood": self.nll}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         per_class = zip(self.classes, self.precision, self.recall, self.confusion.sum(1), strict=True)

@@ -22,6 +22,7 @@ from farshot.errors import FarshotError
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Part, Pass, TextFeatures
 from farshot.task import Task
+from farshot.training import tracking
 from farshot.training.batches import StepImages, StepSource, SupportImages
 from farshot.training.recipe import ParameterGroup, Recipe, recipe_schedule
 
@@ -105,6 +106,7 @@ def finetune(
     optimisers = [group.optimiser.build(list(group.parameters)) for group in groups]
     schedules = [recipe_schedule(optimiser, recipe) for optimiser in optimisers]
     text_learns, vision_learns = _touched(parts, "text."), _touched(parts, "vision.")
+    tracker = tracking.current()
     losses = np.full((recipe.steps, len(tasks)), np.nan)
     texts, frozen_images = None, FrozenImages(encoder, recipe.micro_batch)
     if classes is not None:
@@ -140,6 +142,8 @@ def finetune(
             optimiser.zero_grad()
             falling.step()
         _keep_bounds(groups)
+        if tracker is not None:
+            tracker.on_step(step + 1, recipe.first_step + recipe.steps, float(losses[number].mean()))
         if progress:
             progress(number + 1, recipe.steps)
     return losses

@@ -10,6 +10,8 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 _THREADS = "OMP_NUM_THREADS"  # of PyTorch's and NumPy's computations
+_WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY"}
+_SPINS = "1000"  # what GNU OpenMP itself takes where it has more threads than processors; else 300,000
 
 
 def usable() -> int:
@@ -20,14 +22,18 @@ def usable() -> int:
     return max(1, min([count, *(math.ceil(share) for share in _shares())]))
 
 
-def limit_threads() -> None:
-    """Have computations start no more threads than `usable`; to be called before PyTorch is imported.
+def prepare_threads() -> None:
+    """Have computations start no more threads than `usable`, and let them sleep soon where they wait for each
+    other; to be called before PyTorch is imported. What the user has set stays.
 
     PyTorch starts one per processor of the machine. In a container that may use 2 of 64 the system would stop
-    all of them for most of the time. What the user has set stays.
+    all of them for most of the time. And its threads spin for milliseconds before they sleep: where another
+    program needs the processor, each then waits for one that cannot run (docs/performance.md).
     """
     if _THREADS not in os.environ and usable() < (os.cpu_count() or 1):
         os.environ[_THREADS] = str(usable())
+    if not _WAITING & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
 def _shares() -> Iterator[float]:

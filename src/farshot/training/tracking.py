@@ -1,0 +1,55 @@
+"""Callbacks for experiment trackers: settings, the loss of every step, tasks of a benchmark, and results.
+
+    with track(tracker):
+        classifier.fit(images, labels)
+
+`farshot.trackers` has those of TensorBoard, MLflow and Weights & Biases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Tracker:
+    """Hears what happens; subclasses override what they want to know. An exception ends the work."""
+
+    def on_settings(self, name: str, settings: Mapping[str, object]) -> None:
+        """The settings of a training run, such as the method's, before it begins."""
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        """The loss of a training step before its update, the mean over tasks that train together.
+
+        Args:
+            step: from 1.
+            steps: in all, as far as they are known.
+        """
+
+    def on_task(self, cell: str, task: int, accuracy: float) -> None:
+        """The accuracy in [0, 1] on a task of a benchmark; `cell` names pool, shots and method."""
+
+    def on_result(self, name: str, values: Mapping[str, float]) -> None:
+        """Numbers that are final, such as "accuracy" with "accuracy_low" and "accuracy_high" in [0, 1]."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+_current: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
+
+
+def current() -> Tracker | None:
+    """The tracker that is in use here; None if there is none."""
+    return _current.get()
+
+
+@contextmanager
+def track(tracker: Tracker | None) -> Iterator[None]:
+    """Use a tracker for what this thread does; None uses none. It is not closed."""
+    before = _current.set(tracker)
+    try:
+        yield
+    finally:
+        _current.reset(before)
