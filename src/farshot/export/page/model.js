@@ -3,7 +3,7 @@
 import * as ort from './onnxruntime-web.js';
 import { decode, pixelsOf } from './reading.js';
 
-const UNLIKE = 0.05; // p-values of at most this are called unlike; it takes 19 labelled pictures
+export const UNLIKE = 0.05; // p-values of at most this are called unlike; it takes 19 labelled pictures
 
 async function bytes(name, tell) {
   const answer = await fetch(name);
@@ -35,6 +35,7 @@ class Model {
   constructor(about, session) {
     this.about = about;
     this.session = session;
+    this.turn = Promise.resolve(); // ends with the run before; a session does one at a time
     this.calibrated = about.temperature !== 1; // a percentage only where the probabilities are calibrated
   }
 
@@ -55,7 +56,9 @@ class Model {
   async classify(bitmap) {
     const { size } = this.about.images;
     const pixels = new ort.Tensor('uint8', pixelsOf(bitmap, this.about.images), [1, size, size, 3]);
-    const found = await this.session.run({ pixels });
+    const run = this.turn.then(() => this.session.run({ pixels }));
+    this.turn = run.catch(() => {});
+    const found = await run;
     const probabilities = Array.from(found.probabilities.data);
     const order = probabilities.map((_, index) => index);
     order.sort((a, b) => probabilities[b] - probabilities[a] || a - b);

@@ -1,6 +1,6 @@
 // What a person does on the page: choose, drop or take pictures, and read the answers.
 import { decode } from './reading.js';
-import { load } from './model.js';
+import { load, UNLIKE } from './model.js';
 
 const SHOWN = 5; // classes of an answer
 const PREVIEW = 176; // pixels
@@ -24,7 +24,28 @@ function made(name, text, kind) {
 
 const sure = (probability) => (model.calibrated ? `${(100 * probability).toFixed(1)} %` : probability.toFixed(3));
 const label = (answer) => String(answer.ranked[0].label);
-const painted = () => new Promise((then) => { requestAnimationFrame(() => setTimeout(then)); });
+
+// a page in the background is not painted, and goes on all the same
+const painted = () => new Promise((then) => {
+  if (document.hidden) setTimeout(then);
+  else requestAnimationFrame(() => setTimeout(then));
+});
+
+/** Do one thing after the other, whether or not those before it failed. */
+function enqueue(name, work) {
+  waiting += 1;
+  queue = queue.then(async () => {
+    status.textContent = waiting > 1 ? `Classifying ${name}, ${waiting - 1} more after it.` : `Classifying ${name}.`;
+    await painted();
+    try {
+      status.textContent = await work();
+    } catch (error) {
+      showFault(name, `It could not be classified (${error.message}).`);
+      status.textContent = `${name} was not classified.`;
+    }
+    waiting -= 1;
+  });
+}
 
 function preview(bitmap, name) {
   const scale = Math.min(1, PREVIEW / Math.max(bitmap.width, bitmap.height));
@@ -55,34 +76,45 @@ function table(answer) {
     cell.append(bar, sure(probability));
   });
   const more = answer.ranked.length - SHOWN;
-  return more > 0 ? [found, made('p', `${more} more classes are less likely.`, 'soft')] : [found];
+  const said = more === 1 ? '1 more class is less likely.' : `${more} more classes are less likely.`;
+  return more > 0 ? [found, made('p', said, 'soft')] : [found];
 }
 
-function show(name, ...parts) {
+function show(...parts) {
   const item = made('li');
-  item.append(...parts.map((part) => (typeof part === 'string' ? made('p', part) : part)));
+  item.append(...parts);
   const before = at('answers');
   before.prepend(item);
   while (before.children.length > MOST_ANSWERS) before.lastChild.remove();
   at('found').hidden = false;
-  item.dataset.name = name;
 }
 
 function showAnswer(name, bitmap, answer) {
   const told = made('div');
-  told.append(made('h3', label(answer)), made('p', name, 'name'));
   if (answer.unlike) {
-    told.append(made('p', `Unlike anything labelled (p ${answer.p.toFixed(3)}): it may show none of these classes.`, 'unlike'));
+    told.append(made('h3', 'Unlike anything labelled', 'unlike'), made('p', name, 'name'));
+    told.append(made('p', `It may show none of the classes (p ${answer.p.toFixed(3)}). The most probable is ${label(answer)}.`));
+  } else {
+    told.append(made('h3', label(answer)), made('p', name, 'name'));
   }
   told.append(...table(answer));
-  if (answer.p !== null && !answer.unlike) told.append(made('p', `p ${answer.p.toFixed(3)}`, 'soft'));
-  show(name, preview(bitmap, name), told);
+  if (answer.p !== null && !answer.unlike) {
+    told.append(made('p', `Likeness to the labelled pictures: p ${answer.p.toFixed(3)}`, 'soft'));
+  }
+  show(preview(bitmap, name), told);
 }
 
 function showFault(name, reason) {
   const told = made('div');
   told.append(made('h3', 'Not read'), made('p', name, 'name'), made('p', reason, 'unlike'));
-  show(name, told);
+  show(told);
+}
+
+async function answered(name, bitmap) {
+  const answer = await model.classify(bitmap);
+  showAnswer(name, bitmap, answer);
+  const said = `${name}: ${label(answer)}, ${sure(answer.ranked[0].probability)}`;
+  return answer.unlike ? `${said}, unlike anything labelled` : said;
 }
 
 async function answerFile(file) {
@@ -98,30 +130,13 @@ async function answerFile(file) {
       showFault(file.name, 'The picture has over 50 megapixels; scale it down first.');
       return `${file.name} was not read.`;
     }
-    const answer = await model.classify(bitmap);
-    showAnswer(file.name, bitmap, answer);
-    return `${file.name}: ${label(answer)}, ${sure(answer.ranked[0].probability)}${answer.unlike ? ', unlike anything labelled' : ''}`;
+    return await answered(file.name, bitmap);
   } finally {
     bitmap.close();
   }
 }
 
-function add(files) {
-  waiting += files.length;
-  [...files].forEach((file) => {
-    queue = queue.then(async () => {
-      status.textContent = waiting > 1 ? `Classifying ${file.name}, ${waiting - 1} more after it.` : `Classifying ${file.name}.`;
-      await painted();
-      try {
-        status.textContent = await answerFile(file);
-      } catch (error) {
-        showFault(file.name, `It could not be classified (${error.message}).`);
-        status.textContent = `${file.name} was not classified.`;
-      }
-      waiting -= 1;
-    });
-  });
-}
+const add = (files) => [...files].forEach((file) => enqueue(file.name, () => answerFile(file)));
 
 // The camera -----------------------------------------------------------------------------------------------------
 
@@ -177,14 +192,13 @@ at('stop').addEventListener('click', () => {
   at('camera').focus();
 });
 let taken = 0;
-at('keep').addEventListener('click', async () => {
-  const frame = await createImageBitmap(video);
+at('keep').addEventListener('click', () => {
+  const frame = createImageBitmap(video); // at the click, not when its turn comes
   taken += 1;
   const name = `picture ${taken}`;
-  queue = queue.then(async () => {
-    showAnswer(name, frame, await model.classify(frame));
-    status.textContent = `${name} is in the answers.`;
-    frame.close();
+  enqueue(name, async () => {
+    const bitmap = await frame;
+    return answered(name, bitmap).finally(() => bitmap.close());
   });
 });
 
@@ -215,7 +229,14 @@ function describe({ about, calibrated }) {
   at('trust').textContent = calibrated
     ? 'Percentages are calibrated on the labelled pictures: for pictures like those, 90 % is right about nine times in ten.'
     : 'Scores are not calibrated: 0.900 does not mean right nine times in ten.';
-  at('unlike').hidden = !about.labelled_similarity;
+  const known = about.labelled_similarity?.length;
+  if (known) {
+    const least = 1 / (known + 1);
+    at('unlike').textContent = least > UNLIKE
+      ? `p is how often a picture like the labelled ones is as unlike them as this one. Of ${known} labelled pictures it is at least ${least.toFixed(2)}: too few for it to mark pictures that show something else.`
+      : `p is how often a picture like the labelled ones is as unlike them as this one. Pictures with p of at most ${UNLIKE} are marked as unlike anything labelled; so are about one in twenty pictures that do belong to a class.`;
+  }
+  at('unlike').hidden = !known;
   at('made').textContent = `${about.base_model}, adapted with ${about.method} by farshot ${about.farshot_version}.`;
 }
 
