@@ -93,7 +93,7 @@ def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("reading", ["model", pytest.param("squash", id="drafts")])
 def test_a_browser_gives_100_pictures_the_labels_of_python(reading: str, page_folder: Path, tmp_path: Path):
-    """Offline but for the server of the page: no other request, no error, the same numbers."""
+    """Offline except for the server of the page: no other request, no error, the same numbers."""
     made = load_exact(page_folder / "adapted")
     place = page_folder / "page"
     if reading != "model":
@@ -120,7 +120,7 @@ def test_a_browser_gives_100_pictures_the_labels_of_python(reading: str, page_fo
     print(f"largest difference {difference:.1e}, {milliseconds:.0f} ms per picture")
     assert np.array_equal(theirs.argmax(1), ours.argmax(1))
     assert len(set(ours.argmax(1))) == 2  # the test would see a browser that gives one label to all
-    assert difference < 1e-4
+    assert difference < (1e-4 if reading == "model" else 0.01)  # browsers have no drafts of large JPEGs
     np.testing.assert_allclose([one["p"] for one in found], made.familiarity(files), atol=1 / 20)
     assert watch.faults == []
 

@@ -214,7 +214,10 @@ def test_a_page_is_a_folder_that_asks_nobody_else(
 ):
     told = farshot("export", probe, "--format", "web", "--out", tmp_path / "page")
     assert told.code == 0, told.err
-    assert "python -m http.server" in told.out and "features of your labelled images" in told.out
+    assert (
+        "python -m http.server" in told.out
+        and "model.onnx holds features of your labelled images" in told.out
+    )
     about = json.loads((tmp_path / "page" / "export.json").read_text())
     assert set(about["files"]) == everything_in(tmp_path / "page")
     assert {"model.onnx", "index.html", "LICENSE.onnxruntime.txt"} < set(about["files"])

@@ -246,7 +246,8 @@ def _end(sentence: str, code: int) -> None:
 
 def _note(message: Warning | str, category: type[Warning], *_args: Any, **_more: Any) -> None:
     if not issubclass(category, _SILENT):
-        err.print(f"Note: {message}", markup=False)
+        ours = category.__module__.partition(".")[0] == "farshot"
+        err.print(f"Note: {as_flags(str(message)) if ours else message}", markup=False)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

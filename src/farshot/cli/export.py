@@ -100,6 +100,12 @@ def export(
         console.print_int8(about["int8"])
     if kind is Format.web:
         _print_web(out, about)
+    if "labelled_similarity" in about:
+        console.out.print(
+            f"{about['file']} holds features of your labelled images, from which p-values are computed: "
+            "whoever gets it has them.",
+            markup=False,
+        )
     if about.get("left_out"):
         console.out.print(
             f"This is the LoRA alone: {', '.join(about['left_out'])} of {about['method']} are not in it, so "
@@ -121,12 +127,34 @@ def push(
         Path | None, typer.Option(help="What `farshot evaluate --json` printed, for the model card.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a repository that only you see.")] = False,
+    license: Annotated[
+        str | None, typer.Option(help="For the model card, as the hub writes it, such as cc-by-4.0.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For the model card: name on the hub of the data it was adapted to; may be repeated."
+        ),
+    ] = None,
+    replace_card: Annotated[
+        bool,
+        typer.Option("--replace-card", help="Replace a README.md there that was written or edited by hand."),
+    ] = False,
 ) -> None:
     """Upload an adapted model to the Hugging Face hub, with a model card."""
     from farshot.export import push as push_model
     from farshot.storage.hub import repository
 
-    where = push_model(folder, repo, model=model, evaluation=evaluation, private=private)
+    where = push_model(
+        folder,
+        repo,
+        model=model,
+        evaluation=evaluation,
+        private=private,
+        license=license,
+        datasets=dataset or (),
+        replace_card=replace_card,
+    )
     console.out.print(where, markup=False)
     console.out.print(f"To use it: farshot predict {quoted(f'hf:{repository(repo)}')} IMAGES", markup=False)
 
@@ -181,11 +209,6 @@ def _print_web(out: Path, about: dict[str, Any]) -> None:
         f"http://127.0.0.1:8000. Any static host serves it, {size:.0f} MB.",
         markup=False,
     )
-    if "labelled_similarity" in about:
-        console.out.print(
-            "Whoever opens the page downloads the model, which holds features of your labelled images.",
-            markup=False,
-        )
 
 
 def _table(images: str, labelled: bool, level: int | None, groups: str | None) -> ImageTable:

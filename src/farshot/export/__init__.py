@@ -13,7 +13,7 @@ compared with the adapted model before it takes its place.
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,9 @@ def push(
     model: str | None = None,
     evaluation: str | Path | None = None,
     private: bool = False,
+    license: str | None = None,
+    datasets: Sequence[str] = (),
+    replace_card: bool = False,
 ) -> str:
     """Upload an adapted model to the Hugging Face hub, with a model card made from its run.
 
@@ -129,6 +132,9 @@ def push(
         model: name of the base model on the hub, if it was adapted from a folder.
         evaluation: file with the output of `farshot evaluate --json`, for the card.
         private: create a private repository.
+        license: for the card, as the hub writes it, such as "cc-by-4.0"; by default "unknown".
+        datasets: for the card, names on the hub of the data that it was adapted to.
+        replace_card: replace a README.md there that farshot did not write, or that was edited.
 
     Returns:
         The address.
@@ -137,11 +143,10 @@ def push(
         ModelError: no adapted model, a base model that others cannot find, no login, or no network.
         DataError: `evaluation` is no such file.
     """
-    from farshot.export.hub_push import push_folder
+    from farshot.classifier.hub import CardFacts, push_folder
 
     measured = None if evaluation is None else Path(evaluation)
+    facts = CardFacts(license, tuple(datasets), measured, replace_card)
     if isinstance(classifier, str | Path):
-        return push_folder(Path(classifier), name, model=model, evaluation=measured, private=private)
-    with tempfile.TemporaryDirectory(prefix="farshot-") as above:
-        classifier.save(Path(above) / "adapted")
-        return push_folder(Path(above) / "adapted", name, model=model, evaluation=measured, private=private)
+        return push_folder(Path(classifier), name, model=model, private=private, facts=facts)
+    return classifier.push_to_hub(name, model=model, private=private, facts=facts)

@@ -7,6 +7,7 @@ those written here, but anything in one that somebody else has changed.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,10 @@ def _write(module: Predictor, size: int, file: Path, about: dict[str, Any]) -> N
                 f"{about['method']} cannot be written by torch.export ({reason(error)}); predict with "
                 "farshot itself."
             ) from error
+        whole = io.BytesIO()  # torch ends the process where it cannot write to a file, as on a full disk
         text = json.dumps(about, indent=2, ensure_ascii=False)
-        torch.export.save(program, file, extra_files={"export.json": text})
+        torch.export.save(program, whole, extra_files={"export.json": text})
+    file.write_bytes(whole.getbuffer())
 
 
 def _runs(file: Path, outputs: int) -> list[Predict]:
