@@ -82,7 +82,7 @@ def test_an_onnx_file_predicts_the_same(method, settings, checkpoint: Path, tmp_
 
 
 def test_an_onnx_file_alone_says_how_to_use_it(probe: FewShotClassifier, tmp_path: Path):
-    """Opset and batch of the graph, and what export.json says of classes, pictures and trust."""
+    """Opset and batch of the graph, and what export.json has about classes, pictures and trust."""
     about = export_onnx(probe, tmp_path / "out")
     session = onnxruntime.InferenceSession(
         str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"]
