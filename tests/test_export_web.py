@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from farshot import FewShotClassifier
+from farshot.cli.console import as_flags
 from farshot.errors import DataError, ModelError
 from farshot.export import export, web_page, web_runtime
 from farshot.export.about import describe_reading, load_exact
@@ -243,4 +244,5 @@ def test_what_a_page_cannot_do_is_refused(probe: Path, farshot: Farshot, tmp_pat
         farshot("export", probe, "--format", "web", "--runtime", tmp_path, "--out", tmp_path / "out")
     )
     assert "does not hold onnxruntime-web" in said
+    assert as_flags("get it elsewhere, runtime=FOLDER") == "get it elsewhere, --runtime FOLDER"
     assert everything_in(tmp_path) == set()

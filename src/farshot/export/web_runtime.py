@@ -133,8 +133,8 @@ def _packed(npm: str) -> bytes:
             raise _missing(type(error).__name__) from error
         packed = list(Path(folder).glob("*.tgz"))
         if ended.returncode or len(packed) != 1:
-            told = [line for line in ended.stderr.splitlines() if "npm error" in line and "code" not in line]
-            raise _missing((told or ended.stderr.splitlines() or ["npm failed"])[0].strip()[:160])
+            told = [line.removeprefix("npm error ").strip() for line in ended.stderr.splitlines()]
+            raise _missing(max(told, key=len, default="npm failed")[:200])  # the longest says most
         return packed[0].read_bytes()
 
 
@@ -144,7 +144,7 @@ def _download() -> bytes:
         with urllib.request.urlopen(address, timeout=_SECONDS[0]) as answer:  # of http or https alone
             content: bytes = answer.read(_MOST_BYTES + 1)
     except (OSError, HTTPException, ValueError) as error:
-        raise _missing(f"{address}: {reason(error)}") from error
+        raise _missing(f"{address}: {getattr(error, 'reason', None) or reason(error)}") from error
     return content
 
 
