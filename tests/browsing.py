@@ -43,10 +43,10 @@ def running_app(*options: str) -> Iterator[str]:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+def browser(*options: str) -> Iterator[Browser]:
+    """Chromium without a window, with these options in addition."""
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *options])
 
 
 class Watch:

@@ -1,9 +1,16 @@
-"""Reading pages as a test does: tags, numbers, and whether anything in them could act."""
+"""Reading pages as a test does: tags, numbers, and whether anything in them could act; and serving them."""
 
 from __future__ import annotations
 
+import functools
+import http.server
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 _NO_END = {"meta", "img", "br", "input", "link"}
 
@@ -73,3 +80,23 @@ def assert_inert(source: str) -> Page:
     assert "url(" not in source
     assert "@import" not in source
     return page
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The address of a server for a folder, and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            asked.append(self.path)
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()

@@ -13,23 +13,23 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import peft
 import pytest
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import LocalTokenNotFoundError
 from PIL import Image
 from transformers import AutoTokenizer, CLIPModel
 
-from farshot import FewShotClassifier, load
+from farshot import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
-from farshot.export import onnx_file, push
+from farshot.export import onnx_file
 from farshot.export.about import load_exact
 from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
 from farshot.export.onnx_file import export_onnx, runtime
-from farshot.storage.hub import _client_error, repository
+from farshot.export.torch_file import export_torch
 from tests.input_helpers import Farshot, everything_in, refusal
 from tests.oracle import planes
 from tests.toy import toy_task, world_table
@@ -79,6 +79,22 @@ def test_an_onnx_file_predicts_the_same(method, settings, checkpoint: Path, tmp_
     assert about["checked"]["largest_difference"] < 1e-4
     assert about["input"]["shape"] == ["batch", 32, 32, 3]
     assert about["classes"] == ["highway", "orchard"]
+
+
+def test_an_onnx_file_alone_says_how_to_use_it(probe: FewShotClassifier, tmp_path: Path):
+    """Opset and batch of the graph, and what export.json has about classes, pictures and trust."""
+    about = export_onnx(probe, tmp_path / "out")
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    said = session.get_modelmeta()
+    kept = {name: json.loads(text) for name, text in said.custom_metadata_map.items() if "farshot." in name}
+    assert kept == {f"farshot.{name}": about[name] for name in onnx_file.METADATA if name in about}
+    assert kept["farshot.labelled_similarity"] and kept["farshot.temperature"] == probe.temperature_
+    assert (said.producer_name, kept["farshot.opset"], kept["farshot.dynamic_batch"]) == ("farshot", 18, True)
+    opsets = {one.domain: one.version for one in onnx.load(tmp_path / "out" / "model.onnx").opset_import}
+    assert opsets[""] == about["opset"]
+    assert session.get_inputs()[0].shape == ["batch", 32, 32, 3]
 
 
 def test_the_program_beside_it_says_what_we_say(checkpoint: Path, tmp_path: Path):
@@ -138,7 +154,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in everything_in(folder) if (folder / name).is_file()}
 
 
-@pytest.mark.parametrize("export", [export_onnx, export_checkpoint, export_adapter])
+@pytest.mark.parametrize("export", [export_onnx, export_torch, export_checkpoint, export_adapter])
 def test_an_export_onto_a_full_disk_leaves_what_was_there(export, clip_lora, tmp_path: Path):
     export_adapter(clip_lora, tmp_path / "out")
     before = contents(tmp_path)
@@ -268,72 +284,6 @@ def test_the_command_quantises_and_says_what_it_cost(farshot: Farshot, checkpoin
     said = refusal(farshot("export", tmp_path / "adapted", "--format", "onnx", "--quantize", "int8",
                            "--out", tmp_path / "other"))  # fmt: skip
     assert "name a labelled folder with --images" in said
-
-
-def test_a_model_card_is_made_from_the_run(clip_lora, tmp_path: Path, monkeypatch):
-    sent = {}
-
-    class Hub:
-        def create_repo(self, repo, *, private, exist_ok):
-            return f"https://hub.example/{repo}"
-
-        def create_commit(self, repo, operations, *, commit_message):
-            sent.update({operation.path_in_repo: operation.path_or_fileobj for operation in operations})
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    clip_lora.save(tmp_path / "adapted")
-    measured = {"data": "photos/", "images": 40, "calibration_error": 0.05}
-    measured["accuracy"] = {"value": 0.9, "low": 0.77, "high": 0.96}
-    (tmp_path / "measured.json").write_text(json.dumps(measured))
-    where = push(tmp_path / "adapted", "ada/leaves", model="ada/clip", evaluation=tmp_path / "measured.json")
-    assert where == "https://hub.example/ada/leaves"
-    card = sent["README.md"].decode()
-    assert "90.0 [77.0, 96.0]" in card and "4 labelled images" in card and 'base_model: "ada/clip"' in card
-    assert json.loads(sent["farshot.json"])["base_model"] == "ada/clip"
-    assert str(tmp_path) not in card and str(tmp_path) not in sent["farshot.json"].decode()
-    for name, content in sent.items():  # what arrives there is a model
-        (tmp_path / "fetched").mkdir(exist_ok=True)
-        (tmp_path / "fetched" / name).write_bytes(content)
-    again = load(tmp_path / "fetched", model=clip_lora.model)
-    assert np.array_equal(again.predict(QUERIES), clip_lora.predict(QUERIES))
-    with pytest.raises(ModelError, match="name its checkpoint on the hub with model=NAME"):
-        push(tmp_path / "adapted", "ada/leaves")
-
-
-def test_the_hub_out_of_reach_is_one_sentence(farshot: Farshot, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    Image.fromarray(np.asarray(TABLE.images[0])).save(tmp_path / "x.png")
-    said = refusal(farshot("predict", "hf:ada/leaves", tmp_path / "x.png"))
-    assert "ada/leaves is not in the local cache and the hub cannot be reached" in said
-    with pytest.raises(ModelError, match="it is OWNER/NAME"):
-        repository("leaves")
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (_client_error()("Name or service not known"), "cannot be reached (Name or service not known)"),
-        (LocalTokenNotFoundError("no token"), "log in first: hf auth login"),
-    ],
-)
-def test_a_push_that_does_not_arrive_is_one_sentence(
-    error, words, farshot: Farshot, clip_lora, tmp_path: Path, monkeypatch
-):
-    class Hub:
-        def create_repo(self, *arguments, **options):
-            raise error
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    clip_lora.save(tmp_path / "adapted")
-    assert words in refusal(farshot("push", tmp_path / "adapted", "ada/leaves", "--model", "ada/clip"))
-
-
-def test_without_a_network_a_push_says_so(farshot: Farshot, clip_lora, tmp_path: Path, monkeypatch):
-    """The hub's own client, towards a port of this machine where nobody listens."""
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: HfApi("http://127.0.0.1:9", token="hf_none"))
-    clip_lora.save(tmp_path / "adapted")
-    said = refusal(farshot("push", tmp_path / "adapted", "ada/leaves", "--model", "ada/clip"))
-    assert "The hub cannot be reached" in said and "nothing was pushed to ada/leaves" in said
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from farshot import FewShotClassifier, load
+from farshot.classifier.hub import _files
 from farshot.data.merge import merged
 from farshot.data.readers import read_table
 from farshot.errors import DataError
-from farshot.export.hub_push import _files
 from tests.input_helpers import Farshot
 from tests.toy import as_folder, world_table
 

@@ -166,9 +166,9 @@ def test_an_export_of_a_classifier(encoder, tmp_path: Path):
     about = export(made, "peft", tmp_path / "peft")
     assert (tmp_path / "peft" / "adapter_model.safetensors").is_file()
     assert about["format"] == "peft"
-    with pytest.raises(SettingError, match="Unknown export format 'torch'; choose one of onnx"):
-        export(made, "torch", tmp_path / "other")
-    with pytest.raises(SettingError, match="int8=True is for the format onnx"):
+    with pytest.raises(SettingError, match="Unknown export format 'tflite'; choose one of onnx"):
+        export(made, "tflite", tmp_path / "other")
+    with pytest.raises(SettingError, match="int8=True is for the formats onnx and web"):
         export(made, "peft", tmp_path / "other", int8=True)
     assert not (tmp_path / "other").exists()
 

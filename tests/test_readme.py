@@ -88,6 +88,9 @@ def test_the_readme_has_commands_of_every_kind():
 class Hub:
     """A fake hub, since tests do not reach the real one."""
 
+    def file_exists(self, repo: str, path: str) -> bool:
+        return False
+
     def create_repo(self, repo: str, **options: bool) -> str:
         return repo
 

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from farshot import FewShotClassifier, load
+from farshot.classifier.hub import _files
 from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import tempered
@@ -25,7 +26,6 @@ from farshot.evaluation.crossval import fit_temperature
 from farshot.evaluation.familiarity import Familiarity, measure
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
-from farshot.export.hub_push import _files
 from farshot.export.onnx_file import export_onnx
 from farshot.methods.base import softmax
 from tests.input_helpers import Farshot, class_folders

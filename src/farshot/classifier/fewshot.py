@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from farshot.arrays import NDArray
+from farshot.classifier.hub import OnHub
 from farshot.classifier.parameters import FittedParameters, check_parameters, read_options
 from farshot.classifier.stream import measure
 from farshot.classifier.told import tell_settings, told
@@ -49,7 +50,7 @@ Images = Sequence[Any] | NDArray[Any] | ImageTable
 """Paths, PIL images or arrays (H, W, 3), in any mixture; or a table."""
 
 
-class FewShotClassifier(ClassifierProtocol):
+class FewShotClassifier(OnHub, ClassifierProtocol):
     """Adapts an image-text encoder to the classes of a few labelled images.
 
     Args:

@@ -61,7 +61,7 @@ _MOST_COLUMNS, _MOST_PAIRS = 12, 20
 _TEXT_WIDTH = 90
 
 _ARGUMENT = re.compile(
-    r"(?<!\S)(?P<name>include_support|calibrate|model)=(?P<value>True|PLACE|NAME)(?![\w=/])"
+    r"(?<!\S)(?P<name>include_support|calibrate|model|replace_card|runtime)=(?P<value>True|PLACE|NAME|FOLDER)(?![\w=/])"
 )
 """A Python argument that library messages name; anything else, such as a path, stays as it is."""
 
@@ -251,7 +251,8 @@ def _end(sentence: str, code: int) -> None:
 
 def _note(message: Warning | str, category: type[Warning], *_args: Any, **_more: Any) -> None:
     if not issubclass(category, _SILENT):
-        err.print(f"Note: {message}", markup=False)
+        ours = category.__module__.partition(".")[0] == "farshot"
+        err.print(f"Note: {as_flags(str(message)) if ours else message}", markup=False)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

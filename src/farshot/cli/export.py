@@ -23,6 +23,8 @@ class Format(StrEnum):
     """What an export can be."""
 
     onnx = "onnx"
+    web = "web"
+    torch = "torch"
     transformers = "transformers"
     peft = "peft"
 
@@ -39,8 +41,9 @@ def export(
         Format,
         typer.Option(
             "--format",
-            help="onnx: one file, pixels in, probabilities out. transformers: a CLIPModel folder. peft: the "
-            "LoRA alone.",
+            help="onnx: one file, pixels in, probabilities out. web: a page that classifies pictures in the "
+            "browser. torch: an archive of torch.export. transformers: a CLIPModel folder. peft: the LoRA "
+            "alone.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the export.")],
@@ -53,16 +56,29 @@ def export(
     ] = None,
     quantize: Annotated[
         Bits | None,
-        typer.Option(help="For onnx: weights of 8 bits; what that costs on your --images is printed."),
+        typer.Option(
+            help="For onnx and web: weights of 8 bits; what that costs on your --images is printed."
+        ),
+    ] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="For web: a folder with the npm package onnxruntime-web; by default it is fetched from the "
+            "npm registry, once.",
+        ),
     ] = None,
     model: BaseModel = None,
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
 ) -> None:
-    """Export an adapted model as an ONNX file, a transformers checkpoint, or a PEFT adapter."""
-    if quantize and kind is not Format.onnx:
-        raise SettingError("--quantize is for --format onnx.")
+    """Export an adapted model: an ONNX file, a web page, a torch.export archive, a transformers checkpoint,
+    or a PEFT adapter."""
+    if quantize and kind not in (Format.onnx, Format.web):
+        raise SettingError("--quantize is for --format onnx and --format web.")
+    if runtime is not None and kind is not Format.web:
+        raise SettingError("--runtime is for --format web.")
     if quantize and images is None:
         raise SettingError(
             "--quantize costs accuracy, which is measured on your own images: name a labelled folder with "
@@ -70,7 +86,7 @@ def export(
         )
     int8 = quantize is not None
     read = None if images is None else partial(_table, images, int8, level, groups)
-    about = _export(folder, kind, out, read, int8, model, skip_unreadable)
+    about = _export(folder, kind, out, read, int8, model, skip_unreadable, runtime)
     console.out.print(f"{out}: {', '.join(about['files'])}", markup=False)
     if "checked" in about:
         checked = about["checked"]
@@ -82,6 +98,14 @@ def export(
         )
     if "int8" in about:
         console.print_int8(about["int8"])
+    if kind is Format.web:
+        _print_web(out, about)
+    if "labelled_similarity" in about:
+        console.out.print(
+            f"{about['file']} holds features of your labelled images, from which p-values are computed: "
+            "whoever gets it has them.",
+            markup=False,
+        )
     if about.get("left_out"):
         console.out.print(
             f"This is the LoRA alone: {', '.join(about['left_out'])} of {about['method']} are not in it, so "
@@ -103,12 +127,34 @@ def push(
         Path | None, typer.Option(help="What `farshot evaluate --json` printed, for the model card.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a repository that only you see.")] = False,
+    license: Annotated[
+        str | None, typer.Option(help="For the model card, as the hub writes it, such as cc-by-4.0.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For the model card: name on the hub of the data it was adapted to; may be repeated."
+        ),
+    ] = None,
+    replace_card: Annotated[
+        bool,
+        typer.Option("--replace-card", help="Replace a README.md there that was written or edited by hand."),
+    ] = False,
 ) -> None:
     """Upload an adapted model to the Hugging Face hub, with a model card."""
     from farshot.export import push as push_model
     from farshot.storage.hub import repository
 
-    where = push_model(folder, repo, model=model, evaluation=evaluation, private=private)
+    where = push_model(
+        folder,
+        repo,
+        model=model,
+        evaluation=evaluation,
+        private=private,
+        license=license,
+        datasets=dataset or (),
+        replace_card=replace_card,
+    )
     console.out.print(where, markup=False)
     console.out.print(f"To use it: farshot predict {quoted(f'hf:{repository(repo)}')} IMAGES", markup=False)
 
@@ -121,6 +167,7 @@ def _export(
     int8: bool,
     model: str | None,
     skip_unreadable: bool,
+    runtime: Path | None,
 ) -> dict[str, Any]:
     from farshot.export import check_transformers
     from farshot.export import export as export_model
@@ -128,8 +175,10 @@ def _export(
     from farshot.export.onnx_file import needed_packages
 
     check_place(out)
-    if kind is Format.onnx:
+    if kind in (Format.onnx, Format.web):
         needed_packages()
+    if kind is Format.web:
+        _fetch_runtime(runtime)
     if kind is Format.transformers:
         check_transformers()
     table = read() if read is not None else None
@@ -138,7 +187,28 @@ def _export(
         keep = classifier.adapted_.reading, classifier.encoder_.size
         table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     with console.progress(f"exporting to {kind}"):
-        return export_model(classifier, kind.value, out, images=table, int8=int8)
+        return export_model(classifier, kind.value, out, images=table, int8=int8, runtime=runtime)
+
+
+def _fetch_runtime(runtime: Path | None) -> None:
+    """Have the browser's runtime before the work begins."""
+    from farshot.export.web_runtime import NAMED, is_kept, runtime_files
+
+    if runtime is None and not is_kept():
+        console.err.print(
+            f"Fetching {NAMED} from the npm registry, 33 MB, once; it is kept in farshot's cache.",
+            markup=False,
+        )
+    runtime_files(runtime)
+
+
+def _print_web(out: Path, about: dict[str, Any]) -> None:
+    size = sum((out / name).stat().st_size for name in about["files"]) / 1e6
+    console.out.print(
+        f"To try it: python -m http.server --bind 127.0.0.1 --directory {quoted(out)}, then open "
+        f"http://127.0.0.1:8000. Any static host serves it, {size:.0f} MB.",
+        markup=False,
+    )
 
 
 def _table(images: str, labelled: bool, level: int | None, groups: str | None) -> ImageTable:

@@ -1,4 +1,5 @@
-"""Export an adapted model for use without farshot: ONNX, a transformers checkpoint, a PEFT adapter, the hub.
+"""Export an adapted model for use without farshot: ONNX, a web page, a torch.export archive, a transformers
+checkpoint, a PEFT adapter, the hub.
 
     from farshot import load
     from farshot.export import export, push
@@ -12,7 +13,7 @@ compared with the adapted model before it takes its place.
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from farshot.errors import SettingError
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier, Images
 
-FORMATS = ("onnx", "transformers", "peft")
+FORMATS = ("onnx", "web", "torch", "transformers", "peft")
 
 
 def export(
@@ -31,18 +32,21 @@ def export(
     *,
     images: Images | None = None,
     int8: bool = False,
+    runtime: str | Path | None = None,
 ) -> dict[str, Any]:
     """Export an adapted model.
 
     Args:
         classifier: on the CPU in float32, which `load(folder, device="cpu", precision="float32")` returns of
             every saved model.
-        format: "onnx", one file from pixels to probabilities; "transformers", a CLIPModel; or "peft", the
-            LoRA alone.
+        format: "onnx", one file from pixels to probabilities; "web", a page that runs it in a browser;
+            "torch", an archive of torch.export; "transformers", a CLIPModel; or "peft", the LoRA alone.
         folder: to write.
         images: to compare the export with the adapted model on, by default generated ones; for `int8` a
             labelled table.
-        int8: for "onnx", store weights in 8 bits, and measure on `images` what that costs.
+        int8: for "onnx" and "web", store weights in 8 bits, and measure on `images` what that costs.
+        runtime: for "web", a folder with the npm package onnxruntime-web; by default it is fetched from the
+            npm registry, once, and kept in farshot's cache.
 
     Returns:
         What export.json holds.
@@ -64,13 +68,26 @@ def export(
         )
     if format not in FORMATS:
         raise SettingError(f"Unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
-    if int8 and (format != "onnx" or images is None):
-        raise SettingError("int8=True is for the format onnx, and needs labelled images to measure its cost.")
+    if int8 and (format not in ("onnx", "web") or images is None):
+        raise SettingError(
+            "int8=True is for the formats onnx and web, and needs labelled images to measure its cost."
+        )
+    if runtime is not None and format != "web":
+        raise SettingError("runtime is for the format web.")
     table = None if images is None else image_table(images).with_options(classifier.read_options_)
     if format == "onnx":
         from farshot.export.onnx_file import export_onnx
 
         return export_onnx(classifier, Path(folder), table, int8=int8)
+    if format == "web":
+        from farshot.export.web_page import export_web
+
+        given = None if runtime is None else Path(runtime)
+        return export_web(classifier, Path(folder), table, int8=int8, runtime=given)
+    if format == "torch":
+        from farshot.export.torch_file import export_torch
+
+        return export_torch(classifier, Path(folder), table)
     if format == "peft":
         from farshot.export.adapter import export_adapter
 
@@ -103,6 +120,9 @@ def push(
     model: str | None = None,
     evaluation: str | Path | None = None,
     private: bool = False,
+    license: str | None = None,
+    datasets: Sequence[str] = (),
+    replace_card: bool = False,
 ) -> str:
     """Upload an adapted model to the Hugging Face hub, with a model card made from its run.
 
@@ -112,6 +132,9 @@ def push(
         model: name of the base model on the hub, if it was adapted from a folder.
         evaluation: file with the output of `farshot evaluate --json`, for the card.
         private: create a private repository.
+        license: for the card, as the hub writes it, such as "cc-by-4.0"; by default "unknown".
+        datasets: for the card, names on the hub of the data that it was adapted to.
+        replace_card: replace a README.md there that farshot did not write, or that was edited.
 
     Returns:
         The address.
@@ -120,11 +143,10 @@ def push(
         ModelError: no adapted model, a base model that others cannot find, no login, or no network.
         DataError: `evaluation` is no such file.
     """
-    from farshot.export.hub_push import push_folder
+    from farshot.classifier.hub import CardFacts, push_folder
 
     measured = None if evaluation is None else Path(evaluation)
+    facts = CardFacts(license, tuple(datasets), measured, replace_card)
     if isinstance(classifier, str | Path):
-        return push_folder(Path(classifier), name, model=model, evaluation=measured, private=private)
-    with tempfile.TemporaryDirectory(prefix="farshot-") as above:
-        classifier.save(Path(above) / "adapted")
-        return push_folder(Path(above) / "adapted", name, model=model, evaluation=measured, private=private)
+        return push_folder(Path(classifier), name, model=model, private=private, facts=facts)
+    return classifier.push_to_hub(name, model=model, private=private, facts=facts)

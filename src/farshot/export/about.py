@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from farshot.classifier import FewShotClassifier, load
 from farshot.images.preprocess import resizing
 from farshot.storage.atomic import check_folder
@@ -30,12 +32,41 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
     return {
         "format": kind,
         **{name: known[name] for name in kept},
+        "calibrated": classifier.calibrated_,
         "base_model": base_name(classifier),
         "base_fingerprint": known["base_fingerprint"],
         "adapted_in": known["precision"],
         "images": describe_reading(known["preprocessing"]["reading"], known["preprocessing"]["size"])
         | classifier.read_options_.to_dict(),
     }
+
+
+def interface(classifier: FewShotClassifier, file: str) -> dict[str, Any]:
+    """Input and output of a file from pixels to probabilities, which takes any number of images at once."""
+    size, classes = classifier.encoder_.size, len(classifier.classes_)
+    return {
+        "file": file,
+        "precision": "float32",
+        "dynamic_batch": True,
+        "input": {"name": "pixels", "type": "uint8", "shape": ["batch", size, size, 3]},
+        "output": {"name": "probabilities", "type": "float32", "shape": ["batch", classes]},
+    }
+
+
+def trust(classifier: FewShotClassifier, outputs: Collection[str]) -> dict[str, Any]:
+    """Numbers from which p-values and prediction sets are computed.
+
+    Args:
+        outputs: of the exported file.
+    """
+    kept: dict[str, Any] = {}
+    if "similarity" in outputs and classifier.familiarity_ is not None:
+        kept["labelled_similarity"] = np.sort(classifier.familiarity_.similarity).round(6).tolist()
+    if classifier.held_out_ is not None:
+        found = classifier.held_out_
+        right = found.calibrated[np.arange(len(found.labels)), found.labels]
+        kept["held_out_probability"] = np.sort(right).astype(np.float64).round(6).tolist()
+    return kept
 
 
 def base_name(classifier: FewShotClassifier) -> str:

@@ -49,7 +49,9 @@ def check_same(classifier: FewShotClassifier, predict: Predict, table: ImageTabl
     return difference
 
 
-def check_familiarity(classifier: FewShotClassifier, similarity: Predict, table: ImageTable) -> None:
+def check_familiarity(
+    classifier: FewShotClassifier, similarity: Predict, table: ImageTable, what: str
+) -> None:
     """Compare the similarities of an export to the labelled images with the adapted model's.
 
     Raises:
@@ -63,8 +65,8 @@ def check_familiarity(classifier: FewShotClassifier, similarity: Predict, table:
     difference = float(np.abs(ours - predict_table(classifier, similarity, table)[:, 0]).max())
     if not difference <= TOLERANCE:
         raise ModelError(
-            "The ONNX file gives similarities that differ from the adapted model's by up to "
-            f"{difference:.1e}, so it is not written; please report it with the versions of your packages."
+            f"The {what} gives similarities that differ from the adapted model's by up to {difference:.1e}, "
+            "so it is not written; please report it with the versions of your packages."
         )
 
 

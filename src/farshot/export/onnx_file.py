@@ -8,12 +8,10 @@ formula is written a second time; onnxruntime then runs the file, and it is refu
 from __future__ import annotations
 
 import hashlib
-import logging
+import json
 import os
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +23,21 @@ from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
-from farshot.export.about import check_place, describe, write_about
+from farshot.export.about import check_place, describe, interface, trust, write_about
 from farshot.export.check import Predict, check_familiarity, check_same, samples
 from farshot.export.int8 import Cost, measure_cost, quantise
-from farshot.export.predictor import Predictor, predictor
+from farshot.export.predictor import Predictor, predictor, quiet
 from farshot.images import READ_BY, decode
 from farshot.storage.atomic import reason, whole_folder
 
 FILE = "model.onnx"
 OPSET = 18  # of 2022: old enough for what runs on small machines
+METADATA = (
+    *("classes", "images", "temperature", "calibrated", "labelled_similarity", "held_out_probability"),
+    *("opset", "dynamic_batch", "method", "base_model", "base_fingerprint", "estimate"),
+)
+"""Entries of export.json that the file has, too: "farshot." before the name, the value as JSON."""
+
 # before onnxruntime is imported: it gives this computer a number, writes it to the user's cache, and reports
 # its use to a server otherwise
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -64,27 +68,41 @@ def export_onnx(
     """
     needed_packages()
     check_place(out)
+    with whole_folder(out, check_place) as staging:
+        about = write_model(classifier, staging, "onnx", images, int8=int8)
+        for file in _PROGRAM:
+            shutil.copyfile(file, staging / file.name)
+        return write_about(staging, about)
+
+
+def write_model(
+    classifier: FewShotClassifier, folder: Path, kind: str, images: ImageTable | None, *, int8: bool
+) -> dict[str, Any]:
+    """Write model.onnx and compare it with the adapted model; returns the facts for export.json, of which the
+    file's metadata has what is needed to use it.
+
+    Args:
+        kind: of export, for export.json.
+        images, int8: as of `export_onnx`.
+    """
     if int8 and (images is None or images.labels is None):
         raise DataError(
             "Weights of 8 bits cost accuracy, which is measured on your own images: name a labelled folder "
             "with --images."
         )
-    module = predictor(classifier)
-    with whole_folder(out, check_place) as staging:
-        file = staging / FILE
-        write_onnx(module, classifier.encoder_.size, file, classifier.method_.name)
-        table = samples(images)
-        difference = check_same(classifier, runtime(file), table, "ONNX file")
-        about = describe(classifier, "onnx") | _interface(classifier) | _trust(classifier, module)
-        if "similarity" in module.outputs:
-            check_familiarity(classifier, similarities(file), table)
-        about["checked"] = {"images": len(table), "largest_difference": difference, "precision": "float32"}
-        if int8:
-            about |= {"precision": "int8", "int8": _in_8_bits(classifier, file, images).to_dict()}
-        about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in _PROGRAM:
-            shutil.copyfile(file, staging / file.name)
-        return write_about(staging, about)
+    module, file = predictor(classifier), folder / FILE
+    about = describe(classifier, kind) | interface(classifier, FILE) | trust(classifier, module.outputs)
+    about["opset"] = OPSET
+    write_onnx(module, classifier.encoder_.size, file, classifier.method_.name, about)
+    table = samples(images)
+    difference = check_same(classifier, runtime(file), table, "ONNX file")
+    if "similarity" in module.outputs:
+        check_familiarity(classifier, similarities(file), table, "ONNX file")
+    about["checked"] = {"images": len(table), "largest_difference": difference, "precision": "float32"}
+    if int8:
+        about |= {"precision": "int8", "int8": _in_8_bits(classifier, file, images).to_dict()}
+    about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return about
 
 
 def needed_packages() -> None:
@@ -99,8 +117,12 @@ def needed_packages() -> None:
         ) from error
 
 
-def write_onnx(module: Predictor, size: int, file: Path, method: str) -> None:
-    """Traces the predictor into a file that takes any number of images."""
+def write_onnx(module: Predictor, size: int, file: Path, method: str, about: Mapping[str, Any]) -> None:
+    """Trace the predictor into a file that takes any number of images.
+
+    Args:
+        about: what export.json says; `METADATA` of it is stored in the file, as JSON.
+    """
     weights = sum(tensor.numel() * 4 for tensor in module.state_dict().values())
     if weights > _MOST_BYTES:
         raise ModelError(
@@ -108,7 +130,7 @@ def write_onnx(module: Predictor, size: int, file: Path, method: str) -> None:
             "transformers, or a smaller base model."
         )
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 module,
@@ -126,6 +148,9 @@ def write_onnx(module: Predictor, size: int, file: Path, method: str) -> None:
                 f"{method} cannot be written as ONNX ({reason(error)}); predict with farshot itself."
             ) from error
         assert program is not None
+        program.model.producer_name, program.model.producer_version = "farshot", about["farshot_version"]
+        known = {name: json.dumps(about[name], ensure_ascii=False) for name in METADATA if name in about}
+        program.model.metadata_props.update({f"farshot.{name}": text for name, text in known.items()})
         program.save(file, external_data=False)
 
 
@@ -149,34 +174,11 @@ def similarities(file: Path) -> Predict:
     return lambda pixels: session.run(["similarity"], {"pixels": pixels})[0][:, None]
 
 
-def _interface(classifier: FewShotClassifier) -> dict[str, Any]:
-    size, classes = classifier.encoder_.size, len(classifier.classes_)
-    return {
-        "file": FILE,
-        "precision": "float32",
-        "opset": OPSET,
-        "input": {"name": "pixels", "type": "uint8", "shape": ["batch", size, size, 3]},
-        "output": {"name": "probabilities", "type": "float32", "shape": ["batch", classes]},
-    }
-
-
-def _trust(classifier: FewShotClassifier, module: Predictor) -> dict[str, Any]:
-    """Numbers from which predict.py computes p-values and prediction sets."""
-    kept: dict[str, Any] = {}
-    if "similarity" in module.outputs and classifier.familiarity_ is not None:
-        kept["labelled_similarity"] = np.sort(classifier.familiarity_.similarity).round(6).tolist()
-    if classifier.held_out_ is not None:
-        found = classifier.held_out_
-        right = found.calibrated[np.arange(len(found.labels)), found.labels]
-        kept["held_out_probability"] = np.sort(right).astype(np.float64).round(6).tolist()
-    return kept
-
-
 def _in_8_bits(classifier: FewShotClassifier, file: Path, images: ImageTable | None) -> Cost:
     """Replace the file by one with 8-bit weights; returns the cost in accuracy."""
     assert images is not None
     quantised = file.with_name("int8.onnx")
-    with _quiet():
+    with quiet():
         quantise(file, quantised)
     cost = measure_cost(classifier, runtime(file), runtime(quantised), images)
     cost = cost.with_sizes(file.stat().st_size, quantised.stat().st_size)
@@ -190,16 +192,3 @@ def _stable_sort(self, stable=None, dim=-1, descending=False):  # type: ignore[n
 
     count = op.Gather(op.Shape(self), op.Constant(value_ints=[dim]))
     return op.TopK(self, count, axis=dim, largest=int(descending), sorted=1)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporter's warnings and log lines."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

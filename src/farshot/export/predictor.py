@@ -6,8 +6,11 @@ the tower. Shapes: B images, N classes, R side of an image, E joint width.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -136,3 +139,16 @@ def predictor(classifier: FewShotClassifier) -> Predictor:
 def parts_of(adapted: Adapted) -> Mapping[str, nn.Module]:
     """What acts in the forward pass; nothing where a method works on frozen features."""
     return adapted.parts if isinstance(adapted, FinetunedAdapted) else {}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress the warnings and log lines of PyTorch's exporters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

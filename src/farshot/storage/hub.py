@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -69,11 +69,21 @@ def fetch(name: str | Path, files: Sequence[str]) -> Path:
     )
 
 
-def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: bool = False) -> str:
+def put(
+    name: str | Path,
+    files: Mapping[str, bytes],
+    message: str,
+    *,
+    private: bool = False,
+    ours: Mapping[str, Callable[[bytes], bool]] | None = None,
+) -> tuple[str, list[str]]:
     """Upload files to a repository in one commit, all or none; the repository is created if needed.
 
+    Args:
+        ours: for some of the files, whether what is there already may be replaced.
+
     Returns:
-        Where they are.
+        Where they are, and the names of the files that are kept as they were there.
 
     Raises:
         ModelError: no login, no right to write, or no network.
@@ -81,10 +91,16 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
     from huggingface_hub import CommitOperationAdd, HfApi, errors
 
     repo = repository(name)
-    operations = [CommitOperationAdd(path, content) for path, content in sorted(files.items())]
     try:
         api = HfApi()
         url = api.create_repo(repo, private=private, exist_ok=True)
+        kept = [
+            path
+            for path, may_go in (ours or {}).items()
+            if api.file_exists(repo, path) and not may_go(Path(api.hf_hub_download(repo, path)).read_bytes())
+        ]
+        new = {path: content for path, content in sorted(files.items()) if path not in kept}
+        operations = [CommitOperationAdd(path, content) for path, content in new.items()]
         api.create_commit(repo, operations, commit_message=message)
     except errors.LocalTokenNotFoundError as error:
         raise ModelError(f"To push to {repo}, log in first: hf auth login.") from error
@@ -101,7 +117,7 @@ def put(name: str | Path, files: Mapping[str, bytes], message: str, *, private: 
             f"The hub cannot be reached ({_first_line(error)}); nothing was pushed to {repo}, try again with "
             "a network."
         ) from error
-    return str(url)
+    return str(url), kept
 
 
 def _client_error() -> type[Exception]:
