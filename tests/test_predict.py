@@ -43,7 +43,7 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def stop_after(parts: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send a signal to this process when so many parts were predicted."""
-    predict, done = stream._predict, []
+    predict, done = stream.predict_part, []
 
     def counted(*arguments):
         done.append(1)
@@ -51,7 +51,7 @@ def stop_after(parts: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None
             os.kill(os.getpid(), number)
         return predict(*arguments)
 
-    monkeypatch.setattr(stream, "_predict", counted)
+    monkeypatch.setattr(stream, "predict_part", counted)
 
 
 def test_parts_are_what_all_images_at_once_are(adapted: Path, pictures: Path) -> None:

@@ -94,7 +94,7 @@ def predict_parts(
         numbered = [(int(rows[place]), error) for place, error in found.faults.items()]
         faults = {row: table.fault(row, error) for row, error in numbered}
         whole = np.array([place for place in range(len(rows)) if place not in found.faults], dtype=int)
-        yield _predict(classifier, part.subset(whole), rows[whole], faults, p_values, seen)
+        yield predict_part(classifier, part.subset(whole), rows[whole], faults, p_values, seen)
         if classifier.progress:
             classifier.progress(int(rows[-1]) + 1, len(table))
     table.warn(notes)
@@ -165,15 +165,21 @@ def measure(
     )
 
 
-def _predict(
+def predict_part(
     classifier: FewShotClassifier,
     table: ImageTable,
     rows: NDArray[np.int64],
     faults: Mapping[int, str],
-    p_values: bool,
-    seen: bool,
+    p_values: bool = False,
+    seen: bool = False,
 ) -> Part:
-    """One part; the features of its images are not kept longer."""
+    """Predict all images of a table, which can be read; their features are not kept longer.
+
+    Args:
+        rows: their numbers in the result.
+        faults: of other images, for the result.
+        p_values, seen: as in `predict_parts`.
+    """
     with use_cache(FeatureCache()):
         logits = classifier.adapted_.logits(table)
         unlike = None

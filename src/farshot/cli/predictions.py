@@ -4,7 +4,6 @@ interrupted run goes on with."""
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -113,9 +112,11 @@ class CsvFile(Rows):
     def __init__(
         self, path: Path, header: list[str], classifier: FewShotClassifier, options: Mapping[str, Any]
     ) -> None:
+        from farshot.classifier.answers import identity
+
         self._path = home(path)
         self._note = self._path.with_name(f"{self._path.name}.unfinished.json")
-        self._begun = {"model": _identity(classifier), **options, "header": header}
+        self._begun = {"model": identity(classifier), **options, "header": header}
         self._said = path
         begun = self._is_begun()
         with _failing(self._said):
@@ -205,15 +206,6 @@ def _alone(path: Path, said: Path) -> BinaryIO:
         file.close()
         raise DataError(f"Another farshot is writing {said}; wait for it, or choose another --out.")
     return file
-
-
-def _identity(classifier: FewShotClassifier) -> str:
-    """Hash of an adapted model: what it is, and every tensor."""
-    digest = hashlib.sha256(json.dumps(classifier.about(), sort_keys=True, default=str).encode())
-    for name, tensor in sorted(classifier.adapted_.tensors().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 def _cells(row: Mapping[str, Any]) -> list[Any]:
