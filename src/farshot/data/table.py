@@ -313,6 +313,13 @@ class ImageTable:
         """As `subset`, with separate room for decoded pixels, which ends with it."""
         return replace(self.subset(rows), _decoded=Decoded())
 
+    def with_pixels(self, pixels: Sequence[NDArray[np.uint8]], reading: str, size: int) -> ImageTable:
+        """The same files, whose pixels in a reading are known, so that none is decoded again."""
+        decoded = Decoded()
+        for source, found in zip(self.images, pixels, strict=True):
+            decoded.keep(source, reading, size, found)
+        return replace(self, _decoded=decoded)
+
     def _prepared(
         self, row: int, reading: str, size: int, identities: bool = True, near: bool = False
     ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
