@@ -20,7 +20,8 @@ def serve(
     folders: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of adapted models, or hf:OWNER/NAME; NAME=FOLDER gives one another name than its folder's."
+            help="Folders of adapted models, or hf:OWNER/NAME; NAME=FOLDER gives one another name than "
+            "its folder's."
         ),
     ],
     host: Annotated[
@@ -79,7 +80,8 @@ def serve(
         console.out.print(f"{names}: {served.url}/docs says how to ask. Ctrl-C ends it.", markup=False)
         if not options.loopback:
             console.err.print(
-                "Other computers can reach it, and what is sent is not encrypted: put a server with TLS in front of "
+                "Other computers can reach it, and what is sent is not encrypted: put a server with TLS "
+                "in front of "
                 "it, or use it in a network that you trust.",
                 markup=False,
                 style="red",

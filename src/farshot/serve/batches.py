@@ -1,7 +1,8 @@
 """One thread that computes: images of several requests together, and a bound on all that wait.
 
 A model computes a batch of images in less time than the images one by one. What waits when the thread is free
-becomes the next batch, so batches grow with the load, and a request that is alone waits only for `wait` seconds.
+becomes the next batch, so batches grow with the load, and a request that is alone waits only for `wait`
+seconds.
 """
 
 from __future__ import annotations

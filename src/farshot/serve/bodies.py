@@ -1,7 +1,7 @@
 """What a request asks: images as multipart files or as base64 in JSON, and options, read within limits.
 
-Nothing is written to disk. Bytes are counted as they come: a body that is too large is refused before it is all
-there, and the bodies of all running requests together are bounded.
+Nothing is written to disk. Bytes are counted as they come: a body that is too large is refused before it
+is all there, and the bodies of all running requests together are bounded.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Bodies:
         """What a request asks; its bytes count as held until the context is left.
 
         Raises:
-            Refusal: 400 for a body or option that cannot be read, 408 for a slow one, 413 for too much, 415 for
-                another kind, 429 where too much is held already.
+            Refusal: 400 for a body or option that cannot be read, 408 for a slow one, 413 for too much,
+                415 for another kind, 429 where too much is held already.
         """
         held = _Held(self)
         try:
@@ -114,7 +114,8 @@ class Bodies:
         else:
             raise Refusal(
                 415,
-                f"A body of the type {plain(kind, 60) or 'unknown'!r} is not taken; send multipart/form-data with "
+                f"A body of the type {plain(kind, 60) or 'unknown'!r} is not taken; send "
+                "multipart/form-data with "
                 "files, as `curl -F images=@a.jpg` does, or application/json.",
             )
         if twice := sorted(words.keys() & more.keys()):
@@ -144,7 +145,8 @@ class Bodies:
                 raise _too_many(self._limits.files, False) from None
             raise Refusal(
                 400,
-                f"The form cannot be read ({error.message.rstrip('.')}); send it as `curl -F images=@a.jpg` does.",
+                f"The form cannot be read ({error.message.rstrip('.')}); send it as `curl -F "
+                "images=@a.jpg` does.",
             ) from None
         try:
             images, words = list[Given](), list[tuple[str, str]]()
@@ -223,7 +225,8 @@ def _decoded(image: Any, number: int) -> Given:
     ):
         raise Refusal(
             400,
-            f"Image {number + 1} of the JSON is neither base64 nor an object with `data` (base64) and `name`; "
+            f"Image {number + 1} of the JSON is neither base64 nor an object with `data` (base64) and "
+            "`name`; "
             'send {"name": "a.jpg", "data": "BASE64"}.',
         )
     name, data = _called(image.get("name"), number), image["data"]
@@ -237,7 +240,7 @@ def _decoded(image: Any, number: int) -> Given:
 
 def _called(name: object, number: int) -> str:
     """The name of an image, fit for display."""
-    return (plain(name) if isinstance(name, str) else "") or f"image {number + 1}"
+    return (plain(name[:_MOST_WORD]) if isinstance(name, str) else "") or f"image {number + 1}"
 
 
 def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
@@ -251,7 +254,8 @@ def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
         if name not in OPTIONS:
             raise Refusal(
                 400,
-                f"There is no option {plain(name, 60)!r} (in the {where}); there are {', '.join(OPTIONS)}, and images "
+                f"There is no option {_short(name)!r} (in the {where}); there are {', '.join(OPTIONS)}, "
+                "and images "
                 "are sent as files.",
             )
         if name in found:
@@ -266,11 +270,11 @@ def _share(name: str, words: Mapping[str, Any]) -> float | None:
     if value is None:
         return None
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or len(str(value)) > _MOST_WORD:
             raise ValueError
         return float(value)
     except (ValueError, TypeError, OverflowError):
-        raise Refusal(400, f"The option {name} must be a number, not {plain(value, 60)!r}.") from None
+        raise Refusal(400, f"The option {name} must be a number, not {_short(value)!r}.") from None
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -278,7 +282,12 @@ def _flag(name: str, value: Any) -> bool:
         return value
     if str(value).lower() in ("true", "1", "false", "0"):
         return str(value).lower() in ("true", "1")
-    raise Refusal(400, f"The option {name} must be true or false, not {plain(value, 60)!r}.")
+    raise Refusal(400, f"The option {name} must be true or false, not {_short(value)!r}.")
+
+
+def _short(value: object) -> str:
+    """A foreign value in a sentence; only its beginning is looked at."""
+    return plain(str(value)[:_MOST_WORD], 60)
 
 
 def _too_many(most: int, explain: bool) -> Refusal:

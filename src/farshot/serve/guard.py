@@ -1,11 +1,14 @@
 """Check every request before anything of it is read: host name, page, key.
 
-On the loopback only its own names are served, so that no page on the web can reach the service under another name
-(DNS rebinding), and no answer allows pages of other addresses to read it (CORS). A key is compared in constant time.
+On the loopback only its own names are served, so that no page on the web can reach the service under
+another name (DNS rebinding), and no answer allows pages of other addresses to read it (CORS). A key is
+compared in constant time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Collection
@@ -13,7 +16,7 @@ from collections.abc import Collection
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from farshot.serve.refusal import Refusal, drain
+from farshot.serve.refusal import Refusal
 from farshot.web.origin import ANSWER_HEADERS, WRONG_HOST, WRONG_PAGE, from_our_page, is_served
 
 OPEN = ("/health", "/docs", "/openapi.json")
@@ -21,12 +24,14 @@ OPEN = ("/health", "/docs", "/openapi.json")
 
 _PAGES = ("/", "/docs")
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; "
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
     **ANSWER_HEADERS,
 }
-_DRAINED = 1_000_000  # bytes that are taken of a body whose sender may not ask
+_STRANGERS_BYTES = 1_000_000  # that are drained of a body whose sender may not ask
+_DRAIN_SECONDS = 10.0
 
 
 class Guard:
@@ -36,10 +41,11 @@ class Guard:
         app: what it guards.
         hosts: names, without port, under which the service may be asked; empty for any.
         key: that requests must bring; None where none is needed.
+        request_bytes: most of a body that are drained where it is refused.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], key: str | None) -> None:
-        self.app, self.hosts = app, frozenset(hosts)
+    def __init__(self, app: ASGIApp, hosts: Collection[str], key: str | None, request_bytes: int) -> None:
+        self.app, self.hosts, self._request_bytes = app, frozenset(hosts), request_bytes
         self._key = None if key is None else _digest(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,21 +56,20 @@ class Guard:
         if scope["type"] != "http":
             return
 
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope["method"], scope["path"], headers)
+        body = _Body(receive)
+
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
+                await body.drain(self._request_bytes if refusal is None else _STRANGERS_BYTES)
                 answer = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     answer.setdefault(name, value)
             await send(message)
 
-        headers = Headers(scope=scope)
-        refusal = self._refusal(scope["method"], scope["path"], headers)
         scope.setdefault("state", {})["has_key"] = self._has_key(headers)
-        if refusal is None:
-            await self.app(scope, receive, reply)
-        else:
-            await drain(receive, _DRAINED)
-            await refusal.response()(scope, receive, reply)
+        await (self.app if refusal is None else refusal.response())(scope, body.receive, reply)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> Refusal | None:
         if not is_served(headers.get("host", ""), self.hosts):
@@ -87,7 +92,28 @@ class Guard:
         kind, _, told = headers.get("authorization", "").partition(" ")
         given = [told.strip()] if kind.lower() == "bearer" else []
         given += headers.getlist("x-api-key")
-        return any([hmac.compare_digest(_digest(one), self._key) for one in given])
+        return any(hmac.compare_digest(_digest(one), self._key) for one in given)
+
+
+class _Body:
+    """The body of a request: how much of it came, and whether that is all."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._bytes, self._ended = receive, 0, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def drain(self, most: int) -> None:
+        """Take the rest and keep nothing of it: a client that is still sending would not read the response
+        before the connection is reset. A body of more bytes, or a slow one, is cut off."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while not self._ended and self._bytes <= most:
+                    await self.receive()
 
 
 def _digest(key: str) -> bytes:

@@ -1,8 +1,8 @@
 """The adapted models that are served, and how a replaced folder takes their place.
 
-A thread looks at the folders. One whose files have changed, and stay the same for one more look, is loaded and tried
-while the old model answers; then the new one takes its place in one step. Requests that have begun end with the
-model that they began with. If the new one cannot be loaded, the old one stays.
+A thread looks at the folders. One whose files have changed, and stay the same for one more look, is loaded
+and tried while the old model answers; then the new one takes its place in one step. Requests that have
+begun end with the model that they began with. If the new one cannot be loaded, the old one stays.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from farshot.classifier.answers import identity
 from farshot.classifier.stream import Part, predict_part
 from farshot.errors import FarshotError, SettingError
 from farshot.serve.bodies import Given
+from farshot.serve.options import Limits
 from farshot.serve.pictures import Picture, Reading, read, table_of
 from farshot.storage.hub import is_on_hub
 from farshot.storage.model_folder import FILES
@@ -33,7 +34,6 @@ from farshot.storage.paths import home
 
 if TYPE_CHECKING:
     from farshot.explain import Subject
-    from farshot.serve.options import Limits
 
 Signature = tuple[tuple[int, ...], ...]
 """Of a folder's files; another one means that something was written."""
@@ -131,7 +131,7 @@ class Served:
     version: Version
     fault: str | None = None
     _loaded: Signature | None = field(default=None, repr=False)
-    _tried: Signature | None = field(default=None, repr=False)
+    _tried: Signature | None = field(default=(), repr=False)
     _seen: Signature | None = field(default=None, repr=False)
 
 
@@ -141,7 +141,6 @@ class Models:
     Args:
         folders: of adapted models, perhaps as NAME=FOLDER, or hf:OWNER/NAME.
         model, device: as for `farshot.load`.
-        limits: with which each model is tried.
         told: called with a sentence on each model that is exchanged, or cannot be.
 
     Raises:
@@ -151,14 +150,13 @@ class Models:
     def __init__(
         self,
         folders: Sequence[str],
-        limits: Limits,
         *,
         model: str | None = None,
         device: str = "auto",
         told: Callable[[str], None] = lambda _sentence: None,
         counted: Callable[[str, bool], None] = lambda _name, _exchanged: None,
     ) -> None:
-        self._model, self._device, self._limits = model, device, limits
+        self._model, self._device = model, device
         self._told, self._counted = told, counted
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -203,15 +201,14 @@ class Models:
         if now == one._loaded:
             if one.fault is not None:
                 self._told(f"{one.folder} is again what is served as {one.name}.")
-            one.fault, one._tried = None, None
+            one.fault, one._tried = None, ()
             return
         if now != before or now == one._tried:  # still being written, or known to be bad
             return
+        one._tried = now
         if now is None:
-            one._tried = None
             self._keep(one, f"{one.folder} is gone")
             return
-        one._tried = now
         try:
             version = self._load(one.folder)
         except FarshotError as error:
@@ -220,14 +217,15 @@ class Models:
             self._keep(one, f"an error in farshot itself ({type(error).__name__}: {error})")
         else:
             if _signature(one.folder) != now:  # written to while it was read
-                one._tried = None
+                one._tried = ()
                 return
             one.version, one.fault, one._loaded = version, None, now
             self._counted(one.name, True)
             self._told(f"{one.name} is now what is in {one.folder} ({version.id}).")
 
     def _keep(self, one: Served, why: str) -> None:
-        sentence = f"{why.rstrip('.')}. The model loaded at {one.version.loaded:%Y-%m-%d %H:%M:%S} UTC is still served."
+        loaded = f"{one.version.loaded:%Y-%m-%d %H:%M:%S} UTC"
+        sentence = f"{why.rstrip('.')}. The model loaded at {loaded} is still served."
         if one.fault != sentence:
             one.fault = sentence
             self._counted(one.name, False)
@@ -236,7 +234,7 @@ class Models:
     def _load(self, folder: str) -> Version:
         """Load a model and try it, so that the first request finds everything ready."""
         version = Version(load(folder, model=self._model, device=self._device))
-        picture = read(Given("a test", _grey_png()), version.reading, self._limits)
+        picture = read(Given("a test", _grey_png()), version.reading, Limits())
         assert isinstance(picture, Picture), picture
         version.predict([picture])
         return version

@@ -48,7 +48,8 @@ class Limits:
                 raise SettingError(f"The limit {one.name} must be above 0, not {getattr(self, one.name)!r}.")
         if self.files > self.queue:
             raise SettingError(
-                f"A request may have {self.files} images but only {self.queue} fit into the queue; name a larger "
+                f"A request may have {self.files} images but only {self.queue} fit into the queue; name "
+                "a larger "
                 "--queue or fewer --files."
             )
 
@@ -68,7 +69,8 @@ class Batching:
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 <= self.wait <= 10:
             raise SettingError(
-                f"A batch has at least 1 image and waits 0 to 10 s for others, not {self.size} and {self.wait} s."
+                f"A batch has at least 1 image and waits 0 to 10 s for others, not {self.size} and "
+                f"{self.wait} s."
             )
 
 
@@ -102,7 +104,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.loopback and self.api_key is None:
             raise SettingError(
-                f"Other computers can reach {self.host}, so requests must bring a key: write one into a file and "
+                f"Other computers can reach {self.host}, so requests must bring a key: write one into a "
+                "file and "
                 f"name it with --api-key-file, or set {KEY_VARIABLE}; or leave --host out."
             )
 
@@ -134,7 +137,8 @@ def read_key(file: Path | None) -> str | None:
     key = key.strip()
     if not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
         raise SettingError(
-            f"The key in {where} has {len(key)} characters; take one of {_SHORTEST_KEY} to {_LONGEST_KEY}, such as "
+            f"The key in {where} has {len(key)} characters; take one of {_SHORTEST_KEY} to "
+            f"{_LONGEST_KEY}, such as "
             "`openssl rand -hex 32` prints."
         )
     if not (key.isascii() and key.isprintable()) or " " in key:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
-from starlette.types import Receive
-
-_DRAIN_SECONDS = 10.0
 
 
 class Refusal(Exception):
@@ -39,15 +34,3 @@ def busy(seconds: int, what: str) -> Refusal:
     """
     sentence = f"The service has as {what} as it takes at once; send it again in {seconds} s."
     return Refusal(429, sentence, {"retry-after": str(seconds)})
-
-
-async def drain(receive: Receive, most: int) -> None:
-    """Take the rest of a refused body and keep nothing of it: a client that is still sending would not read
-    the response before the connection is reset. A body of more bytes, or a slow one, is cut off."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while most > 0:
-                message = await receive()
-                most -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return

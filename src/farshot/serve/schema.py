@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 ABOUT = (
-    "Predictions of adapted models. An image that cannot be used has an `error` in place of a prediction; a request "
+    "Predictions of adapted models. An image that cannot be used has an `error` in place of a "
+    "prediction; a request "
     "without a usable image is refused with 422. Every refusal is a JSON object with one sentence: "
     '{"error": "..."}.'
 )
@@ -95,6 +96,13 @@ _WORDS: dict[str, dict[str, Any]] = {
     },
     "reject": {**_NUMBER, "description": "give no class to images with a p-value of at most this: 0.05"},
     "explain": {"type": "boolean", "description": "add a picture of what the model looked at"},
+}
+NAME: dict[str, Any] = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "of a model, as /models lists it",
+    "schema": {"type": "string"},
 }
 PARAMETERS: list[dict[str, Any]] = [
     {

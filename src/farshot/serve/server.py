@@ -57,7 +57,6 @@ def assembled(options: Options, told: Callable[[str], None] = _LOG.warning) -> I
         ending.callback(executor.shutdown)
         models = Models(
             options.folders,
-            options.limits,
             model=options.model,
             device=options.device,
             told=told,
@@ -68,7 +67,7 @@ def assembled(options: Options, told: Callable[[str], None] = _LOG.warning) -> I
             models.start(options.reload_every)
         service = Service(models, batcher, executor, metrics, options.limits)
         hosts = LOOPBACK if options.loopback else ()
-        yield Guard(service.app, hosts, options.api_key), models
+        yield Guard(service.app, hosts, options.api_key, options.limits.request_bytes), models
 
 
 @contextmanager

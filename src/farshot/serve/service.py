@@ -1,8 +1,8 @@
 """The routes of the service.
 
-An image that cannot be used has an `error` in place of a prediction, and the others of its request are answered; a
-request without a usable image is refused as a whole, and so is one with any bad image where the method is
-transductive, since the others might get other classes without it.
+An image that cannot be used has an `error` in place of a prediction, and the others of its request are
+answered; a request without a usable image is refused as a whole, and so is one with any bad image where
+the method is transductive, since the others might get other classes without it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from farshot.serve.bodies import Asked, Bodies
 from farshot.serve.metrics import CONTENT_TYPE, Metrics
 from farshot.serve.models import Models, Served, Version
 from farshot.serve.options import Limits
-from farshot.serve.page import docs_page
 from farshot.serve.pictures import Fault, Picture, read
-from farshot.serve.refusal import Refusal, drain
-from farshot.serve.schema import ABOUT, BODY, PARAMETERS, answers
+from farshot.serve.refusal import Refusal
+from farshot.serve.schema import ABOUT, BODY, NAME, PARAMETERS, answers
 
 _DISPLAYED_PATH = "/models/{name}/predict"
 
@@ -63,15 +62,22 @@ class Service:
             self.predict_with,
             methods=["POST"],
             responses=many,
-            openapi_extra=more,
+            openapi_extra={**more, "parameters": [NAME, *PARAMETERS]},
             tags=["Predict"],
         )
         for path, route, kind in (
             ("/models", self.models, "models"),
-            ("/models/{name}", self.model, "model"),
             ("/health", self.health, "health"),
         ):
             app.add_api_route(path, route, methods=["GET"], responses=answers(kind), tags=["About"])
+        app.add_api_route(
+            "/models/{name}",
+            self.model,
+            methods=["GET"],
+            responses=answers("model"),
+            openapi_extra={"parameters": [NAME]},
+            tags=["About"],
+        )
         app.add_api_route(
             "/metrics", self.metrics, methods=["GET"], responses=answers("metrics"), tags=["About"]
         )
@@ -87,9 +93,9 @@ class Service:
         """Predict the classes of images with the only model that is served."""
         return await self._answer(request, None)
 
-    async def predict_with(self, request: Request, name: str) -> Response:
+    async def predict_with(self, request: Request) -> Response:
         """Predict the classes of images with one of the models."""
-        return await self._answer(request, name)
+        return await self._answer(request, request.path_params["name"])
 
     async def _answer(self, request: Request, name: str | None) -> Response:
         begun = time.perf_counter()
@@ -155,7 +161,8 @@ class Service:
         if name is None:
             raise Refusal(
                 404,
-                f"Several models are served ({', '.join(known)}); ask one: /models/{next(iter(known))}/predict.",
+                f"Several models are served ({', '.join(known)}); ask one: "
+                f"/models/{next(iter(known))}/predict.",
             )
         if name not in known:
             raise Refusal(404, f"There is no model {plain(name, 60)!r}; there are {', '.join(known)}.")
@@ -167,13 +174,13 @@ class Service:
         """The models that are served."""
         return JSONResponse({"models": [self._described(one) for one in self._models.served.values()]})
 
-    async def model(self, name: str) -> Response:
+    async def model(self, request: Request) -> Response:
         """One of the models."""
-        return JSONResponse(self._described(self._served(name)))
+        return JSONResponse(self._described(self._served(request.path_params["name"])))
 
     async def health(self, request: Request) -> Response:
-        """Whether the service answers: "ok", or "degraded" where a replaced folder could not be loaded and the
-        model before it is still served. Which models these are is told to those who have the key."""
+        """Whether the service answers: "ok", or "degraded" where a replaced folder could not be loaded and
+        the model before it is still served. Which models these are is told to those who have the key."""
         served = self._models.served.values()
         faults = any(one.fault for one in served)
         told: dict[str, Any] = {"status": "degraded" if faults else "ok", "farshot": __version__}
@@ -194,6 +201,8 @@ class Service:
 
     async def docs(self) -> Response:
         """This page."""
+        from farshot.serve.page import docs_page  # its templates come with matplotlib, which is slow
+
         return HTMLResponse(docs_page(self.app.openapi(), self._limits))
 
     async def first_page(self) -> Response:
@@ -207,7 +216,7 @@ class Service:
 
     async def _refused(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
-        return await self._said(request, error)
+        return self._said(request, error)
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
         """An address or a verb that there is not."""
@@ -217,16 +226,15 @@ class Service:
             405: f"{request.method} is not for this address; /docs lists what there is.",
         }
         sentence = words.get(error.status_code, str(error.detail))
-        return await self._said(request, Refusal(error.status_code, sentence, error.headers))
+        return self._said(request, Refusal(error.status_code, sentence, error.headers))
 
     async def _broken(self, request: Request, error: Exception) -> Response:
         sentence = (
             f"An error in farshot itself ({type(error).__name__}); please report it, with what the log shows."
         )
-        return await self._said(request, Refusal(500, sentence))
+        return self._said(request, Refusal(500, sentence))
 
-    async def _said(self, request: Request, refusal: Refusal) -> Response:
-        await drain(request.receive, self._limits.request_bytes)
+    def _said(self, request: Request, refusal: Refusal) -> Response:
         path = request.url.path
         known = path == "/predict" or (path.startswith("/models/") and path.endswith("/predict"))
         shown = "other" if not known else _path(None if path == "/predict" else path)
@@ -245,6 +253,7 @@ def _why_none(bad: list[Fault], images: int, good: list[Picture]) -> str:
     if not good:
         return first if images == 1 else f"None of the {images} images can be used; the first, {first}"
     return (
-        f"{len(bad)} of {images} images cannot be used, and without them the others might get other classes, since "
+        f"{len(bad)} of {images} images cannot be used, and without them the others might get other "
+        "classes, since "
         f"the method is transductive; leave them out. The first, {first}"
     )
