@@ -1,8 +1,10 @@
-"""A service in this process, and what is sent to it."""
+"""A service in this process or as a program, and what is sent to it."""
 
 from __future__ import annotations
 
 import base64
+import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from farshot.serve.models import Models
 from farshot.serve.options import Options
 from farshot.serve.server import assembled
 from tests.image_bytes import encoded
-from tests.input_helpers import picture
+from tests.input_helpers import PROGRAM, picture, subprocess_environment
 
 ADDRESS = "http://127.0.0.1:8000"
 
@@ -77,3 +79,22 @@ def refusal(response: Any, status: int) -> str:
     sentence = response.json()["error"]
     assert sentence.endswith(".") and "\n" not in sentence, sentence
     return str(sentence)
+
+
+@contextmanager
+def program(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The running program and its address; it is killed at the end, if it has not ended."""
+    command = [*PROGRAM, "serve", *map(str, arguments), "--port", "0"]
+    environment = subprocess_environment(PYTHONUNBUFFERED="1")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as running:
+        try:
+            assert running.stdout is not None
+            line = running.stdout.readline()
+            found = re.search(r"(http://[^/]+)/docs", line)
+            assert found, (line, running.stderr.read() if running.stderr else "")
+            yield running, found[1]
+        finally:
+            running.kill()
+            running.wait(30)

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.input_helpers import PROGRAM, subprocess_environment
-from tests.serve_helpers import files_of, fitted
+from tests.serve_helpers import files_of, fitted, program
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def program(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The running program and its address; it is killed at the end, if it has not ended."""
-    command = [*PROGRAM, "serve", *map(str, arguments), "--port", "0", "--reload-every", "0.2"]
-    environment = subprocess_environment(PYTHONUNBUFFERED="1")
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as running:
-        try:
-            assert running.stdout is not None
-            line = running.stdout.readline()
-            found = re.search(r"(http://[^/]+)/docs", line)
-            assert found, (line, running.stderr.read() if running.stderr else "")
-            yield running, found[1]
-        finally:
-            running.kill()
-            running.wait(30)
+QUICK = ("--reload-every", "0.2")
 
 
 class Load:
@@ -85,7 +62,7 @@ def version_of(url: str) -> str:
 def test_a_signal_ends_it_with_every_running_request_answered(
     probe: Path, place: Path, number: signal.Signals, code: int
 ):
-    with program(probe) as (running, url), Load(url, files_of(place)[0]) as load:
+    with program(probe, *QUICK) as (running, url), Load(url, files_of(place)[0]) as load:
         load.wait_for(20)
         running.send_signal(number)
         assert running.wait(30) == code
@@ -97,20 +74,20 @@ def test_a_signal_ends_it_with_every_running_request_answered(
 
 def test_a_killed_service_starts_again_and_leaves_nothing(probe: Path, place: Path):
     before = sorted(path.name for path in probe.iterdir())
-    with program(probe) as (running, url), Load(url, files_of(place)[0]) as load:
+    with program(probe, *QUICK) as (running, url), Load(url, files_of(place)[0]) as load:
         load.wait_for(20)
         os.kill(running.pid, signal.SIGKILL)
         assert running.wait(30) == -signal.SIGKILL
     assert {status for status, _ in load.answers} == {200}
     assert sorted(path.name for path in probe.iterdir()) == before
-    with program(probe) as (_, url):
+    with program(probe, *QUICK) as (_, url):
         assert httpx.get(f"{url}/health").json()["status"] == "ok"
 
 
 def test_a_model_that_is_replaced_under_load_fails_no_request(place: Path):
     folder, made = place / "hot", [fitted(place, name) for name in ("linear-probe", "prototypes")]
     made[0].save(folder)
-    with program(folder) as (_, url), Load(url, files_of(place)[0]) as load:
+    with program(folder, *QUICK) as (_, url), Load(url, files_of(place)[0]) as load:
         seen = [version_of(url)]
         load.wait_for(10)
         for number in range(1, 6):

@@ -1,4 +1,4 @@
-"""What is told of each predicted image, the same by `farshot predict --json` and by the service."""
+"""The fields of a predicted image, the same in `farshot predict --json` and in the service."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class Service:
 
     async def health(self, request: Request) -> Response:
         """Whether the service answers: "ok", or "degraded" where a replaced folder could not be loaded and
-        the model before it is still served. Which models these are is told to those who have the key."""
+        the model before it is still served; with details where the request brings the key."""
         served = self._models.served.values()
         faults = any(one.fault for one in served)
         told: dict[str, Any] = {"status": "degraded" if faults else "ok", "farshot": __version__}
