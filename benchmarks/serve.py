@@ -58,12 +58,14 @@ class Post:
 
     Attributes:
         kind: what is hostile about it; empty for an ordinary one.
+        filler: bytes of one more header.
     """
 
     body: bytes
     content_type: str = _FORM
     images: int = 1
     kind: str = ""
+    filler: int = 0
 
 
 @dataclass
@@ -99,7 +101,8 @@ def ask(url: str, posts: Iterator[Post], seen: Seen, go_on: Callable[[], bool], 
             post = next(posts)
         begun = time.perf_counter()
         try:
-            connection.request("POST", "/predict", post.body, {"content-type": post.content_type})
+            headers = {"content-type": post.content_type, "x-filler": "x" * post.filler}
+            connection.request("POST", "/predict", post.body, headers)
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -115,7 +118,7 @@ def ask(url: str, posts: Iterator[Post], seen: Seen, go_on: Callable[[], bool], 
 
 def _note(seen: Seen, post: Post, status: int, text: bytes, seconds: float) -> None:
     seen.statuses[post.kind, status] += 1
-    told = json.loads(text)
+    told = json.loads(text) if text.startswith(b"{") else {"error": text.decode(errors="replace")}
     if post.kind:
         if not (400 <= status < 500 and str(told.get("error", "")).endswith(".")):
             seen.faults.append(f"{post.kind}: {status} {text[:100]!r}")
@@ -201,6 +204,7 @@ def hostile_posts(jpeg: bytes) -> Iterator[Post]:
         Post(b"images=x", "application/x-www-form-urlencoded", kind="a form of words"),
         Post(form([jpeg])[:-500], kind="a form that breaks off"),
         Post(b"x" * 1_000_000, kind="no form at all"),
+        Post(form([jpeg]), kind="a header of 100 KB", filler=100_000),
     ]
     for kind, text in (
         ("nested JSON", b'{"images": ' + b"[" * 2_000_000),

@@ -13,6 +13,7 @@ import pytest
 
 from farshot.serve.options import Options, read_key
 from farshot.serve.server import serving
+from farshot.web.address import bound, url_of
 from tests.input_helpers import Farshot
 from tests.input_helpers import refusal as refused_command
 from tests.serve_helpers import Service, good, refusal, service
@@ -165,3 +166,29 @@ def test_a_missing_extra_is_named(farshot: Farshot, probe: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     sentence = refused_command(farshot("serve", probe))
     assert "needs an extra (uvicorn is missing): pip install 'farshot[serve]'." in sentence
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("localhost", "http://localhost:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::1", "http://[::1]:80"),
+        ("[::1]", "http://[::1]:80"),
+        ("::", "http://[::1]:80"),
+    ],
+)
+def test_an_address_is_written_as_this_computer_can_ask_it(host: str, url: str):
+    assert url_of(host, 80) == url
+
+
+def test_the_first_free_port_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with bound("127.0.0.1", (port, 0)) as free:
+            assert free.getsockname()[1] not in (0, port)
+        with pytest.raises(ValueError, match=f"Port {port} of 127.0.0.1 cannot be used"):
+            bound("127.0.0.1", [port])
+    with pytest.raises(ValueError, match="is no name of this computer"):
+        bound("no-such-name.invalid", [0])

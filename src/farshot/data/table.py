@@ -203,8 +203,8 @@ class ImageTable:
             return self._prepared(row, reading, size)
 
         chosen = [int(row) for row in rows]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(one, chosen))
+        with ThreadPoolExecutor(_THREADS) as pool:  # for one row a thread costs more than it saves
+            found = list(map(one, chosen) if len(chosen) == 1 else pool.map(one, chosen))
         self.warn((row, note) for row, (_, notes) in zip(chosen, found, strict=True) for note in notes)
         read = [pixels for pixels, _ in found]
         if reading == "reduced":
