@@ -45,6 +45,12 @@ def test_a_page_of_another_address_reads_and_sends_nothing(served: Service, head
         assert not [name for name in response.headers if name.startswith("access-control")]
 
 
+def test_headers_are_bounded(served: Service):
+    sentence = refusal(served.client.get("/health", headers={"x-filler": "x" * 33_000}), 431)
+    assert sentence == "The headers are over 32,000 bytes; send fewer or shorter ones."
+    assert served.client.get("/health", headers={"x-filler": "x" * 30_000}).status_code == 200
+
+
 def test_our_own_page_and_a_link_to_it_are_served(served: Service):
     link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     assert served.client.get("/", headers=link).url.path == "/docs"

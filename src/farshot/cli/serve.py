@@ -81,8 +81,7 @@ def serve(
         if not options.loopback:
             console.err.print(
                 "Other computers can reach it, and what is sent is not encrypted: put a server with TLS "
-                "in front of "
-                "it, or use it in a network that you trust.",
+                "in front of it, or use it in a network that you trust.",
                 markup=False,
                 style="red",
             )

@@ -70,7 +70,7 @@ class Bodies:
     """
 
     def __init__(self, limits: Limits, executor: Executor) -> None:
-        self._limits, self._executor, self._held = limits, executor, 0
+        self._limits, self._executor, self._budget = limits, executor, _Budget(limits.held_bytes)
 
     @asynccontextmanager
     async def asked(self, request: Request) -> AsyncIterator[Asked]:
@@ -80,7 +80,7 @@ class Bodies:
             Refusal: 400 for a body or option that cannot be read, 408 for a slow one, 413 for too much,
                 415 for another kind, 429 where too much is held already.
         """
-        held = _Held(self)
+        held = _Held(self._budget, self._limits.request_bytes)
         try:
             length = request.headers.get("content-length")
             if length is not None:
@@ -115,8 +115,7 @@ class Bodies:
             raise Refusal(
                 415,
                 f"A body of the type {plain(kind, 60) or 'unknown'!r} is not taken; send "
-                "multipart/form-data with "
-                "files, as `curl -F images=@a.jpg` does, or application/json.",
+                "multipart/form-data with files, as `curl -F images=@a.jpg` does, or application/json.",
             )
         if twice := sorted(words.keys() & more.keys()):
             raise Refusal(400, f"The option {twice[0]} is in the address and in the body; give it once.")
@@ -160,23 +159,38 @@ class Bodies:
             await form.close()
 
 
+class _Budget:
+    """The bytes that all requests together hold; used by one event loop, so it needs no lock."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held = most, 0
+
+    def take(self, size: int) -> None:
+        """Hold more bytes; those of a single request always fit."""
+        if self._held and self._held + size > self._most:
+            raise busy(_RETRY_S, "many bytes of images")
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        """Hold so many less."""
+        self._held -= size
+
+
 class _Held:
     """The bytes that one request holds."""
 
-    def __init__(self, bodies: Bodies) -> None:
-        self._bodies, self._limits, self._size = bodies, bodies._limits, 0
+    def __init__(self, budget: _Budget, most: int) -> None:
+        self._budget, self._most, self._size = budget, most, 0
 
     def grow_to(self, size: int) -> None:
         """Hold so many bytes in all."""
-        if size > self._limits.request_bytes:
-            most = in_megabytes(self._limits.request_bytes)
-            raise Refusal(413, f"The request is over {most}; send the images in several requests.")
-        more = max(0, size - self._size)
-        # a single request always fits
-        if self._bodies._held and self._bodies._held + more > self._limits.held_bytes:
-            raise busy(_RETRY_S, "many bytes of images")
-        self._bodies._held += more
-        self._size += more
+        if size > self._most:
+            raise Refusal(
+                413, f"The request is over {in_megabytes(self._most)}; send the images in several requests."
+            )
+        if size > self._size:
+            self._budget.take(size - self._size)
+            self._size = size
 
     async def counted(self, request: Request) -> AsyncGenerator[bytes, None]:
         """The body in pieces."""
@@ -187,7 +201,8 @@ class _Held:
             yield chunk
 
     def release(self) -> None:
-        self._bodies._held -= self._size
+        """Hold nothing more."""
+        self._budget.give_back(self._size)
         self._size = 0
 
 
@@ -255,8 +270,7 @@ def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
             raise Refusal(
                 400,
                 f"There is no option {_short(name)!r} (in the {where}); there are {', '.join(OPTIONS)}, "
-                "and images "
-                "are sent as files.",
+                "and images are sent as files.",
             )
         if name in found:
             raise Refusal(400, f"The option {name} is given twice (in the {where}); give it once.")

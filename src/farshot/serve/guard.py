@@ -25,11 +25,11 @@ OPEN = ("/health", "/docs", "/openapi.json")
 _PAGES = ("/", "/docs")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
     **ANSWER_HEADERS,
 }
+_HEADER_BYTES = 32_000
 _STRANGERS_BYTES = 1_000_000  # that are drained of a body whose sender may not ask
 _DRAIN_SECONDS = 10.0
 
@@ -72,6 +72,8 @@ class Guard:
         await (self.app if refusal is None else refusal.response())(scope, body.receive, reply)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> Refusal | None:
+        if sum(len(name) + len(value) for name, value in headers.raw) > _HEADER_BYTES:
+            return Refusal(431, f"The headers are over {_HEADER_BYTES:,} bytes; send fewer or shorter ones.")
         if not is_served(headers.get("host", ""), self.hosts):
             return Refusal(421, WRONG_HOST)
         if not from_our_page(method, path, headers, _PAGES):

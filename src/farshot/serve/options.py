@@ -48,9 +48,8 @@ class Limits:
                 raise SettingError(f"The limit {one.name} must be above 0, not {getattr(self, one.name)!r}.")
         if self.files > self.queue:
             raise SettingError(
-                f"A request may have {self.files} images but only {self.queue} fit into the queue; name "
-                "a larger "
-                "--queue or fewer --files."
+                f"A request may have {self.files} images but only {self.queue} fit into the queue; name a "
+                "larger --queue or fewer --files."
             )
 
 
@@ -105,8 +104,7 @@ class Options:
         if not self.loopback and self.api_key is None:
             raise SettingError(
                 f"Other computers can reach {self.host}, so requests must bring a key: write one into a "
-                "file and "
-                f"name it with --api-key-file, or set {KEY_VARIABLE}; or leave --host out."
+                f"file and name it with --api-key-file, or set {KEY_VARIABLE}; or leave --host out."
             )
 
     @property
@@ -137,9 +135,8 @@ def read_key(file: Path | None) -> str | None:
     key = key.strip()
     if not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
         raise SettingError(
-            f"The key in {where} has {len(key)} characters; take one of {_SHORTEST_KEY} to "
-            f"{_LONGEST_KEY}, such as "
-            "`openssl rand -hex 32` prints."
+            f"The key in {where} has {len(key)} characters; take one of {_SHORTEST_KEY} to {_LONGEST_KEY}, "
+            "such as `openssl rand -hex 32` prints."
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise SettingError(

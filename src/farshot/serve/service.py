@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -31,6 +32,7 @@ from farshot.serve.refusal import Refusal
 from farshot.serve.schema import ABOUT, BODY, NAME, PARAMETERS, answers
 
 _DISPLAYED_PATH = "/models/{name}/predict"
+Route = Callable[..., Awaitable[Response]]
 
 
 class Service:
@@ -52,37 +54,26 @@ class Service:
         self._add_routes()
 
     def _add_routes(self) -> None:
-        app, many = self.app, answers("predicted")
-        more = {"requestBody": BODY, "parameters": PARAMETERS}
-        app.add_api_route(
-            "/predict", self.predict, methods=["POST"], responses=many, openapi_extra=more, tags=["Predict"]
-        )
-        app.add_api_route(
-            _DISPLAYED_PATH,
-            self.predict_with,
-            methods=["POST"],
-            responses=many,
-            openapi_extra={**more, "parameters": [NAME, *PARAMETERS]},
-            tags=["Predict"],
-        )
-        for path, route, kind in (
-            ("/models", self.models, "models"),
-            ("/health", self.health, "health"),
-        ):
-            app.add_api_route(path, route, methods=["GET"], responses=answers(kind), tags=["About"])
-        app.add_api_route(
-            "/models/{name}",
-            self.model,
-            methods=["GET"],
-            responses=answers("model"),
-            openapi_extra={"parameters": [NAME]},
-            tags=["About"],
-        )
-        app.add_api_route(
-            "/metrics", self.metrics, methods=["GET"], responses=answers("metrics"), tags=["About"]
-        )
-        app.add_api_route("/docs", self.docs, methods=["GET"], include_in_schema=False)
-        app.add_api_route("/", self.first_page, methods=["GET"], include_in_schema=False)
+        app = self.app
+
+        def post(path: str, route: Route, *parameters: dict[str, Any]) -> None:
+            more = {"requestBody": BODY, "parameters": [*parameters, *PARAMETERS]}
+            app.add_api_route(
+                path, route, methods=["POST"], responses=answers("predicted"), openapi_extra=more
+            )
+
+        def get(path: str, route: Route, kind: str, *parameters: dict[str, Any]) -> None:
+            more = {"parameters": list(parameters)} if parameters else None
+            app.add_api_route(path, route, methods=["GET"], responses=answers(kind), openapi_extra=more)
+
+        post("/predict", self.predict)
+        post(_DISPLAYED_PATH, self.predict_with, NAME)
+        get("/models", self.models, "models")
+        get("/models/{name}", self.model, "model", NAME)
+        get("/health", self.health, "health")
+        get("/metrics", self.metrics, "metrics")
+        app.add_api_route("/docs", self.docs, include_in_schema=False)
+        app.add_api_route("/", self.first_page, include_in_schema=False)
         app.add_exception_handler(Refusal, self._refused)
         app.add_exception_handler(HTTPException, self._not_found)
         app.add_exception_handler(Exception, self._broken)
@@ -105,7 +96,7 @@ class Service:
             with self._batcher.room(len(asked.images)):
                 response = await self._predicted(served, served.version, asked)
         self._metrics.seconds.observe(time.perf_counter() - begun)
-        self._metrics.requests.labels(_path(name), "200").inc()
+        self._metrics.requests.labels(_counted_path(request), "200").inc()
         return response
 
     async def _predicted(self, served: Served, version: Version, asked: Asked) -> Response:
@@ -235,16 +226,17 @@ class Service:
         return self._said(request, Refusal(500, sentence))
 
     def _said(self, request: Request, refusal: Refusal) -> Response:
-        path = request.url.path
-        known = path == "/predict" or (path.startswith("/models/") and path.endswith("/predict"))
-        shown = "other" if not known else _path(None if path == "/predict" else path)
-        self._metrics.requests.labels(shown, str(refusal.status)).inc()
+        self._metrics.requests.labels(_counted_path(request), str(refusal.status)).inc()
         return refusal.response()
 
 
-def _path(name: str | None) -> str:
-    """The path of predictions, as it is counted."""
-    return "/predict" if name is None else _DISPLAYED_PATH
+def _counted_path(request: Request) -> str:
+    """The path as it is counted: one for all models, and one for all that there is not."""
+    path = request.url.path
+    if path == "/predict":
+        return path
+    of_a_model = path.startswith("/models/") and path.endswith("/predict")
+    return _DISPLAYED_PATH if of_a_model else "other"
 
 
 def _why_none(bad: list[Fault], images: int, good: list[Picture]) -> str:
@@ -254,6 +246,5 @@ def _why_none(bad: list[Fault], images: int, good: list[Picture]) -> str:
         return first if images == 1 else f"None of the {images} images can be used; the first, {first}"
     return (
         f"{len(bad)} of {images} images cannot be used, and without them the others might get other "
-        "classes, since "
-        f"the method is transductive; leave them out. The first, {first}"
+        f"classes, since the method is transductive; leave them out. The first, {first}"
     )
