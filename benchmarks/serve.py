@@ -95,7 +95,7 @@ def form(files: Sequence[bytes]) -> bytes:
 def ask(url: str, posts: Iterator[Post], seen: Seen, go_on: Callable[[], bool], lock: threading.Lock) -> None:
     """One client: a request after the other on one connection, until `go_on` says no."""
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=600)
     while go_on():
         with lock:
             post = next(posts)

@@ -90,6 +90,11 @@ def test_what_was_left_out_of_an_image_is_noted(served: Service, tmp_path: Path)
     assert "note" not in served.send(good()).json()["images"][0]
 
 
+def test_every_image_is_decoded_once(served: Service, decoded: list[object]):
+    assert served.send(good(1), good(2), ("bad.png", b"x")).status_code == 200
+    assert len(decoded) == 2
+
+
 def test_images_of_a_request_are_answered_in_their_order_with_the_bad_ones(served: Service):
     files = [good(1), ("bad.png", b"\x89PNG\r\n\x1a\n"), good(2), ("text.png", b"hello"), ("", good(3)[1])]
     response = served.send_json(*files)
