@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -139,13 +140,12 @@ class Bodies:
         parser.spool_max_size = self._limits.request_bytes + 1  # files stay in memory
         try:
             form = await parser.parse()
-        except MultiPartException as error:
-            if error.message.startswith("Too many files"):
+        except (MultiPartException, FormParserError) as error:
+            said = error.message if isinstance(error, MultiPartException) else "Invalid multipart data"
+            if said.startswith("Too many files"):
                 raise _too_many(self._limits.files, False) from None
             raise Refusal(
-                400,
-                f"The form cannot be read ({error.message.rstrip('.')}); send it as `curl -F "
-                "images=@a.jpg` does.",
+                400, f"The form cannot be read ({said.rstrip('.')}); send it as `curl -F images=@a.jpg` does."
             ) from None
         try:
             images, words = list[Given](), list[tuple[str, str]]()
