@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from farshot.images.options import ReadOptions
 from farshot.serve.models import Models
 from tests.serve_helpers import fitted, good, refusal, service
 
@@ -36,6 +39,33 @@ def test_names_that_cannot_be_told_apart_or_written_are_refused(probe: Path, tmp
         Models([str(probe), f"probe={tmp_path}"])
     with pytest.raises(ValueError, match=r"'a b' cannot be part of an address"):
         Models([str(tmp_path / "a b")])
+
+
+def test_a_model_of_images_with_more_bands_is_served(place: Path):
+    folder = place / "bands"
+    fitted(place, "linear-probe").save(folder)
+    about = json.loads((folder / "farshot.json").read_text())
+    about["preprocessing"] = ReadOptions(bands=(4, 3, 2)).to_dict()
+    (folder / "farshot.json").write_text(json.dumps(about))
+    with service(folder) as running:
+        assert "it has no band 4" in refusal(running.send(good()), 422)
+
+
+def test_a_failed_look_is_not_the_last(place: Path):
+    folder = place / "looked"
+    fitted(place, "linear-probe").save(folder)
+    with service(folder) as running:
+        looks, enough = list[int](), threading.Event()
+
+        def failing() -> None:
+            looks.append(1)
+            if len(looks) == 3:
+                enough.set()
+            raise OSError("the error stream is closed")
+
+        running.models.look = failing  # type: ignore[method-assign]
+        running.models.start(0.01)
+        assert enough.wait(60)
 
 
 def test_a_replaced_model_takes_the_place_of_the_old_one(place: Path):

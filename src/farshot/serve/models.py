@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -25,9 +26,7 @@ from farshot.classifier import FewShotClassifier, load
 from farshot.classifier.answers import identity
 from farshot.classifier.stream import Part, predict_part
 from farshot.errors import FarshotError, SettingError
-from farshot.serve.bodies import Given
-from farshot.serve.options import Limits
-from farshot.serve.pictures import Picture, Reading, read, table_of
+from farshot.serve.pictures import Picture, Reading, table_of
 from farshot.storage.hub import is_on_hub
 from farshot.storage.model_folder import FILES
 from farshot.storage.paths import home
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 Signature = tuple[tuple[int, ...], ...]
 """Of a folder's files; another one means that something was written."""
 
+_LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -193,7 +193,10 @@ class Models:
 
     def _look_again(self, every: float) -> None:
         while not self._stop.wait(every):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # such as an error stream that is closed; the next look is not given up
+                _LOG.exception("a look at the folders failed")
 
     def _look_at(self, one: Served) -> None:
         now, before = _signature(one.folder), one._seen
@@ -234,9 +237,9 @@ class Models:
     def _load(self, folder: str) -> Version:
         """Load a model and try it, so that the first request finds everything ready."""
         version = Version(load(folder, model=self._model, device=self._device))
-        picture = read(Given("a test", _grey_png()), version.reading, Limits())
-        assert isinstance(picture, Picture), picture
-        version.predict([picture])
+        size = version.reading.size
+        grey = np.full((size, size, 3), 128, dtype=np.uint8)
+        version.predict([Picture("a trial", b"a trial", grey, ())])  # not decoded: its pixels are known
         return version
 
 
@@ -264,12 +267,6 @@ def _signature(folder: str) -> Signature | None:
             continue
         found.append((number, state.st_ino, state.st_size, state.st_mtime_ns))
     return tuple(found) if found and found[0][0] == 0 else None
-
-
-def _grey_png() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), "grey").save(file, "PNG")
-    return file.getvalue()
 
 
 def _as_address(image: Image.Image) -> str:
