@@ -35,6 +35,7 @@ from tests.input_helpers import Farshot, adapted_in, class_folders, command_line
 
 if TYPE_CHECKING:
     from farshot.app.sessions import Sessions
+    from tests.serve_helpers import Service
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +102,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture(950).save(folder / "=1+1,2.png")
     picture(951).save(folder / 'line\nend "quoted".png')
     return folder
+
+
+def probe(place: Path) -> Path:
+    """A calibrated model of a method on frozen features, adapted to them, in `place / "probe"`."""
+    from tests.serve_helpers import fitted
+
+    fitted(place, "linear-probe", calibrate=True).save(place / "probe")
+    return place / "probe"
+
+
+@pytest.fixture(scope="module")
+def served(probe: Path) -> "Iterator[Service]":
+    """A prediction service of it in this process."""
+    from tests.serve_helpers import service
+
+    with service(probe) as running:
+        yield running
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from farshot.app.guard import LOOPBACK, Guard, cookie_token
+from farshot.app.guard import Guard, cookie_token
 from farshot.app.sessions import COOKIE, Sessions, new_token
+from farshot.web.address import LOOPBACK
 from tests import app_clients
 from tests.app_clients import HEADER, browser, send, session_of
 

@@ -31,7 +31,8 @@ LAYERS = (
     ("pick",),
     ("report",),
     ("check", "choose"),
-    ("app",),
+    ("web",),
+    ("app", "serve"),
     ("cli",),
     ("__main__",),
 )

@@ -103,7 +103,7 @@ class Hub:
 def test_the_commands_run_in_the_order_of_the_readme(folder: Path, checkpoint: Path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    monkeypatch.setattr("farshot.cli.app._until_stopped", lambda: None)  # nobody is there to press Ctrl-C
+    monkeypatch.setattr("farshot.cli.app.until_stopped", lambda: None)  # nobody is there to press Ctrl-C
     for command in COMMANDS:
         run = CliRunner().invoke(app, quick(command, checkpoint))
         assert run.exit_code == 0, f"{command}\n{run.output}\n{run.exception!r}"

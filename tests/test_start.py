@@ -12,7 +12,19 @@ from typer.testing import CliRunner
 from farshot.cli.root import app
 from tests.toy import world_table
 
-SLOW = {"transformers", "sklearn", "pandas", "matplotlib", "gradio", "ray", "datasets", "onnx", "jinja2"}
+SLOW = {
+    "fastapi",
+    "uvicorn",
+    "transformers",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "gradio",
+    "ray",
+    "datasets",
+    "onnx",
+    "jinja2",
+}
 HEAVY = SLOW | {"torch", "scipy", "huggingface_hub"}
 
 PROGRAM = """
@@ -56,6 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["--help"],
         ["adapt", "--help"],
         ["bench", "--help"],
+        ["serve", "--help"],
         ["methods"],
         ["methods", "*lora*", "--json"],
         ["encoders"],

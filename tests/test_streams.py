@@ -16,7 +16,7 @@ import pytest
 from farshot import FewShotClassifier
 from farshot.bench.export import rows as stored_rows
 from farshot.bench.store import Store
-from farshot.cli import app
+from farshot.cli import running
 from farshot.cli.console import Stopped
 from farshot.report.model import measure, model_report
 from farshot.report.page import write_page
@@ -175,9 +175,9 @@ def test_a_stopped_benchmark_says_farewell_once(
 
 
 def test_ctrl_c_ends_the_app_with_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.threading.Event, "wait", _stop)
+    monkeypatch.setattr(running.threading.Event, "wait", _stop)
     with pytest.raises(Stopped, match=r"^ended\.$"):
-        app._until_stopped()
+        running.until_stopped()
 
 
 def test_ctrl_c_while_the_command_line_is_read_is_one_farewell(

@@ -19,8 +19,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from farshot.app.sessions import COOKIE, is_token, new_token
-
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+from farshot.web.address import LOOPBACK
+from farshot.web.origin import ANSWER_HEADERS, WRONG_HOST, WRONG_PAGE, from_our_page, is_served
 
 _POLICY = "; ".join(
     (
@@ -37,13 +37,7 @@ _POLICY = "; ".join(
     )
 )
 _COOKIE_RULES = "Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000"
-_HEADERS = {
-    "content-security-policy": _POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
+_HEADERS = {"content-security-policy": _POLICY, **ANSWER_HEADERS}
 _MOST_BYTES = 1_000_000  # of what a page may tell; pictures have a separate route and other limits
 UPLOAD = "/farshot/upload"
 _STARTING = "/gradio_api/startup-events"  # Gradio asks for it itself, once, and it tells nothing
@@ -112,10 +106,10 @@ class Guard:
 
     def _refusal(self, method: str, path: str, headers: Headers) -> PlainTextResponse | None:
         """The response to a refused request."""
-        if self.hosts and _without_port(headers.get("host", "")) not in self.hosts:
-            return PlainTextResponse("This name is not served here.", 421)
-        if not _from_our_page(method, path, headers):
-            return PlainTextResponse("Pages of other addresses are not served.", 403)
+        if not is_served(headers.get("host", ""), self.hosts):
+            return PlainTextResponse(WRONG_HOST, 421)
+        if not from_our_page(method, path, headers):
+            return PlainTextResponse(WRONG_PAGE, 403)
         if path != "/" and not path.startswith(_OPEN):
             return PlainTextResponse("There is nothing here.", 404)
         if path != _STARTING and not self._may(headers.get("authorization", "")):
@@ -137,17 +131,6 @@ class Guard:
         return kind.lower() == "basic" and compare_digest(told.strip().encode(), self._login)
 
 
-def _from_our_page(method: str, path: str, headers: Headers) -> bool:
-    """Whether the person or our own page asks: browsers say where a request comes from."""
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site in ("same-origin", "none"):
-        return True
-    if site is not None:
-        # a link on another page may be followed to our first page, which tells that page nothing
-        return (method, path) == ("GET", "/") and headers.get("sec-fetch-dest") == "document"
-    return origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower()
-
-
 def cookie_token(header: str | None) -> str | None:
     """The session's token in a Cookie header; None where it holds no valid one."""
     try:
@@ -159,8 +142,3 @@ def cookie_token(header: str | None) -> str | None:
 
 def _token(headers: Headers) -> str | None:
     return cookie_token(headers.get("cookie"))
-
-
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name.lower() if colon and port.isdigit() else host.lower()

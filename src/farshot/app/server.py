@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 from starlette.middleware import Middleware
 
-from farshot.app.guard import LOOPBACK, Guard
+from farshot.app.guard import Guard
 from farshot.app.models import models
 from farshot.app.pages import STATIC, Page
 from farshot.app.routes import routes
@@ -28,11 +27,12 @@ from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.state import Setup
 from farshot.data.files import is_litter
-from farshot.errors import DataError, SettingError
+from farshot.errors import DataError
 from farshot.storage.atomic import check_writable
 from farshot.storage.paths import home
+from farshot.web.address import LOOPBACK, bound, is_loopback
 
-FIRST_PORT, LAST_PORT = 7860, 7879
+PORTS = range(7860, 7880)
 _PREFIX = "farshot-app-"  # then the process that the folder belongs to
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 USER = "farshot"
@@ -64,7 +64,7 @@ class Options:
     @property
     def loopback(self) -> bool:
         """Whether only this computer can reach the address."""
-        return self.host in LOOPBACK or self.host == "::1"
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
         guard = Middleware(
             Guard, hosts=() if open_to_others else LOOPBACK, login=(USER, password) if password else None
         )
-        port = _free_port(options.host, options.port)
+        with bound(options.host, [options.port] if options.port else PORTS) as free:
+            port = free.getsockname()[1]
         try:
             _, url, shared = blocks.launch(
                 server_name=options.host,
@@ -229,27 +230,3 @@ def _check_keep(keep: Path) -> None:
     for entry in keep.iterdir() if keep.is_dir() else ():
         if not (is_session(entry) or is_litter([entry.name], hidden=True)):
             raise DataError(f"{keep} holds something else ({entry.name}); name a new folder as --keep.")
-
-
-def _free_port(host: str, wanted: int) -> int:
-    """The port to listen on.
-
-    Raises:
-        SettingError: the host is none of this computer's, or the port is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in [wanted] if wanted else range(FIRST_PORT, LAST_PORT + 1):
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host.strip("[]"), port))
-                return port
-            except socket.gaierror as error:
-                raise SettingError(f"{host} is no name of this computer; use --host 127.0.0.1.") from error
-            except OSError as error:
-                fault = error
-    if wanted:
-        raise SettingError(f"Port {wanted} of {host} cannot be used ({fault.strerror}); name another --port.")
-    raise SettingError(
-        f"No port of {FIRST_PORT} to {LAST_PORT} can be used ({fault.strerror}); name a --port."
-    )

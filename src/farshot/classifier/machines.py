@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from farshot.classifier.saved import identity_of, load
-from farshot.classifier.stream import AT_ONCE, Part, chunks_of, predict_part
+from farshot.classifier.answers import identity
+from farshot.classifier.saved import load
+from farshot.classifier.stream import AT_ONCE, Part, chunks_of, predict_found
 from farshot.data.table import ImageTable
 from farshot.errors import FarshotError, SettingError
 from farshot.model.find import absolute_source
@@ -61,7 +62,7 @@ class Worker:
         table, classifier = self._table.part(rows), self._classifier
         found = table.look((classifier.adapted_.reading, classifier.encoder_.size), identities=False)
         notes = [(int(rows[place]), note) for place, note in found.notes]
-        return Predicted(predict_part(classifier, table, found, rows, p_values=self._p_values), notes)
+        return Predicted(predict_found(classifier, table, found, rows, p_values=self._p_values), notes)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Setup:
     Attributes:
         folder: of the adapted model; an absolute path, or a name on the hub.
         model: its base model, as `load` takes it.
-        identity: of the model that the driver has (`identity_of`).
+        identity: of the model that the driver has (`farshot.classifier.answers.identity`).
         version: of the driver's farshot.
         table: the images, with absolute paths.
     """
@@ -91,7 +92,7 @@ class Setup:
         """
         check_version(self.version)
         classifier = load(self.folder, model=self.model, device=device)
-        if identity_of(classifier) != self.identity:
+        if identity(classifier) != self.identity:
             raise FarshotError(
                 f"The model {self.folder} of this worker is not the driver's; copy the same to every machine."
             )
@@ -127,7 +128,7 @@ def setup_for(
     return Setup(
         place,
         absolute_source(classifier.encoder_.source),
-        identity_of(classifier),
+        identity(classifier),
         version("farshot"),
         table.with_options(classifier.read_options_).with_absolute_paths(),
         p_values,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,15 +73,6 @@ def load(
             "others; name its base with model=PLACE."
         )
     return _restored(folder, about, tensors, method, encoder, base, device, labelled)
-
-
-def identity_of(classifier: FewShotClassifier) -> str:
-    """Hash of an adapted model: what it is, and every tensor."""
-    digest = hashlib.sha256(json.dumps(classifier.about(), sort_keys=True, default=str).encode())
-    for name, tensor in sorted(classifier.adapted_.tensors().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:

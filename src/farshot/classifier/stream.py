@@ -91,7 +91,7 @@ def predict_parts(
     alone = classifier.encoder_.device.type == "cpu"
     for rows, (part, found) in zip(chunks, map(read, chunks) if alone else _ahead(read, chunks), strict=True):
         notes += [(int(rows[place]), note) for place, note in found.notes]
-        yield predict_part(classifier, part, found, rows, p_values=p_values, seen=seen)
+        yield predict_found(classifier, part, found, rows, p_values=p_values, seen=seen)
         if classifier.progress:
             classifier.progress(int(rows[-1]) + 1, len(table))
     table.warn(notes)
@@ -167,7 +167,7 @@ def measure(
     )
 
 
-def predict_part(
+def predict_found(
     classifier: FewShotClassifier,
     table: ImageTable,
     found: Outcome,
@@ -176,7 +176,7 @@ def predict_part(
     p_values: bool = False,
     seen: bool = False,
 ) -> Part:
-    """One part; the features of its images are not kept longer.
+    """Predict the images of a part that can be read.
 
     Args:
         table: of the part alone, its images decoded.
@@ -186,7 +186,24 @@ def predict_part(
     numbered = [(place, int(rows[place]), error) for place, error in found.faults.items()]
     faults = {row: table.fault(place, error, row) for place, row, error in numbered}
     whole = np.array([place for place in range(len(rows)) if place not in found.faults], dtype=int)
-    table = table.subset(whole)
+    return predict_part(classifier, table.subset(whole), rows[whole], faults, p_values, seen)
+
+
+def predict_part(
+    classifier: FewShotClassifier,
+    table: ImageTable,
+    rows: NDArray[np.int64],
+    faults: Mapping[int, str],
+    p_values: bool = False,
+    seen: bool = False,
+) -> Part:
+    """Predict all images of a table, which can be read; their features are not kept longer.
+
+    Args:
+        rows: their numbers in the result.
+        faults: of other images, for the result.
+        p_values, seen: as in `predict_parts`.
+    """
     with use_cache(FeatureCache()):
         logits = classifier.adapted_.logits(table)
         unlike = None
@@ -198,4 +215,4 @@ def predict_part(
     if seen:
         groups = set(classifier.support_groups_)
         known = shows_seen(table, set(classifier.support_ids_), groups)
-    return Part(rows[whole], logits, unlike, known, faults)
+    return Part(rows, logits, unlike, known, faults)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +10,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import Device
+from farshot.cli.running import until_stopped
 from farshot.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def app(
             options = Options(tuple(model or ()), keep, host, port, share, device, precision, browser)
             served = running.enter_context(serving(options))
         _tell(served, keep, share, options.loopback)
-        _until_stopped()
+        until_stopped()
 
 
 def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> None:
@@ -82,21 +81,6 @@ def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> Non
         console.out.print(f"Name: {USER}  Password: {served.password}", markup=False)
     kept = f"are kept in {served.folder}" if keep else "are removed when it ends; --keep FOLDER keeps them"
     console.out.print(f"Pictures and models {kept}. Ctrl-C ends it.", markup=False)
-
-
-def _until_stopped() -> None:
-    """Wait for Ctrl-C, a service manager's signal, or the end of the terminal."""
-    ended = threading.Event()
-    ends = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = [(one, signal.signal(one, lambda *_: ended.set())) for one in ends]
-    try:
-        while not ended.wait(0.5):
-            pass
-    except KeyboardInterrupt:
-        raise console.Stopped("ended.") from None
-    finally:
-        for one, handler in before:
-            signal.signal(one, handler)
 
 
 def register(cli: typer.Typer) -> None:

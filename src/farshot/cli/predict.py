@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,7 +26,7 @@ from farshot.cli.tables import note_on, print_left_out
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from farshot.classifier import FewShotClassifier
+    from farshot.classifier.answers import Question
     from farshot.classifier.stream import Part
     from farshot.data.table import ImageTable
     from farshot.workers.machines import Machines
@@ -87,8 +87,8 @@ def predict(
     With --workers or --executor ray, several processes or machines share the images (docs/cluster.md).
     """
     from farshot.classifier import load
+    from farshot.classifier.answers import Question
     from farshot.classifier.machines import require_independent
-    from farshot.data.names import nfc
     from farshot.data.readers import unlabelled
     from farshot.data.table import unreadable
     from farshot.workers.machines import Machines
@@ -108,21 +108,16 @@ def predict(
         classifier = load(folder, model=model, device=machines.driver_device)
     if machines.several:
         require_independent(classifier)
-    if reject is not None:
-        classifier.require_familiarity().check_level(reject)
-    threshold = None if coverage is None else classifier.set_threshold(coverage)
-    classes = list(dict.fromkeys(map(nfc, only))) if only else [str(c) for c in classifier.classes_]
-    if only:
-        classifier.columns_of(only)
-    asked = _Asked(classifier, classes, reject, threshold)
+    asked = Question(classifier, reject, coverage, only or ())
+    header = columns(asked.classes, asked.has_p_values, reject is not None, coverage is not None)
     where: Rows
     if out is None:
-        where = printed("json" if as_json else "csv" if as_csv else "text", asked.header())
+        where = printed("json" if as_json else "csv" if as_csv else "text", header)
     else:
-        options = {"reject": reject, "coverage": coverage, "classes": classes}
-        where = CsvFile(out, asked.header(), classifier, options)
+        options = {"reject": reject, "coverage": coverage, "classes": asked.classes}
+        where = CsvFile(out, header, classifier, options)
         table = where.left(table)
-    with where, _predicted(machines, classifier, folder, table) as parts:
+    with where, _predicted(machines, asked, folder, table) as parts:
         faults = _write(asked, table, parts, where, skip_unreadable)
         if faults and not skip_unreadable:
             raise unreadable(faults, len(table))
@@ -133,13 +128,13 @@ def predict(
 
 @contextmanager
 def _predicted(
-    machines: Machines, classifier: FewShotClassifier, folder: Path, table: ImageTable
+    machines: Machines, asked: Question, folder: Path, table: ImageTable
 ) -> Iterator[Iterator[Part]]:
     """The parts, predicted as they are asked for, by this process or others."""
     from farshot.classifier.machines import predict_parts_on, setup_for
     from farshot.classifier.stream import predict_parts
 
-    known = classifier.familiarity_ is not None
+    classifier, known = asked.classifier, asked.has_p_values
     with machines.open(partial(setup_for, classifier, folder, table, p_values=known)) as at_work:
         if at_work is None:
             yield predict_parts(classifier, table, p_values=known)
@@ -148,65 +143,20 @@ def _predicted(
 
 
 def _write(
-    asked: _Asked, table: ImageTable, parts: Iterator[Part], where: Rows, skip_unreadable: bool
+    asked: Question, table: ImageTable, parts: Iterator[Part], where: Rows, skip_unreadable: bool
 ) -> list[str]:
     """Write part by part; returns what is wrong with images that cannot be read."""
     from farshot.data.table import unreadable
 
-    classifier, faults = asked.classifier, list[str]()
+    classifier, faults, names = asked.classifier, list[str](), list(map(str, table.images))
     with console.progress_of(classifier, "predicting"):
         for part in parts:
             faults += part.faults.values()
             if classifier.method_.kind == "transductive" and part.faults and not skip_unreadable:
                 raise unreadable(faults, len(table))  # without them the others might get other classes
             note = note_on(classifier, len(part.rows)) if len(part.rows) else ""
-            where.write(asked.rows(table, part, note))
+            where.write(asked.rows(names, part, note))
     return faults
-
-
-class _Asked:
-    """What is asked of every image."""
-
-    def __init__(
-        self,
-        classifier: FewShotClassifier,
-        classes: list[str],
-        reject: float | None,
-        threshold: float | None,
-    ) -> None:
-        self.classifier, self.classes = classifier, classes
-        self.reject, self.threshold = reject, threshold
-        self.some = len(classes) < len(classifier.classes_)
-
-    def header(self) -> list[str]:
-        """The columns of the comma-separated values."""
-        more = [self.classifier.familiarity_ is not None, self.reject is not None, self.threshold is not None]
-        return columns(self.classes, *more)
-
-    def rows(self, table: ImageTable, part: Part, note: str) -> Iterator[dict[str, Any]]:
-        """What is known of each image of a part, as it is written in JSON."""
-        from farshot.evaluation.sets import prediction_sets
-
-        classes = self.classes
-        probabilities = self.classifier.probabilities(part.logits, classes if self.some else None)
-        sets = None if self.threshold is None else prediction_sets(probabilities, self.threshold)
-        for i, (number, p) in enumerate(zip(part.rows.tolist(), probabilities, strict=True)):
-            row: dict[str, Any] = {
-                "image": str(table.images[number]),
-                "class": classes[int(p.argmax())],
-                "probabilities": dict(zip(classes, map(float, p), strict=True)),
-                # the temperature was fitted with all classes
-                "calibrated": self.classifier.calibrated_ and not self.some,
-            }
-            if part.p_values is not None:
-                row["p_value"] = float(part.p_values[i])
-            if sets is not None:
-                row["set"] = [classes[c] for c in (-p).argsort(kind="stable") if sets[i, c]]
-            if part.p_values is not None and self.reject is not None:
-                row["rejected"] = bool(part.p_values[i] <= self.reject)
-                if row["rejected"]:
-                    row |= {"class": None} | ({"set": []} if sets is not None else {})
-            yield row | ({"note": note} if note else {})
 
 
 def register(app: typer.Typer) -> None:

@@ -112,11 +112,11 @@ class CsvFile(Rows):
     def __init__(
         self, path: Path, header: list[str], classifier: FewShotClassifier, options: Mapping[str, Any]
     ) -> None:
+        from farshot.classifier.answers import identity
+
         self._path = home(path)
         self._note = self._path.with_name(f"{self._path.name}.unfinished.json")
-        from farshot.classifier.saved import identity_of
-
-        self._begun = {"model": identity_of(classifier), **options, "header": header}
+        self._begun = {"model": identity(classifier), **options, "header": header}
         self._said = path
         begun = self._is_begun()
         with _failing(self._said):

@@ -23,6 +23,7 @@ from farshot.cli import (
     methods,
     pick,
     predict,
+    serve,
 )
 from farshot.cli import (
     app as browser_app,
@@ -70,7 +71,7 @@ def demo(
 for _command in (check, choose, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
-for _command in (curve, bench, encoders, explain, export, pick, browser_app):
+for _command in (curve, bench, encoders, explain, export, pick, browser_app, serve):
     _command.register(app)
 
 

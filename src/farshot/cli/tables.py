@@ -59,11 +59,9 @@ def _is_ours(path: Path) -> bool:
 
 def note_on(classifier: FewShotClassifier, images: int) -> str:
     """Prints and returns what to know of a transductive method's predictions; empty for other methods."""
-    if classifier.method_.kind != "transductive":
-        return ""
-    note = (
-        f"{classifier.method_.name} is transductive: the {images} images were classified together, and with "
-        "others an image may get another label."
-    )
-    console.err.print(f"Note: {note}", markup=False)
+    from farshot.classifier.answers import transductive_note
+
+    note = transductive_note(classifier, images)
+    if note:
+        console.err.print(f"Note: {note}", markup=False)
     return note

@@ -38,7 +38,7 @@ class Decoded:
 
     def __init__(self, most: int = _MOST_KEPT) -> None:
         self._lock, self._most, self._bytes = threading.Lock(), most, 0
-        self._pixels: dict[tuple[str, str, int], NDArray[np.uint8]] = {}
+        self._pixels: dict[tuple[str | bytes, str, int], NDArray[np.uint8]] = {}
         self._noted: set[tuple[str, str]] = set()
 
     def __reduce__(self) -> tuple[type, tuple[int]]:
@@ -46,15 +46,17 @@ class Decoded:
         return Decoded, (self._most,)
 
     def pixels(self, source: ImageSource, reading: str, size: int) -> NDArray[np.uint8] | None:
-        """The kept pixels of a file; None if there are none."""
-        return self._pixels.get((str(source), reading, size)) if isinstance(source, str | Path) else None
+        """The kept pixels of a file, or of the bytes of one; None if there are none."""
+        name = _name(source)
+        return None if name is None else self._pixels.get((name, reading, size))
 
     def keep(self, source: ImageSource, reading: str, size: int, pixels: NDArray[np.uint8]) -> None:
-        """Keep the pixels of a file if there is room."""
+        """Keep the pixels of a file, or of the bytes of one, if there is room."""
+        name = _name(source)
         with self._lock:
-            if isinstance(source, str | Path) and self._bytes + pixels.nbytes <= self._most:
+            if name is not None and self._bytes + pixels.nbytes <= self._most:
                 self._bytes += pixels.nbytes
-                self._pixels[str(source), reading, size] = pixels
+                self._pixels[name, reading, size] = pixels
 
     def new_notes(self, notes: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
         """Names by note, without those that were given before."""
@@ -65,3 +67,8 @@ class Decoded:
                     self._noted.add((name, note))
                     found.setdefault(note, []).append(name)
         return found
+
+
+def _name(source: ImageSource) -> str | bytes | None:
+    """What an unchanging source is known by; None for pictures in memory, which may change."""
+    return source if isinstance(source, bytes) else str(source) if isinstance(source, str | Path) else None

@@ -208,8 +208,8 @@ class ImageTable:
             return self._prepared(row, reading, size)
 
         chosen = [int(row) for row in rows]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(one, chosen))
+        with ThreadPoolExecutor(_THREADS) as pool:  # for one row a thread costs more than it saves
+            found = list(map(one, chosen) if len(chosen) == 1 else pool.map(one, chosen))
         self.warn((row, note) for row, (_, notes) in zip(chosen, found, strict=True) for note in notes)
         read = [pixels for pixels, _ in found]
         if reading == "reduced":
@@ -323,6 +323,13 @@ class ImageTable:
     def part(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageTable:
         """As `subset`, with separate room for decoded pixels, which ends with it."""
         return replace(self.subset(rows), _decoded=Decoded())
+
+    def with_pixels(self, pixels: Sequence[NDArray[np.uint8]], reading: str, size: int) -> ImageTable:
+        """The same files, whose pixels in a reading are known, so that none is decoded again."""
+        decoded = Decoded()
+        for source, found in zip(self.images, pixels, strict=True):
+            decoded.keep(source, reading, size, found)
+        return replace(self, _decoded=decoded)
 
     def _prepared(
         self, row: int, reading: str, size: int, identities: bool = True, near: bool = False

@@ -62,8 +62,12 @@ def panels(shown: Explanation) -> list[Panel]:
     ]
 
 
-def compose(shown: Explanation, drawn: Sequence[Panel]) -> Image.Image:
-    """One picture with all panels and the list of probabilities."""
+def compose(shown: Explanation, drawn: Sequence[Panel], *, name: str | None = None) -> Image.Image:
+    """One picture with all panels and the list of probabilities.
+
+    Args:
+        name: of the image, where its source has none.
+    """
     rows = [drawn[i : i + _PER_ROW] for i in range(0, len(drawn), _PER_ROW)]
     listed = ranked_classes(shown)
     width = _GAP + _PER_ROW * (SIDE + _GAP)
@@ -72,7 +76,7 @@ def compose(shown: Explanation, drawn: Sequence[Panel]) -> Image.Image:
     page = Image.new("RGB", (width, top + tall * len(rows) + _LINE * len(listed) + 2 * _GAP), "white")
     draw = ImageDraw.Draw(page)
     room = width - 2 * _GAP
-    draw.text((_GAP, _GAP), fit(Path(shown.name).name, font(17), room), fill=_INK, font=font(17))
+    draw.text((_GAP, _GAP), fit(name or Path(shown.name).name, font(17), room), fill=_INK, font=font(17))
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
             x, y = _GAP + c * (SIDE + _GAP), top + r * tall

@@ -197,7 +197,8 @@ def damaged(file: str | Path) -> Iterator[None]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = load_file(ordinary(path))
+    # copies: those of safetensors are the file itself, which somebody may write to while the model is in use
+    found = {name: tensor.clone() for name, tensor in load_file(ordinary(path)).items()}
     check_finite(found)
     return found
 

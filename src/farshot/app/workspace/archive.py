@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO, Any, cast
 
-from farshot.app.workspace.limits import Limits, in_megabytes
+from farshot.app.workspace.limits import Limits
 from farshot.errors import DataError
+from farshot.images.untrusted import in_megabytes
 
 CHUNK = 1 << 16  # bytes in memory at a time
 _ENTRY_BYTES = 256  # of the directory, on average: 46 and a path of 80 characters are usual

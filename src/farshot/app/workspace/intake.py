@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import IO
 
 from farshot.app.workspace.archive import CHUNK, read_directory, unpack
-from farshot.app.workspace.formats import check_image, check_kind
-from farshot.app.workspace.limits import Limits, in_megabytes
+from farshot.app.workspace.formats import check_image
+from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.names import parts_of, proposed_classes, shown_name
 from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.images.kinds import HEAD_BYTES, ZIP_MAGIC
 from farshot.images.reading import UnreadableImage, image_id
+from farshot.images.untrusted import check_kind, in_megabytes, is_zip, too_many_bytes
 from farshot.sanitize import plain
 from farshot.storage.atomic import reason
 
@@ -120,8 +121,7 @@ class _Intake:
                 return
             file.seek(0)
             if size > self.limits.file_bytes:
-                most = in_megabytes(self.limits.file_bytes)
-                raise DataError(f"the file is over {most}; scale the image down or save it as JPEG.")
+                raise too_many_bytes(self.limits.file_bytes)
             self._image(upload.name, folder, iter(lambda: file.read(CHUNK), b""))
 
     def _zip(self, file: IO[bytes], size: int) -> None:
@@ -154,6 +154,8 @@ class _Intake:
         head = b""
         while len(head) < HEAD_BYTES and (piece := next(pieces, b"")):
             head += piece
+        if is_zip(head):
+            raise DataError("this is a zip within a zip, which is not opened; send it by itself.")
         check_kind(head)
         with self._unfinished(chain([head], pieces)) as file:
             identity = image_id(file)

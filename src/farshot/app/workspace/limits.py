@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from farshot.errors import SettingError
 from farshot.images.reading import MOST_PIXELS
+from farshot.images.untrusted import FILE_BYTES, PIXELS
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Limits:
         SettingError: a limit that is no whole number from 1, or more pixels than can be read at all.
     """
 
-    file_bytes: int = 30_000_000  # a photograph of 50 megapixels is 10 to 25 MB; a scan as PNG rarely more
+    file_bytes: int = FILE_BYTES
     archive_bytes: int = 300_000_000  # a few hundred photographs: what people wait for on a home line
     unpacked_bytes: int = 1_000_000_000  # images hardly shrink in a zip, except for BMP and TIFF
     entries: int = 10_000  # five times the images: sidecars, folders and the twins that macOS adds
     images: int = 2_000  # far above a few shots of many classes, yet a gallery that still scrolls
-    pixels: int = 50_000_000  # the largest common phone camera; decoding takes 4 bytes of each, and copies
+    pixels: int = PIXELS
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -38,8 +39,3 @@ class Limits:
                 raise SettingError(f"The limit {field.name} must be a whole number from 1, not {value!r}.")
         if self.pixels > MOST_PIXELS:
             raise SettingError(f"The limit pixels must be at most {MOST_PIXELS}, not {self.pixels}.")
-
-
-def in_megabytes(size: int) -> str:
-    """A number of bytes for a sentence."""
-    return f"{size / 1_000_000:,.0f} MB" if size >= 10_000_000 else f"{size / 1_000_000:,.3g} MB"

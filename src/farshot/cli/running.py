@@ -1,0 +1,28 @@
+"""Commands that run until they are ended: the app and the service."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+
+from farshot.cli import console
+
+
+def until_stopped(is_alive: Callable[[], bool] = lambda: True) -> None:
+    """Wait for Ctrl-C, a service manager's signal, or the end of the terminal.
+
+    Args:
+        is_alive: whether what runs still does; its end is not waited for.
+    """
+    ended = threading.Event()
+    ends = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = [(one, signal.signal(one, lambda *_: ended.set())) for one in ends]
+    try:
+        while not ended.wait(0.5) and is_alive():
+            pass
+    except KeyboardInterrupt:
+        raise console.Stopped("ended.") from None
+    finally:
+        for one, handler in before:
+            signal.signal(one, handler)

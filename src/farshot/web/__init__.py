@@ -1,0 +1,1 @@
+"""What farshot's servers share: their address, and which requests they refuse."""

@@ -1,0 +1,51 @@
+"""The address of a server: names of the loopback, and a port that is free."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+from farshot.errors import SettingError
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+"""Host names under which only this computer can be asked."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer can reach the address."""
+    return host in LOOPBACK or host == "::1"
+
+
+def url_of(host: str, port: int) -> str:
+    """How a client on this computer writes the address."""
+    name = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"http://{f'[{name}]' if ':' in name and not name.startswith('[') else name}:{port}"
+
+
+def bound(host: str, ports: Iterable[int]) -> socket.socket:
+    """A socket on the first of these ports that is free; it does not listen yet.
+
+    Raises:
+        SettingError: the host is none of this computer's, or all ports are taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    wanted, fault = list(ports), OSError("none was named")
+    for port in wanted:
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((host.strip("[]"), port))
+            return found
+        except socket.gaierror as error:
+            found.close()
+            raise SettingError(f"{host} is no name of this computer; use --host 127.0.0.1.") from error
+        except OSError as error:
+            found.close()
+            fault = error
+    if len(wanted) == 1:
+        raise SettingError(
+            f"Port {wanted[0]} of {host} cannot be used ({fault.strerror}); name another --port."
+        )
+    raise SettingError(
+        f"No port of {wanted[0]} to {wanted[-1]} can be used ({fault.strerror}); name a --port."
+    )
