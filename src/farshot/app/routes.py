@@ -12,9 +12,9 @@ from farshot.app.guard import UPLOAD
 from farshot.app.sessions import Session, Sessions
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.intake import Refused, Upload
-from farshot.app.workspace.limits import in_megabytes
 from farshot.app.workspace.names import shown_name
 from farshot.errors import DataError
+from farshot.storage.archives import in_megabytes
 
 _MOST_WAITING = 4  # archives' worth of bytes that may wait to be looked at
 

@@ -22,6 +22,8 @@ from farshot.bench.records import Result
 from farshot.bench.tasks import query_labels, sample_task
 from farshot.data.pool import Pool
 from farshot.errors import FarshotError
+from farshot.images.member import Member
+from farshot.images.reading import ImageSource
 from farshot.methods import Method
 from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
@@ -150,8 +152,14 @@ def setup_for(
     )
 
 
+def _absolute_image(source: ImageSource) -> ImageSource:
+    if isinstance(source, Member):
+        return source.absolute()
+    return Path(source).absolute() if isinstance(source, str | Path) else source
+
+
 def _absolute(pool: Pool) -> Pool:
-    images = tuple(Path(i).absolute() if isinstance(i, str | Path) else i for i in pool.table.images)
+    images = tuple(map(_absolute_image, pool.table.images))
     return dataclasses.replace(pool, table=dataclasses.replace(pool.table, images=images))
 
 

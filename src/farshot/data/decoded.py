@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from farshot.arrays import NDArray
+from farshot.images.member import Named
 from farshot.images.reading import ImageSource, UnreadableImage
 
 _MOST_KEPT = 256 << 20  # bytes of prepared pixels: 1,700 images of 224 x 224
@@ -47,12 +47,12 @@ class Decoded:
 
     def pixels(self, source: ImageSource, reading: str, size: int) -> NDArray[np.uint8] | None:
         """The kept pixels of a file; None if there are none."""
-        return self._pixels.get((str(source), reading, size)) if isinstance(source, str | Path) else None
+        return self._pixels.get((str(source), reading, size)) if isinstance(source, Named) else None
 
     def keep(self, source: ImageSource, reading: str, size: int, pixels: NDArray[np.uint8]) -> None:
         """Keep the pixels of a file if there is room."""
         with self._lock:
-            if isinstance(source, str | Path) and self._bytes + pixels.nbytes <= self._most:
+            if isinstance(source, Named) and self._bytes + pixels.nbytes <= self._most:
                 self._bytes += pixels.nbytes
                 self._pixels[str(source), reading, size] = pixels
 

@@ -20,6 +20,7 @@ from farshot.data.independence import draw
 from farshot.errors import DataError
 from farshot.images.identity import PREFIX, content_id, identify
 from farshot.images.likeness import remember_picture
+from farshot.images.member import Named
 from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
@@ -307,7 +308,7 @@ class ImageTable:
 
     def fault(self, row: int, error: UnreadableImage) -> str:
         """The sentence on an image that cannot be read; one in memory is named by its position."""
-        return str(error) if isinstance(self.images[row], str | Path) else f"image {row + 1}, {error}"
+        return str(error) if isinstance(self.images[row], Named) else f"image {row + 1}, {error}"
 
     def part(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageTable:
         """As `subset`, with separate room for decoded pixels, which ends with it."""
@@ -340,11 +341,11 @@ class ImageTable:
 
     def _name(self, row: int) -> str:
         source = self.images[row]
-        return str(source) if isinstance(source, str | Path) else f"image {row + 1}"
+        return str(source) if isinstance(source, Named) else f"image {row + 1}"
 
     def _called(self, row: int) -> str:
         source = self.images[row]
-        return str(source) if isinstance(source, str | Path) else f"Image {row + 1}"
+        return str(source) if isinstance(source, Named) else f"Image {row + 1}"
 
     def _known_labels(self) -> NDArray[np.int64]:
         if self.labels is None:
@@ -354,7 +355,7 @@ class ImageTable:
 
 def path_of(source: ImageSource) -> str:
     """The name of an image in output."""
-    return str(source) if isinstance(source, str | Path) else "(in memory)"
+    return str(source) if isinstance(source, Named) else "(in memory)"
 
 
 def unreadable(faults: Sequence[str], images: int) -> DataError:
