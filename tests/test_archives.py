@@ -168,7 +168,7 @@ def test_what_is_picked_from_a_zip_can_be_labelled_and_adapted_to(tmp_path: Path
     told = farshot("pick", path, "--model", "mini", "--ways", "2", "--shots", "2", "--out", tmp_path / "p")
     assert told.code == 0, told
     table = tmp_path / "p" / "picked.csv"
-    lines = list(csv.reader(table.open(encoding="utf-8", newline="")))
+    lines = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8"), newline="")))
     label = lines[0].index("label")
     for number, line in enumerate(lines[1:]):
         line[label] = "ab"[number % 2]

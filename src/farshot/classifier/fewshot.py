@@ -65,8 +65,8 @@ class FewShotClassifier(ClassifierProtocol):
             or the names of a table.
         descriptions: label or class name -> words that replace the name in the prompt.
         template: the prompt; `{}` is where the class name goes.
-        read_options: how images of many bits or bands are read: {"range": (low, high), "bands": (r, g, b)} or
-            ReadOptions; by default the range of each image is inferred.
+        read_options: how images of many bits, bands or pages are read: {"range": (low, high),
+            "bands": (r, g, b), "page": n} or ReadOptions; by default the range of each image is inferred.
         calibrate: cross-validate when fitting: the predictions for the images that were left out give an
             estimate of the quality, a temperature with which probabilities say how often they are right, and
             what `predict_set` needs. `estimate` then measures calibrated probabilities.

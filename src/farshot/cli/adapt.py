@@ -18,6 +18,7 @@ from farshot.cli.options import (
     Device,
     Groups,
     Level,
+    Page,
     Range,
     SkipUnreadable,
     read_options,
@@ -107,6 +108,7 @@ def adapt(
     ] = None,
     value_range: Range = None,
     bands: Bands = None,
+    page: Page = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
     micro_batch: Annotated[
@@ -142,7 +144,7 @@ def adapt(
     kind = create(method, chosen).kind  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
-    options = read_options(value_range, bands) if before is None else before.options
+    options = read_options(value_range, bands, page) if before is None else before.options
     several = before is not None or len(data) > 1
     tables = [
         read_table(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _KEPT = (
     *("method", "settings", "model", "template", "class_names", "descriptions", "shots"),
-    *("value_range", "bands", "precision", "seed"),
+    *("value_range", "bands", "page", "precision", "seed"),
 )
 """Options of `adapt` that say what the earlier model says already."""
 

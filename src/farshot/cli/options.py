@@ -40,6 +40,15 @@ Bands = Annotated[
         help="Bands of TIFF files that become red, green and blue, counted from 1.",
     ),
 ]
+Page = Annotated[
+    int | None,
+    typer.Option(
+        "--page",
+        metavar="N",
+        min=1,
+        help="Page of TIFF and HEIC files, and frame of DICOM files, counted from 1; by default the first.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
@@ -67,7 +76,9 @@ Groups = Annotated[
 ]
 
 
-def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None) -> ReadOptions:
+def read_options(
+    value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None, page: int | None
+) -> ReadOptions:
     """How images are read.
 
     Raises:
@@ -76,7 +87,7 @@ def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int,
     from farshot.images.options import ReadOptions
 
     try:
-        return ReadOptions(value_range, bands)
+        return ReadOptions(value_range, bands, page)
     except ValueError as error:
         raise SettingError(f"--range, --bands: {error}") from error
 
