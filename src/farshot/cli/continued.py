@@ -78,7 +78,7 @@ def earlier(folder: Path) -> Continued:
     Raises:
         DataError: images that were not files, or that have gone or changed.
     """
-    from farshot.data.members import source_at
+    from farshot.data.lookup import source_at
     from farshot.data.table import ImageTable
     from farshot.methods.registry import current_settings
     from farshot.storage.model_folder import read_folder, read_places, saved_options

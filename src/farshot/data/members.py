@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from farshot.data.files import is_litter, may_be_image
 from farshot.data.names import nfc
 from farshot.errors import DataError
-from farshot.images.member import Member, Named, unpack
+from farshot.images.member import Member, unpack
 from farshot.sanitize import visible
 from farshot.storage.archives import ArchiveLimits, Entry, in_megabytes, read_directory, read_tar
 
@@ -122,16 +122,6 @@ def member_at(path: Path) -> Member | None:
             found = _index(place, entries_of(place)).get(nfc(path.relative_to(place).as_posix()))
             return None if found is None else member(place, found)
     return None
-
-
-def source_at(place: str) -> Named | None:
-    """The file, or the image in an archive, that a name of an image leads to; None if it is no longer there.
-
-    Raises:
-        DataError: as `entries_of`.
-    """
-    path = Path(place)
-    return path if path.is_file() else member_at(path)
 
 
 @lru_cache(maxsize=8)

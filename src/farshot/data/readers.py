@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from farshot.data.archive import from_archive
+from farshot.data.arrow import holds_images, read_parquet
 from farshot.data.files import image_files, is_litter
 from farshot.data.folders import from_folder
 from farshot.data.found import Found
-from farshot.data.hub import from_hub, from_saved
+from farshot.data.hub import from_hub, from_parquet, from_saved, parquet_files
 from farshot.data.independence import group_hint, groups_by
+from farshot.data.lookup import existing
 from farshot.data.members import image_members, is_archive
 from farshot.data.names import ClassNames, check_labels, names_in_prompts, nfc
-from farshot.data.rows import existing, from_rows, read_rows, shared_groups
+from farshot.data.rows import from_rows, read_rows, shared_groups
+from farshot.data.saved import is_saved, read_saved, splits_of
 from farshot.data.table import ImageTable
 from farshot.data.text import load_json
 from farshot.errors import DataError
@@ -101,8 +104,9 @@ def _name_below(source: str, image: ImageSource) -> str | None:
 def _found(source: str, level: int | None, groups: str | None) -> Found:
     path = home(source)
     is_folder = not source.startswith("hf:") and path.is_dir()
-    saved = is_folder and any((path / f"dataset_{what}.json").is_file() for what in ("info", "dict"))
-    if is_folder and not saved:
+    saved = is_folder and is_saved(path)
+    shards = parquet_files(path) if is_folder and not saved else []
+    if is_folder and not saved and not shards:
         return from_folder(path, level)
     if not source.startswith("hf:") and is_archive(path) and path.exists():
         return from_archive(path, level, groups)
@@ -113,7 +117,9 @@ def _found(source: str, level: int | None, groups: str | None) -> Found:
     if source.startswith("hf:"):
         return from_hub(source[3:])
     if saved:
-        return from_saved(path)
+        return from_saved(path, groups)
+    if shards:
+        return from_parquet(shards, groups)
     if not path.exists():
         raise DataError(f"There is no {path}; check the path.")
     suffix = path.suffix.lower()
@@ -121,6 +127,8 @@ def _found(source: str, level: int | None, groups: str | None) -> Found:
         return _from_json(path)
     if suffix not in (".csv", ".parquet"):
         raise DataError(f"{path} is not a folder, .csv, .parquet, .json, .zip or .tar; give one of these.")
+    if suffix == ".parquet" and holds_images(path):
+        return from_parquet([path], groups)
     return from_rows(read_rows(path), groups, lambda cell, where: existing(path.parent, cell, where))
 
 
@@ -138,8 +146,13 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
         path = home(source)
         if not path.exists():
             raise DataError(f"There is no {path}; check the path.")
-        if path.is_dir():
+        if path.is_dir() and is_saved(path):
+            tables = [read_saved(path / name) for name in splits_of(path) or [""]]
+            files += [image for table in tables for image in table.images if image is not None]
+        elif path.is_dir():
             files += image_files(path)
+        elif path.suffix.lower() == ".parquet" and holds_images(path):
+            files += [image for image in read_parquet(path).images if image is not None]
         elif is_archive(path):
             files += image_members(path)
         elif not is_litter([path.name], hidden=False):

@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farshot.data.found import Found, split_called
-from farshot.data.given import as_path
-from farshot.data.hub import LABEL_COLUMNS, is_blank
-from farshot.data.members import member_at
+from farshot.data.found import GROUP_COLUMN, IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Found, split_called
 from farshot.data.names import in_class_order, nfc
 from farshot.data.text import first_line, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
 from farshot.storage.paths import ordinary
-
-IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
-SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
 
 Lookup = Callable[[Any, str], ImageSource]
 """Gives the image that a cell names; its second argument is the place of the cell, for messages."""
@@ -79,7 +73,7 @@ def from_rows(rows: Rows, groups: str | None, image: Lookup) -> Found:
         if is_blank(label):
             raise DataError(f"{where}: no label; fill it in or remove the row.")
         if is_blank(file):
-            raise DataError(f"{where}: no path of an image; fill it in or remove the row.")
+            raise DataError(f"{where}: no image; fill in its path or remove the row.")
         images.append(image(file, where))
         labels.append(nfc(str(label).strip()))
     if not images:
@@ -189,36 +183,12 @@ def _column(frame: Any, wanted: Sequence[str], what: str, path: str, *, needed: 
     return found[0]
 
 
-def existing(folder: Path, file: Any, where: str) -> ImageSource:
-    """The image of this path, from a folder; the path may lead into a zip or a tar.
+def is_blank(value: Any) -> bool:
+    """Whether a cell of a table holds nothing: null, not a number, or white space."""
+    if value is None or str(value).strip() == "":
+        return True
+    if isinstance(value, str):
+        return False
+    import pandas as pd  # slow to import, and most cells are text
 
-    Raises:
-        DataError: there is none.
-    """
-    if not isinstance(file, str):
-        kind = type(file).__name__
-        raise DataError(f"{where}: {kind} where the path of an image should be; write paths, not images.")
-    path = folder / as_path(file.strip())
-    try:
-        found: ImageSource | None = path if path.is_file() else _in_other_form(path) or member_at(path)
-    except (OSError, ValueError):  # no file can have this name
-        found = None
-    if found is None:
-        raise DataError(f"{where}: there is no file {path}; paths are read from the folder of the table.")
-    return found
-
-
-def _in_other_form(path: Path) -> Path | None:
-    """The file of this name in another Unicode form: tables and file systems write accents differently."""
-    if str(path).isascii():
-        return None
-    found = Path(path.anchor)
-    for part in path.parts[len(found.parts) :]:
-        if not (found / part).exists():
-            here = (entry.name for entry in found.iterdir()) if found.is_dir() else iter(())
-            same = next((name for name in here if nfc(name) == nfc(part)), None)
-            if same is None:
-                return None
-            part = same
-        found /= part
-    return found if found.is_file() else None
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
