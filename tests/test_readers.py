@@ -144,7 +144,7 @@ def test_headers_separators_and_marks_of_other_programs(tmp_path: Path, start: s
         ("a.png,cat\n", "has no column of image paths"),
         ("path,file,label\na.png,a.png,cat\n", "has 2 columns of image paths"),
         ("path,label\na.png,cat\na.png,\n", "line 3: no label"),
-        ("path,label\n\na.png,cat\n,cat\n", "line 4: no path of an image"),
+        ("path,label\n\na.png,cat\n,cat\n", "line 4: no image"),
         ("path,label\na.png,cat\nb.png,dog\n", "line 3: there is no file"),
         ("path,label\na.png,cat\na,b.png,dog\n", "line 3: 3 cells, but the header has 2"),
         ("path,label\na.png,cat\na.png\n", "line 3: 1 cells, but the header has 2"),

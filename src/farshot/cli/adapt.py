@@ -45,8 +45,9 @@ def adapt(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, "
-            "Parquet or JSON list; a saved dataset; or hf:NAME[:SPLIT]. Several are taken together."
+            help="A folder with one subfolder per class, perhaps within train, val and test; a .zip or "
+            ".tar of one; a CSV, Parquet or JSON list; WebDataset shards; a saved dataset; or "
+            "hf:NAME[:SPLIT]. Several are taken together."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the adapted model.")],

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def explain(
     folder: Saved,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files; or folders, zips, tars or datasets of them.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for figures, page and numbers.")],
     blocks: Annotated[
         list[int] | None,

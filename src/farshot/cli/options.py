@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 Data = Annotated[
     str,
     typer.Argument(
-        help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, Parquet or "
-        "JSON list; a saved dataset; or hf:NAME[:SPLIT]."
+        help="A folder with one subfolder per class, perhaps within train, val and test; a .zip or .tar of "
+        "one; a CSV, Parquet or JSON list; WebDataset shards; a saved dataset; or hf:NAME[:SPLIT]."
     ),
 ]
 Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model, or hf:OWNER/NAME.")]

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def pick(
-    images: Annotated[list[Path], typer.Argument(help="Image files without labels, or folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Image files without labels; or folders, zips, tars or datasets of them."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the contact sheet and the table to fill in.")],
     shots: Annotated[int | None, typer.Option(help="Images of each class.", min=1)] = None,
     count: Annotated[int | None, typer.Option(help="Images in all, instead of --shots.", min=1)] = None,

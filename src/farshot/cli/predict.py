@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def predict(
     folder: Saved,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files; or folders, zips, tars or datasets of them.")
+    ],
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")
     ] = False,

@@ -20,6 +20,7 @@ from farshot.data.members import image_members, is_archive
 from farshot.data.names import ClassNames, check_labels, names_in_prompts, nfc
 from farshot.data.rows import from_rows, read_rows, shared_groups
 from farshot.data.saved import is_saved, read_saved, splits_of
+from farshot.data.shards import from_shards, images_of, is_pattern, is_shard, shards_of, tars_in
 from farshot.data.table import ImageTable
 from farshot.data.text import load_json
 from farshot.errors import DataError
@@ -103,12 +104,17 @@ def _name_below(source: str, image: ImageSource) -> str | None:
 
 def _found(source: str, level: int | None, groups: str | None) -> Found:
     path = home(source)
+    if is_pattern(source) and not path.exists():
+        return from_shards(shards_of(str(path)))
     is_folder = not source.startswith("hf:") and path.is_dir()
     saved = is_folder and is_saved(path)
     shards = parquet_files(path) if is_folder and not saved else []
-    if is_folder and not saved and not shards:
+    tars = tars_in(path) if is_folder and not saved and not shards else []
+    if is_folder and not saved and not shards and not tars:
         return from_folder(path, level)
     if not source.startswith("hf:") and is_archive(path) and path.exists():
+        if path.suffix.lower() == ".tar" and level is None and is_shard(path):
+            return from_shards([path])
         return from_archive(path, level, groups)
     if level is not None:
         raise DataError(
@@ -120,6 +126,8 @@ def _found(source: str, level: int | None, groups: str | None) -> Found:
         return from_saved(path, groups)
     if shards:
         return from_parquet(shards, groups)
+    if tars:
+        return from_shards(tars)
     if not path.exists():
         raise DataError(f"There is no {path}; check the path.")
     suffix = path.suffix.lower()
@@ -144,11 +152,16 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
     files: list[ImageSource] = []
     for source in sources:
         path = home(source)
+        if is_pattern(str(source)) and not path.exists():
+            files += images_of(shards_of(str(path)))
+            continue
         if not path.exists():
             raise DataError(f"There is no {path}; check the path.")
         if path.is_dir() and is_saved(path):
             tables = [read_saved(path / name) for name in splits_of(path) or [""]]
             files += [image for table in tables for image in table.images if image is not None]
+        elif path.is_dir() and (tars := tars_in(path)):
+            files += images_of(tars)
         elif path.is_dir():
             files += image_files(path)
         elif path.suffix.lower() == ".parquet" and holds_images(path):
