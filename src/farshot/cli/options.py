@@ -19,6 +19,9 @@ Data = Annotated[
         "one; a CSV, Parquet or JSON list; WebDataset shards; a saved dataset; or hf:NAME[:SPLIT]."
     ),
 ]
+Images = Annotated[
+    list[Path], typer.Argument(help="Image files; or folders, zips, tars or datasets of them.")
+]
 Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model, or hf:OWNER/NAME.")]
 BaseModel = Annotated[
     str | None, typer.Option("--model", help="Where the base model lies, if no longer where it was.")

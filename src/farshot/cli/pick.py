@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import Bands, Device, Page, Range, SkipUnreadable, read_options
+from farshot.cli.options import Bands, Device, Images, Page, Range, SkipUnreadable, read_options
 from farshot.errors import ModelError, SettingError
 from farshot.storage.paths import home
 
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 
 def pick(
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="Image files without labels; or folders, zips, tars or datasets of them."),
-    ],
+    images: Images,
     out: Annotated[Path, typer.Option(help="Folder for the contact sheet and the table to fill in.")],
     shots: Annotated[int | None, typer.Option(help="Images of each class.", min=1)] = None,
     count: Annotated[int | None, typer.Option(help="Images in all, instead of --shots.", min=1)] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import BaseModel, Device, Saved, SkipUnreadable
+from farshot.cli.options import BaseModel, Device, Images, Saved, SkipUnreadable
 from farshot.cli.predictions import CsvFile, Rows, columns, printed
 from farshot.cli.tables import note_on, print_left_out
 from farshot.errors import DataError, SettingError
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 def predict(
     folder: Saved,
-    images: Annotated[
-        list[Path], typer.Argument(help="Image files; or folders, zips, tars or datasets of them.")
-    ],
+    images: Images,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")
     ] = False,

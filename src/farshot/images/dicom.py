@@ -77,7 +77,7 @@ def read_dicom(
     """Decode one frame of a DICOM file, or of its bytes.
 
     Raises:
-        Unreadable: one sentence, without anything that the file says of a patient.
+        Unreadable: one sentence, without a patient's data.
     """
     pydicom = _pydicom()
     _here.reads = True
