@@ -119,11 +119,13 @@ def member_at(path: Path) -> Member | None:
     """
     for place in path.parents:
         if is_archive(place) and place.is_file():
-            found = _index(place, entries_of(place)).get(nfc(path.relative_to(place).as_posix()))
+            status = place.stat()
+            entries = _index(place, status.st_size, status.st_mtime_ns)
+            found = entries.get(nfc(path.relative_to(place).as_posix()))
             return None if found is None else member(place, found)
     return None
 
 
 @lru_cache(maxsize=8)
-def _index(path: Path, entries: tuple[Entry, ...]) -> dict[str, Entry]:
-    return {nfc(entry.name): entry for entry in entries}
+def _index(path: Path, size: int, changed: int) -> dict[str, Entry]:
+    return {nfc(entry.name): entry for entry in _entries(path, size, changed)}
