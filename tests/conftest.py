@@ -104,6 +104,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
 def probe(place: Path) -> Path:
     """A calibrated model of a method on frozen features, adapted to them, in `place / "probe"`."""
     from tests.serve_helpers import fitted

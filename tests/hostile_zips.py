@@ -36,7 +36,7 @@ def zips(good: Callable[[], bytes]) -> Iterator[Made]:
 
 
 def _paths(good: Callable[[], bytes]) -> Iterator[tuple[str, Piece, str]]:
-    away, odd = "its path leads out of the zip", "its path in the zip is not an ordinary one"
+    away, odd = "its path leads out of the archive", "its path in the archive is not an ordinary one"
     for name, words in (
         ("../evil.png", away),
         ("cat/../../evil.png", away),
@@ -94,7 +94,7 @@ def _behind(start: bytes, packed: bytes) -> bytes:
 
 def _archives(good: Callable[[], bytes]) -> Iterator[Made]:
     """The archive as a whole is odd."""
-    damaged = "the zip is damaged or not whole"
+    damaged = "is damaged or not whole"
     fine = zipped(Piece("cat/good.png", good()))
     yield "half a zip", "half.zip", fine[: len(fine) // 2], damaged, 0
     yield "first bytes of a zip alone", "first.zip", b"PK\x03\x04" + bytes(99), damaged, 0
@@ -132,7 +132,7 @@ def _bombs(good: Callable[[], bytes]) -> Iterator[Made]:
     yield "8 exabytes in zip64", "exabytes.zip", zipped(zip64), "claims to unpack to", 0
     far = struct.pack("<HHQ", 1, 8, 2**60)
     beyond = zipped(Piece("a.png", good(), listed_packed=0xFFFFFFFF, extra=far))
-    yield "an exabyte of packed bytes", "far.zip", beyond, "the zip is damaged or not whole", 0
+    yield "an exabyte of packed bytes", "far.zip", beyond, "is damaged or not whole", 0
     kernel = Piece("0.png", good(), method=STORED)
     same = (Piece(f"{n}.png", kernel.data, method=STORED, at=0) for n in range(1, 1000))
     yield "a thousand names for the same bytes", "same.zip", zipped(kernel, *same), "its files overlap", 0

@@ -253,7 +253,9 @@ def test_the_largest_value_that_a_tiff_declares_counts() -> None:
         ({"bands": (0, 1, 2)}, "whole numbers from 1"),
         ({"bands": (1.5, 1, 2)}, "whole numbers from 1"),
         ({"bands": (1, 2)}, "bands must be 3 numbers"),
-        ({"band": (1, 2, 3)}, "it takes range and bands"),
+        ({"band": (1, 2, 3)}, "it takes range, bands and page"),
+        ({"page": 0}, "page 0 must be a whole number from 1"),
+        ({"page": "x"}, "page .x. must be a whole number from 1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(values, words) -> None:
@@ -266,7 +268,10 @@ def test_options_that_cannot_be_are_refused(values, words) -> None:
 
 def test_pages_and_frames_that_are_left_out_are_said(tmp_path: Path) -> None:
     frames = [picture(number) for number in range(3)]
-    for suffix, words in ((".tif", "it has 3 pages; the first is read."), (".gif", "it is an animation;")):
+    for suffix, words in (
+        (".tif", "it has 3 pages; the first is read (--page chooses another)."),
+        (".gif", "it is an animation;"),
+    ):
         path = tmp_path / f"film{suffix}"
         frames[0].save(path, save_all=True, append_images=frames[1:])
         assert read_picture(path).notes[0].startswith(words)

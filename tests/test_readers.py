@@ -62,7 +62,7 @@ def test_folders_that_cannot_be_classes(tmp_path: Path) -> None:
     (folder / "empty").mkdir()
     assert f"{folder / 'empty'} holds no image" in refused(folder)
     (tmp_path / "data.xlsx").touch()
-    assert "not a folder, .csv, .parquet or .json" in refused(tmp_path / "data.xlsx")
+    assert "not a folder, .csv, .parquet, .json, .zip or .tar" in refused(tmp_path / "data.xlsx")
 
 
 @pytest.mark.parametrize("second", ["Black cat", "black  cat", "black cat "])
@@ -144,7 +144,7 @@ def test_headers_separators_and_marks_of_other_programs(tmp_path: Path, start: s
         ("a.png,cat\n", "has no column of image paths"),
         ("path,file,label\na.png,a.png,cat\n", "has 2 columns of image paths"),
         ("path,label\na.png,cat\na.png,\n", "line 3: no label"),
-        ("path,label\n\na.png,cat\n,cat\n", "line 4: no path of an image"),
+        ("path,label\n\na.png,cat\n,cat\n", "line 4: no image"),
         ("path,label\na.png,cat\nb.png,dog\n", "line 3: there is no file"),
         ("path,label\na.png,cat\na,b.png,dog\n", "line 3: 3 cells, but the header has 2"),
         ("path,label\na.png,cat\na.png\n", "line 3: 1 cells, but the header has 2"),
@@ -189,8 +189,6 @@ def test_what_can_be_wrong_with_a_parquet_file(tmp_path: Path) -> None:
     assert "cannot be read as Parquet" in refused(path)
     pd.DataFrame({"path": ["a.png", "a.png"], "label": ["cat", None]}).to_parquet(path)
     assert "row 2: no label" in refused(path)
-    pd.DataFrame({"image": [{"bytes": b"x", "path": None}], "label": ["cat"]}).to_parquet(path)
-    assert "row 1: dict where the path of an image should be" in refused(path)
 
 
 # JSON lists ----------------------------------------------------------------------------------------------
@@ -276,7 +274,7 @@ def test_damaged_images_of_a_dataset_are_listed_and_skipped_as_files_are(tmp_pat
     broken = {"bytes": encoded(tmp_path, 3)["bytes"][:200], "path": None}
     images = [encoded(tmp_path, 0), encoded(tmp_path, 1), broken]
     dataset_of(images, [0, 1, 1]).save_to_disk(tmp_path / "saved")
-    with pytest.raises(DataError, match=r"1 of 3 images cannot be read[^\n]*\n  image 3, an image in memory"):
+    with pytest.raises(DataError, match=r"1 of 3 images cannot be read[^\n]*\n  [^\n]*saved/row 2: "):
         read_table(tmp_path / "saved").check_readable()
     assert len(read_table(tmp_path / "saved").check_readable(True)) == 2
 
@@ -284,9 +282,9 @@ def test_damaged_images_of_a_dataset_are_listed_and_skipped_as_files_are(tmp_pat
 def test_what_can_be_wrong_with_a_dataset(tmp_path: Path) -> None:
     image = encoded(tmp_path, 0)
     good = dataset_of([image], [0])
-    datasets.DatasetDict(train=good, test=good).save_to_disk(tmp_path / "splits")
+    datasets.DatasetDict(train=good, extra=good).save_to_disk(tmp_path / "splits")
     text = refused(tmp_path / "splits")
-    assert f"holds the splits train, test; give one of them: {tmp_path / 'splits' / 'train'}" in text
+    assert f"holds the splits train, extra; give one of them: {tmp_path / 'splits' / 'train'}" in text
     assert len(read_table(tmp_path / "splits" / "train")) == 1
     dataset_of([image], [-1]).save_to_disk(tmp_path / "secret")
     assert "row 0: no label" in refused(tmp_path / "secret")

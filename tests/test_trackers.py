@@ -26,7 +26,7 @@ STEPS = {"steps": 3, "views": "none", "rank": 1}
 
 
 class Heard(Tracker):
-    """Keeps what it is told."""
+    """Keeps what it hears."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Mapping[str, object]] = {}

@@ -15,7 +15,7 @@ from farshot.arrays import NDArray
 from farshot.classifier.hub import OnHub
 from farshot.classifier.parameters import FittedParameters, check_parameters, read_options
 from farshot.classifier.stream import measure
-from farshot.classifier.told import tell_settings, told
+from farshot.classifier.tracked import tell_settings, told
 from farshot.classifier.written import described, places, save
 from farshot.data.given import image_table, labelled_table, plain_label
 from farshot.data.independence import are_too_alike, units
@@ -67,8 +67,8 @@ class FewShotClassifier(OnHub, ClassifierProtocol):
             or the names of a table.
         descriptions: label or class name -> words that replace the name in the prompt.
         template: the prompt; `{}` is where the class name goes.
-        read_options: how images of many bits or bands are read: {"range": (low, high), "bands": (r, g, b)} or
-            ReadOptions; by default the range of each image is inferred.
+        read_options: how images of many bits, bands or pages are read: {"range": (low, high),
+            "bands": (r, g, b), "page": n} or ReadOptions; by default the range of each image is inferred.
         calibrate: cross-validate when fitting: the predictions for the images that were left out give an
             estimate of the quality, a temperature with which probabilities say how often they are right, and
             what `predict_set` needs. `estimate` then measures calibrated probabilities.

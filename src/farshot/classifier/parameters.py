@@ -72,7 +72,7 @@ def check_parameters(classifier: FewShotClassifier) -> None:
         "device": ((str,), "auto, cpu, cuda or another device"),
         "micro_batch": ((int, np.integer, type(None)), "a whole number or None"),
         "seed": ((int, np.integer), "a whole number"),
-        "read_options": ((ReadOptions, Mapping, type(None)), "a mapping with range and bands"),
+        "read_options": ((ReadOptions, Mapping, type(None)), "a mapping with range, bands and page"),
     }
     for name, (kind, what) in kinds.items():
         value = getattr(classifier, name)
@@ -90,9 +90,9 @@ def read_options(given: ReadOptions | Mapping[str, Any] | None) -> ReadOptions:
     """
     if given is None or isinstance(given, ReadOptions):
         return given or ReadOptions()
-    unknown = set(given) - {"range", "bands"}
+    unknown = set(given) - {"range", "bands", "page"}
     if unknown:
-        raise SettingError(f"read_options has {min(unknown, key=str)!r}; it takes range and bands.")
+        raise SettingError(f"read_options has {min(unknown, key=str)!r}; it takes range, bands and page.")
     try:
         return ReadOptions.from_dict(given)
     except ValueError as error:

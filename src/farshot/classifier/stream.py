@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
-from farshot.classifier.told import told
+from farshot.classifier.tracked import told
 from farshot.data.decoded import Outcome
 from farshot.data.table import ImageTable, unreadable
 from farshot.evaluation.metrics import Evaluation, evaluate

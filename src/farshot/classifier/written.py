@@ -11,6 +11,7 @@ import torch
 
 from farshot.arrays import NDArray
 from farshot.data.given import as_path, plain_label
+from farshot.images.member import Named, absolute_name
 from farshot.methods.registry import package_of
 from farshot.storage.model_folder import write_folder
 from farshot.task import Task
@@ -74,7 +75,7 @@ def places(task: Task) -> list[dict[str, Any]]:
     table = task.table
     return [
         {
-            "path": str(Path(image).absolute()) if isinstance(image, str | Path) else None,
+            "path": absolute_name(image) if isinstance(image, Named) else None,
             "label": table.classes[int(code)],
             "group": None if table.groups is None else table.groups[int(row)],
         }

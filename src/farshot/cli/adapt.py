@@ -18,6 +18,7 @@ from farshot.cli.options import (
     Device,
     Groups,
     Level,
+    Page,
     Range,
     SkipUnreadable,
     Track,
@@ -46,8 +47,9 @@ def adapt(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, "
-            "Parquet or JSON list; a saved dataset; or hf:NAME[:SPLIT]. Several are taken together."
+            help="A folder with one subfolder per class, perhaps within train, val and test; a .zip or "
+            ".tar of one; a CSV, Parquet or JSON list; WebDataset shards; a saved dataset; or "
+            "hf:NAME[:SPLIT]. Several are taken together."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the adapted model.")],
@@ -109,6 +111,7 @@ def adapt(
     ] = None,
     value_range: Range = None,
     bands: Bands = None,
+    page: Page = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
     micro_batch: Annotated[
@@ -146,7 +149,7 @@ def adapt(
     check_machine(device, precision)
     check_place(out)
     use_tracker(track)
-    options = read_options(value_range, bands) if before is None else before.options
+    options = read_options(value_range, bands, page) if before is None else before.options
     several = before is not None or len(data) > 1
     tables = [
         read_table(

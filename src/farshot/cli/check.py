@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import Bands, Data, Device, Groups, Level, Range, read_options
+from farshot.cli.options import Bands, Data, Device, Groups, Level, Page, Range, read_options
 from farshot.errors import SettingError
 from farshot.storage.paths import home
 
@@ -34,6 +34,7 @@ def check(
     seed: Annotated[int, typer.Option(help="Of the folds that judge the labels.")] = 0,
     value_range: Range = None,
     bands: Bands = None,
+    page: Page = None,
     device: Device = "auto",
     level: Level = None,
     groups: Groups = None,
@@ -54,7 +55,7 @@ def check(
     if out is not None:
         out = home(out)
         check_page(out)
-    options = read_options(value_range, bands)
+    options = read_options(value_range, bands, page)
     table = read_table(data, level=level, groups=groups).with_options(options)
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)

@@ -18,6 +18,7 @@ from farshot.cli.options import (
     Device,
     Groups,
     Level,
+    Page,
     Range,
     SkipUnreadable,
     read_options,
@@ -49,6 +50,7 @@ def choose(
     seed: Annotated[int, typer.Option(help="Of the folds and of every random number.")] = 0,
     value_range: Range = None,
     bands: Bands = None,
+    page: Page = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -74,7 +76,7 @@ def choose(
     if out is not None:
         check_place(out)
     names = models or cached_encoders()
-    options = read_options(value_range, bands)
+    options = read_options(value_range, bands, page)
     table = read_table(data, level=level, groups=groups).with_options(options)
     table = readable(table, skip_unreadable, None)
     table = table.subset(table.train_rows())

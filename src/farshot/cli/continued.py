@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _KEPT = (
     *("method", "settings", "model", "template", "class_names", "descriptions", "shots"),
-    *("value_range", "bands", "precision", "seed"),
+    *("value_range", "bands", "page", "precision", "seed"),
 )
 """Options of `adapt` that say what the earlier model says already."""
 
@@ -78,6 +78,7 @@ def earlier(folder: Path) -> Continued:
     Raises:
         DataError: images that were not files, or that have gone or changed.
     """
+    from farshot.data.lookup import source_at
     from farshot.data.table import ImageTable
     from farshot.methods.registry import current_settings
     from farshot.storage.model_folder import read_folder, read_places, saved_options
@@ -93,15 +94,15 @@ def earlier(folder: Path) -> Continued:
     classes = tuple(map(str, about["classes"]))
     groups = tuple(str(one["group"]) for one in places)
     table = ImageTable(
-        tuple(Path(one["path"]) for one in places),
+        tuple(source_at(one["path"]) or Path(one["path"]) for one in places),
         np.array([classes.index(one["label"]) for one in places], dtype=np.int64),
         classes,
         tuple(about["class_names"]),
         groups=groups if all(one["group"] is not None for one in places) else None,
     ).with_options(options)
     for row, identity in enumerate(about["support_ids"]):
-        path = Path(places[row]["path"])
-        if not path.is_file() or table.content(row) != identity:
+        path = places[row]["path"]
+        if source_at(path) is None or table.content(row) != identity:
             raise DataError(
                 f"{folder} was adapted to {path}, which is no longer there or has changed; put it back, or "
                 f"adapt again with all images: farshot adapt FOLDER ... --out {quoted(folder)}."

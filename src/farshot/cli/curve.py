@@ -14,6 +14,7 @@ from farshot.cli.options import (
     Device,
     Groups,
     Level,
+    Page,
     Range,
     SkipUnreadable,
     read_options,
@@ -43,6 +44,7 @@ def curve(
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     value_range: Range = None,
     bands: Bands = None,
+    page: Page = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
@@ -61,7 +63,7 @@ def curve(
         out = home(out)
         if out.suffix.lower() not in (".png", ".svg"):
             raise DataError(f"--out {out}: the curve is drawn as .png or .svg; name such a file.")
-    options = read_options(value_range, bands)
+    options = read_options(value_range, bands, page)
     table = read_table(data, level=level, groups=groups).with_options(options)
     with console.progress("loading the model"):
         encoder = load_encoder(model, device=device)

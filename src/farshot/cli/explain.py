@@ -9,7 +9,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.bench import ManyValues
-from farshot.cli.options import BaseModel, Device, Groups, Level, Saved, SkipUnreadable
+from farshot.cli.options import BaseModel, Device, Groups, Images, Level, Saved, SkipUnreadable
 from farshot.errors import SettingError
 from farshot.storage.paths import home
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def explain(
     folder: Saved,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Images,
     out: Annotated[Path, typer.Option(help="Folder for figures, page and numbers.")],
     blocks: Annotated[
         list[int] | None,

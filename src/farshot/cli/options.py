@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 Data = Annotated[
     str,
     typer.Argument(
-        help="A folder with one subfolder per class, perhaps within train, val and test; a CSV, Parquet or "
-        "JSON list; a saved dataset; or hf:NAME[:SPLIT]."
+        help="A folder with one subfolder per class, perhaps within train, val and test; a .zip or .tar of "
+        "one; a CSV, Parquet or JSON list; WebDataset shards; a saved dataset; or hf:NAME[:SPLIT]."
     ),
+]
+Images = Annotated[
+    list[Path], typer.Argument(help="Image files; or folders, zips, tars or datasets of them.")
 ]
 Saved = Annotated[Path, typer.Argument(help="The folder of an adapted model, or hf:OWNER/NAME.")]
 BaseModel = Annotated[
@@ -39,6 +42,15 @@ Bands = Annotated[
         "--bands",
         metavar="R G B",
         help="Bands of TIFF files that become red, green and blue, counted from 1.",
+    ),
+]
+Page = Annotated[
+    int | None,
+    typer.Option(
+        "--page",
+        metavar="N",
+        min=1,
+        help="Page of TIFF and HEIC files, and frame of DICOM files, counted from 1; by default the first.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
@@ -105,7 +117,9 @@ def use_tracker(spec: str | None) -> None:
     console.at_end.enter_context(track(tracker))
 
 
-def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None) -> ReadOptions:
+def read_options(
+    value_range: tuple[float, float] | None, bands: tuple[int, int, int] | None, page: int | None
+) -> ReadOptions:
     """How images are read.
 
     Raises:
@@ -114,7 +128,7 @@ def read_options(value_range: tuple[float, float] | None, bands: tuple[int, int,
     from farshot.images.options import ReadOptions
 
     try:
-        return ReadOptions(value_range, bands)
+        return ReadOptions(value_range, bands, page)
     except ValueError as error:
         raise SettingError(f"--range, --bands: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import Bands, Device, Range, SkipUnreadable, read_options
+from farshot.cli.options import Bands, Device, Images, Page, Range, SkipUnreadable, read_options
 from farshot.errors import ModelError, SettingError
 from farshot.storage.paths import home
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pick(
-    images: Annotated[list[Path], typer.Argument(help="Image files without labels, or folders of them.")],
+    images: Images,
     out: Annotated[Path, typer.Option(help="Folder for the contact sheet and the table to fill in.")],
     shots: Annotated[int | None, typer.Option(help="Images of each class.", min=1)] = None,
     count: Annotated[int | None, typer.Option(help="Images in all, instead of --shots.", min=1)] = None,
@@ -52,6 +52,7 @@ def pick(
     ] = None,
     value_range: Range = None,
     bands: Bands = None,
+    page: Page = None,
     seed: Annotated[int, typer.Option(help="Of random draws.")] = 0,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -72,8 +73,8 @@ def pick(
         )
     if base is not None and not adapted:
         raise SettingError(f"--base is for an adapted model, and {model} is none: give the base as --model.")
-    options = read_options(value_range, bands)
-    if adapted and (value_range or bands):
+    options = read_options(value_range, bands, page)
+    if adapted and (value_range or bands or page):
         raise SettingError(f"{model} knows how its images are read: leave out --range and --bands.")
     check_machine(device, "float32")
     if not adapted:

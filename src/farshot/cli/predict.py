@@ -17,6 +17,7 @@ from farshot.cli.options import (
     Device,
     Executor,
     GpusPerWorker,
+    Images,
     Saved,
     SkipUnreadable,
     Workers,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 def predict(
     folder: Saved,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Images,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Comma-separated, one row per image, all probabilities.")
     ] = False,

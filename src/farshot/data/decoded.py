@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from farshot.arrays import NDArray
+from farshot.images.member import Named
 from farshot.images.reading import ImageSource, UnreadableImage
 
 _MOST_KEPT = 256 << 20  # bytes of prepared pixels: 1,700 images of 224 x 224
@@ -71,4 +71,4 @@ class Decoded:
 
 def _name(source: ImageSource) -> str | bytes | None:
     """What an unchanging source is known by; None for pictures in memory, which may change."""
-    return source if isinstance(source, bytes) else str(source) if isinstance(source, str | Path) else None
+    return source if isinstance(source, bytes) else str(source) if isinstance(source, Named) else None

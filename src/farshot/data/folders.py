@@ -20,6 +20,7 @@ from farshot.data.files import image_files, subfolders
 from farshot.data.found import Found, split_called
 from farshot.data.names import in_class_order, nfc
 from farshot.errors import DataError
+from farshot.images.member import Member
 
 _MOST_NAMED = 5
 
@@ -45,12 +46,26 @@ def from_folder(folder: Path, level: int | None = None) -> Found:
         if not inside:
             raise DataError(f"The class folder {top} holds no image; add some or remove the folder.")
         files += inside
-    places = [path.relative_to(folder).parent.parts for path in files]
+    return from_places(folder, files, [path.relative_to(folder).parent.parts for path in files], level)
+
+
+def from_places(
+    folder: Path, files: Sequence[Path | Member], places: Sequence[tuple[str, ...]], level: int | None = None
+) -> Found:
+    """The pictures of a folder or an archive, by the folders that each lies in.
+
+    Args:
+        places: the folders of each file within this one, at least one.
+        level: as for `from_folder`.
+
+    Raises:
+        DataError: folders that can be understood in two ways.
+    """
     splits, places = _take_splits(folder, places)
     labels, notes = _labels(folder, places, level)
     order = in_class_order(set(labels))
     rank = {name: number for number, name in enumerate(order)}
-    rows = sorted(range(len(files)), key=lambda row: (rank[labels[row]], files[row].as_posix()))
+    rows = sorted(range(len(files)), key=lambda row: (rank[labels[row]], _sort_key(files[row])))
     alike = [name for name, count in Counter(map(nfc, order)).items() if count > 1]
     if alike:
         raise DataError(
@@ -64,6 +79,10 @@ def from_folder(folder: Path, level: int | None = None) -> Found:
         None if splits is None else [splits[row] for row in rows],
         notes=notes,
     )
+
+
+def _sort_key(file: Path | Member) -> str:
+    return file.as_posix() if isinstance(file, Path) else file.name
 
 
 def _take_splits(

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from farshot.images.reading import ImageSource
 
+IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
+LABEL_COLUMNS = ("label", "class", "target", "category")
+SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
+"""Names of columns of a table, in lower case."""
+
 _SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),

@@ -20,6 +20,7 @@ from farshot.data.independence import draw
 from farshot.errors import DataError
 from farshot.images.identity import PREFIX, content_id, identify
 from farshot.images.likeness import remember_picture
+from farshot.images.member import Member, Named
 from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
@@ -143,8 +144,7 @@ class ImageTable:
 
     def with_absolute_paths(self) -> ImageTable:
         """The same images, wherever the current folder is."""
-        images = tuple(Path(i).absolute() if isinstance(i, str | Path) else i for i in self.images)
-        return replace(self, images=images)
+        return replace(self, images=tuple(map(_absolute, self.images)))
 
     def id(self, row: int) -> str:
         """Hash of one image's content, and of the options if they are not the default; the key of caches."""
@@ -316,7 +316,7 @@ class ImageTable:
         Args:
             number: the row in the table that this one is part of.
         """
-        if isinstance(self.images[row], str | Path):
+        if isinstance(self.images[row], Named):
             return str(error)
         return f"image {(row if number is None else number) + 1}, {error}"
 
@@ -358,11 +358,11 @@ class ImageTable:
 
     def _name(self, row: int) -> str:
         source = self.images[row]
-        return str(source) if isinstance(source, str | Path) else f"image {row + 1}"
+        return str(source) if isinstance(source, Named) else f"image {row + 1}"
 
     def _called(self, row: int) -> str:
         source = self.images[row]
-        return str(source) if isinstance(source, str | Path) else f"Image {row + 1}"
+        return str(source) if isinstance(source, Named) else f"Image {row + 1}"
 
     def _known_labels(self) -> NDArray[np.int64]:
         if self.labels is None:
@@ -372,7 +372,7 @@ class ImageTable:
 
 def path_of(source: ImageSource) -> str:
     """The name of an image in output."""
-    return str(source) if isinstance(source, str | Path) else "(in memory)"
+    return str(source) if isinstance(source, Named) else "(in memory)"
 
 
 def unreadable(faults: Sequence[str], images: int) -> DataError:
@@ -383,3 +383,9 @@ def unreadable(faults: Sequence[str], images: int) -> DataError:
         f"{len(faults)} of {images} images cannot be read; fix or remove them, or use "
         f"--skip-unreadable:\n  {listed}{more}"
     )
+
+
+def _absolute(source: ImageSource) -> ImageSource:
+    if isinstance(source, Member):
+        return source.absolute()
+    return Path(source).absolute() if isinstance(source, str | Path) else source

@@ -1,2 +1,5 @@
-READ_BY = ("decode", "costs", "depth", "faults", "kinds", "options", "orientation", "preprocess", "tiff")
+READ_BY = (
+    *("bands", "costs", "decode", "depth", "dicom", "faults", "heic", "kinds", "options", "orientation"),
+    *("picture", "preprocess", "tiff"),
+)
 """The modules that ONNX exports have copies of: they import nothing else of farshot."""

@@ -28,7 +28,7 @@ MOST_PIXELS = 100_000_000
 MOST_BYTES = 2 << 30
 """Of a file."""
 
-_MOST_PIXELS_OF = {"WEBP": 50_000_000, "JPEG2000": 25_000_000}  # 0.8 and 0.5 GB, 0.8 and 2.3 s
+_MOST_PIXELS_OF = {"WEBP": 50_000_000, "JPEG2000": 25_000_000, "HEIC": 50_000_000}  # 0.8, 0.5 GB, 0.8, 2.3 s
 _MOST_PIXELS_IN_PYTHON = 1_000_000  # 2 s
 _MOST_PASSES = 64  # over a JPEG; the usual progressive script has 10, and one more can cost 0.1 s in 25 bytes
 
@@ -59,8 +59,7 @@ def fault_of(image: Image.Image, source: object) -> str | None:
         return f"it is a {image.format} packed in a rare way that takes long to read; save it as PNG."
     if image.format in ("JPEG", "MPO") and isinstance(source, str | Path | bytes):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        # the count of bytes is fast, and is that of the passes or more
-        if data.count(b"\xff\xda") > _MOST_PASSES and passes(data) > _MOST_PASSES:
+        if has_many_passes(data):
             return f"it is a JPEG in over {_MOST_PASSES} passes; save it again as an ordinary one."
     return None
 
@@ -71,6 +70,12 @@ def _in_python(image: Image.Image) -> set[str]:
     or gigabytes."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     return {tile[0] for tile in tiles} & set(Image.DECODERS)
+
+
+def has_many_passes(data: bytes) -> bool:
+    """Whether a JPEG takes too long to decode."""
+    # the count of bytes is fast, and is that of the passes or more
+    return data.count(b"\xff\xda") > _MOST_PASSES and passes(data) > _MOST_PASSES
 
 
 def passes(data: bytes) -> int:

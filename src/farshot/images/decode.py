@@ -2,7 +2,7 @@
 stretched.
 
 - EXIF's orientation is undone; CMYK, palettes and YCbCr become RGB; transparency lies over white.
-- Of several pages or frames the first is read.
+- Of several pages or frames the first is read, or the page that is chosen; of an animation the first.
 - Values of more than 8 bits are scaled from the range that holds them: floats from 0 to 1, otherwise the
   fewest of 8, 10, 12, 14 and 16 bits; negative values and values beyond 16 bits from the range of the file.
 - Of a TIFF with more bands than its colours the colours are used; without named colours three bands must be
@@ -11,7 +11,8 @@ stretched.
   at least twice the size that is wanted.
 
 This file, those that it imports from and `preprocess.py` are copied unchanged into ONNX exports, so that
-`predict.py` reads as farshot does: standard library, numpy and Pillow only.
+`predict.py` reads as farshot does: standard library, numpy and Pillow only. DICOM and HEIC
+need a library each, which is imported when such a file is read.
 """
 
 from __future__ import annotations
@@ -21,46 +22,30 @@ import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from .bands import banded, in_bands, needs_bands, pages_note
 from .costs import MOST_BYTES, MOST_PIXELS, fault_of, most_pixels_of
 from .costs import formats as known_formats
 from .depth import scaled
+from .dicom import is_dicom, read_dicom
 from .faults import Unreadable, quiet_stderr
+from .heic import is_heic, read_heic
 from .kinds import HEAD_BYTES, RAW, kind_of
 from .options import ReadOptions
-from .orientation import SIDEWAYS, TURNS, turn_of
-from .tiff import MAGIC, Layout, read_bands, read_layout, tile_pixels
+from .orientation import SIDEWAYS, turn_of
+from .picture import Picture, check_tile, over_white, too_large
+from .tiff import MAGIC, Layout, at_page, read_layout, tile_pixels
 
 DRAFT_PIXELS = 4_000_000
 """Above the pictures of the published pools, so that their pixels do not change."""
 
 _MOST_DRAFT_RATIO = 16  # of the sides: of a narrower picture a draft would be small
-_LARGEST_TILE = (
-    4096 * 4096
-)  # of a TIFF; small pictures come in tiles larger than they are, but not by so much
 _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are raised as well: no raw lines
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A decoded picture.
-
-    Attributes:
-        image: RGB, upright; smaller than the file's where a draft was enough.
-        size: upright (width, height) of the file's picture.
-        notes: what was left out or stretched, one sentence without a name each.
-    """
-
-    image: Image.Image
-    size: tuple[int, int]
-    notes: tuple[str, ...] = ()
 
 
 def decode(
@@ -100,12 +85,23 @@ def _decode(
     most_pixels: int,
 ) -> Picture:
     with failing(source, most_pixels):
+        if formats is None and isinstance(source, str | Path | bytes):
+            if isinstance(source, str | Path):
+                _check_file(Path(source))
+            head = _head(source)
+            if is_dicom(head):
+                return read_dicom(source, options, most_pixels)
+            if is_heic(head):
+                return read_heic(source, options, most_pixels)
         layout = _layout(source, formats)
         if layout is not None and layout.raw:
             raise Unreadable(f"this is {RAW[0]}; {RAW[1]}")
-        if layout is not None and _needs_bands(layout, options):
+        if layout is not None and options.page is not None:
+            source = _page(source, layout, options.page)
+            layout = _layout(source, formats)
+        if layout is not None and needs_bands(layout, options):
             assert not isinstance(source, Image.Image)
-            return _banded(source, layout, options, most_pixels)
+            return banded(source, layout, options, most_pixels)
         with opened(source, formats) as image:
             check_size(image, most_pixels)
             if (fault := fault_of(image, source)) is not None:
@@ -115,7 +111,7 @@ def _decode(
             size = image.size
             if wanted is not None:
                 _draft(image, wanted)
-            notes = _frames(image, layout)
+            notes = _frames(image, layout, options)
             with quiet_stderr if image.format == "TIFF" else nullcontext():
                 image.load()
             turn = turn_of(image)
@@ -172,12 +168,7 @@ def check_size(image: Image.Image, most_pixels: int) -> None:
         raise Unreadable("the image has no pixels; remove or replace it.")
     file = image.fp if isinstance(image, ImageFile.ImageFile) else None
     tile = tile_pixels(file) if file is not None and image.format == "TIFF" else 0
-    _check_tile(tile, image.width, image.height)
-
-
-def too_large(size: str, most_pixels: int) -> str:
-    """The message for a picture of this size that is refused."""
-    return f"the image{size} is over {most_pixels / 1_000_000:g} megapixels; scale it down first."
+    check_tile(tile, image.width, image.height)
 
 
 def without_png_text(source: object, error: Unreadable) -> bytes | None:
@@ -186,7 +177,7 @@ def without_png_text(source: object, error: Unreadable) -> bytes | None:
     too_much = "MAX_TEXT" in str(error.__cause__)  # the limit's name is in what Pillow raises
     if not too_much or not isinstance(source, str | Path | bytes):
         return None
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    data = _whole(source)
     kept, place = [data[:8]], 8
     while place < len(data):
         (length,) = struct.unpack(">I", data[place : place + 4].rjust(4, b"\0"))
@@ -205,18 +196,22 @@ def _draft(image: Image.Image, wanted: int) -> None:
         image.draft(image.mode, (2 * wanted, 2 * wanted))
 
 
-def _frames(image: Image.Image, layout: Layout | None) -> tuple[str, ...]:
+def _page(source: object, layout: Layout, page: int) -> str | Path | bytes:
+    """A TIFF whose first page is this one, counted from 1."""
+    assert isinstance(source, str | Path | bytes)
+    if page > layout.pages:
+        raise Unreadable(f"it has no page {page}, only {layout.pages}; choose another, or leave it out.")
+    return source if page == 1 else at_page(_whole(source), page)
+
+
+def _frames(image: Image.Image, layout: Layout | None, options: ReadOptions) -> tuple[str, ...]:
     """Notes on pages and frames that are left out."""
     if image.format == "TIFF":
-        pages = 1 if layout is None else layout.pages
-        return _pages_note(pages)
+        pages = 1 if layout is None or options.page is not None else layout.pages
+        return pages_note(pages)
     if image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "is_animated", False):
         return ("it is an animation; the first frame is read.",)
     return ()
-
-
-def _pages_note(pages: int) -> tuple[str, ...]:
-    return (f"it has {pages} pages; the first is read.",) if pages > 1 else ()
 
 
 def _rgb(
@@ -231,19 +226,10 @@ def _rgb(
         image = Image.fromarray(values)
     elif (deep := _deep_png(image, options, source)) is not None:
         image, notes = deep
-    if options.bands is not None and max(options.bands) > 3:
-        raise Unreadable(
-            f"it has no band {max(options.bands)}, only {len(image.getbands())}; leave the bands out, or "
-            "give a TIFF that has them."
-        )
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy is a copy of memory
-        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    image = image.convert("RGB")
-    if options.bands is not None:
-        channels = image.split()
-        image = Image.merge("RGB", [channels[band - 1] for band in options.bands])
-    return image, notes
+        image = over_white(over)
+    return in_bands(image.convert("RGB"), options), notes
 
 
 def _deep_png(
@@ -281,85 +267,6 @@ def _layout(source: object, formats: tuple[str, ...] | None) -> Layout | None:
         return read_layout(file)
 
 
-def _needs_bands(layout: Layout, options: ReadOptions) -> bool:
-    """Whether Pillow would refuse it, drop bands or bits, or take a band for transparency."""
-    if layout.photometric not in (0, 1, 2) or 0 in (layout.width, layout.height):
-        return False
-    if layout.bands == 1:  # of many bits; Pillow has some in the wrong order, or inverted
-        return layout.bits > 8 and layout.fault is None and options.bands is None
-    if options.bands is not None or layout.bits != 8:
-        return True
-    if layout.photometric == 2:
-        return layout.bands > 3 and not layout.alpha
-    return not (layout.bands == 2 and layout.extra == (2,))
-
-
-def _banded(source: str | Path | bytes, layout: Layout, options: ReadOptions, most_pixels: int) -> Picture:
-    """A TIFF whose bands are chosen here."""
-    size = (layout.width, layout.height)
-    if layout.width * layout.height > most_pixels:
-        raise Unreadable(too_large(f" ({layout.width} x {layout.height})", most_pixels))
-    if layout.width * layout.height * layout.bands > MOST_PIXELS:
-        raise Unreadable(
-            f"the image ({layout.width} x {layout.height}, {layout.bands} bands) has over "
-            f"{MOST_PIXELS // 1_000_000} million values; crop it, or export fewer bands."
-        )
-    bands, notes = _chosen(layout, options)
-    if layout.fault is not None:
-        raise Unreadable(layout.fault)
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    _check_tile(tile_pixels(io.BytesIO(data)), *size)
-    alpha = (layout.colours,) if layout.alpha and options.bands is None else ()
-    with quiet_stderr:
-        values = read_bands(data, layout, (*bands, *alpha))
-    count = len(bands)
-    colours: NDArray[np.generic] = values[..., :count]
-    more: tuple[str, ...] = ()
-    if layout.bits != 8:
-        sixteen = layout.bits == 16 and layout.sample_format == 1
-        colours, more = scaled(colours, options, sixteen=sixteen, declared=layout.largest)
-    if layout.photometric == 0:
-        colours = 255 - colours.astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(colours[..., 0] if count == 1 else colours, np.uint8))
-    if alpha:
-        over = values[..., -1]
-        over = over if layout.bits == 8 else scaled(over, ReadOptions())[0]
-        image = image.convert("RGB")
-        image.putalpha(Image.fromarray(np.ascontiguousarray(over, np.uint8)))
-        if layout.extra[0] == 1:  # colours are multiplied by it already
-            image = Image.frombytes("RGBa", image.size, image.tobytes()).convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    pages = _pages_note(layout.pages)
-    turn = TURNS.get(layout.orientation)
-    upright = image.convert("RGB") if turn is None else image.convert("RGB").transpose(turn)
-    return Picture(upright, upright.size, (*pages, *notes, *more))
-
-
-def _chosen(layout: Layout, options: ReadOptions) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The bands to read, counted from 0, and notes on the others."""
-    count = layout.bands
-    if options.bands is not None:
-        if max(options.bands) > count:
-            raise Unreadable(f"it has no band {max(options.bands)}, only {count}; choose three of them.")
-        return tuple(band - 1 for band in options.bands), ()
-    if layout.photometric != 2 and count > 3:
-        raise Unreadable(
-            f"it has {count} bands, none of them named as a colour; choose three for red, green and blue, "
-            'such as --bands 4 3 2 (in Python: read_options={"bands": (4, 3, 2)}).'
-        )
-    if layout.photometric != 2 and count == 3:
-        return (0, 1, 2), ("its 3 bands are not named as colours; they are read as red, green and blue.",)
-    used = layout.colours + layout.alpha
-    if count < layout.colours:
-        raise Unreadable(f"it has {count} bands, too few for RGB; export it again.")
-    left = [str(band) for band in range(used + 1, count + 1)]
-    colours = "red, green and blue are" if layout.colours == 3 else "grey is"
-    word = "band" if len(left) == 1 else "bands"
-    names = ", ".join(left) if len(left) < 6 else f"{left[0]} to {left[-1]}"
-    note = (f"it has {count} bands; {colours} read and {word} {names} left out.",) if left else ()
-    return tuple(range(layout.colours)), note
-
-
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise Unreadable("this is a folder, not an image.")
@@ -369,19 +276,15 @@ def _check_file(path: Path) -> None:
         raise Unreadable(f"the file has over {MOST_BYTES >> 30} GB; scale the picture down first.")
 
 
-def _check_tile(tile: int, width: int, height: int) -> None:
-    if tile > max(_LARGEST_TILE, width * height):  # a tile is always decoded whole
-        raise Unreadable(
-            f"its tiles of {tile:,} pixels are far larger than its {width} x {height}; export it without "
-            "tiles."
-        )
-
-
 def _head(source: str | Path | bytes) -> bytes:
     if isinstance(source, bytes):
         return source[:HEAD_BYTES]
     with Path(source).open("rb") as file:
         return file.read(HEAD_BYTES)
+
+
+def _whole(source: str | Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
 
 
 def _kind(source: object) -> tuple[str, str] | None:

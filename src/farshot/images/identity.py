@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from farshot.images.member import Member, Named
 from farshot.images.options import ReadOptions
 from farshot.images.reading import ImageSource, read_image
 
@@ -63,12 +64,13 @@ def content_of(image: Image.Image) -> str:
 
 def place_of(source: ImageSource, options: ReadOptions | None) -> Place | None:
     """The key of a file while it does not change; None for an image that is not a file."""
-    if not isinstance(source, str | Path):
+    if not isinstance(source, Named):
         return None
     try:
-        path = Path(source).absolute()
+        path = (source.file if isinstance(source, Member) else Path(source)).absolute()
         status = path.stat()
     except (OSError, ValueError):
         return None  # reading it will say what is wrong
     how = repr((options or ReadOptions()).to_dict())
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ino, how
+    name = str(path) if not isinstance(source, Member) else f"{path}/{source}"
+    return name, status.st_size, status.st_mtime_ns, status.st_ino, how

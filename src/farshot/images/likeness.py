@@ -17,6 +17,7 @@ from PIL import Image
 
 from farshot.arrays import NDArray
 from farshot.images.identity import Place, place_of
+from farshot.images.member import Named
 from farshot.images.options import ReadOptions
 from farshot.images.reading import ImageSource, UnreadableImage, read_picture
 
@@ -56,7 +57,7 @@ def remember(source: str | Path, grey: bytes, options: ReadOptions | None = None
 
 def remember_picture(source: ImageSource, picture: Image.Image, options: ReadOptions | None = None) -> None:
     """Keep the thumbnail of a file that is decoded already, in full or smaller."""
-    place = place_of(source, options) if isinstance(source, str | Path) else None
+    place = place_of(source, options) if isinstance(source, Named) else None
     if place is not None and place not in _known:
         _keep(place, _small(picture))
 
@@ -84,7 +85,7 @@ def near_pairs(
 
 
 def _thumbnail(source: ImageSource, options: ReadOptions | None) -> UInt8[NDArray[np.uint8], "32 32"]:
-    place = place_of(source, options) if isinstance(source, str | Path) else None
+    place = place_of(source, options) if isinstance(source, Named) else None
     if place is not None and place in _known:
         return _known[place]
     try:

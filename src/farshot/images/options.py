@@ -19,34 +19,43 @@ class ReadOptions:
         range: values that become black and white, for values of more than 8 bits or floating point; by
             default the range is inferred for each picture.
         bands: three bands that become red, green and blue, counted from 1, for TIFF files.
+        page: the page of TIFF and HEIC files and the frame of DICOM files, counted from 1; by default the
+            first.
 
     Raises:
-        ValueError: a range that is empty, or bands that are not three whole numbers from 1.
+        ValueError: a range that is empty, bands that are not three whole numbers from 1, or a page that is
+            not one.
     """
 
     range: tuple[float, float] | None = None
     bands: tuple[int, int, int] | None = None
+    page: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "range", _range(self.range))
         object.__setattr__(self, "bands", _bands(self.bands))
+        object.__setattr__(self, "page", _page(self.page))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ReadOptions:
         """Create from what `to_dict` returned; other keys are ignored."""
-        return cls(_range(values.get("range")), _bands(values.get("bands")))
+        return cls(_range(values.get("range")), _bands(values.get("bands")), _page(values.get("page")))
 
-    def to_dict(self) -> dict[str, list[float] | list[int] | None]:
-        """For JSON."""
+    def to_dict(self) -> dict[str, list[float] | list[int] | int | None]:
+        """For JSON. The page is left out where none was chosen: hashes that earlier versions made of the
+        others stay as they are."""
         return {
             "range": None if self.range is None else list(self.range),
             "bands": None if self.bands is None else list(self.bands),
+            **({} if self.page is None else {"page": self.page}),
         }
 
     def words(self) -> list[str]:
         """The same as command-line options."""
         bounds = [] if self.range is None else ["--range", *map(_exactly, self.range)]
-        return bounds if self.bands is None else [*bounds, "--bands", *map(str, self.bands)]
+        bands = [] if self.bands is None else ["--bands", *map(str, self.bands)]
+        page = [] if self.page is None else ["--page", str(self.page)]
+        return [*bounds, *bands, *page]
 
 
 def _exactly(value: float) -> str:
@@ -71,6 +80,15 @@ def _bands(values: Any) -> tuple[int, int, int] | None:
         raise ValueError(f"The bands {values} must be whole numbers from 1, such as 4, 3, 2.")
     red, green, blue = map(int, bands)
     return red, green, blue
+
+
+def _page(value: Any) -> int | None:
+    if value is None:
+        return None
+    page = float(value) if isinstance(value, int | float) else 0
+    if not (page >= 1 and page == page // 1):
+        raise ValueError(f"The page {value!r} must be a whole number from 1.")
+    return int(page)
 
 
 def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:

@@ -32,12 +32,13 @@ from farshot.images.decode import (
 )
 from farshot.images.depth import scaled
 from farshot.images.faults import Unreadable
+from farshot.images.member import Member, Named
 from farshot.images.options import ReadOptions
 from farshot.images.orientation import turn_of
 
-ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
-"""A path, the bytes of an image file, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4):
-uint8, uint16, or floats in [0, 1]."""
+ImageSource = Named | bytes | Image.Image | NDArray[np.generic]
+"""A path, an image within a file, the bytes of an image file, a PIL image, or an array (H, W), (H, W, 1),
+(H, W, 3) or (H, W, 4): uint8, uint16, or floats in [0, 1]."""
 
 
 class UnreadableImage(DataError):
@@ -102,9 +103,11 @@ def read_picture(
         UnreadableImage: as `read_image`.
     """
     name, options = source_name(source), options or ReadOptions()
-    if not isinstance(source, np.ndarray | str | Path | bytes | Image.Image):
+    if not isinstance(source, np.ndarray | Named | bytes | Image.Image):
         raise UnreadableImage(name, "this is not an image; give a path, a PIL image or an array.")
     with _named(name), _quiet:
+        if isinstance(source, Member):
+            source = _bytes_of(source)
         if isinstance(source, np.ndarray):
             image, notes = _from_array(source, options)
             picture = decode(image, most_pixels=MOST_PIXELS)
@@ -149,9 +152,18 @@ def _named(name: str) -> Iterator[None]:
         raise UnreadableImage(name, error.reason) from error.__cause__
 
 
+def _bytes_of(member: Member) -> bytes:
+    try:
+        return member.read()
+    except DataError as error:
+        raise Unreadable(str(error)) from error
+    except OSError as error:
+        raise Unreadable(f"{member.file} cannot be read ({error.strerror}); check the path.") from error
+
+
 def source_name(source: object) -> str:
     """The name of an image in messages."""
-    if isinstance(source, str | Path):
+    if isinstance(source, Named):
         return str(source)
     kinds = {np.ndarray: "an array", Image.Image: "a PIL image", bytes: "an image in memory"}
     return next(
@@ -175,6 +187,9 @@ def image_id(source: ImageSource) -> str:
             raise UnreadableImage(str(source), f"cannot be read ({error.strerror}).") from error
     elif isinstance(source, bytes):
         digest.update(source)
+    elif isinstance(source, Member):
+        with _named(source.name):
+            digest.update(_bytes_of(source))
     else:
         if isinstance(source, Image.Image):
             source = _as_seen(source)

@@ -99,7 +99,7 @@ class _Directory:
         (entries,) = struct.unpack(order + count_as, file.read(8 if big else 2))
         if entries > _MOST_ENTRIES:
             raise ValueError(f"a directory of {entries} entries")
-        self._big, self._entries = big, [file.read(width) for _ in range(entries)]
+        self.big, self._entries = big, [file.read(width) for _ in range(entries)]
         offset = file.read(8 if big else 4)
         self.next = struct.unpack(order + ("Q" if big else "I"), offset)[0] if len(offset) in (4, 8) else 0
 
@@ -108,7 +108,7 @@ class _Directory:
         found = []
         for entry in self._entries:
             tag, kind = struct.unpack_from(self._order + "HH", entry)
-            found.append((tag, kind, entry[12 if self._big else 8 :]))
+            found.append((tag, kind, entry[12 if self.big else 8 :]))
         return found
 
     def has(self, tag: int) -> bool:
@@ -119,15 +119,15 @@ class _Directory:
         for entry in self._entries:
             if struct.unpack_from(self._order + "H", entry)[0] != tag:
                 continue
-            kind, count = struct.unpack_from(self._order + ("HQ" if self._big else "HI"), entry, 2)
-            code, field = _VALUES.get(kind), entry[12 if self._big else 8 :]
+            kind, count = struct.unpack_from(self._order + ("HQ" if self.big else "HI"), entry, 2)
+            code, field = _VALUES.get(kind), entry[12 if self.big else 8 :]
             if code is None:
                 return ()
             if count > _MOST_NUMBERS:
                 raise ValueError(f"a tag of {count} numbers")
             size = count * struct.calcsize(code)
             if size > len(field):
-                self._file.seek(struct.unpack(self._order + ("Q" if self._big else "I"), field)[0])
+                self._file.seek(struct.unpack(self._order + ("Q" if self.big else "I"), field)[0])
                 field = self._file.read(size)
             return struct.unpack_from(f"{self._order}{count}{code}", field)
         return ()
@@ -173,11 +173,27 @@ def read_layout(file: Any) -> Layout | None:
             first.number(259, 1),
             max(first.numbers(281), default=0),
             first.number(274, 1),
-            _pages(file, order, first),
+            len(_pages(file, order, first)),
             first.has(50706) or bool(reduced and first.has(330)),  # DNGVersion; SubIFDs with the photograph
         )
     except (struct.error, ValueError, OSError, IndexError):
         return None
+
+
+def at_page(data: bytes, page: int) -> bytes:
+    """The file with another page as its first, so that every decoder reads that one.
+
+    Args:
+        page: from 1, at most as many as `Layout.pages`.
+    """
+    file = io.BytesIO(data)
+    order, first = _first(file)
+    place = _pages(file, order, first)[page - 1]
+    if page == 1:
+        return data
+    start, code = (8, "Q") if first.big else (4, "I")
+    offset = struct.pack(order + code, place)
+    return b"".join([data[:start], offset, data[start + len(offset) :]])
 
 
 def read_bands(data: bytes, layout: Layout, bands: Sequence[int]) -> NDArray[np.generic]:
@@ -288,15 +304,18 @@ def _first(file: Any) -> tuple[str, _Directory]:
     return order, _Directory(file, order, big, place)
 
 
-def _pages(file: Any, order: str, first: _Directory) -> int:
-    """Pictures of full resolution: neither thumbnails nor masks."""
+def _pages(file: Any, order: str, first: _Directory) -> list[int]:
+    """Where the directories of pictures of full resolution are, neither thumbnails nor masks; 0 for the
+    first."""
     seen: set[int] = set()
-    pages, directory = 1, first
+    pages, directory = [0], first
     while directory.next and directory.next not in seen and len(seen) < _MOST_PAGES:
-        seen.add(directory.next)
+        place = directory.next
+        seen.add(place)
         try:
-            directory = _Directory(file, order, first._big, directory.next)
-            pages += not directory.number(254, 0) & 5
+            directory = _Directory(file, order, first.big, place)
+            if not directory.number(254, 0) & 5:
+                pages.append(place)
         except (struct.error, ValueError, IndexError):
             break  # what follows is damaged, and not read anyway
     return pages

@@ -25,6 +25,7 @@ from farshot.errors import DataError
 from farshot.explain.figure import fit, font
 from farshot.explain.html import common, environment
 from farshot.explain.style import rgb
+from farshot.images.member import Named, absolute_name
 from farshot.images.reading import ImageSource
 from farshot.pick.choice import Choice
 from farshot.sanitize import cell, path_cell
@@ -238,9 +239,9 @@ def _boxed(picture: Image.Image, side: int) -> Image.Image:
 
 def _written_path(source: ImageSource) -> str:
     """The absolute path, so that rows of one table may be pasted below those of another."""
-    if not isinstance(source, str | Path):
+    if not isinstance(source, Named):
         return path_of(source)
-    path = str(Path(source).absolute())
+    path = absolute_name(source)
     if path.encode("utf-8", "replace").decode() != path or path != path.strip():
         raise DataError(f"{path!r} cannot be written into a table; rename the file or its folder.")
     return path

@@ -19,16 +19,17 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from farshot.app.workspace.archive import CHUNK, read_directory, unpack
 from farshot.app.workspace.formats import check_image
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.names import parts_of, proposed_classes, shown_name
 from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.images.kinds import HEAD_BYTES, ZIP_MAGIC
+from farshot.images.member import CHUNK, unpack
 from farshot.images.reading import UnreadableImage, image_id
 from farshot.images.untrusted import check_kind, in_megabytes, is_zip, too_many_bytes
 from farshot.sanitize import plain
+from farshot.storage.archives import read_directory
 from farshot.storage.atomic import reason
 
 UNFINISHED = ".incoming-"
@@ -139,13 +140,13 @@ class _Intake:
             left = len(entries) - number
             if self._is_full():
                 raise DataError(f"the last {left} files in it were left out: {self._full_reason()}")
-            if not entry.fault and unpacked.bytes + entry.size > self.limits.unpacked_bytes:
+            if not entry.fault and unpacked.bytes + entry.span.size > self.limits.unpacked_bytes:
                 most = in_megabytes(self.limits.unpacked_bytes)
                 raise DataError(f"it unpacks to over {most}; send the last {left} files in another zip.")
             with self._refusing(entry.name):
                 if entry.fault:
                     raise DataError(entry.fault)
-                self._image(entry.name, folder, unpacked.of(unpack(file, entry)))
+                self._image(entry.name, folder, unpacked.of(unpack(file, entry.span)))
 
     def _image(self, name: str, folder: str | None, pieces: Iterator[bytes]) -> None:
         """Stores one image under its content and true format, once all of it has been decoded."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from farshot.errors import SettingError
 from farshot.images.reading import MOST_PIXELS
 from farshot.images.untrusted import FILE_BYTES, PIXELS
+from farshot.storage.archives import ArchiveLimits
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(ArchiveLimits):
     """What one workspace accepts; all whole numbers from 1.
 
     Attributes:
@@ -33,9 +34,6 @@ class Limits:
     pixels: int = PIXELS
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SettingError(f"The limit {field.name} must be a whole number from 1, not {value!r}.")
+        super().__post_init__()
         if self.pixels > MOST_PIXELS:
             raise SettingError(f"The limit pixels must be at most {MOST_PIXELS}, not {self.pixels}.")

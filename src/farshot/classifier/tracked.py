@@ -1,4 +1,4 @@
-"""What experiment trackers are told of a classifier (farshot.training.tracking)."""
+"""Settings and results of a classifier for experiment trackers (farshot.training.tracking)."""
 
 from __future__ import annotations
 

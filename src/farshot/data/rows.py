@@ -1,0 +1,194 @@
+"""Labelled images of a table: a CSV or Parquet file with a column of paths and one of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farshot.data.found import GROUP_COLUMN, IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Found, split_called
+from farshot.data.names import in_class_order, nfc
+from farshot.data.text import first_line, read_text
+from farshot.errors import DataError
+from farshot.images.reading import ImageSource
+from farshot.storage.paths import ordinary
+
+Lookup = Callable[[Any, str], ImageSource]
+"""Gives the image that a cell names; its second argument is the place of the cell, for messages."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table.
+
+    Attributes:
+        name: of its file.
+        frame: a pandas.DataFrame.
+        places: the place of each row in the file, in words.
+    """
+
+    name: str
+    frame: Any
+    places: Sequence[str]
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a CSV or Parquet file.
+
+    Raises:
+        DataError: a file that cannot be read; names the line.
+    """
+    return csv_rows(str(path), read_text(path)) if path.suffix.lower() == ".csv" else _read_parquet(path)
+
+
+def has_columns(rows: Rows) -> bool:
+    """Whether a table has a column of paths and one of labels."""
+    names = {str(column).strip().lower() for column in rows.frame.columns}
+    return bool(names & set(IMAGE_COLUMNS)) and bool(names & set(LABEL_COLUMNS))
+
+
+def from_rows(rows: Rows, groups: str | None, image: Lookup) -> Found:
+    """The labelled images of a table.
+
+    Args:
+        groups: the column that names the group of each image, `group` by default.
+
+    Raises:
+        DataError: names the row and what is missing in it.
+    """
+    path, frame, places = rows.name, rows.frame, rows.places
+    image_column = _column(frame, IMAGE_COLUMNS, "image paths", path)
+    label_column = _column(frame, LABEL_COLUMNS, "labels", path)
+    split_column = _column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
+    wanted = (GROUP_COLUMN if groups is None else groups.strip().lower(),)
+    group_column = _column(frame, wanted, "groups", path, needed=False)
+    images: list[ImageSource] = []
+    labels: list[str] = []
+    for place, file, label in zip(places, frame[image_column], frame[label_column], strict=True):
+        where = f"{path}, {place}"
+        if is_blank(label):
+            raise DataError(f"{where}: no label; fill it in or remove the row.")
+        if is_blank(file):
+            raise DataError(f"{where}: no image; fill in its path or remove the row.")
+        images.append(image(file, where))
+        labels.append(nfc(str(label).strip()))
+    if not images:
+        raise DataError(f"{path} has no rows; add one per image.")
+    splits = None if split_column is None else _splits(frame[split_column], places, path)
+    found = None if group_column is None else _groups(frame[group_column], places, path)
+    notes = shared_groups(splits, found)
+    return Found(images, labels, in_class_order(set(labels)), splits, found, notes)
+
+
+def shared_groups(splits: Sequence[str] | None, groups: Sequence[str] | None) -> tuple[str, ...]:
+    """A note on groups that are in both the training and the test split, if there are any."""
+    by_split: dict[str, set[str]] = defaultdict(set)
+    for split, group in zip(splits or (), groups or (), strict=False):
+        by_split[split].add(group)
+    shared = sorted(by_split["train"] & (by_split["test"] or by_split["val"]))
+    if not shared:
+        return ()
+    more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+    return (
+        f"the groups {', '.join(shared[:3])}{more} are in the split train and in the one to measure on; "
+        "their images are not measured once a model was adapted to others of theirs",
+    )
+
+
+def _splits(cells: Iterable[Any], places: Sequence[str], path: str) -> list[str]:
+    found = []
+    for place, cell in zip(places, cells, strict=True):
+        split = None if is_blank(cell) else split_called(str(cell))
+        if split is None:
+            wrong = "no split" if is_blank(cell) else f"{str(cell).strip()!r} is not a split"
+            raise DataError(
+                f"{path}, {place}: {wrong}; write train, val or test, or give the column another name than "
+                f"{SPLIT_COLUMN!r}."
+            )
+        found.append(split)
+    return found
+
+
+def _groups(cells: Iterable[Any], places: Sequence[str], path: str) -> list[str]:
+    found = []
+    for place, cell in zip(places, cells, strict=True):
+        if is_blank(cell):
+            raise DataError(
+                f"{path}, {place}: no group; name one, a new one if the image belongs to no other, or "
+                "give the column another name."
+            )
+        found.append(nfc(str(cell).strip()))
+    return found
+
+
+def csv_rows(path: str, text: str) -> Rows:
+    """The rows of a CSV file's text.
+
+    Raises:
+        DataError: names the line.
+    """
+    import pandas as pd  # slow to import, and a folder needs none
+
+    header = text.partition("\n")[0]
+    separator = next((mark for mark in ",;\t" if mark in header), ",")  # spreadsheets differ by country
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows, places = [], []
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue  # spreadsheets leave empty rows behind
+            rows.append(row)
+            places.append(f"line {reader.line_num}")
+            if len(row) != len(rows[0]):
+                raise DataError(
+                    f"{path}, {places[-1]}: {len(row)} cells, but the header has {len(rows[0])}; put names "
+                    f"with '{separator}' in them in double quotes."
+                )
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: {first_line(error)}; fix the quotes there."
+        ) from error
+    if not rows:
+        raise DataError(f"{path} is empty; its first line names the columns, such as path,label.")
+    return Rows(path, pd.DataFrame(rows[1:], columns=rows[0], dtype=object), places[1:])
+
+
+def _read_parquet(path: Path) -> Rows:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"Reading {path} needs the parquet extra: pip install 'farshot[parquet]'.") from error
+    faults = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException)
+    try:
+        frame = parquet.read_table(ordinary(path)).to_pandas(ignore_metadata=True)
+    except faults as error:
+        raise DataError(f"{path} cannot be read as Parquet ({first_line(error)}); write it again.") from error
+    return Rows(str(path), frame, [f"row {number}" for number in range(1, len(frame) + 1)])
+
+
+def _column(frame: Any, wanted: Sequence[str], what: str, path: str, *, needed: bool = True) -> Any:
+    found = [column for column in frame.columns if str(column).strip().lower() in wanted]
+    if not found and not needed:
+        return None
+    if len(found) != 1:
+        trouble = "no column" if not found else f"{len(found)} columns"
+        raise DataError(
+            f"{path} has {trouble} of {what}; name exactly one of its columns {' or '.join(wanted)}."
+        )
+    return found[0]
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a cell of a table holds nothing: null, not a number, or white space."""
+    if value is None or str(value).strip() == "":
+        return True
+    if isinstance(value, str):
+        return False
+    import pandas as pd  # slow to import, and most cells are text
+
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))

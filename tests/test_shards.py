@@ -1,0 +1,109 @@
+"""WebDataset shards: files of one name in a tar are one example."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from farshot.data.readers import read_table, unlabelled
+from farshot.errors import DataError
+from tests.image_bytes import encoded
+from tests.input_helpers import Farshot, picture
+from tests.test_archives import packed, refused
+
+
+def shards(
+    folder: Path, count: int = 2, kind: str = "cls", labels: tuple = ("7", "3"), each: int = 4
+) -> Path:
+    """A folder of shards with as many examples each, classes in turn."""
+    folder.mkdir(parents=True)
+    for shard in range(count):
+        files: dict[str, bytes] = {}
+        for number in range(each):
+            label = labels[number % len(labels)]
+            text = json.dumps({"label": label, "width": 3}) if kind == "json" else f"{label}\n"
+            key = f"part/{shard}_{number:03d}"
+            files |= {
+                f"{key}.png": encoded(picture(100 * shard + number), "PNG"),
+                f"{key}.{kind}": text.encode(),
+            }
+            files[f"{key}.seg.png"] = b"a mask, not the image"
+        packed(folder / f"shard-{shard:03d}.tar", files)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["cls", "json", "txt"])
+def test_shards_of_a_folder_or_a_pattern_are_one_table(tmp_path: Path, kind: str) -> None:
+    folder = shards(tmp_path / "data", kind=kind)
+    for source in (folder, f"{folder}/shard-{{000..001}}.tar"):
+        table = read_table(source)
+        assert table.classes == ("3", "7")
+        assert [table.classes[code] for code in table.labels] == ["7", "3"] * 4
+        names = [f"{folder}/shard-{s:03d}.tar/part/{s}_{n:03d}.png" for s in range(2) for n in range(4)]
+        assert [str(image) for image in table.images] == names
+        table.check_readable()
+        assert [str(image) for image in unlabelled([source]).images] == names
+    assert len(read_table(folder / "shard-001.tar")) == 4
+
+
+def test_words_are_labels_and_numbers_may_be_named(tmp_path: Path) -> None:
+    words = shards(tmp_path / "words", labels=("scab", "rust"))
+    assert read_table(words).classes == ("rust", "scab")
+    folder = shards(tmp_path / "data", labels=("1", "0"))
+    (folder / "classnames.txt").write_text("rust\nscab\n", encoding="utf-8")
+    table = read_table(folder)
+    assert [table.classes[code] for code in table.labels] == ["scab", "rust"] * 4
+    (folder / "classnames.txt").write_text("rust\n", encoding="utf-8")
+    assert "names 1 classes, and there is a label 1; add its name" in refused(folder)
+
+
+PNG = encoded(picture(0), "PNG")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a.png": PNG, "a.cls": b"1", "b.png": PNG}, "b: no label; add a file .cls, .json or .txt"),
+        ({"a.png": PNG, "a.jpg": PNG, "a.cls": b"1"}, "a: two images of one key"),
+        (
+            {"a.png": PNG, "a.cls": b"1", "a.pyd": b"x"},
+            "a.pyd: this is a Python pickle, which",
+        ),
+        ({"a.png": PNG, "a.cls": b"1", "a.pickle": b"x"}, "which is never opened"),
+        ({"a.png": PNG, "a.cls": b" \n"}, "a.cls: no label; write one class"),
+        ({"a.png": PNG, "a.txt": b"1\n2"}, "a.txt: several lines; write one class"),
+        ({"a.png": PNG, "a.cls": b"\xff"}, "a.cls: it is not UTF-8 text"),
+        ({"a.png": PNG, "a.json": b"{"}, "a.json cannot be read as JSON"),
+        ({"a.png": PNG, "a.json": b"[" * 100_000}, "a.json cannot be read as JSON (it is nested too deep)"),
+        ({"a.png": PNG, "a.json": b'{"x": 1}'}, 'a.json has no class; write one as "label"'),
+        ({"a.png": PNG, "a.json": b'{"label": [1]}'}, 'a.json has no class; write one as "label"'),
+        ({"a.png": PNG, "a.cls": b"1", "b.tar": b"x"}, "an archive within an archive is not opened"),
+        ({"a.png": PNG, "a.cls": b"1" * 2_000_000}, "it is over 1 MB"),
+    ],
+)
+def test_what_can_be_wrong_with_a_shard(tmp_path: Path, files: dict[str, bytes], words: str) -> None:
+    path = packed(tmp_path / "x.tar", files)
+    assert words in refused(path)
+
+
+def test_a_pattern_names_shards_that_are_there(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "data")
+    with pytest.raises(DataError, match=r"There is no .*shard-002.tar, which .* names; check the range"):
+        read_table(f"{folder}/shard-{{000..002}}.tar")
+    for wrong in ("{005..002}", "{0..999999999999}", "{0..1}{0..1}"):
+        with pytest.raises(DataError, match="the range must go up and have at most 100,000 shards"):
+            read_table(f"{folder}/shard-{wrong}.tar")
+
+
+def test_a_model_is_adapted_to_shards(tmp_path: Path, farshot: Farshot) -> None:
+    pattern = f"{shards(tmp_path / 'data', labels=('scab', 'rust'))}/shard-{{000..001}}.tar"
+    told = farshot(
+        "adapt", pattern, "--model", "mini", "--method", "linear-probe", "--out", tmp_path / "adapted"
+    )
+    assert (told.code, told.err) == (0, "")
+    more = shards(tmp_path / "more", count=1)
+    told = farshot("predict", tmp_path / "adapted", more, f"{more}/shard-{{000..000}}.tar")
+    assert (told.code, told.err) == (0, "")
+    assert len(told.out.splitlines()) >= 8
