@@ -98,6 +98,10 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+class Unusable(Exception):
+    """A command that fails undisturbed, does not end, or writes something else each time."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A system call that changes a watched place.
@@ -190,7 +194,7 @@ class Killer:
         self.reset(None)
         ran = self.run(words)
         if ran.code:
-            raise SystemExit(f"{words} failed with {ran.code}: {ran.said}")
+            raise Unusable(f"{words} failed with {ran.code}: {ran.said}")
 
     def reset(self, start: Path | None) -> None:
         """Put the watched folder into its state before."""
@@ -245,7 +249,9 @@ class Killer:
                 "FARSHOT_CACHE": str(self.watched / "cache"),
                 "TMPDIR": str(self.watched / "tmp"),
                 "MPLCONFIGDIR": str(self.folder / "matplotlib"),
+                "PYTHONDONTWRITEBYTECODE": "1",
             }
+            sys.dont_write_bytecode = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
             while traced and "TracerPid:\t0" in Path("/proc/self/status").read_text():
                 time.sleep(0.002)
@@ -284,7 +290,7 @@ class Killer:
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() > until:
                 os.kill(child, signal.SIGKILL)
-                raise SystemExit(f"a run took over {_PATIENCE_S:.0f} s")
+                raise Unusable(f"a run took over {_PATIENCE_S:.0f} s")
             time.sleep(0.01)
 
     def _calls(self, trace: Path) -> list[Call]:
@@ -353,7 +359,7 @@ def _starts(killer: Killer, command: Command) -> Iterator[Path | None]:
         killer.reset(None)
         ran = killer.run(command.before)
         if ran.code:
-            raise SystemExit(f"{command.before} failed: {ran.said}")
+            raise Unusable(f"{command.before} failed: {ran.said}")
         start = killer.folder / "start"
         shutil.rmtree(start, ignore_errors=True)
         shutil.rmtree(killer.watched / "cache")
@@ -374,11 +380,11 @@ def _undisturbed(killer: Killer, command: Command, start: Path | None) -> tuple[
         killer.reset(start)
         ran = killer.run(command.words, traced=True)
         if ran.code:
-            raise SystemExit(f"{command.words} failed: {ran.said}")
+            raise Unusable(f"{command.words} failed: {ran.said}")
         states.append(state_of(killer.watched / "out"))
     if states[0] != states[1]:
         differing = [name for name in states[0] if states[0][name] != states[1].get(name)]
-        raise SystemExit(f"{command.words} does not write the same twice: {differing[:3]}")
+        raise Unusable(f"{command.words} does not write the same twice: {differing[:3]}")
     return states[0], ran
 
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.killed import COMMANDS, Killer, kill_everywhere
+from benchmarks.killed import COMMANDS, Killer, Unusable, kill_everywhere
 from tests.same_rows import difference
 
 from farshot.bench.store import Store
@@ -187,7 +187,12 @@ def commands(chosen: argparse.Namespace) -> bool:
         print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
         for name in chosen.only or COMMANDS:
             began = time.monotonic()
-            row = kill_everywhere(killer, COMMANDS[name], chosen.most, chosen.signals)
+            try:
+                row = kill_everywhere(killer, COMMANDS[name], chosen.most, chosen.signals)
+            except Unusable as error:
+                print(f"{name}: {error}", file=sys.stderr, flush=True)
+                failed = True
+                continue
             counts = " | ".join(str(row.counts[kind]) for kind in ("lost", "doubled", "partial", "leftovers"))
             print(f"| {name} | {row.calls} | {row.kills} | {row.signals} | {counts} |", flush=True)
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)

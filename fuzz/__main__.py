@@ -3,8 +3,9 @@
     python -m fuzz --seconds 600                all targets
     python -m fuzz --seconds 60 stores images   some of them
 
-A finding is an exception that is not a FarshotError of one sentence, an input that takes over 5 s of processor
-time or 500 MB, a hang or a crash. Each is made smaller and kept in OUT/TARGET/found; the exit code is 1 then.
+A finding is an exception that is not a FarshotError of one sentence, an input that takes over 5 s of
+processor time or 500 MB, a hang or a crash. Each is made smaller and kept in OUT/TARGET/found; the exit code
+is 1 then.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def under_header(content: bytes, whole: bytes) -> bytes:
 
 @cache
 def checkpoints() -> dict[str, list[str]]:
-    """Checkpoints and their files that may be foreign; those of other libraries where this machine has them."""
+    """Checkpoints and their files that may be foreign; those of other libraries where they are here."""
     with tempfile.TemporaryDirectory() as folder:
         known = {TINY: tiny_checkpoint(Path(folder))}
         golden = _golden()

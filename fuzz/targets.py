@@ -59,11 +59,8 @@ class Target:
     seeds: Callable[[], list[bytes]]
 
 
-class Absent(DataError):
-    """This machine lacks the files that an input changes."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"The checkpoint {name} is not here; set FARSHOT_TEST_DATA.")
+ABSENT = "is not here; set FARSHOT_TEST_DATA."
+"""How the refusal ends where this machine lacks the files that an input changes."""
 
 
 @cache
@@ -205,7 +202,7 @@ def checkpoints(data: bytes) -> None:
     checkpoint = seeds.CHECKPOINTS[data[0] % len(seeds.CHECKPOINTS)]
     files = seeds.checkpoints().get(checkpoint)
     if files is None:
-        raise Absent(checkpoint)
+        raise DataError(f"The checkpoint {checkpoint} {ABSENT}")
     name = files[data[0] // len(seeds.CHECKPOINTS) % len(files)]
     folder = _place("checkpoints") / checkpoint
     if not folder.exists():

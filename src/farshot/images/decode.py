@@ -233,8 +233,8 @@ def _rgb(
         image, notes = deep
     if options.bands is not None and max(options.bands) > 3:
         raise Unreadable(
-            f"it has no band {max(options.bands)}, only {len(image.getbands())}; leave the bands out, or "
-            "give a TIFF that has them."
+            f"it has no band {max(options.bands)}, only {Image.getmodebands(Image.getmodebase(image.mode))}; "
+            "leave the bands out, or give a TIFF that has them."
         )
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy is a copy of memory
