@@ -34,6 +34,17 @@ def listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def everything_in(folder: Path) -> frozenset[tuple[str, str]]:
+    """Every path and content, temporary files among them; their random names are left out."""
+    return frozenset(
+        (_TEMPORARY.sub("", str(path.relative_to(folder))), _digest(path)) for path in folder.rglob("*")
+    )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+
+
 def state_of(out: Path) -> State:
     """The content of every file; temporary files are left out."""
     return {
@@ -47,7 +58,7 @@ def content_of(path: Path) -> Any:
     """The rows of a store, a digest of anything else."""
     if path.suffix == ".db":
         return rows_of(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _digest(path)
 
 
 def rows_of(path: Path) -> Counter[tuple[Any, ...]] | str:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.disk_state import State, Verdict, after_kill, after_rerun, listing, state_of
+from benchmarks.disk_state import State, Verdict, after_kill, after_rerun, everything_in, listing, state_of
 
 CHANGING = (
     *("open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2", "truncate"),
@@ -35,6 +35,7 @@ CHANGING = (
 WATCHED = ("out", "cache", "tmp", "home")
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _WRITING = re.compile(r"O_(?:WRONLY|RDWR|CREAT|TRUNC)")
+_RANDOM = re.compile(r"(?<=\.farshot-)[0-9a-f]{8}")
 _PATIENCE_S = 180.0
 _BENCH = (
     "bench --pools mini-crops --shots 1 --methods {methods} --tasks 4 --queries 2 --model mini --device cpu"
@@ -116,6 +117,12 @@ class Call:
     number: int
     text: str
 
+    def like(self, other: Call) -> bool:
+        """Whether both change the same place, apart from the random part of a temporary name."""
+        places = [re.findall(r'["<](/[^">]*)', call.text.rpartition(" = ")[0]) for call in (self, other)]
+        mine, its = ([_RANDOM.sub("", place) for place in several] for several in places)
+        return self.name == other.name and mine == its
+
 
 @dataclass
 class Ran:
@@ -128,11 +135,18 @@ class Ran:
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One line of the table.
+
+    Attributes:
+        calls: that change a watched place, with nothing there before and with an older output.
+        kills, signals: that came.
+        elsewhere: kills that came at another call than was meant, since a run differed from the one before.
+    """
 
     calls: int = 0
     kills: int = 0
     signals: int = 0
+    elsewhere: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
@@ -222,9 +236,15 @@ class Killer:
         """
         log, trace = self.folder / "log", self.folder / "trace"
         arguments = [word.format(**self.words) for word in words.split()]
+        ready, its = os.pipe()
         child = os.fork()
         if child == 0:
-            self._become(arguments, log, traced or inject is not None, modules)
+            if not (traced or inject):
+                os.close(its)
+            self._become(arguments, log, its if traced or inject is not None else None, modules)
+        os.close(its)
+        os.read(ready, 1)
+        os.close(ready)
         tracer = self._trace(child, trace, inject) if traced or inject else None
         code = self._wait(child)
         if tracer is not None:
@@ -234,8 +254,8 @@ class Killer:
         calls = self._calls(trace) if tracer is not None else []
         return Ran(code, log.read_text(errors="replace") if log.exists() else "", calls)
 
-    def _become(self, arguments: list[str], log: Path, traced: bool, modules: Path | None) -> None:
-        """The child: never returns."""
+    def _become(self, arguments: list[str], log: Path, ready: int | None, modules: Path | None) -> None:
+        """The child: never returns. It says on `ready` that it waits for strace, which counts its calls."""
         code = 70
         try:
             os.setsid()
@@ -253,10 +273,13 @@ class Killer:
             }
             sys.dont_write_bytecode = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            while traced and "TracerPid:\t0" in Path("/proc/self/status").read_text():
-                time.sleep(0.002)
             from farshot.cli.root import main
 
+            if ready is not None:
+                status = os.open("/proc/self/status", os.O_RDONLY)
+                os.close(ready)
+                while b"TracerPid:\t0" in os.pread(status, 4096, 0):
+                    time.sleep(0.002)
             sys.argv = ["farshot", *arguments]
             try:
                 main()
@@ -336,19 +359,24 @@ def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -
         plan = [(call, "SIGKILL") for call in spread(ran.calls, most)]
         for name in ("SIGTERM", "SIGHUP", "SIGINT"):
             plan += [(call, name) for call in spread(ran.calls, signals)]
+        seen: dict[frozenset[tuple[str, str]], Verdict] = {}
         for call, name in plan:
             killer.reset(start)
             one = killer.run(command.words, inject=(call, name))
             row.kills += one.code == -signal.SIGKILL
+            if name == "SIGKILL" and not (one.calls and one.calls[-1].like(call)):
+                row.elsewhere += 1
             row.signals += name != "SIGKILL"
             where = f"{name} at {call.name} {call.number} ({call.text[-90:]}), exit code {one.code}"
             row.add(after_kill(killer.watched, before, after, command.grows, killed=name == "SIGKILL"), where)
             if name != "SIGKILL" and "Traceback" in one.said:
                 row.add([("lost", f"a traceback: {one.said[-300:]}")], where)
-            _age(killer.watched)
-            again = killer.run(command.words)
-            found = after_rerun(killer.watched, after, files, again.code, again.said)
-            row.add(found, where)
+            known = everything_in(killer.watched)
+            if known not in seen:  # what a run makes of a state does not depend on how that came about
+                _age(killer.watched)
+                again = killer.run(command.words)
+                seen[known] = after_rerun(killer.watched, after, files, again.code, again.said)
+            row.add(seen[known], where)
     return row
 
 

@@ -195,7 +195,8 @@ def commands(chosen: argparse.Namespace) -> bool:
                 continue
             counts = " | ".join(str(row.counts[kind]) for kind in ("lost", "doubled", "partial", "leftovers"))
             print(f"| {name} | {row.calls} | {row.kills} | {row.signals} | {counts} |", flush=True)
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+            seconds = time.monotonic() - began
+            print(f"{name}: {seconds:.0f} s, {row.elsewhere} kills elsewhere", file=sys.stderr, flush=True)
             for note in row.notes:
                 print(f"  {note}", file=sys.stderr, flush=True)
             failed |= not row.clean
