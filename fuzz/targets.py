@@ -33,7 +33,6 @@ from farshot.images.decode import decode
 from farshot.images.faults import Unreadable
 from farshot.images.options import ReadOptions
 from farshot.methods import available, create
-from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.model.formats.files import Source
 from farshot.model.formats.preprocessing_hf import read_preprocessing
@@ -183,18 +182,13 @@ def models(data: bytes) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = load(folder, model=_mini(), device="cpu")
+            found = load(folder, device="cpu")
             read_labelled(folder)
             read_places(folder)
             saved_options(folder, found.about())
             found.predict_proba([np.zeros((8, 8, 3), np.uint8)])
     finally:
         (folder / name).write_bytes(whole)
-
-
-@cache
-def _mini() -> Encoder:
-    return load_encoder("mini")
 
 
 def checkpoints(data: bytes) -> None:
