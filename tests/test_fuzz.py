@@ -15,10 +15,10 @@ from fuzz.targets import ABSENT, TARGETS
 from farshot.errors import DataError
 
 CORPUS = Path(__file__).parent / "fuzz-corpus"
-FILES = sorted(CORPUS.glob("*/*"))
+FILES = sorted(CORPUS.glob("*/*.bin"))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_an_input_is_read_or_refused_as_before(file: Path) -> None:
     outcome = judge(TARGETS[file.parent.name].run, file.read_bytes())
     if outcome.text.endswith(ABSENT):
@@ -40,7 +40,7 @@ def fails(data: bytes) -> None:
         case b"r":
             raise DataError("one sentence.")
         case b"n":
-            raise DataError("two\nlines.")
+            raise DataError("two\nlines.", lines=True)
         case b"m":
             np.ones(MOST_GROWTH + (50 << 20), np.uint8)
         case b"c":
