@@ -140,6 +140,15 @@ def test_what_was_made_a_moment_ago_stays(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @posix
+def test_a_trial_of_a_place_whose_folders_are_missing_leaves_nothing(tmp_path: Path) -> None:
+    left = tmp_path / ".farshot-0123abcd"
+    left.mkdir()
+    (left / "new").mkdir()
+    atomic.check_writable(tmp_path / "new" / "deep", "choose another")
+    assert everything_in(tmp_path) == set()
+
+
+@posix
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()

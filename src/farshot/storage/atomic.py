@@ -231,6 +231,7 @@ def _is_here(place: Path) -> bool:
 def _try_out(path: Path, place: Path, way: str) -> None:
     """Try to create the same names in the nearest existing folder, and remove them."""
     above = next(parent for parent in place.parents if os.path.lexists(parent))
+    sweep(above, again=True)  # it need not be the folder that is written to
     made = new_name(above / "x")
     try:
         try:
