@@ -80,7 +80,7 @@ COMMANDS: dict[str, Command] = {
     "export peft": _replacing("export {lora} --format peft --out {out}/o", lora="lora2"),
     "check --out": _replacing("check {data} --model mini --device cpu --out {out}/check.html"),
     "choose --out": _replacing("choose {data} --models mini --device cpu --out {out}/m"),
-    "curve --out": _replacing("curve {data} --model mini --device cpu --repeats 2 --out {out}/curve.svg"),
+    "curve --out": _replacing("curve {data} --model mini --device cpu --repeats 2 --out {out}/curve.png"),
     "pick": _replacing("pick {data}/cat {data}/dog --model mini --device cpu --out {out}/p --count 2"),
     "bench": Command(
         _BENCH.format(methods="zero-shot linear-probe") + " --store {out}/r.db",

@@ -3,6 +3,8 @@ faults that were fixed. The first word of a file's name is what happens to it.""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from fuzz.mutate import change_json
 from fuzz.targets import ABSENT, TARGETS
 
 from farshot.errors import DataError
+from tests.input_helpers import subprocess_environment
 
 CORPUS = Path(__file__).parent / "fuzz-corpus"
 FILES = sorted(CORPUS.glob("*/*.bin"))
@@ -81,3 +84,22 @@ def test_json_stays_json_when_it_is_changed() -> None:
     assert None not in changed
     assert len(changed) > 100
     assert change_json(b"{", 0) is None
+
+
+@pytest.mark.slow
+def test_a_target_is_fuzzed_and_counted(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    command = [sys.executable, "-m", "fuzz", "--seconds", "10", "--out", str(tmp_path), "settings"]
+    done = subprocess.run(
+        command,
+        cwd=CORPUS.parent.parent,
+        env=subprocess_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    name, executions, seconds, findings = done.stdout.splitlines()[-1].strip("| ").split(" | ")
+    assert (name, findings) == ("settings", "0")
+    assert int(executions.replace(",", "")) > 100
+    assert int(seconds) >= 9
