@@ -14,6 +14,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 State = dict[str, Any]
 """Relative path -> content without what differs between two runs, such as times."""
 
@@ -45,10 +48,15 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
 
 
-def state_of(out: Path) -> State:
-    """The content of every file; temporary files are left out."""
+def state_of(out: Path, *, rounded: bool = False) -> State:
+    """The content of every file; temporary files are left out.
+
+    Args:
+        rounded: numbers may differ in their last digits, so that of weights, tables and pages only the form is
+            compared.
+    """
     return {
-        name: content_of(path)
+        name: (form_of(path) if rounded else None) or content_of(path)
         for path in sorted(out.rglob("*"))
         if path.is_file() and not _TEMPORARY.search(name := str(path.relative_to(out)))
     }
@@ -59,6 +67,23 @@ def content_of(path: Path) -> Any:
     if path.suffix == ".db":
         return rows_of(path)
     return _digest(path)
+
+
+def form_of(path: Path) -> Any:
+    """Whether a file is complete, without its numbers; None for kinds of files that are compared as they are."""
+    try:
+        match path.suffix:
+            case ".safetensors":
+                return sorted((name, value.shape) for name, value in load_file(path).items())
+            case ".json":
+                return sorted(json.loads(path.read_text(encoding="utf-8")))
+            case ".csv":
+                return [line.partition(",")[0] for line in path.read_text(encoding="utf-8").splitlines()]
+            case ".html":
+                return ["page", path.read_text(encoding="utf-8").rstrip().endswith("</html>")]
+    except (OSError, ValueError, SafetensorError):
+        return ["damaged", _digest(path)]
+    return None
 
 
 def rows_of(path: Path) -> Counter[tuple[Any, ...]] | str:
@@ -82,7 +107,13 @@ def rows_of(path: Path) -> Counter[tuple[Any, ...]] | str:
 
 
 def after_kill(
-    watched: Path, before: State, after: State, grows: tuple[str, ...], *, killed: bool
+    watched: Path,
+    before: State,
+    after: State,
+    grows: tuple[str, ...],
+    *,
+    killed: bool,
+    rounded: bool = False,
 ) -> Verdict:
     """What is wrong right after a command was stopped.
 
@@ -90,9 +121,10 @@ def after_kill(
         before, after: the states around a run that is not disturbed.
         grows: outputs that the next run goes on from.
         killed: by SIGKILL, which leaves no time to clean up.
+        rounded: see `state_of`.
     """
     out = watched / "out"
-    now = state_of(out)
+    now = state_of(out, rounded=rounded)
     found: Verdict = []
     for unit in sorted({_unit(name) for name in (*before, *after, *now)}):
         old, new, here = (_of(state, unit) for state in (before, after, now))
@@ -111,14 +143,17 @@ def after_kill(
     return found
 
 
-def after_rerun(watched: Path, after: State, files: set[str], code: int, said: str) -> Verdict:
+def after_rerun(
+    watched: Path, after: State, files: set[str], code: int, said: str, *, rounded: bool = False
+) -> Verdict:
     """What is wrong once the same command has run again.
 
     Args:
         files: the listing after a run that is not disturbed.
         code, said: of the second run, which may refuse to replace what the first completed.
+        rounded: see `state_of`.
     """
-    now = state_of(watched / "out")
+    now = state_of(watched / "out", rounded=rounded)
     found: Verdict = []
     if code and not (code == 2 and now == after):
         found.append(("lost", f"the next run ended with {code}: {said[-300:]}"))

@@ -50,11 +50,13 @@ class Command:
         words: {out} is the watched folder, the others are in `Places`.
         before: the command that made what is there before; None where it may only write to a new place.
         grows: names of outputs that an interrupted run leaves for the next to go on from.
+        rounded: a run that goes on computes in other batches, so that numbers differ in their last digits.
     """
 
     words: str
     before: str | None = None
     grows: tuple[str, ...] = ()
+    rounded: bool = False
 
 
 def _replacing(words: str, **other: str) -> Command:
@@ -95,7 +97,7 @@ COMMANDS: dict[str, Command] = {
     "store export, csv": _replacing("store export {store} {out}/x.csv", store="store2"),
     "store export, parquet": _replacing("store export {store} {out}/x.parquet", store="store2"),
     "data prepare": Command("data prepare p={data} --model mini"),
-    "demo": Command("demo --out {out}/demo --tasks 3", grows=("demo",)),
+    "demo": Command("demo --out {out}/demo --tasks 3", grows=("demo",), rounded=True),
 }
 
 
@@ -352,7 +354,7 @@ def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -
     row = Row()
     killer.import_for(command.words)
     for start in _starts(killer, command):
-        before = _state(killer, start)
+        before = _state(killer, command, start)
         after, ran = _undisturbed(killer, command, start)
         files = listing(killer.watched)
         row.calls += len(ran.calls)
@@ -368,14 +370,20 @@ def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -
                 row.elsewhere += 1
             row.signals += name != "SIGKILL"
             where = f"{name} at {call.name} {call.number} ({call.text[-90:]}), exit code {one.code}"
-            row.add(after_kill(killer.watched, before, after, command.grows, killed=name == "SIGKILL"), where)
+            killed = name == "SIGKILL"
+            found = after_kill(
+                killer.watched, before, after, command.grows, killed=killed, rounded=command.rounded
+            )
+            row.add(found, where)
             if name != "SIGKILL" and "Traceback" in one.said:
                 row.add([("lost", f"a traceback: {one.said[-300:]}")], where)
             known = everything_in(killer.watched)
             if known not in seen:  # what a run makes of a state does not depend on how that came about
                 _age(killer.watched)
                 again = killer.run(command.words)
-                seen[known] = after_rerun(killer.watched, after, files, again.code, again.said)
+                seen[known] = after_rerun(
+                    killer.watched, after, files, again.code, again.said, rounded=command.rounded
+                )
             row.add(seen[known], where)
     return row
 
@@ -396,9 +404,9 @@ def _starts(killer: Killer, command: Command) -> Iterator[Path | None]:
         yield start
 
 
-def _state(killer: Killer, start: Path | None) -> State:
+def _state(killer: Killer, command: Command, start: Path | None) -> State:
     killer.reset(start)
-    return state_of(killer.watched / "out")
+    return state_of(killer.watched / "out", rounded=command.rounded)
 
 
 def _undisturbed(killer: Killer, command: Command, start: Path | None) -> tuple[State, Ran]:
@@ -409,7 +417,7 @@ def _undisturbed(killer: Killer, command: Command, start: Path | None) -> tuple[
         ran = killer.run(command.words, traced=True)
         if ran.code:
             raise Unusable(f"{command.words} failed: {ran.said}")
-        states.append(state_of(killer.watched / "out"))
+        states.append(state_of(killer.watched / "out", rounded=command.rounded))
     if states[0] != states[1]:
         differing = [name for name in states[0] if states[0][name] != states[1].get(name)]
         raise Unusable(f"{command.words} does not write the same twice: {differing[:3]}")

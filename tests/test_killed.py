@@ -83,6 +83,22 @@ def test_rows_of_a_store_may_grow_and_nothing_else(watched: Path) -> None:
     assert kinds(after_kill(watched, {}, many, ("r.db",), killed=True)) == ["partial"]
 
 
+def test_numbers_that_may_differ_are_not_compared_and_damage_is(watched: Path) -> None:
+    file = watched / "out" / "p.csv"
+    file.write_text("image,p\na.png,0.5\n")
+    after, files = state_of(watched / "out", rounded=True), listing(watched)
+    file.write_text("image,p\na.png,0.6\n")
+    assert after_rerun(watched, after, files, 0, "", rounded=True) == []
+    assert kinds(after_rerun(watched, after, files, 0, "")) == ["lost"]
+    file.write_text("image,p\na.p")
+    assert kinds(after_rerun(watched, after, files, 0, "", rounded=True)) == ["lost"]
+    page = watched / "out" / "a.html"
+    page.write_text("<html></html>")
+    whole = state_of(watched / "out", rounded=True)["a.html"]
+    page.write_text("<html></ht")
+    assert state_of(watched / "out", rounded=True)["a.html"] != whole
+
+
 def test_an_even_sample_has_both_ends() -> None:
     calls = [Call("write", number, "") for number in range(101)]
     assert [call.number for call in spread(calls, 5)] == [0, 25, 50, 75, 100]
