@@ -4,7 +4,7 @@ BIN := .venv/bin
 # what is imported is compiled once and kept, what is not never: installing takes half as long
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all check format docs tutorial bench clean
+.PHONY: demo test test-all fuzz check format docs tutorial bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,12 @@ test: .venv/ready
 
 test-all: test
 	$(BIN)/pytest -m slow
+
+# each target for SECONDS, one after the other; findings go to fuzz-found/
+SECONDS ?= 600
+fuzz: .venv/ready
+	$(BIN)/pip install -q -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -44,4 +50,4 @@ bench: .venv/ready
 	$(BIN)/farshot table --store bench.db
 
 clean:
-	rm -rf .venv demo build dist site
+	rm -rf .venv demo build dist site fuzz-found

@@ -1,9 +1,14 @@
-"""Kills a benchmark at random moments, runs two at once, fills its disk, and looks whether anything is lost.
+"""Kills commands, runs two at once, fills the disk, and looks whether anything is lost.
 
-    python -m benchmarks.stress --model mini --kills 20
+    python -m benchmarks.stress grid --model mini --kills 20
+    python -m benchmarks.stress commands
+    python -m benchmarks.stress commands --only bench "predict --out" --most 10
 
-Prints one line per trial and ends with exit code 1 if any store differs from that of an undisturbed run. The
-trials with a full and a read-only disk mount a separate file system, which needs root; else they say so.
+`grid` kills a benchmark at random moments, prints one line per trial and fails if any store differs from that
+of an undisturbed run. Its trials with a full and a read-only disk mount a separate file system, which needs
+root; else they say so. `commands` kills every command that writes at the system calls that change the disk,
+runs it again and prints a table (benchmarks/killed.py); it needs strace. The exit code is 1 where anything
+was lost, doubled, half-written or left behind.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.killed import COMMANDS, Killer, Unusable, kill_everywhere
 from tests.same_rows import difference
 
 from farshot.bench.store import Store
@@ -153,14 +159,8 @@ def remount(place: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
-def main() -> None:
-    """Runs all trials."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--tasks", type=int, default=100, help="per cell; twelve cells")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    chosen = parser.parse_args()
+def grid(chosen: argparse.Namespace) -> bool:
+    """All trials of a benchmark; whether one failed."""
     with tempfile.TemporaryDirectory() as folder:
         stress = Stress(chosen.model, chosen.tasks, Path(folder), chosen.seed)
         seconds = stress.undisturbed()
@@ -169,7 +169,57 @@ def main() -> None:
         stress.full_disk()
         stress.read_only()
     print("FAILED" if stress.failed else "Nothing was lost and nothing changed.")
-    sys.exit(stress.failed)
+    return stress.failed
+
+
+def commands(chosen: argparse.Namespace) -> bool:
+    """Kill every command that writes; whether anything went wrong."""
+    if unknown := [name for name in chosen.only or () if name not in COMMANDS]:
+        raise SystemExit(f"There is no command {unknown[0]!r}; choose of {', '.join(COMMANDS)}.")
+    if shutil.which("strace") is None:
+        raise SystemExit("Killing at system calls needs strace.")
+    failed = False
+    folder = Path(tempfile.mkdtemp()).resolve()  # a TemporaryDirectory would be removed when a fork ends, too
+    try:
+        killer = Killer(folder)
+        killer.prepare()
+        print("| command | calls | kills | signals | lost | doubled | partial | leftovers |")
+        print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+        for name in chosen.only or COMMANDS:
+            began = time.monotonic()
+            try:
+                row = kill_everywhere(killer, COMMANDS[name], chosen.most, chosen.signals)
+            except Unusable as error:
+                print(f"{name}: {error}", file=sys.stderr, flush=True)
+                failed = True
+                continue
+            counts = " | ".join(str(row.counts[kind]) for kind in ("lost", "doubled", "partial", "leftovers"))
+            print(f"| {name} | {row.calls} | {row.kills} | {row.signals} | {counts} |", flush=True)
+            seconds = time.monotonic() - began
+            print(f"{name}: {seconds:.0f} s, {row.elsewhere} kills elsewhere", file=sys.stderr, flush=True)
+            for note in row.notes:
+                print(f"  {note}", file=sys.stderr, flush=True)
+            failed |= not row.clean
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return failed
+
+
+def main() -> None:
+    """Runs all trials of a kind."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    one = kinds.add_parser("grid", help="a benchmark killed at random moments")
+    one.add_argument("--model", default="mini")
+    one.add_argument("--kills", type=int, default=20)
+    one.add_argument("--tasks", type=int, default=100, help="per cell; twelve cells")
+    one.add_argument("--seed", type=int, default=0, help="of the moments")
+    other = kinds.add_parser("commands", help="every command killed at its system calls")
+    other.add_argument("--only", nargs="+", metavar="COMMAND")
+    other.add_argument("--most", type=int, default=60, help="kills of a command with each state before")
+    other.add_argument("--signals", type=int, default=4, help="points for each of SIGTERM, SIGHUP and SIGINT")
+    chosen = parser.parse_args()
+    sys.exit((grid if chosen.kind == "grid" else commands)(chosen))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import farshot
 
 ROOT = Path(farshot.__file__).parent
 LAYERS = (
-    ("arrays", "errors", "plugins", "randomness", "sanitize"),
+    ("arrays", "randomness", "sanitize"),
+    ("errors", "plugins"),
     ("images",),
     ("storage",),
     ("data",),

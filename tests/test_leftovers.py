@@ -21,11 +21,12 @@ from tests.input_helpers import everything_in, subprocess_environment
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no locks of this kind")
 
 KILLED = '''
-import os, signal, sys
+import atexit, os, signal, sys
 from pathlib import Path
 from farshot.errors import DataError
 from farshot.storage import atomic, leftovers
 what, exchanges, root = sys.argv[1], sys.argv[2] == "exchange", Path(sys.argv[3])
+how = signal.Signals[sys.argv[4]]
 leftovers._JUST_MADE_S = 0
 if not exchanges:
     atomic.exchange = lambda a, b: False
@@ -61,10 +62,16 @@ def killed_at(step):
             if event in CHANGES and str(root) in str(arguments[:2]):
                 left[0] -= 1
                 if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), how)
         sys.addaudithook(hook)
-        write("new")
-        os._exit(0)
+        code = 3
+        try:
+            write("new")
+            code = 0 if left[0] > 0 else 3
+        except KeyboardInterrupt:
+            atexit._run_exitfuncs()
+        finally:
+            os._exit(code)
     return os.waitpid(child, 0)[1] != 0
 
 for step in range(1, 1000):
@@ -75,6 +82,8 @@ for step in range(1, 1000):
     found = content()
     if exchanges or what != "folder":
         assert found in ({"old"}, {"new"}), (step, found)
+    if how == signal.SIGINT:
+        assert os.listdir(root) == ["place"], (step, os.listdir(root))
     write("newer")
     assert content() == {"newer"}, (step, content())
     assert sorted(os.listdir(root)) == ["place"], (step, os.listdir(root))
@@ -85,8 +94,11 @@ print(step)
 @posix
 @pytest.mark.parametrize("how", ["exchange", "aside"])
 @pytest.mark.parametrize("what", ["folder", "file", "own"])
-def test_a_kill_at_every_change_loses_nothing_and_leaves_nothing(tmp_path: Path, what: str, how: str) -> None:
-    command = [sys.executable, "-c", KILLED, what, how, str(tmp_path)]
+@pytest.mark.parametrize("stop", ["SIGKILL", "SIGINT"])
+def test_a_stop_at_every_change_loses_nothing_and_leaves_nothing(
+    tmp_path: Path, stop: str, what: str, how: str
+) -> None:
+    command = [sys.executable, "-c", KILLED, what, how, str(tmp_path), stop]
     done = subprocess.run(command, env=subprocess_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > (3 if what == "own" else 8)  # steps that it was killed at
@@ -125,6 +137,15 @@ def test_what_was_made_a_moment_ago_stays(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(leftovers.time, "time", lambda: later)
     sweep(tmp_path, again=True)
     assert not (tmp_path / ".farshot-0123abcd").exists()
+
+
+@posix
+def test_a_trial_of_a_place_whose_folders_are_missing_leaves_nothing(tmp_path: Path) -> None:
+    left = tmp_path / ".farshot-0123abcd"
+    left.mkdir()
+    (left / "new").mkdir()
+    atomic.check_writable(tmp_path / "new" / "deep", "choose another")
+    assert everything_in(tmp_path) == set()
 
 
 @posix

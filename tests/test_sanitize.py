@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 
-from farshot.sanitize import cell, path_cell, visible
+from farshot.errors import DataError, FarshotError, ModelError
+from farshot.sanitize import cell, path_cell, short, visible
 from tests.input_helpers import Farshot, class_folders, picture
 
 ESCAPE = "\x1b]0;owned\x07\x1b[31mred\u202e"
@@ -96,3 +98,15 @@ def test_tables_of_the_terminal_and_of_checks_are_text_too(farshot: Farshot, tmp
         told = farshot(*command, *(("--model", "mini") if command[0] == "check" else ()))
         assert told.code == 0, told.err
         assert "\x1b" not in told.out + told.err and "\u202e" not in told.out + told.err
+
+
+def test_a_refusal_is_one_line_with_any_name_in_it() -> None:
+    assert str(DataError("no file a\nfarshot: well\x1b[2J.")) == r"no file a\x0afarshot: well\x1b[2J."
+    assert str(FarshotError("one:\n  a\r\n  b", lines=True)) == "one:\n  a\\x0d\n  b"
+    assert str(pickle.loads(pickle.dumps(ModelError("é\t.")))) == "é\\x09."
+
+
+def test_what_a_message_quotes_of_foreign_input_is_short() -> None:
+    assert short("cat") == "'cat'"
+    assert short(["x" * 1000]) == "['" + "x" * 55 + "..."
+    assert len(short("x" * 1000, 20)) == 20

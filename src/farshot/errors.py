@@ -6,9 +6,19 @@ out. The command line prints the sentence and ends with exit code 2; from Python
 
 from __future__ import annotations
 
+from farshot.sanitize import visible
+
 
 class FarshotError(Exception):
-    """An error that the user can fix; its text is the whole message."""
+    """An error that the user can fix; its text is the whole message.
+
+    Args:
+        text: control characters in it, such as in a name in a foreign file, are escaped: it stays one line.
+        lines: it is a list of several lines, which are kept.
+    """
+
+    def __init__(self, text: str = "", *, lines: bool = False) -> None:
+        super().__init__(visible(text, lines=lines))
 
 
 class DataError(FarshotError, ValueError):

@@ -14,6 +14,12 @@ def plain(text: object, most: int = 300) -> str:
     return kept if len(kept) <= most else kept[: most - 1] + "…"
 
 
+def short(value: object, most: int = 60) -> str:
+    """The value as Python writes it, cut to `most` characters: for what a message quotes of foreign input."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 _TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks of direction
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -17,6 +17,7 @@ from farshot.methods import Method, create
 from farshot.methods.values import written
 from farshot.model.encoder import Encoder
 from farshot.model.find import PRECISIONS
+from farshot.sanitize import short
 from farshot.task import DEFAULT_TEMPLATE
 
 PROTOCOL_TASKS = {1: 800}
@@ -156,12 +157,14 @@ def parse_method(spec: str) -> Method:
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise SettingError(f"A method is written NAME or NAME[setting=value,...], not {spec!r}.")
+        raise SettingError(f"A method is written NAME or NAME[setting=value,...], not {short(spec)}.")
     settings: dict[str, str] = {}
     for pair in filter(str.strip, _SEPARATOR.split(match[2] or "")):
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or name in settings:
-            raise SettingError(f"In {spec!r}, {pair.strip()!r} must be setting=value, each setting once.")
+            raise SettingError(
+                f"In {short(spec)}, {short(pair.strip())} must be setting=value, each setting once."
+            )
         settings[name] = value
     return create(match[1], settings)
 

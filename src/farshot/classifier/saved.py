@@ -19,6 +19,7 @@ from farshot.evaluation.familiarity import Familiarity
 from farshot.methods import Method, available, create, current_settings
 from farshot.model.encoder import Encoder
 from farshot.model.find import shared_encoder
+from farshot.sanitize import short
 from farshot.storage.model_check import check_labelled, check_restored
 from farshot.storage.model_folder import (
     damaged,
@@ -84,8 +85,8 @@ def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:
     name, package = about["method"], about.get("method_package", "farshot")
     if package != "farshot" and name not in available():
         raise ModelError(
-            f"{folder} was adapted with the method {name!r} of the package {package}, which is missing or "
-            f"cannot be imported; install it: pip install {package}."
+            f"{folder} was adapted with the method {short(name)} of the package {package}, which is missing "
+            f"or cannot be imported; install it: pip install {package}."
         )
     try:
         method = create(name, current_settings(name, about["settings"]))
@@ -94,7 +95,7 @@ def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:
     if method.revision != about["revision"]:
         raise ModelError(
             f"{folder} was made by revision {about['revision']} of {name}, this farshot has "
-            f"{method.revision}: adapt it again, or use farshot {about['farshot_version']}."
+            f"{method.revision}: adapt it again, or use farshot {short(about['farshot_version'])}."
         )
     return method
 

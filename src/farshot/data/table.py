@@ -24,6 +24,7 @@ from farshot.images.member import Member, Named
 from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
+from farshot.sanitize import visible
 
 SPLITS = ("train", "val", "test")
 
@@ -377,11 +378,12 @@ def path_of(source: ImageSource) -> str:
 
 def unreadable(faults: Sequence[str], images: int) -> DataError:
     """The error that lists images that cannot be read, out of so many."""
-    listed = "\n  ".join(faults[:_MOST_LISTED])
+    listed = "\n  ".join(map(visible, faults[:_MOST_LISTED]))
     more = f"\n  and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
     return DataError(
         f"{len(faults)} of {images} images cannot be read; fix or remove them, or use "
-        f"--skip-unreadable:\n  {listed}{more}"
+        f"--skip-unreadable:\n  {listed}{more}",
+        lines=True,
     )
 
 

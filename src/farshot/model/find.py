@@ -33,6 +33,7 @@ from farshot.errors import ModelError, SettingError
 from farshot.model import formats
 from farshot.model.encoder import Encoder
 from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line
+from farshot.sanitize import short
 from farshot.storage import hub
 from farshot.storage.paths import home
 
@@ -375,6 +376,6 @@ def _reader(source: Source) -> Format:
             f"farshot knows; supported are {SUPPORTED}."
         )
     raise ModelError(
-        f"{source.name} is a checkpoint of type {kind or 'unknown'!r}, which farshot cannot read; supported "
-        f"are {SUPPORTED}."
+        f"{source.name} is a checkpoint of type {short(kind or 'unknown')}, which farshot cannot read; "
+        f"supported are {SUPPORTED}."
     )

@@ -86,8 +86,8 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     sweep(path.parent)
     staging = new_name(path, path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else "")
-    staging.touch(exist_ok=False)
     try:
+        staging.touch(exist_ok=False)
         with held(staging):
             yield staging
             staging.replace(path)
@@ -231,19 +231,22 @@ def _is_here(place: Path) -> bool:
 def _try_out(path: Path, place: Path, way: str) -> None:
     """Try to create the same names in the nearest existing folder, and remove them."""
     above = next(parent for parent in place.parents if os.path.lexists(parent))
+    sweep(above, again=True)  # it need not be the folder that is written to
     made = new_name(above / "x")
     try:
-        made.mkdir()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written, since {above} cannot ({reason(error)}); {way}."
-        ) from error
-    try:
+        try:
+            made.mkdir()
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be written, since {above} cannot ({reason(error)}); {way}."
+            ) from error
         with held(made):
             for name in place.relative_to(above).parts:
                 (made / name).mkdir(exist_ok=True)
         if place.exists() and _is_stuck(place, above):
             raise PermissionError(errno.EPERM, f"{above} lets only its owner replace it")
+    except DataError:  # which is a ValueError
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be written ({reason(error)}); {way}.") from error
     finally:
@@ -313,8 +316,8 @@ def _move_aside(staging: Path, place: Path, check_old: Check) -> None:
     the name lets the next run undo it."""
     old, note = (staging.with_name(f"{staging.name}{end}") for end in ("-old", "-name"))
     known = False
-    note.touch(exist_ok=False)
     try:
+        note.touch(exist_ok=False)
         with held(note):
             note.write_bytes(os.fsencode(place.name))
             place.rename(old)

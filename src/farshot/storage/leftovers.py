@@ -7,6 +7,7 @@ is removed when farshot next writes to that folder. Where the system has no such
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import secrets
@@ -22,12 +23,28 @@ _PREFIX = ".farshot-"  # short, and not the place's own name: that may be as lon
 _OURS = re.compile(r"\.farshot-[0-9a-f]{8}(-old|-name)?(\.[A-Za-z0-9]{1,8})?")
 _PATIENCE_S, _POLL_S = 1.0, 0.002
 _JUST_MADE_S = 10.0  # an empty one may be about to be locked
+_MOST_MADE = 64
 _swept: set[Path] = set()
+_made: list[tuple[int, Path]] = []  # process and path
 
 
 def new_name(place: Path, suffix: str = "") -> Path:
-    """An unused name next to a place."""
-    return place.with_name(f"{_PREFIX}{secrets.token_hex(4)}{suffix}")
+    """An unused name next to a place; what has it when the process ends is removed."""
+    path = place.with_name(f"{_PREFIX}{secrets.token_hex(4)}{suffix}")
+    if len(_made) >= _MOST_MADE:
+        _made[:] = [(process, made) for process, made in _made if os.path.lexists(made)]
+    _made.append((os.getpid(), path.absolute()))
+    return path
+
+
+@atexit.register
+def _tidy() -> None:
+    """A signal may come while a file is being removed, or at any other moment of a clean-up."""
+    for process, path in _made:
+        if process == os.getpid():
+            with suppress(OSError):
+                _remove(path)
+                _restore(path.with_name(f"{path.name}-name"))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from farshot.methods.finetuned import FinetunedAdapted
 from farshot.methods.frozen import FrozenAdapted
 from farshot.methods.tip_adapter import TipAdapter
 from farshot.model.encoder import Encoder
+from farshot.sanitize import short
 
 _LABELS = (str, int, float, bool)
 
@@ -27,7 +28,7 @@ def check_values(about: Mapping[str, Any]) -> None:
     """
     for key, fits in _FIT.items():
         if key in about and not fits(about[key]):
-            raise ValueError(f"it has {_short(about[key])} as {key}")
+            raise ValueError(f"it has {short(about[key])} as {key}")
     if len(about["classes"]) != len(about["class_names"]):
         raise ValueError("it names more or fewer classes than it has")
 
@@ -98,11 +99,6 @@ def check_labelled(kept: Mapping[str, Tensor], images: int, classes: int, width:
 def _check_shape(name: str, value: Tensor, wanted: tuple[int, ...]) -> None:
     if tuple(value.shape) != wanted:
         raise ValueError(f"the tensor {name} is {tuple(value.shape)}, not {wanted}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _all(values: Any, kind: type | tuple[type, ...]) -> bool:

@@ -25,6 +25,7 @@ from torch import Tensor
 from farshot.errors import ModelError
 from farshot.images.options import ReadOptions
 from farshot.parts.lora import LoRA
+from farshot.sanitize import short
 from farshot.storage.atomic import check_folder, reason, whole_folder
 from farshot.storage.hub import fetch, is_on_hub
 from farshot.storage.json_text import read_object
@@ -220,7 +221,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     about = read_object(folder / "farshot.json")
     if isinstance(about.get("format"), int) and about["format"] > FORMAT:
         raise ModelError(
-            f"{folder} was made by farshot {about.get('farshot_version')}; update farshot to read it."
+            f"{folder} was made by farshot {short(about.get('farshot_version'))}; update farshot to read it."
         )
     for key, kind in _KEYS.items():
         if key not in about:

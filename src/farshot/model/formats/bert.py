@@ -18,6 +18,7 @@ from farshot.model.formats.clip_hf import ACTIVATIONS
 from farshot.model.formats.files import Source, block_count, read_json
 from farshot.model.formats.tokenizer_files import load_fast, special_id
 from farshot.model.tokenizer import TextRules, Tokenizer
+from farshot.sanitize import short
 
 _PREFIX = "text.transformer."
 _POOLERS = ("cls_last_hidden_state_pooler", "cls_pooler")
@@ -45,8 +46,8 @@ def read_text(
     projection = str(config.get("hf_proj_type", config.get("proj", "mlp")))
     if pooler not in _POOLERS or projection not in ("mlp", "linear"):
         raise ModelError(
-            f"The BERT of {source.name} is read out by {pooler!r} and {projection!r}, which farshot does not "
-            "have."
+            f"The BERT of {source.name} is read out by {short(pooler)} and {short(projection)}, which "
+            "farshot does not have."
         )
     words = dict(_canonical(tensors))
     if "text.token" not in words or "text.blocks.0.fc1.weight" not in words:

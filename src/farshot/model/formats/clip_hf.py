@@ -21,6 +21,7 @@ from farshot.model.formats.files import Checkpoint, Source
 from farshot.model.formats.preprocessing_hf import read_preprocessing
 from farshot.model.formats.tokenizer_files import load_fast, special_id
 from farshot.model.tokenizer import TextRules, Tokenizer
+from farshot.sanitize import short
 
 NAMES = {"clip": "transformers CLIP", "metaclip_2": "transformers MetaCLIP 2"}
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -122,7 +123,7 @@ def common(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     activation = ACTIVATIONS.get(str(config["hidden_act"]))
     if activation is None:
         raise ModelError(
-            f"{source.name} uses the activation {config['hidden_act']!r}; farshot has "
+            f"{source.name} uses the activation {short(config['hidden_act'])}; farshot has "
             f"{', '.join(ACTIVATIONS)}."
         )
     return {
@@ -171,7 +172,9 @@ def side(source: Source, config: Mapping[str, Any], name: str) -> int:
     value = config[name]
     if isinstance(value, list):
         if len(value) != 2 or value[0] != value[1]:
-            raise ModelError(f"{source.name} has {name} {value}; farshot reads encoders of squares only.")
+            raise ModelError(
+                f"{source.name} has {name} {short(value)}; farshot reads encoders of squares only."
+            )
         value = value[0]
     return int(value)
 

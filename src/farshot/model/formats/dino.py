@@ -21,6 +21,7 @@ from farshot.model.formats import native, timm_open_clip
 from farshot.model.formats.clip_hf import ACTIVATIONS
 from farshot.model.formats.files import Checkpoint, Source, block_count
 from farshot.model.formats.preprocessing_hf import colours, read_resizing, spread
+from farshot.sanitize import short
 
 NAMES = {
     "dinov2": "transformers DINOv2",
@@ -110,7 +111,7 @@ def _timm(source: Source, name: str) -> tuple[str, int]:
     found = _TIMM.match(name)
     if not found:
         raise ModelError(
-            f"{source.name} is timm's {name}, which farshot does not read; use the same model from "
+            f"{source.name} is timm's {short(name)}, which farshot does not read; use the same model from "
             "transformers (facebook/dinov3-...), or a DINOv2."
         )
     return "timm DINOv2", _TIMM_HEADS[found[1]]
@@ -165,7 +166,9 @@ def _activation(source: Source, config: Mapping[str, Any], gated: bool) -> Activ
         return "silu"
     name = str(config["hidden_act"])
     if name not in ACTIVATIONS:
-        raise ModelError(f"{source.name} uses the activation {name!r}; farshot has {', '.join(ACTIVATIONS)}.")
+        raise ModelError(
+            f"{source.name} uses the activation {short(name)}; farshot has {', '.join(ACTIVATIONS)}."
+        )
     return ACTIVATIONS[name]
 
 
@@ -256,7 +259,9 @@ def _timm_resizing(source: Source, config: Mapping[str, Any], side: int) -> str:
     """
     share, resampling = config.get("crop_pct", 0.875), config.get("interpolation", "bicubic")
     if not isinstance(share, int | float) or not 0.1 <= share <= 1 or resampling not in FILTERS:
-        raise ModelError(f"{source.name} crops {share!r} of its images by {resampling!r}; fetch it again.")
+        raise ModelError(
+            f"{source.name} crops {short(share)} of its images by {short(resampling)}; fetch it again."
+        )
     return own_reading(
         keeps_shape=config.get("crop_mode", "center") != "squash",
         side=math.floor(side / share),

@@ -25,6 +25,7 @@ from farshot.model.config import MOST_BLOCKS, TextConfig, TowerConfig, VisionCon
 from farshot.model.encoder import Encoder, Origin, Preprocessing
 from farshot.model.tokenizer import Tokenizer
 from farshot.model.tower import TextTower, VisionTower
+from farshot.sanitize import short
 from farshot.storage.json_text import read_object
 from farshot.storage.paths import ordinary
 
@@ -262,7 +263,9 @@ def _check_shapes(source: str, tower: str, config: TowerConfig, found: Mapping[s
             )
     extra = sorted(set(found) - set(wanted))
     if extra:
-        raise ModelError(f"The {tower} tower of {source} has a tensor {extra[0]}, which its format does not.")
+        raise ModelError(
+            f"The {tower} tower of {source} has a tensor {short(extra[0])}, which its format does not."
+        )
 
 
 def _float32(source: str, name: str, tensor: Tensor) -> Tensor:

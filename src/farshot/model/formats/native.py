@@ -21,6 +21,7 @@ from farshot.model.formats.tokenizer_files import (
     special_id,
 )
 from farshot.model.tokenizer import Cleaning, TextRules, Tokenizer
+from farshot.sanitize import short
 
 HEAD_WIDTH = 64  # of every head, where a checkpoint does not say otherwise
 CLIP_VOCABULARY = 49408
@@ -156,7 +157,7 @@ def _side(value: Any) -> int:
     """A side in pixels; some configurations write height and width."""
     sides = value if isinstance(value, list) else [value]
     if len(set(sides)) != 1:
-        raise ModelError(f"Images of {value} pixels are not square; farshot reads square ones only.")
+        raise ModelError(f"Images of {short(value)} pixels are not square; farshot reads square ones only.")
     return int(sides[0])
 
 
@@ -189,7 +190,7 @@ def preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
     mode, resampling = config.get("resize_mode", "shortest"), config.get("interpolation", "bicubic")
     if mode not in ("shortest", "squash") or resampling not in ("bicubic", "bilinear"):
         raise ModelError(
-            f"{source.name} resizes by {mode!r} and {resampling!r}, which farshot does not have."
+            f"{source.name} resizes by {short(mode)} and {short(resampling)}, which farshot does not have."
         )
     return Preprocessing(
         mean=colours(source, config.get("mean", usual.mean)),
@@ -219,5 +220,7 @@ def cleaning_of(source: Source, config: Mapping[str, Any]) -> Cleaning:
     """
     asked = str((config.get("tokenizer_kwargs") or {}).get("clean", "whitespace"))
     if asked not in _CLEANINGS:
-        raise ModelError(f"{source.name} cleans texts by {asked!r}; farshot has {', '.join(_CLEANINGS)}.")
+        raise ModelError(
+            f"{source.name} cleans texts by {short(asked)}; farshot has {', '.join(_CLEANINGS)}."
+        )
     return _CLEANINGS[asked]

@@ -15,6 +15,7 @@ from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native
 from farshot.model.formats.clip_hf import log_scale
 from farshot.model.formats.files import Checkpoint, Source
+from farshot.sanitize import short
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = (
@@ -82,7 +83,7 @@ def refuse_variants(source: Source, config: Mapping[str, Any]) -> None:
         raise ModelError(f"{source.name} is a CoCa, which farshot does not read; use a CLIP or SigLIP.")
     if vision.get("pool_type", "tok") not in ("tok", "map", ""):
         raise ModelError(
-            f"{source.name} pools images by {vision['pool_type']!r}, which farshot does not have."
+            f"{source.name} pools images by {short(vision['pool_type'])}, which farshot does not have."
         )
     if native.truth(config.get("text_cfg", {}).get("embed_cls", False)):
         raise ModelError(

@@ -10,6 +10,7 @@ from farshot.errors import ModelError
 from farshot.images.preprocess import CLIP_MEAN, CLIP_STD, FILTERS, own_reading
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats.files import Source
+from farshot.sanitize import short
 
 Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
 CLIP_COLOURS: Colours = (CLIP_MEAN, CLIP_STD)
@@ -48,17 +49,19 @@ def read_resizing(source: Source, found: Mapping[str, Any], size: int, *, square
     """
     resample = found.get("resample", 3)
     if type(resample) is not int or not 0 <= resample < len(FILTERS):
-        raise ModelError(f"{source.name} resizes images by {resample!r}, which Pillow does not have.")
+        raise ModelError(f"{source.name} resizes images by {short(resample)}, which Pillow does not have.")
     sides = found.get("size")
     if isinstance(sides, Mapping):
         keeps_shape, side = "shortest_edge" in sides, sides.get("shortest_edge", sides.get("height", size))
         if "height" in sides and sides.get("width", side) != side:
-            raise ModelError(f"Images of {sides!r} are not square; farshot reads square ones only.")
+            raise ModelError(f"Images of {short(sides)} are not square; farshot reads square ones only.")
     else:
         keeps_shape, side = not square, size if sides is None else sides
     cut = found.get("do_center_crop", not square) is True
     if type(side) is not int or not 0 < side < 10_000:
-        raise ModelError(f"{source.name} resizes images to {sides!r} pixels; fetch its configuration again.")
+        raise ModelError(
+            f"{source.name} resizes images to {short(sides)} pixels; fetch its configuration again."
+        )
     if not cut or not found.get("do_resize", True):
         keeps_shape, side = False, size
     return own_reading(
@@ -74,7 +77,9 @@ def spread(source: Source, values: object) -> tuple[float, float, float]:
     """
     found = colours(source, values)
     if min(found) <= 0:
-        raise ModelError(f"The preprocessing of {source.name} divides pixels by {values!r}; fetch it again.")
+        raise ModelError(
+            f"The preprocessing of {source.name} divides pixels by {short(values)}; fetch it again."
+        )
     return found
 
 
@@ -90,6 +95,7 @@ def colours(source: Source, values: object) -> tuple[float, float, float]:
             raise ValueError("not finite")
     except (TypeError, ValueError) as error:
         raise ModelError(
-            f"The preprocessing of {source.name} has {values!r} where three numbers belong; fetch it again."
+            f"The preprocessing of {source.name} has {short(values)} where three numbers belong; fetch it "
+            "again."
         ) from error
     return red, green, blue

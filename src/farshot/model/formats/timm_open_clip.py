@@ -22,6 +22,7 @@ from farshot.model.formats.clip_hf import log_scale
 from farshot.model.formats.files import Checkpoint, Source, block_count
 from farshot.model.formats.tokenizer_files import load_fast, special_id
 from farshot.model.tokenizer import TextRules, Tokenizer
+from farshot.sanitize import short
 
 TRUNK = "visual.trunk."
 _BATCH_NORM_EPS = 1e-5
@@ -109,8 +110,8 @@ def _trunk(source: Source, name: str) -> tuple[Trunk, int]:
         if found:
             return trunk, trunk.heads[found[1]]
     raise ModelError(
-        f"{source.name} has timm's {name} as vision tower, which farshot does not read; it reads plain ViTs, "
-        "SigLIP, PE-Core (T to L), EVA-02 and MobileCLIP-B."
+        f"{source.name} has timm's {short(name)} as vision tower, which farshot does not read; it reads "
+        "plain ViTs, SigLIP, PE-Core (T to L), EVA-02 and MobileCLIP-B."
     )
 
 

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from farshot.errors import ModelError
 from farshot.model.formats.files import Source, first_line
 from farshot.model.formats.sentencepiece import sentencepiece_tokenizer
+from farshot.sanitize import short
 from farshot.storage.json_text import read_object
 
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
@@ -59,8 +60,8 @@ def special_id(source: Source, fast: FastTokenizer, role: str, usual: str) -> in
     found = fast.token_to_id(token)
     if found is None:
         raise ModelError(
-            f"The tokenizer of {source.name} does not know the token {token} ({role}), so it belongs to "
-            "another model; copy that of its text tower."
+            f"The tokenizer of {source.name} does not know the token {short(token)} ({role}), so it "
+            "belongs to another model; copy that of its text tower."
         )
     return int(found)
 

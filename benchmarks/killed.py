@@ -1,0 +1,441 @@
+"""Every command that writes, killed at every system call that changes the disk, then run again undisturbed.
+
+The calls are found by strace in a run that is not disturbed, and the process is killed by strace as it enters
+one of them (`--inject`). A server process has imported what the commands need; each run is a fork of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.disk_state import State, Verdict, after_kill, after_rerun, everything_in, listing, state_of
+
+CHANGING = (
+    *("open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2", "truncate"),
+    *("ftruncate", "fallocate", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
+    *("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "chmod", "fchmod", "fchmodat", "copy_file_range"),
+    *("sendfile", "utimensat"),
+)
+"""System calls that may change the disk."""
+
+WATCHED = ("out", "cache", "tmp", "home")
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+_WRITING = re.compile(r"O_(?:WRONLY|RDWR|CREAT|TRUNC)")
+_RANDOM = re.compile(r"(?<=\.farshot-)[0-9a-f]{8}")
+_PATIENCE_S = 180.0
+_BENCH = (
+    "bench --pools mini-crops --shots 1 --methods {methods} --tasks 4 --queries 2 --model mini --device cpu"
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that writes.
+
+    Attributes:
+        words: {out} is the watched folder, the others are in `Places`.
+        before: the command that made what is there before; None where it may only write to a new place.
+        grows: names of outputs that an interrupted run leaves for the next to go on from.
+        rounded: a run that goes on computes in other batches, so that numbers differ in their last digits.
+    """
+
+    words: str
+    before: str | None = None
+    grows: tuple[str, ...] = ()
+    rounded: bool = False
+
+
+def _replacing(words: str, **other: str) -> Command:
+    """A command, run before with another input."""
+    before = words
+    for name, value in (other or {"data": "more"}).items():
+        before = before.replace(f"{{{name}}}", f"{{{value}}}")
+    assert before != words, words
+    return Command(words, before)
+
+
+_ADAPT = "adapt {data} --model mini --out {out}/m --device cpu --method"
+COMMANDS: dict[str, Command] = {
+    "adapt": _replacing(f"{_ADAPT} linear-probe"),
+    "adapt, LoRA": _replacing(f"{_ADAPT} clip-lora --set steps=1 --set batch=2"),
+    "predict --out": Command("predict {model} {data} --device cpu --out {out}/p.csv", grows=("p.csv",)),
+    "evaluate --out": _replacing("evaluate {model} {data} --include-support --device cpu --out {out}/c.csv"),
+    "explain": _replacing("explain {model} {data}/cat --device cpu --out {out}/e"),
+    "report, model": _replacing("report {model} --data {more} --device cpu --out {out}/r.html", more="most"),
+    "report, store": _replacing("report {store} --out {out}/r.html", store="store2"),
+    "export onnx": _replacing("export {model} --format onnx --out {out}/o", model="model2"),
+    "export transformers": _replacing("export {lora} --format transformers --out {out}/o", lora="lora2"),
+    "export peft": _replacing("export {lora} --format peft --out {out}/o", lora="lora2"),
+    "check --out": _replacing("check {data} --model mini --device cpu --out {out}/check.html"),
+    "choose --out": _replacing("choose {data} --models mini --device cpu --out {out}/m"),
+    "curve --out": _replacing("curve {data} --model mini --device cpu --repeats 2 --out {out}/curve.png"),
+    "pick": _replacing("pick {data}/cat {data}/dog --model mini --device cpu --out {out}/p --count 2"),
+    "bench": Command(
+        _BENCH.format(methods="zero-shot linear-probe") + " --store {out}/r.db",
+        _BENCH.format(methods="zero-shot") + " --store {out}/r.db",
+        ("r.db",),
+    ),
+    "bench, images": Command(
+        _BENCH.format(methods="zero-shot").replace("mini-crops", "p={data}") + " --ways 3 --store {out}/r.db",
+        grows=("r.db",),
+    ),
+    "store export, jsonl": _replacing("store export {store} {out}/x.jsonl", store="store2"),
+    "store export, csv": _replacing("store export {store} {out}/x.csv", store="store2"),
+    "store export, parquet": _replacing("store export {store} {out}/x.parquet", store="store2"),
+    "data prepare": Command("data prepare p={data} --model mini"),
+    "demo": Command("demo --out {out}/demo --tasks 3", grows=("demo",), rounded=True),
+}
+
+
+class Unusable(Exception):
+    """A command that fails undisturbed, does not end, or writes something else each time."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call that changes a watched place.
+
+    Attributes:
+        name: of the call.
+        number: how many of this name its thread made, this one included.
+        text: its arguments.
+    """
+
+    name: str
+    number: int
+    text: str
+
+    def like(self, other: Call) -> bool:
+        """Whether both change the same place, apart from the random part of a temporary name."""
+        places = [re.findall(r'["<](/[^">]*)', call.text.rpartition(" = ")[0]) for call in (self, other)]
+        mine, its = ([_RANDOM.sub("", place) for place in several] for several in places)
+        return self.name == other.name and mine == its
+
+
+@dataclass
+class Ran:
+    """A run: its exit code, negative for a signal; what it printed; its calls."""
+
+    code: int
+    said: str
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        calls: that change a watched place, with nothing there before and with an older output.
+        kills, signals: that came.
+        elsewhere: kills that came at another call than was meant, since a run differed from the one before.
+    """
+
+    calls: int = 0
+    kills: int = 0
+    signals: int = 0
+    elsewhere: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing went wrong."""
+        return not any(self.counts.values())
+
+    def add(self, verdict: Verdict, where: str) -> None:
+        """Count what went wrong at a point."""
+        for kind, note in verdict:
+            self.counts[kind] += 1
+            self.notes.append(f"{kind} after {where}: {note}")
+
+
+class Killer:
+    """Runs commands in forks of this process, in one watched folder.
+
+    Args:
+        folder: empty; the watched folder, the inputs and the traces go there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.watched = folder, folder / "w"
+        self.inputs = folder / "in"
+        self.words = {"out": self.watched / "out"}
+
+    def prepare(self) -> None:
+        """Make the inputs, and import what the commands need, so that forks start fast."""
+        from tests.input_helpers import class_folders
+
+        names = ("data", "more", "most")
+        for start, name in enumerate(names):
+            class_folders(self.inputs / name, images=4, start=1000 * start)
+        for name in (*names, "model", "model2", "lora", "lora2", "store", "store2"):
+            self.words[name] = self.inputs / (f"{name}.db" if name.startswith("store") else name)
+        for name, data, method in (
+            *(("model", "data", "linear-probe"), ("model2", "more", "linear-probe")),
+            *(("lora", "data", "clip-lora --set steps=1"), ("lora2", "more", "clip-lora --set steps=1")),
+        ):
+            self._made(
+                f"{_ADAPT} {method}".replace("{data}", f"{{{data}}}").replace("{out}/m", f"{{{name}}}")
+            )
+        for name, methods in (("store", "zero-shot linear-probe"), ("store2", "zero-shot")):
+            self._made(_BENCH.format(methods=methods) + f" --store {{{name}}}")
+
+    def import_for(self, words: str) -> None:
+        """Import what a command imports."""
+        listed = self.folder / "modules"
+        self.reset(None)
+        self.run(words, modules=listed)
+        for name in listed.read_text().split() if listed.exists() else []:
+            if name not in sys.modules:
+                with contextlib.suppress(Exception):
+                    importlib.import_module(name)
+
+    def _made(self, words: str) -> None:
+        self.import_for(words)
+        self.reset(None)
+        ran = self.run(words)
+        if ran.code:
+            raise Unusable(f"{words} failed with {ran.code}: {ran.said}")
+
+    def reset(self, start: Path | None) -> None:
+        """Put the watched folder into its state before."""
+        shutil.rmtree(self.watched, ignore_errors=True)
+        if start is None:
+            for name in WATCHED:
+                (self.watched / name).mkdir(parents=True)
+        else:
+            shutil.copytree(start, self.watched)
+
+    def run(
+        self,
+        words: str,
+        *,
+        traced: bool = False,
+        inject: tuple[Call, str] | None = None,
+        modules: Path | None = None,
+    ) -> Ran:
+        """Run a command line in a fork.
+
+        Args:
+            traced: record its calls.
+            inject: the call at which a signal comes, and that signal's name.
+            modules: a file for the names of all that it imported.
+        """
+        log, trace = self.folder / "log", self.folder / "trace"
+        arguments = [word.format(**self.words) for word in words.split()]
+        ready, its = os.pipe()
+        child = os.fork()
+        if child == 0:
+            if not (traced or inject):
+                os.close(its)
+            self._become(arguments, log, its if traced or inject is not None else None, modules)
+        os.close(its)
+        os.read(ready, 1)
+        os.close(ready)
+        tracer = self._trace(child, trace, inject) if traced or inject else None
+        code = self._wait(child)
+        if tracer is not None:
+            tracer.wait(_PATIENCE_S)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)  # what it may have started
+        calls = self._calls(trace) if tracer is not None else []
+        return Ran(code, log.read_text(errors="replace") if log.exists() else "", calls)
+
+    def _become(self, arguments: list[str], log: Path, ready: int | None, modules: Path | None) -> None:
+        """The child: never returns. It says on `ready` that it waits for strace, which counts its calls."""
+        code = 70
+        try:
+            os.setsid()
+            _to_file(log)
+            here = self.folder / "here"
+            here.mkdir(exist_ok=True)
+            os.chdir(here)
+            os.environ |= {
+                "HOME": str(self.watched / "home"),
+                "XDG_CACHE_HOME": str(self.watched / "home" / ".cache"),
+                "FARSHOT_CACHE": str(self.watched / "cache"),
+                "TMPDIR": str(self.watched / "tmp"),
+                "MPLCONFIGDIR": str(self.folder / "matplotlib"),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
+            sys.dont_write_bytecode = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            from farshot.cli.root import main
+
+            if ready is not None:
+                status = os.open("/proc/self/status", os.O_RDONLY)
+                os.close(ready)
+                while b"TracerPid:\t0" in os.pread(status, 4096, 0):
+                    time.sleep(0.002)
+            sys.argv = ["farshot", *arguments]
+            try:
+                main()
+                code = 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            atexit._run_exitfuncs()
+            if modules is not None:
+                modules.write_text("\n".join(sorted(sys.modules)))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _trace(self, child: int, trace: Path, inject: tuple[Call, str] | None) -> subprocess.Popen[bytes]:
+        calls = ",".join(f"?{name}" for name in CHANGING)
+        command = ["strace", "-f", "-y", "-qq", "-s", "0", "-e", f"trace={calls}", "-o", str(trace)]
+        if inject is not None:
+            call, name = inject
+            command += ["-e", f"inject={call.name}:signal={name}:when={call.number}"]
+        trace.unlink(missing_ok=True)
+        return subprocess.Popen([*command, "-p", str(child)], stderr=subprocess.DEVNULL)
+
+    def _wait(self, child: int) -> int:
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > until:
+                os.kill(child, signal.SIGKILL)
+                raise Unusable(f"a run took over {_PATIENCE_S:.0f} s")
+            time.sleep(0.01)
+
+    def _calls(self, trace: Path) -> list[Call]:
+        """The calls that change a watched place, each with its number in its thread."""
+        numbers: Counter[tuple[str, str]] = Counter()
+        found = []
+        marks = (f'"{self.watched}', f"<{self.watched}")
+        for line in trace.read_text(errors="replace").splitlines() if trace.exists() else []:
+            match = _CALL.match(line)
+            if match is None:
+                continue
+            thread, name, text = match.groups()
+            numbers[thread, name] += 1
+            opened = name in ("open", "openat") and not _WRITING.search(text)
+            if not opened and any(mark in text for mark in marks):
+                found.append(Call(name, numbers[thread, name], text))
+        return found
+
+
+def _to_file(log: Path) -> None:
+    """The standard streams of this process."""
+    number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    for stream in (1, 2):
+        os.dup2(number, stream)
+
+
+def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -> Row:
+    """Kill a command at its calls, with its output new and with one there before.
+
+    Args:
+        most: kills with each state before; evenly spread over the calls where there are more.
+        signals: of each of SIGTERM, SIGHUP and SIGINT.
+    """
+    row = Row()
+    killer.import_for(command.words)
+    for start in _starts(killer, command):
+        before = _state(killer, command, start)
+        after, ran = _undisturbed(killer, command, start)
+        files = listing(killer.watched)
+        row.calls += len(ran.calls)
+        plan = [(call, "SIGKILL") for call in spread(ran.calls, most)]
+        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+            plan += [(call, name) for call in spread(ran.calls, signals)]
+        seen: dict[frozenset[tuple[str, str]], Verdict] = {}
+        for call, name in plan:
+            killer.reset(start)
+            one = killer.run(command.words, inject=(call, name))
+            row.kills += one.code == -signal.SIGKILL
+            if name == "SIGKILL" and not (one.calls and one.calls[-1].like(call)):
+                row.elsewhere += 1
+            row.signals += name != "SIGKILL"
+            where = f"{name} at {call.name} {call.number} ({call.text[-90:]}), exit code {one.code}"
+            killed = name == "SIGKILL"
+            found = after_kill(
+                killer.watched, before, after, command.grows, killed=killed, rounded=command.rounded
+            )
+            row.add(found, where)
+            if name != "SIGKILL" and "Traceback" in one.said:
+                row.add([("lost", f"a traceback: {one.said[-300:]}")], where)
+            known = everything_in(killer.watched)
+            if known not in seen:  # what a run makes of a state does not depend on how that came about
+                _age(killer.watched)
+                again = killer.run(command.words)
+                seen[known] = after_rerun(
+                    killer.watched, after, files, again.code, again.said, rounded=command.rounded
+                )
+            row.add(seen[known], where)
+    return row
+
+
+def _starts(killer: Killer, command: Command) -> Iterator[Path | None]:
+    """States before: nothing there, and what another run wrote."""
+    yield None
+    if command.before is not None:
+        killer.reset(None)
+        ran = killer.run(command.before)
+        if ran.code:
+            raise Unusable(f"{command.before} failed: {ran.said}")
+        start = killer.folder / "start"
+        shutil.rmtree(start, ignore_errors=True)
+        shutil.rmtree(killer.watched / "cache")
+        (killer.watched / "cache").mkdir()
+        shutil.copytree(killer.watched, start)
+        yield start
+
+
+def _state(killer: Killer, command: Command, start: Path | None) -> State:
+    killer.reset(start)
+    return state_of(killer.watched / "out", rounded=command.rounded)
+
+
+def _undisturbed(killer: Killer, command: Command, start: Path | None) -> tuple[State, Ran]:
+    """What a run that is not disturbed leaves, which must be the same twice; and its calls."""
+    states = []
+    for _ in range(2):
+        killer.reset(start)
+        ran = killer.run(command.words, traced=True)
+        if ran.code:
+            raise Unusable(f"{command.words} failed: {ran.said}")
+        states.append(state_of(killer.watched / "out", rounded=command.rounded))
+    if states[0] != states[1]:
+        differing = [name for name in states[0] if states[0][name] != states[1].get(name)]
+        raise Unusable(f"{command.words} does not write the same twice: {differing[:3]}")
+    return states[0], ran
+
+
+def spread(calls: Sequence[Call], most: int) -> list[Call]:
+    """At most so many, evenly spaced, the first and the last among them."""
+    if len(calls) <= most:
+        return list(calls)
+    if most < 2:
+        return list(calls[:most])
+    return [calls[round(i * (len(calls) - 1) / (most - 1))] for i in range(most)]
+
+
+def _age(folder: Path) -> None:
+    """As if a minute had passed: what was made just now is not removed yet (farshot.storage.leftovers)."""
+    then = time.time() - 60
+    for path in [*folder.rglob(".*"), *folder.glob("tmp/**/*")]:
+        with contextlib.suppress(OSError):
+            os.utime(path, (then, then), follow_symlinks=False)

@@ -1,0 +1,161 @@
+"""Commands that are killed at system calls lose nothing, and the tool that says so sees what goes wrong.
+`python -m benchmarks.stress commands` does this with every command that writes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.disk_state import after_kill, after_rerun, listing, state_of
+from benchmarks.killed import Call, spread
+
+from farshot.bench.store import Store
+from tests.input_helpers import subprocess_environment
+from tests.test_bench_table import fill, run_of, shares
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    for name in ("out", "tmp", "cache", "home"):
+        (tmp_path / "w" / name).mkdir(parents=True)
+    return tmp_path / "w"
+
+
+def kinds(found: list[tuple[str, str]]) -> list[str]:
+    return [kind for kind, _ in found]
+
+
+def test_a_half_written_file_is_found(watched: Path) -> None:
+    file = watched / "out" / "a.txt"
+    before = state_of(watched / "out")
+    file.write_text("new")
+    after, files = state_of(watched / "out"), listing(watched)
+    assert kinds(after_kill(watched, before, after, (), killed=True)) == []
+    file.write_text("ne")
+    assert kinds(after_kill(watched, before, after, (), killed=True)) == ["partial"]
+    assert kinds(after_kill(watched, {"a.txt": "old"}, after, (), killed=True)) == ["lost"]
+    assert kinds(after_rerun(watched, after, files, 0, "")) == ["lost"]
+    file.unlink()
+    assert kinds(after_kill(watched, before, after, (), killed=True)) == []
+    assert kinds(after_kill(watched, {"a.txt": "old"}, after, (), killed=True)) == ["lost"]
+
+
+def test_leftovers_are_found(watched: Path) -> None:
+    files = listing(watched)
+    (watched / "tmp" / "x").touch()
+    (watched / "out" / ".farshot-0123abcd").mkdir()
+    assert kinds(after_kill(watched, {}, {}, (), killed=True)) == []
+    assert kinds(after_kill(watched, {}, {}, (), killed=False)) == ["leftovers"] * 2
+    assert kinds(after_rerun(watched, {}, files, 0, "")) == ["leftovers"] * 2
+
+
+def test_a_refusal_is_right_only_where_all_is_there(watched: Path) -> None:
+    (watched / "out" / "a.csv").write_text("a\n1\n")
+    after, files = state_of(watched / "out"), listing(watched)
+    assert after_rerun(watched, after, files, 2, "is there") == []
+    assert kinds(after_rerun(watched, {**after, "b": "x"}, files, 2, "is there")) == ["lost", "lost"]
+    (watched / "out" / "a.csv").write_text("a\n1\n1\n")
+    assert kinds(after_rerun(watched, after, files, 0, "")) == ["doubled"]
+
+
+def test_rows_of_a_store_may_grow_and_nothing_else(watched: Path) -> None:
+    path = watched / "out" / "r.db"
+    states = []
+    for tasks in (2, 4):
+        with Store(path) as store:
+            fill(store, run_of("atha"), shares(0, 4)[:tasks])
+        states.append(state_of(watched / "out"))
+    few, many = states
+    assert after_kill(watched, few, many, ("r.db",), killed=True) == []
+    assert after_kill(watched, {}, many, ("r.db",), killed=True) == []
+    assert kinds(after_kill(watched, many, few, (), killed=True)) == []
+    with Store(path) as store:
+        fill(store, run_of("prompt-lora"), shares(0, 4))
+    assert kinds(after_kill(watched, few, many, ("r.db",), killed=True)) == ["lost"]
+    assert kinds(after_rerun(watched, many, listing(watched), 0, "")) == ["doubled"]
+    path.write_bytes(path.read_bytes()[:5000])
+    assert kinds(after_kill(watched, {}, many, ("r.db",), killed=True)) == ["partial"]
+
+
+def test_numbers_that_may_differ_are_not_compared_and_damage_is(watched: Path) -> None:
+    file = watched / "out" / "p.csv"
+    file.write_text("image,p\na.png,0.5\n")
+    after, files = state_of(watched / "out", rounded=True), listing(watched)
+    file.write_text("image,p\na.png,0.6\n")
+    assert after_rerun(watched, after, files, 0, "", rounded=True) == []
+    assert kinds(after_rerun(watched, after, files, 0, "")) == ["lost"]
+    file.write_text("image,p\na.p")
+    assert kinds(after_rerun(watched, after, files, 0, "", rounded=True)) == ["lost"]
+    page = watched / "out" / "a.html"
+    page.write_text("<html></html>")
+    whole = state_of(watched / "out", rounded=True)["a.html"]
+    page.write_text("<html></ht")
+    assert state_of(watched / "out", rounded=True)["a.html"] != whole
+
+
+def test_an_even_sample_has_both_ends() -> None:
+    calls = [Call("write", number, "") for number in range(101)]
+    assert [call.number for call in spread(calls, 5)] == [0, 25, 50, 75, 100]
+    assert spread(calls[:3], 5) == calls[:3]
+
+
+def table_of(program: str) -> tuple[dict[str, list[int]], str]:
+    """The numbers of each line of the table that a program prints, and all that it said."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=subprocess_environment(),
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    rows = re.findall(r"^\| (.+?) \| (\d.*) \|$", done.stdout, re.MULTILINE)
+    return {name: list(map(int, numbers.split(" | "))) for name, numbers in rows}, done.stdout + done.stderr
+
+
+RUN = """
+import sys
+from benchmarks import stress
+sys.argv = ["stress", "commands", "--only", *{only!r}, "--most", "{most}", "--signals", "{signals}"]
+stress.main()
+"""
+
+
+@pytest.mark.slow
+@needs_strace
+def test_commands_that_are_killed_lose_nothing() -> None:
+    only = ["evaluate --out", "predict --out", "bench", "adapt"]
+    table, said = table_of(RUN.format(only=only, most=6, signals=1))
+    assert list(table) == only, said
+    for calls, kills, signals, *wrong in table.values():
+        assert calls > 15
+        assert kills >= 6
+        assert signals >= 3
+        assert wrong == [0, 0, 0, 0], said
+
+
+@pytest.mark.slow
+@needs_strace
+def test_a_command_that_writes_in_place_is_found() -> None:
+    in_place = """
+import contextlib
+from farshot.cli import tables
+
+@contextlib.contextmanager
+def whole_file(path, check, way=""):
+    check(path)
+    path.write_bytes(b"")
+    yield path
+
+tables.whole_file = whole_file
+"""
+    table, said = table_of(in_place + RUN.format(only=["evaluate --out"], most=40, signals=0))
+    lost, _, partial, _ = table["evaluate --out"][3:]
+    assert lost + partial > 0, said
