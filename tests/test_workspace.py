@@ -145,6 +145,7 @@ def test_what_is_removed_is_gone_from_the_disk(tmp_path: Path) -> None:
     workspace.thumbnail(gone.id)
     workspace.remove([gone.id])
     assert workspace.pictures == tuple(kept)
+    workspace.forget_removed()
     assert not list(workspace.folder.rglob(f"*{gone.id}*"))
     with pytest.raises(DataError, match="not here any more"):
         workspace.label([kept[0].id, gone.id], None)
@@ -184,7 +185,7 @@ def test_a_damaged_state_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 def test_a_state_of_a_newer_farshot_is_refused(tmp_path: Path) -> None:
     labelled(tmp_path, 1)
-    (tmp_path / "workspace" / "state.json").write_text('{"format": 2}')
+    (tmp_path / "workspace" / "state.json").write_text('{"format": 3}')
     with pytest.raises(DataError, match="newer farshot"):
         Workspace(tmp_path / "workspace")
 

@@ -15,8 +15,8 @@ from farshot.app.guard import cookie_token
 from farshot.app.models import ModelChoice
 from farshot.app.sessions import Session, Sessions
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.run import Adaptation
-from farshot.app.workspace.state import Setup
 from farshot.errors import FarshotError
 from farshot.methods import available
 from farshot.methods.base import Method

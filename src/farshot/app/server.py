@@ -26,7 +26,7 @@ from farshot.app.routes import routes
 from farshot.app.sessions import Sessions, is_session
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.state import Setup
+from farshot.app.workspace.picture import Setup
 from farshot.data.files import is_litter
 from farshot.errors import DataError, SettingError
 from farshot.storage.atomic import check_writable

@@ -9,8 +9,8 @@ from farshot.app.sessions import Job, Session
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Refused
+from farshot.app.workspace.picture import Picture
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
-from farshot.app.workspace.state import Picture
 from farshot.explain.figure import panels
 from farshot.explain.html import common, environment
 from farshot.explain.page import described

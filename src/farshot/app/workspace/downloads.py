@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farshot.app.workspace.encoders import Encoders, Report
+from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.run import Adaptation, last_run
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
@@ -33,13 +34,15 @@ class Download:
         file: what it is called.
         about: what it is for, one sentence.
         make: writes it to a path.
-        sources: files of the workspace that it is made of: one of them newer, and it is out of date.
+        sources: files of the workspace that it is made of: one of them changed, and it is out of date.
+        of_state: whether it is made of pictures' names and labels, too.
     """
 
     file: str
     about: str
     make: Callable[[Workspace, Adaptation, Encoders, Path], None]
     sources: tuple[str, ...] = ("adapted/farshot.json",)
+    of_state: bool = False
 
 
 def prepare(workspace: Workspace, encoders: Encoders, name: str, report: Report | None = None) -> Path:
@@ -55,17 +58,27 @@ def prepare(workspace: Workspace, encoders: Encoders, name: str, report: Report 
         folder = workspace.folder / "downloads"
         folder.mkdir(exist_ok=True)
         place = folder / DOWNLOADS[name].file
+        sources = _sources(workspace, name)
         DOWNLOADS[name].make(workspace, run, encoders, place)
+        write_json(folder / f"{name}.json", {"sources": sources})
         return place
 
 
 def is_ready(workspace: Workspace, name: str) -> bool:
     """Whether a download is there and nothing that it is made of has changed since."""
-    place = workspace.folder / "downloads" / DOWNLOADS[name].file
-    sources = [workspace.folder / source for source in DOWNLOADS[name].sources]
-    if not place.is_file() or not all(source.is_file() for source in sources):
+    folder = workspace.folder / "downloads"
+    if not (folder / DOWNLOADS[name].file).is_file() or not (folder / f"{name}.json").is_file():
         return False
-    return place.stat().st_mtime_ns >= max(source.stat().st_mtime_ns for source in sources)
+    return read_json(folder / f"{name}.json").get("sources") == _sources(workspace, name)
+
+
+def _sources(workspace: Workspace, name: str) -> list[list[str | int]]:
+    """Name, time and size of the files that a download is made of."""
+    files = [workspace.folder / source for source in DOWNLOADS[name].sources]
+    if DOWNLOADS[name].of_state:
+        files += workspace.state_files()
+    abouts = [(file.name, file.stat()) for file in files if file.is_file()]
+    return [[place, about.st_mtime_ns, about.st_size] for place, about in abouts]
 
 
 def _model(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
@@ -123,7 +136,8 @@ DOWNLOADS = {
         "predictions.csv",
         "The model's prediction for every picture, for a spreadsheet.",
         _predictions,
-        ("adapted/farshot.json", "predictions.json", "state.json"),
+        ("adapted/farshot.json", "predictions.json"),
+        of_state=True,
     ),
 }
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from farshot.app.workspace.encoders import Encoders, Report
-from farshot.app.workspace.state import Setup, Workspace, read_json, write_json
+from farshot.app.workspace.journal import read_json, write_json
+from farshot.app.workspace.picture import Setup
+from farshot.app.workspace.state import Workspace
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_in_words, tempered
