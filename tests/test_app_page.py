@@ -11,6 +11,7 @@ import pytest
 
 from farshot.app import models as app_models
 from farshot.app import view
+from farshot.app.actions import act_in_order
 from farshot.app.pages import LATER, Page, about_method
 from farshot.app.sessions import COOKIE, Sessions, new_token
 from farshot.app.workspace import Setup
@@ -32,6 +33,7 @@ class Person:
     def __init__(self, page: Page, folder: Path) -> None:
         self.page, self.folder = page, folder
         self.token = new_token()
+        self.number = 0
         self.session = page.sessions.get(self.token)
 
     @property
@@ -39,13 +41,16 @@ class Person:
         return gr.Request(headers={"cookie": f"{COOKIE}={self.token}"})
 
     def act(self, **told: Any) -> list[Any]:
-        event = gr.EventData(None, told)
-        return self.page._act(event, self.request)
+        if told.get("do") != "forget":
+            self.number += 1
+            sent = {"page": "page", "first": self.number, "acts": [told]}
+            act_in_order(self.session, self.page.encoders, sent)
+        return self.page._act(gr.EventData(None, told), self.request)
 
     def brings(self, pictures: list[tuple[str, bytes]], name: str, into: str = LATER) -> list[Any]:
         for upload in uploads(self.folder / name, pictures):
-            self.session.received(upload)
-        return self.page._received(into, self.request)
+            self.session.take(upload, into)
+        return self.page._received(gr.EventData(None, {"last": True}), self.request)
 
     def waits(self) -> list[Any]:
         """Follows the job to its end."""

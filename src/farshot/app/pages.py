@@ -13,7 +13,7 @@ import gradio as gr
 from farshot.app import actions, view
 from farshot.app.guard import cookie_token
 from farshot.app.models import ModelChoice
-from farshot.app.sessions import Session, Sessions
+from farshot.app.sessions import Note, Session, Sessions
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.run import Adaptation
@@ -52,7 +52,7 @@ class Page:
                 '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, adapt, '
                 "review its predictions of the others, download the model.</p></div>"
             )
-            self.note = gr.HTML("", elem_id="note", visible=False)
+            self.note = self._board("note", visible=False)
             self.progress = gr.HTML("", elem_id="progress", visible=False)
             self.stop = gr.Button("Stop", visible=False, elem_id="stop")
             with gr.Tabs():
@@ -92,6 +92,7 @@ class Page:
                     "Folders within a zip or a folder become classes. Pictures stay on the computer that "
                     "runs this app.",
                     "drop",
+                    "#into input",
                 )
                 self.suggest = gr.Button("Which should I label next?", elem_id="suggest")
             with gr.Column(scale=5, min_width=300):
@@ -124,16 +125,25 @@ class Page:
             with gr.Column(scale=4, min_width=300):
                 self.detail = self._board("detail")
 
-    def _board(self, name: str) -> gr.HTML:
-        """A component with tiles and buttons, whose clicks and keys are sent as 'act'."""
-        return gr.HTML("", js_on_load=_script("board.js"), elem_id=name, apply_default_css=False)
-
-    def _drop(self, hint: str, name: str) -> gr.HTML:
+    def _board(self, name: str, *, visible: bool = True) -> gr.HTML:
+        """A component with tiles and buttons. Their clicks and keys go to the server by themselves; then the
+        board of all pictures asks with 'act' for the page to be drawn."""
         return gr.HTML(
-            view.drop_box(hint),
-            js_on_load=_script("drop.js"),
+            "",
+            js_on_load=_script("outbox.js") + _script("board.js"),
+            elem_id=name,
+            visible=visible,
+            apply_default_css=False,
+            leads=name == "board",
+        )
+
+    def _drop(self, hint: str, name: str, into: str = "") -> gr.HTML:
+        return gr.HTML(
+            view.drop_box(hint, into),
+            js_on_load=_script("uploads.js") + _script("drop.js"),
             elem_id=name,
             apply_default_css=False,
+            leads=name == "drop",
             taken=0,  # changes when pictures were looked at
         )
 
@@ -175,9 +185,9 @@ class Page:
             listener(fn, inputs, [*drawn, *more], **quiet, **one).then(**follow, api_visibility="private")
 
         on(blocks.load, self._load, more=forms)
-        on(self.drop.received, self._received, self.into, [self.classes, self.drop])
-        on(self.drop_new.received, self._received_new, None, [self.classes, self.drop_new])
-        for board in (self.board, self.answers, self.detail, self.take):
+        for drop in (self.drop, self.drop_new):
+            on(drop.received, self._received, None, [self.classes, drop])
+        for board in (self.board, self.take):
             on(board.act, self._act, None, [self.classes], in_turn=True)
         on(self.name_them.click, self._name_classes, self.classes, [self.classes])
         on(
@@ -202,43 +212,51 @@ class Page:
             title = title or next(iter(self.models))
             choice = Setup(self.models[title].name, Setup().method, choice.quick)
             session.workspace.choose(choice)
-        words = actions.classes_as_text(session.workspace)
         about = [self._about_model(title), self._about_method(choice.method)]
-        return [*self._draw(session), words, title, choice.method, choice.quick, *about]
+        session.note = Note()
+        actions.received(session, self.encoders)  # what came before the page was loaded again
+        return [*self._draw(session), self._words(session), title, choice.method, choice.quick, *about]
 
-    def _received(self, into: str, request: gr.Request) -> list[Any]:
+    def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+        """Files have arrived; more may follow."""
         session = self._session(request)
-        known = into if into in session.workspace.class_names else None
-
-        def take() -> tuple[str, list[Any]]:
-            return actions.take(session, self.encoders, known)
-
-        drawn = self._done(session, take)
-        return [*drawn, actions.classes_as_text(session.workspace), gr.HTML(taken=time.monotonic())]
-
-    def _received_new(self, request: gr.Request) -> list[Any]:
-        return self._received(LATER, request)
+        told = event._data if isinstance(event._data, dict) else {}
+        if told.get("last"):
+            self._try(session, lambda: actions.received(session, self.encoders))
+        return [*self._draw(session), self._new_words(session), gr.HTML(taken=time.monotonic())]
 
     def _act(self, event: gr.EventData, request: gr.Request) -> list[Any]:
-        session = self._session(request)
+        """Something was done (`actions.act_in_order`), and the page is to show it."""
         told = event._data if isinstance(event._data, dict) else {}
         if told.get("do") == "forget":
             self.sessions.forget(_token(request))
-            return [*self._draw(self._session(request), "Everything is forgotten."), ""]
-        drawn = self._done(session, lambda: actions.act(session, self.encoders, told))
-        return [*drawn, gr.skip()]
+            session = self._session(request)
+            session.note = Note("Everything is forgotten.")
+            session.changed()
+            return [*self._draw(session), self._words(session)]
+        session = self._session(request)
+        return [*self._draw(session), self._new_words(session)]
 
     def _name_classes(self, text: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        drawn, is_done = self._tried(session, lambda: actions.name_classes(session, text))
+        is_done = self._try(session, lambda: actions.name_classes(session, text))
         # what cannot be used stays as it was typed
-        return [*drawn, actions.classes_as_text(session.workspace) if is_done else gr.skip()]
+        return [*self._draw(session), self._words(session) if is_done else gr.skip()]
 
     def _rename_class(self, old: str | None, new: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        drawn, is_done = self._tried(session, lambda: actions.rename_class(session, old, new))
-        words = [actions.classes_as_text(session.workspace), ""] if is_done else [gr.skip(), gr.skip()]
-        return [*drawn, *words]
+        is_done = self._try(session, lambda: actions.rename_class(session, old, new))
+        return [*self._draw(session), *([self._words(session), ""] if is_done else [gr.skip(), gr.skip()])]
+
+    def _words(self, session: Session) -> str:
+        """The classes for their text field."""
+        session.view.words = actions.classes_as_text(session.workspace)
+        return session.view.words
+
+    def _new_words(self, session: Session) -> Any:
+        """The same where they have changed; what is being typed stays."""
+        same = session.view.words == actions.classes_as_text(session.workspace)
+        return gr.skip() if same else self._words(session)
 
     def _choose(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         session = self._session(request)
@@ -284,26 +302,29 @@ class Page:
         job.told = True
         text = job.error or ("Stopped." if job.stopped else "")
         more = not text and not session.busy and actions.ask(session, self.encoders)
-        yield [_shown(""), *self._draw(session, text, fault=job.error is not None)]
+        session.note = Note(text, fault=True) if job.error else Note(text) if text else session.note
+        yield [_shown(""), *self._draw(session)]
         if more:  # pictures that came while the model was being made
             yield from self._follow(request)
 
     def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
         """Run an action and draw the new state; an error is shown as one sentence."""
-        return self._tried(session, what)[0]
+        self._try(session, what)
+        return self._draw(session)
 
-    def _tried(self, session: Session, what: Callable[[], Any]) -> tuple[list[Any], bool]:
-        """The same, and whether the action was done."""
+    def _try(self, session: Session, what: Callable[[], Any]) -> bool:
+        """Run an action, whose message becomes the session's; returns whether it was done."""
+        session.note = Note()
         try:
             said = what()
         except FarshotError as error:
-            return self._draw(session, str(error), fault=True), False
-        text, refused = said if isinstance(said, tuple) else (said if isinstance(said, str) else "", [])
-        return self._draw(session, text, refused), True
+            session.note = Note(str(error), fault=True)
+            return False
+        if isinstance(said, str):
+            session.note = Note(said)
+        return True
 
-    def _draw(
-        self, session: Session, text: str = "", refused: Sequence[Any] = (), fault: bool = False
-    ) -> list[Any]:
+    def _draw(self, session: Session) -> list[Any]:
         """Updates of all components, in the order of `drawn`."""
         run = view.current(session)
         names, running = session.workspace.class_names, session.busy
@@ -316,7 +337,7 @@ class Page:
         # while something is computed, pictures are not explained: the page must not wait for it
         why = view.waiting(session) if self.encoders.busy else view.detail(session, run, self.encoders)
         return [
-            _shown(view.note(text, refused, fault=fault)),
+            _shown(view.note(session.note, undoable=session.workspace.undoable is not None)),
             gr.update(visible=running),
             view.board(session),
             view.answers(session, run),

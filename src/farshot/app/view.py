@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farshot.app.sessions import Job, Session
+from farshot.app.sessions import Job, Note, Session
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.intake import Refused
 from farshot.app.workspace.picture import Picture
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.explain.figure import panels
@@ -21,6 +20,7 @@ PER_PAGE = 60
 
 def board(session: Session) -> str:
     """The board of all pictures, for labelling."""
+    version = session.version  # before anything is read that may change
     workspace, view = session.workspace, session.view
     counts = workspace.counts
     pictures = workspace.pictures
@@ -44,6 +44,8 @@ def board(session: Session) -> str:
     ]
     return _render(
         "board.html",
+        version=version,
+        undoable=workspace.undoable,
         total=len(pictures),
         filters=filters,
         shown=view.shown,
@@ -111,7 +113,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
 def waiting(session: Session) -> str:
     """Shown instead of `detail` while something else is computed."""
     text = "Why it says so can be seen once the work above has ended." if session.view.chosen else ""
-    return note(text)
+    return note(Note(text))
 
 
 def result(session: Session, run: Adaptation | None) -> str:
@@ -129,9 +131,12 @@ def take_away(session: Session, run: Adaptation | None) -> str:
     return _render("take.html", adapted=run is not None, rows=rows)
 
 
-def note(text: str, refused: Sequence[Refused] = (), *, fault: bool = False) -> str:
+def note(said: Note, *, undoable: bool = False) -> str:
     """A message above the page; empty without one."""
-    return _render("note.html", text=text, refused=refused, fault=fault) if text or refused else ""
+    if not said.text and not said.refused:
+        return ""
+    undo = said.undo and undoable
+    return _render("note.html", text=said.text, refused=said.refused, fault=said.fault, undo=undo)
 
 
 def progress(job: Job | None) -> str:
@@ -139,9 +144,13 @@ def progress(job: Job | None) -> str:
     return _render("progress.html", job=job)
 
 
-def drop_box(hint: str) -> str:
-    """The box for uploading pictures."""
-    return _render("drop.html", hint=hint)
+def drop_box(hint: str, into: str = "") -> str:
+    """The box for uploading pictures.
+
+    Args:
+        into: selector of the field that holds the class of what is added; empty without one.
+    """
+    return _render("drop.html", hint=hint, into=into)
 
 
 def current(session: Session) -> Adaptation | None:
@@ -150,7 +159,7 @@ def current(session: Session) -> Adaptation | None:
 
 
 def _render(template: str, **words: Any) -> str:
-    return environment("farshot.app").get_template(template).render(**common(), **words)
+    return environment("farshot.app").get_template(template).render(**{**common(), **words})
 
 
 def _classes(session: Session) -> list[Mapping[str, Any]]:
