@@ -29,6 +29,18 @@ SLOW = """delays => {
 }"""
 """Each further POST of the page waits for so many milliseconds first."""
 
+LOST = """what => {
+    const send = window.fetch;
+    window.fetch = async (address, more) => {
+        const lost = (more?.method ?? 'GET') === 'POST' ? what.shift() : undefined;
+        if (lost === 'request') throw new TypeError('no network');
+        const answer = await send(address, more);
+        if (lost === 'answer') throw new TypeError('no network');
+        return answer;
+    };
+}"""
+"""The next POSTs of the page do not reach the server, or their answers not the page."""
+
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[str, Browser]]:
@@ -91,6 +103,40 @@ def test_no_label_is_lost_where_requests_are_slow_and_uneven(page: Page) -> None
     assert until(page, lambda: bool(page.evaluate(done)))
     for place, text in enumerate(labels(page)):
         assert CLASSES[place % 2] in text
+
+
+def test_a_label_is_sent_again_until_the_server_has_it(page: Page) -> None:
+    """Answers and requests that are lost."""
+    page.evaluate(LOST, ["request", "answer", "request", "answer"])
+    page.locator("#board .fs-tile").nth(0).focus()
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    status = page.locator("#fs-outbox")
+    status.wait_for(state="visible")
+    assert "does not answer" in status.inner_text()
+    page.wait_for_function(
+        "document.querySelectorAll('#board .fs-tile .fs-none').length === 6", timeout=30_000
+    )
+    assert not status.is_visible()
+    found = labels(page)
+    assert (CLASSES[0] in found[0], CLASSES[1] in found[1]) == (True, True)
+
+
+def test_the_page_asks_before_what_was_not_sent_is_lost(page: Page) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: asked.append(dialog.type))  # browsing.Watch dismisses it
+    page.evaluate(LOST, ["request"] * 3)
+    page.locator("#board .fs-tile").nth(0).focus()
+    page.keyboard.press("1")
+    page.locator("#fs-outbox").wait_for(state="visible")
+    page.evaluate("setTimeout(() => location.reload(), 0)")
+    assert until(page, lambda: bool(asked))
+    assert asked == ["beforeunload"]
+    page.wait_for_function(
+        "document.querySelectorAll('#board .fs-tile .fs-none').length === 7", timeout=30_000
+    )
+    assert CLASSES[0] in labels(page)[0]
+    assert asked == ["beforeunload"]  # now nothing is lost
 
 
 def test_a_redraw_does_not_move_the_focus_from_where_the_person_went(page: Page) -> None:

@@ -50,7 +50,8 @@ class Page:
         with gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
             gr.HTML(
                 '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, adapt, '
-                "review its predictions of the others, download the model.</p></div>"
+                "review its predictions of the others, download the model.</p></div>",
+                js_on_load=_script("steps.js"),
             )
             self.note = self._board("note", visible=False)
             self.progress = gr.HTML("", elem_id="progress", visible=False)
@@ -86,7 +87,7 @@ class Page:
                     self.new_name = gr.Textbox(label="New name", elem_id="new-name")
                     self.rename = gr.Button("Rename", size="sm", elem_id="rename")
                 self.into = gr.Dropdown(
-                    [LATER], value=LATER, label="Class of the pictures you add", elem_id="into"
+                    [LATER], value=LATER, label="Class of the pictures you add", elem_id="into", interactive=True
                 )
                 self.drop = self._drop(
                     "Folders within a zip or a folder become classes. Pictures stay on the computer that "

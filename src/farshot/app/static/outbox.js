@@ -66,9 +66,12 @@ const outbox = (window.farshotOutbox ??= (() => {
     drained.splice(0).forEach((go) => go());
   }
 
+  // who stays needs Gradio's connection, which it would close here
   window.addEventListener('beforeunload', (event) => {
-    if (waiting.length > 0) event.preventDefault();
-  });
+    if (waiting.length === 0) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, { capture: true });
 
   return {
     add(act) { waiting.push(act); flush(); },

@@ -3,7 +3,7 @@ const uploads = (window.farshotUploads ??= (() => {
   const AT_ONCE = 4, TRIES = 3, ALIVE = 10000, REDRAW = 1500, MOST_LISTED = 20;
   const files = []; // {file, path, into, wrapped, state, reason}
   const boxes = [];
-  let running = 0, redrawn = 0, looking = false;
+  let running = 0, redrawn = 0, timer = null, looking = false;
 
   const of = (...states) => files.filter((one) => states.includes(one.state));
   const open = () => of('waiting', 'sending').length;
@@ -66,9 +66,13 @@ const uploads = (window.farshotUploads ??= (() => {
   }
 
   function redraw(last) {
-    const now = performance.now();
-    if (!last && now - redrawn < REDRAW) return;
-    redrawn = now;
+    const early = redrawn + REDRAW - performance.now();
+    clearTimeout(timer);
+    if (!last && early > 0) {
+      timer = setTimeout(() => redraw(false), early);
+      return;
+    }
+    redrawn = performance.now();
     looking = last && of('new', 'same', 'refused').length > 0;
     show();
     boxes[0]?.received(last);
@@ -129,9 +133,12 @@ const uploads = (window.farshotUploads ??= (() => {
     start();
   }
 
+  // who stays needs Gradio's connection, which it would close here
   window.addEventListener('beforeunload', (event) => {
-    if (open() > 0 || of('failed').length > 0) event.preventDefault();
-  });
+    if (open() === 0 && of('failed').length === 0) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, { capture: true });
 
   return {
     box(element, received) { boxes.push({ element, received }); },
