@@ -1,4 +1,4 @@
-"""Pictures on their way into the app, in a real browser: what fails, joins others, or is dropped elsewhere."""
+"""Pictures on their way into the app, in a real browser: what fails, joins others, is dropped elsewhere."""
 
 from __future__ import annotations
 

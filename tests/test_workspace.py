@@ -348,7 +348,7 @@ def test_the_predictions_are_a_table_without_formulas(tmp_path: Path, encoders: 
     workspace.choose(Setup("mini", "prototypes"))
     adapt(workspace, encoders, quiet)
     rows = list(csv.reader(io.StringIO(prepare(workspace, encoders, "predictions").read_text("utf-8-sig"))))
-    assert rows[0][:4] == ["image", "label", "class", "sure"]
+    assert rows[0][:6] == ["image", "label", "class", "sure", "unlike", "adapted_to"]
     assert len(rows) == 6
     cells = [cell for row in rows[1:] for cell in row]
     assert "'@sum.png" in cells
@@ -382,7 +382,7 @@ def test_a_download_that_cannot_be_written_leaves_nothing(
     def full(*_args: object, **_more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     before = (
         sorted((adapted.folder / "downloads").glob("*")) if (adapted.folder / "downloads").exists() else []
     )

@@ -87,7 +87,11 @@ class Page:
                     self.new_name = gr.Textbox(label="New name", elem_id="new-name")
                     self.rename = gr.Button("Rename", size="sm", elem_id="rename")
                 self.into = gr.Dropdown(
-                    [LATER], value=LATER, label="Class of the pictures you add", elem_id="into", interactive=True
+                    [LATER],
+                    value=LATER,
+                    label="Class of the pictures you add",
+                    elem_id="into",
+                    interactive=True,
                 )
                 self.drop = self._drop(
                     "Folders within a zip or a folder become classes. Pictures stay on the computer that "

@@ -59,8 +59,9 @@ def predict(
     """Predict the classes of images.
 
     Each line has the image, its class, how certain it is (a percentage if the model is calibrated, else a
-    score), and p: how often an image like the labelled ones is as unlike them as this one. Lines are printed
-    as they come. Images that cannot be read are listed at the end.
+    score), and p: how often an image like the labelled ones is as unlike them as this one. A model of the app
+    says "not sure" below its limit. Lines are printed as they come. Images that cannot be read are listed at
+    the end.
     """
     from farshot.classifier import load
     from farshot.data.names import nfc
@@ -130,10 +131,12 @@ class _Asked:
         self.classifier, self.classes = classifier, classes
         self.reject, self.threshold = reject, threshold
         self.some = len(classes) < len(classifier.classes_)
+        self.limit = None if self.some else classifier.limit_  # it was found with all classes
 
     def header(self) -> list[str]:
         """The columns of the comma-separated values."""
-        more = [self.classifier.familiarity_ is not None, self.reject is not None, self.threshold is not None]
+        known = self.classifier.familiarity_ is not None
+        more = [self.limit is not None, known, self.reject is not None, self.threshold is not None]
         return columns(self.classes, *more)
 
     def rows(self, table: ImageTable, part: Part, note: str) -> Iterator[dict[str, Any]]:
@@ -151,6 +154,8 @@ class _Asked:
                 # the temperature was fitted with all classes
                 "calibrated": self.classifier.calibrated_ and not self.some,
             }
+            if self.limit is not None:
+                row["sure"] = self.limit.sure(float(p.max()))
             if part.p_values is not None:
                 row["p_value"] = float(part.p_values[i])
             if sets is not None:

@@ -8,11 +8,12 @@ formula is written a second time; onnxruntime then runs the file, and it is refu
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def export_onnx(
     module = predictor(classifier)
     with whole_folder(out, check_place) as staging:
         file = staging / FILE
-        write_onnx(module, classifier.encoder_.size, file, classifier.method_.name)
+        facts = {name: classifier.about()[name] for name in ("classes", "limit")}
+        write_onnx(module, classifier.encoder_.size, file, classifier.method_.name, facts)
         table = samples(images)
         difference = check_same(classifier, runtime(file), table, "ONNX file")
         about = describe(classifier, "onnx") | _interface(classifier) | _trust(classifier, module)
@@ -99,8 +101,14 @@ def needed_packages() -> None:
         ) from error
 
 
-def write_onnx(module: Predictor, size: int, file: Path, method: str) -> None:
-    """Traces the predictor into a file that takes any number of images."""
+def write_onnx(
+    module: Predictor, size: int, file: Path, method: str, facts: Mapping[str, Any] | None = None
+) -> None:
+    """Traces the predictor into a file that takes any number of images.
+
+    Args:
+        facts: what its metadata says, as JSON below `farshot.NAME`.
+    """
     weights = sum(tensor.numel() * 4 for tensor in module.state_dict().values())
     if weights > _MOST_BYTES:
         raise ModelError(
@@ -126,6 +134,8 @@ def write_onnx(module: Predictor, size: int, file: Path, method: str) -> None:
                 f"{method} cannot be written as ONNX ({reason(error)}); predict with farshot itself."
             ) from error
         assert program is not None
+        told = {f"farshot.{name}": json.dumps(value) for name, value in (facts or {}).items()}
+        program.model.metadata_props.update(told)
         program.save(file, external_data=False)
 
 

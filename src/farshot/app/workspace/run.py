@@ -138,7 +138,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         except DataError as error:  # a class with one picture
             run = replace(run, why_not=str(error))
         else:
-            classifier.keep_held_out(held_out).save(workspace.adapted)
+            classifier.keep_held_out(held_out, WANTED_RIGHT).save(workspace.adapted)
             probabilities = {
                 id: tempered(np.asarray(p), classifier.temperature_).tolist()
                 for id, p in run.predictions.items()
