@@ -13,6 +13,7 @@ from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.explain.figure import panels
 from farshot.explain.html import common, environment
 from farshot.explain.page import described
+from farshot.explain.style import places
 from farshot.explain.subject import OWN
 
 PER_PAGE = 60
@@ -29,6 +30,7 @@ def board(session: Session) -> str:
     order = {id: place for place, id in enumerate(view.suggested)}
     kept.sort(key=lambda picture: order.get(picture.id, len(order)))  # stable: those to label come first
     view.page, pages, part = _page(kept, view.page)
+    order_of = _places(session)
     filters = [{"value": "all", "name": "all", "count": len(pictures)}]
     filters += [{"value": "none", "name": "no class", "count": len(workspace.unlabelled)}]
     filters += [{"value": str(i), "name": name, "count": counts[name]} for i, name in enumerate(names)]
@@ -37,7 +39,7 @@ def board(session: Session) -> str:
             "id": picture.id,
             "name": picture.name,
             "label": picture.label,
-            "index": names.index(picture.label) if picture.label is not None else None,
+            "place": order_of.get(picture.label or "", 0),
             "reason": view.suggested.get(picture.id) if picture.label is None else None,
         }
         for picture in part
@@ -49,7 +51,7 @@ def board(session: Session) -> str:
         total=len(pictures),
         filters=filters,
         shown=view.shown,
-        classes=_classes(session),
+        classes=_classes(session, order_of),
         tiles=tiles,
         page=view.page,
         pages=pages,
@@ -64,14 +66,13 @@ def answers(session: Session, run: Adaptation | None) -> str:
     order = {id: place for place, id in enumerate(view.suggested)}
     known.sort(key=lambda pair: (order.get(pair[0].id, len(order)), _margin(pair[1])))
     view.answers_page, pages, part = _page(known, view.answers_page)
-    names = session.workspace.class_names
     tiles = [
         {
             "id": picture.id,
             "name": picture.name,
             "said": _said(answer),
             "sure": answer.sure,
-            "index": names.index(answer.name) if answer.name in names else None,
+            "place": run.classes.index(answer.name) if run is not None else 0,
             "reason": view.suggested.get(picture.id),
         }
         for picture, answer in part
@@ -104,7 +105,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
         name=picture.name,
         label=picture.label,
         answer=answer,
-        classes=_classes(session),
+        classes=_classes(session, _places(session)),
         origin=OWN,
         moves=bool(found.moved),
     )
@@ -162,8 +163,16 @@ def _render(template: str, **words: Any) -> str:
     return environment("farshot.app").get_template(template).render(**{**common(), **words})
 
 
-def _classes(session: Session) -> list[Mapping[str, Any]]:
-    return [{"name": name, "count": count} for name, count in session.workspace.counts.items()]
+def _classes(session: Session, order: Mapping[str, int]) -> list[Mapping[str, Any]]:
+    counts = session.workspace.counts
+    return [{"name": name, "count": count, "place": order[name]} for name, count in counts.items()]
+
+
+def _places(session: Session) -> dict[str, int]:
+    """Class -> its place, which gives its letter and colour: the model's, so that they are those of its
+    explanations and report."""
+    run = current(session)
+    return places(session.workspace.class_names, run.classes if run is not None else ())
 
 
 def _is_shown(picture: Picture, shown: str, names: Sequence[str]) -> bool:
