@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from farshot.app import models as app_models
 from farshot.app import view
-from farshot.app.pages import LATER
+from farshot.app.choices import LATER
 from farshot.app.server import USER, Options, serving
 from farshot.app.sessions import COOKIE, Note, Sessions
 from farshot.app.workspace import ClassWords

@@ -1,4 +1,4 @@
-"""A class has one letter, colour and border wherever it is shown: tiles, answers, explanation, report, pick."""
+"""A class has one letter, colour and border wherever it is shown: tiles, answers, explanations, reports."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.run import adapt, last_run, predict
+from farshot.app.workspace.run import set_limit as apply_limit
 from farshot.app.workspace.state import Workspace
 from farshot.app.workspace.suggest import suggest
 from farshot.errors import DataError, FarshotError
@@ -146,6 +147,14 @@ def ask(session: Session, encoders: Encoders) -> bool:
         return False
     session.start(lambda report: predict(session.workspace, encoders, report))
     return True
+
+
+def set_limit(session: Session, encoders: Encoders) -> None:
+    """Start giving the model, if there is one, the limit that is chosen; one that is being made gets it."""
+    run = last_run(session.workspace)
+    if run is None or run.certainty is None or run.certainty.wanted == session.workspace.choice.wanted:
+        return
+    session.start(lambda report: apply_limit(session.workspace, encoders, report))
 
 
 def start_suggesting(session: Session, encoders: Encoders) -> Job:

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from farshot.app import actions, view
+from farshot.app.choices import KINDS, LATER, WANTED, about_method
 from farshot.app.guard import cookie_token
 from farshot.app.models import ModelChoice
 from farshot.app.sessions import Note, Session, Sessions
@@ -19,17 +20,10 @@ from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.run import Adaptation
 from farshot.errors import FarshotError
 from farshot.methods import available
-from farshot.methods.base import Method
 
 STATIC = Path(__file__).parent / "static"
 
-LATER = "decide later"
 _TICK = 0.25  # seconds between two looks at a job
-_KINDS = {
-    "features": "It looks at what CLIP sees already: done in seconds.",
-    "fine-tuned": "It trains inside CLIP: seconds with the bundled model, minutes with a real one on a "
-    "graphics card, much longer without.",
-}
 
 
 class Page:
@@ -43,7 +37,7 @@ class Page:
     def __init__(self, sessions: Sessions, encoders: Encoders, models: Sequence[ModelChoice]) -> None:
         self.sessions, self.encoders = sessions, encoders
         self.models = {one.title: one for one in models}
-        self.methods = {name: kind for name, kind in available().items() if kind.kind in _KINDS}
+        self.methods = {name: kind for name, kind in available().items() if kind.kind in KINDS}
 
     def build(self) -> gr.Blocks:
         """The page."""
@@ -116,6 +110,13 @@ class Page:
             "five times faster.",
             elem_id="quick",
         )
+        self.wanted = gr.Dropdown(
+            list(WANTED),
+            value=next(iter(WANTED)),
+            label="Say that it is not sure",
+            info="The limit is found by cross-validation, and is part of what you download.",
+            elem_id="wanted",
+        )
         self.adapt = gr.Button("Adapt", variant="primary", elem_id="adapt-button")
         self.result = gr.HTML("", elem_id="result", apply_default_css=False)
 
@@ -169,7 +170,7 @@ class Page:
             self.renamed,
         ]
         self._drawn = len(drawn)
-        chosen = [self.model, self.method, self.quick]
+        chosen = [self.model, self.method, self.quick, self.wanted]
         forms = [self.classes, *chosen, self.about_model, self.about_method]
         follow = {"fn": self._follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
         quiet: dict[str, Any] = {
@@ -215,12 +216,14 @@ class Page:
         title = next((t for t, one in self.models.items() if one.name == choice.model), None)
         if title is None or choice.method not in self.methods:  # no longer there, or never chosen
             title = title or next(iter(self.models))
-            choice = Setup(self.models[title].name, Setup().method, choice.quick)
+            choice = Setup(self.models[title].name, Setup().method, choice.quick, choice.wanted)
             session.workspace.choose(choice)
         about = [self._about_model(title), self._about_method(choice.method)]
         session.note = Note()
         actions.received(session, self.encoders)  # what came before the page was loaded again
-        return [*self._draw(session), self._words(session), title, choice.method, choice.quick, *about]
+        limit = next((words for words, share in WANTED.items() if share == choice.wanted), next(iter(WANTED)))
+        shown = [title, choice.method, choice.quick, limit]
+        return [*self._draw(session), self._words(session), *shown, *about]
 
     def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Files have arrived; more may follow."""
@@ -263,21 +266,21 @@ class Page:
         same = session.view.words == actions.classes_as_text(session.workspace)
         return gr.skip() if same else self._words(session)
 
-    def _choose(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
+    def _choose(self, title: str, method: str, quick: bool, wanted: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        self._set_choice(session, title, method, quick)
+        self._set_choice(session, title, method, quick, wanted)
+        self._try(session, lambda: actions.set_limit(session, self.encoders))
         return [*self._draw(session), self._about_model(title), self._about_method(method)]
 
-    def _set_choice(self, session: Session, title: str, method: str, quick: bool) -> None:
-        choice = session.workspace.choice
-        if title in self.models and method in self.methods:
-            wanted = Setup(self.models[title].name, method, bool(quick))
-            if wanted != choice:
-                session.workspace.choose(wanted)
+    def _set_choice(self, session: Session, title: str, method: str, quick: bool, wanted: str) -> None:
+        if title in self.models and method in self.methods and wanted in WANTED:
+            session.workspace.choose(Setup(self.models[title].name, method, bool(quick), WANTED[wanted]))
 
-    def _start_adapting(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
+    def _start_adapting(
+        self, title: str, method: str, quick: bool, wanted: str, request: gr.Request
+    ) -> list[Any]:
         session = self._session(request)
-        self._set_choice(session, title, method, quick)  # what the page shows when it is clicked
+        self._set_choice(session, title, method, quick, wanted)  # what the page shows when it is clicked
         return self._done(session, lambda: actions.start_adapting(session, self.encoders))
 
     def _suggest(self, request: gr.Request) -> list[Any]:
@@ -380,12 +383,6 @@ def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
         other.seconds,
         len(other.predictions),
     )
-
-
-def about_method(method: type[Method]) -> str:
-    """A sentence about a method and its duration."""
-    words = method.plain or method.doc
-    return f"{words[0].upper()}{words[1:].rstrip('.')}. {_KINDS[method.kind]}"
 
 
 def _token(request: gr.Request) -> str:

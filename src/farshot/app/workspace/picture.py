@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from farshot.app.workspace.classes import ClassWords
 
 T = TypeVar("T")
+WANTED_RIGHT = 0.8
+"""Share of the given answers that should be right. Four of five: few labelled pictures can show no more."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ class Setup:
         model: base model, as `load_encoder` takes it.
         method: one of `farshot methods`.
         quick: without views of the support images, where the method has them.
+        wanted: share of the answers that should be right; below the probability that this takes, the model is
+            not sure. It changes nothing else.
     """
 
     model: str = "mini"
     method: str = "linear-probe"
     quick: bool = False
+    wanted: float = WANTED_RIGHT
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ class State:
             raise TypeError(f"no class is called {min(map(str, unknown))!r}")
         if not isinstance(state.choice.model, str) or not isinstance(state.choice.method, str):
             raise TypeError("model and method are no names")
+        if not isinstance(state.choice.wanted, float) or not 0 < state.choice.wanted < 1:
+            raise TypeError("the wanted share is none")
         return state
 
     def ordered(self, order: Iterable[str]) -> State:

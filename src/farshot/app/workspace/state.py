@@ -171,7 +171,9 @@ class Workspace:
         it."""
         with self._lock:
             labels = sorted((p.id, p.label) for p in self.pictures if p.label is not None)
-            words = json.dumps([labels, self.descriptions(), asdict(self._state.choice)], sort_keys=True)
+            choice = asdict(self._state.choice)
+            del choice["wanted"]  # a model is not adapted again for it
+            words = json.dumps([labels, self.descriptions(), choice], sort_keys=True)
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
     # Changes -----------------------------------------------------------------------------------------
