@@ -103,7 +103,8 @@ def tab(page: Page, name: str) -> None:
 def sent(page: Page) -> None:
     """Waits until all files have been sent."""
     page.wait_for_function(
-        "document.querySelector('#drop .fs-sending p') && !document.querySelector('#drop .fs-sending progress')",
+        "document.querySelector('#drop .fs-sending p')"
+        " && !document.querySelector('#drop .fs-sending progress')",
         timeout=120_000,
     )
 
