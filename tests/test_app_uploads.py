@@ -112,6 +112,22 @@ def test_a_second_selection_joins_the_first_and_a_reload_shows_what_arrived(
     assert asked == ["beforeunload"]
 
 
+def test_pictures_are_shown_though_the_event_that_draws_them_is_lost(page: Page, files: list[Path]) -> None:
+    lost: list[str] = []
+
+    def lose(route: Route) -> None:
+        if lost:
+            route.continue_()
+        else:
+            lost.append(route.request.url)
+            route.fulfill(json={"event_id": "nobody knows it"})
+
+    page.route("**/gradio_api/queue/join*", lose)
+    choose(page, files[:1])
+    shown(page, 1)
+    assert lost
+
+
 def test_a_reload_in_the_middle_shows_what_arrived(page: Page, files: list[Path]) -> None:
     page.route(UPLOAD, lambda route: None if "7.png" in route.request.url else route.continue_())
     choose(page, files)

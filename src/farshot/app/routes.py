@@ -81,6 +81,7 @@ def routes(sessions: Sessions, encoders: Encoders) -> list[Route]:
                 "new": new,
                 "same": len(refused) - len(told),
                 "refused": "; ".join(one.reason for one in told[:3]) if told and not new else "",
+                "version": session.version,
             }
         )
 

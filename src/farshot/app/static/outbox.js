@@ -76,6 +76,7 @@ const outbox = (window.farshotOutbox ??= (() => {
   return {
     add(act) { waiting.push(act); flush(); },
     drained: () => new Promise((go) => { if (sending) drained.push(go); else go(); }),
+    shows: (version) => drawn >= version,
     draws(how) { redraw = how; },
     drew(version) { drawn = Math.max(drawn, version); if (drawn >= acknowledged) clearTimeout(timer); },
   };

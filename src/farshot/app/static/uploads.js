@@ -1,9 +1,9 @@
 // The files that are on their way to the server, from both boxes: each goes by itself and has its own state.
 const uploads = (window.farshotUploads ??= (() => {
-  const AT_ONCE = 4, TRIES = 3, ALIVE = 10000, REDRAW = 1500, MOST_LISTED = 20;
+  const AT_ONCE = 4, TRIES = 3, ALIVE = 10000, REDRAW = 1500, LOST = 4000, MOST_LISTED = 20;
   const files = []; // {file, path, into, wrapped, state, reason}
   const boxes = [];
-  let running = 0, redrawn = 0, timer = null, looking = false;
+  let running = 0, version = 0, redrawn = 0, timer = null, looking = false;
 
   const of = (...states) => files.filter((one) => states.includes(one.state));
   const open = () => of('waiting', 'sending').length;
@@ -40,6 +40,7 @@ const uploads = (window.farshotUploads ??= (() => {
         if (answer.ok || answer.status === 413) {
           [one.state, one.reason] = told.refused ? ['refused', told.refused] : [told.new ? 'new' : 'same', ''];
           one.count = told.new ?? 0;
+          version = Math.max(version, told.version ?? 0);
           return;
         }
         one.reason = told.refused;
@@ -75,7 +76,8 @@ const uploads = (window.farshotUploads ??= (() => {
     redrawn = performance.now();
     looking = last && of('new', 'same', 'refused').length > 0;
     show();
-    boxes[0]?.received(last);
+    boxes[0]?.received(last); // an event of Gradio, which may be lost: the last is sent again until it is drawn
+    if (last) timer = setTimeout(() => { if (!window.farshotOutbox?.shows(version)) redraw(true); }, LOST);
   }
 
   function start() {
