@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from farshot.app.guard import Guard
 from farshot.app.routes import routes
 from farshot.app.sessions import COOKIE, Sessions
+from farshot.app.workspace.encoders import Encoders
 
 HEADER = {"x-farshot": "1"}
 
@@ -27,7 +28,7 @@ marks = [
 def browser(sessions: Sessions) -> TestClient:
     """A separate browser, behind the guard, without Gradio."""
     page = Route("/", lambda _request: PlainTextResponse("the page"))
-    app = Starlette(routes=[page, *routes(sessions)], middleware=[Middleware(Guard)])
+    app = Starlette(routes=[page, *routes(sessions, Encoders("cpu"))], middleware=[Middleware(Guard)])
     client = TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=True)
     client.get("/")
     return client

@@ -100,6 +100,15 @@ def tab(page: Page, name: str) -> None:
     page.wait_for_timeout(400)  # until the panel is drawn
 
 
+def sent(page: Page) -> None:
+    """Waits until all files have been sent."""
+    page.wait_for_function(
+        "document.querySelector('#drop .fs-sending p')"
+        " && !document.querySelector('#drop .fs-sending progress')",
+        timeout=120_000,
+    )
+
+
 def idle(page: Page, seconds: float) -> None:
     """Waits until no job is running."""
     start = time.monotonic()

@@ -15,11 +15,14 @@ from typing import Any
 import httpx
 import pytest
 from huggingface_hub.errors import CacheNotFound
+from starlette.testclient import TestClient
 
 from farshot.app import models as app_models
 from farshot.app import view
+from farshot.app.choices import LATER
 from farshot.app.server import USER, Options, serving
-from farshot.app.sessions import COOKIE, Sessions
+from farshot.app.sessions import COOKIE, Note, Sessions
+from farshot.app.workspace import ClassWords
 from farshot.app.workspace.limits import Limits
 from farshot.errors import SettingError
 from tests import app_clients
@@ -39,13 +42,21 @@ def test_only_the_page_itself_can_send(sessions: Sessions) -> None:
     assert browser(sessions).post("/farshot/upload", content=b"x").status_code == 403
 
 
+def told(answer: Any) -> tuple[int, int, str]:
+    """What the app says of an upload."""
+    found = answer.json()
+    return found["new"], found["same"], found["refused"]
+
+
 def test_pictures_come_in_and_small_copies_go_out(sessions: Sessions) -> None:
     client = browser(sessions)
     pictures = drawn(1)
     for number, (label, data) in enumerate(pictures):
-        assert send(client, f"{label}/{number}.png", data).status_code == 200
+        answer = send(client, f"{label}/{number}.png", data)
+        assert (answer.status_code, told(answer)) == (200, (1, 0, ""))
     session = session_of(sessions, client)
-    assert session.take(None) == (2, [])
+    assert session.arrived() == (2, ())
+    assert session.arrived() == (0, ())
     assert session.workspace.class_names == CLASSES
     for picture, (_, data) in zip(session.workspace.pictures, pictures, strict=True):
         answer = client.get(f"/farshot/thumbnail/{picture.id}")
@@ -58,7 +69,6 @@ def test_nobody_sees_what_another_browser_brought(sessions: Sessions) -> None:
     ada, eve = browser(sessions), browser(sessions)
     send(ada, "a.png", drawn(1)[0][1])
     mine = session_of(sessions, ada)
-    mine.take(None)
     (picture,) = mine.workspace.pictures
     downloads = mine.workspace.folder / "downloads"
     downloads.mkdir()
@@ -75,24 +85,129 @@ def test_a_thumbnail_of_nothing_is_nothing(sessions: Sessions, id: str) -> None:
     assert browser(sessions).get(f"/farshot/thumbnail/{id}").status_code == 404
 
 
-def test_what_is_too_large_is_broken_off_and_told_with_the_next_pictures(tmp_path: Path) -> None:
+def test_what_is_too_large_is_broken_off_and_told_at_once_and_with_the_next_pictures(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path, Limits(archive_bytes=10_000))
     client = browser(sessions)
-    assert send(client, "C:\\large\\<b>.zip", b"x" * 10_001).status_code == 413
+    answer = send(client, "C:\\large\\<b>.zip", b"x" * 10_001)
+    assert answer.status_code == 413
+    assert "make it smaller" in answer.json()["refused"]
     session = session_of(sessions, client)
     assert not list(session.incoming.iterdir())
     send(client, "fine.png", drawn(1)[0][1])
-    count, (refused,) = session.take(None)
+    count, (refused,) = session.arrived()
     assert count == 1
     assert refused.name == "<b>.zip"
     assert "make it smaller" in refused.reason
-    assert session.take(None) == (0, [])
+    assert session.arrived() == (0, ())
 
 
-def test_not_more_waits_than_can_be_looked_at(tmp_path: Path) -> None:
-    client = browser(Sessions(tmp_path, Limits(archive_bytes=1000)))
-    answers = [send(client, "x", b"x" * 1000).status_code for _ in range(6)]
-    assert answers == [200] * 4 + [413] * 2
+def test_not_more_arrives_at_once_than_can_be_looked_at(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path, Limits(archive_bytes=1000))
+    client = browser(sessions)
+    with session_of(sessions, client).arrival() as other:
+        other.size = 3001
+        answer = send(client, "x", b"x" * 1000)
+        assert answer.status_code == 413
+        assert "at once" in answer.json()["refused"]
+        other.size = 3000
+        assert send(client, "x", b"x" * 1000).status_code == 200
+
+
+def test_what_was_acknowledged_is_there_after_the_program_was_killed(tmp_path: Path) -> None:
+    client = browser(Sessions(tmp_path, keep=True))
+    for number, (_, data) in enumerate(drawn(1)):
+        assert send(client, f"{number}.png", data).status_code == 200
+    again = Sessions(tmp_path, keep=True).get(client.cookies[COOKIE])  # nothing was closed
+    assert [picture.name for picture in again.workspace.pictures] == ["0.png", "1.png"]
+
+
+def test_each_file_is_answered_for_by_itself(sessions: Sessions) -> None:
+    client = browser(sessions)
+    data = drawn(1)[0][1]
+    first, second = send(client, "a.png", data), send(client, "b.png", data)
+    assert (told(first), told(second)) == ((1, 0, ""), (0, 1, ""))
+    assert 0 < first.json()["version"] < second.json()["version"]
+    assert "no image" in send(client, "notes.txt", b"x").json()["refused"]
+
+
+def test_the_class_of_an_upload_is_that_of_the_page_at_that_moment(sessions: Sessions) -> None:
+    client = browser(sessions)
+    workspace = session_of(sessions, client).workspace
+    workspace.name_classes([ClassWords("a"), ClassWords("b")])
+    pictures = [data for _, data in drawn(3)]
+    for data, into in zip(pictures, ("a", "b", LATER, "gone"), strict=False):
+        params = {"name": "x/1.png", "into": into, "wrapped": "1"}
+        client.post("/farshot/upload", params=params, content=data, headers=HEADER)
+    assert [picture.label for picture in workspace.pictures] == ["a", "b", None, None]
+    params = {"name": "x/1.png", "into": "", "wrapped": "0"}
+    client.post("/farshot/upload", params=params, content=pictures[4], headers=HEADER)
+    assert workspace.pictures[4].label == "x"
+
+
+# What a page has done ------------------------------------------------------------------------------------
+
+
+def acts(client: TestClient, first: int, *all: dict[str, Any], page: str = "p", **more: Any) -> Any:
+    told = {"page": page, "first": first, "acts": list(all)}
+    return client.post("/farshot/act", json=told, headers=HEADER | more)
+
+
+def test_an_action_that_is_sent_again_is_done_once(sessions: Sessions) -> None:
+    client = browser(sessions)
+    workspace = session_of(sessions, client).workspace
+    workspace.name_classes([ClassWords("a"), ClassWords("b")])
+    for number, (_, data) in enumerate(drawn(2)):
+        send(client, f"{number}.png", data)
+    ids = [picture.id for picture in workspace.pictures]
+    one, two, three = (
+        {"do": "label", "value": str(value), "ids": [id]}
+        for id, value in ((ids[0], 0), (ids[0], 1), (ids[1], 0))
+    )
+    first = acts(client, 1, one).json()["version"]
+    assert acts(client, 1, one, two, three).json()["version"] > first
+    assert [picture.label for picture in workspace.pictures] == ["b", "a", None, None]
+    undo = {"do": "undo", "value": "", "ids": []}
+    acts(client, 4, undo)
+    acts(client, 4, undo)  # its answer was lost
+    assert [picture.label for picture in workspace.pictures] == ["b", None, None, None]
+    acts(client, 1, one, page="another")
+    assert workspace.pictures[0].label == "a"
+
+
+def test_an_action_that_cannot_be_done_is_told_and_the_others_are_done(sessions: Sessions) -> None:
+    client = browser(sessions)
+    session = session_of(sessions, client)
+    session.workspace.name_classes([ClassWords("a"), ClassWords("b")])
+    send(client, "1.png", drawn(1)[0][1])
+    (picture,) = session.workspace.pictures
+    gone = {"do": "label", "value": "0", "ids": ["gone"]}
+    acts(client, 1, gone, {"do": "label", "value": "0", "ids": [picture.id]})
+    assert session.workspace.picture(picture.id).label == "a"
+    assert session.note.fault
+    assert "not here any more" in session.note.text
+
+
+@pytest.mark.parametrize("told", ["", "[]", "{", "[" * 99999, '{"page": "p", "first": "1", "acts": []}', "7"])
+def test_what_is_no_action_is_refused(sessions: Sessions, told: str) -> None:
+    client = browser(sessions)
+    assert client.post("/farshot/act", content=told, headers=HEADER).status_code == 400
+
+
+def test_only_our_page_acts(sessions: Sessions) -> None:
+    client = browser(sessions)
+    told = {"page": "p", "first": 1, "acts": [{"do": "remove", "value": "", "ids": []}]}
+    assert client.post("/farshot/act", json=told).status_code == 403
+    other = HEADER | {"sec-fetch-site": "same-site", "origin": "http://127.0.0.1:8000"}
+    assert client.post("/farshot/act", json=told, headers=other).status_code == 403
+    assert (
+        client.post("/farshot/act", json=told, headers=HEADER | {"host": "evil.example"}).status_code == 421
+    )
+    client.cookies.clear()
+    assert client.post("/farshot/act", json=told, headers=HEADER).status_code == 409
+    assert client.get("/farshot/alive").status_code == 204
+
+
+# Hostile -------------------------------------------------------------------------------------------------
 
 
 def test_hostile_uploads_are_refused_each_with_a_sentence_and_the_app_goes_on(
@@ -105,18 +220,18 @@ def test_hostile_uploads_are_refused_each_with_a_sentence_and_the_app_goes_on(
         if not hostile.path.is_file() or hostile.path.is_symlink() or hostile.path.stat().st_size > 10**7:
             continue  # what a browser cannot send; what is large is tested where it is cheap
         assert send(client, hostile.name, hostile.path.read_bytes()).status_code == 200
-        count, told = session_of(sessions, client).take(None)
+        count, told = session_of(sessions, client).arrived()
         assert count == hostile.taken, hostile.kind
         assert bool(told) == bool(hostile.words), hostile.kind
         assert all(one.reason.endswith(".") and len(one.reason) < 400 for one in told), hostile.kind
-        html = view.note("", told)
+        html = view.note(Note("", told))
         assert not re.search(r"<(script|img|svg|iframe)\b", html), hostile.kind
         sent, refused = sent + 1, refused + bool(told)
     assert sent >= 100
     assert refused >= 50
     assert not (tmp_path / "hostile" / "ran").exists()
     assert send(client, "fine.png", drawn(1, start=5000)[0][1]).status_code == 200
-    assert session_of(sessions, client).take(None) == (1, [])
+    assert session_of(sessions, client).arrived() == (1, ())
     board = view.board(session_of(sessions, client))
     Read(board)
     assert "<script" not in board

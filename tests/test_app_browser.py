@@ -20,7 +20,7 @@ from playwright.sync_api import Page
 from farshot import load
 from farshot.images.reading import image_id
 from tests import browsing
-from tests.browsing import DESKTOP, PHONE, idle, open_page, ready, running_app, tab
+from tests.browsing import DESKTOP, PHONE, idle, open_page, ready, running_app, sent, tab
 
 pytestmark = [
     pytest.mark.slow,
@@ -193,6 +193,7 @@ def test_a_job_can_be_stopped_and_a_reload_finds_it_running(real_images: Path) -
         page.wait_for_selector("#board .fs-tile", timeout=60_000)
         page.set_input_files("#drop input[data-pick=folder]", real_images / "rsscn7" / "Grass")
         page.wait_for_function("document.querySelectorAll('#board .fs-class').length === 3", timeout=60_000)
+        sent(page)  # else the page would ask before it is left
         assert page.input_value("#classes textarea").splitlines() == ["Forest", "Grass"]
         tab(page, STEPS[1])
         page.click("#adapt-button")

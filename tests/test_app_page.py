@@ -9,12 +9,16 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from farshot import load
 from farshot.app import models as app_models
 from farshot.app import view
-from farshot.app.pages import LATER, Page, about_method
+from farshot.app.actions import act_in_order
+from farshot.app.choices import LATER, WANTED, about_method
+from farshot.app.pages import Page
 from farshot.app.sessions import COOKIE, Sessions, new_token
 from farshot.app.workspace import Setup
 from farshot.app.workspace.encoders import Encoders
+from farshot.evaluation.calibration import Limit
 from farshot.methods import available
 from tests import app_clients
 from tests.workspaces import CLASSES, drawn, uploads
@@ -22,8 +26,8 @@ from tests.workspaces import CLASSES, drawn, uploads
 pytestmark = app_clients.marks
 
 
-SHOWN = ("mini (bundled)", "linear-probe", False)
-"""Model, method and "Quick" as the page shows them."""
+SHOWN = ("mini (bundled)", "linear-probe", False, next(iter(WANTED)))
+"""Model, method, "Quick" and limit as the page shows them."""
 
 
 class Person:
@@ -32,6 +36,7 @@ class Person:
     def __init__(self, page: Page, folder: Path) -> None:
         self.page, self.folder = page, folder
         self.token = new_token()
+        self.number = 0
         self.session = page.sessions.get(self.token)
 
     @property
@@ -39,13 +44,16 @@ class Person:
         return gr.Request(headers={"cookie": f"{COOKIE}={self.token}"})
 
     def act(self, **told: Any) -> list[Any]:
-        event = gr.EventData(None, told)
-        return self.page._act(event, self.request)
+        if told.get("do") != "forget":
+            self.number += 1
+            sent = {"page": "page", "first": self.number, "acts": [told]}
+            act_in_order(self.session, self.page.encoders, sent)
+        return self.page._act(gr.EventData(None, told), self.request)
 
     def brings(self, pictures: list[tuple[str, bytes]], name: str, into: str = LATER) -> list[Any]:
         for upload in uploads(self.folder / name, pictures):
-            self.session.received(upload)
-        return self.page._received(into, self.request)
+            self.session.take(upload, into)
+        return self.page._received(gr.EventData(None, {"last": True}), self.request)
 
     def waits(self) -> list[Any]:
         """Follows the job to its end."""
@@ -183,11 +191,38 @@ def test_what_the_page_shows_is_what_is_adapted(person: Person) -> None:
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
     person.session.workspace.choose(Setup("mini", "clap"))
-    person.page._start_adapting("mini (bundled)", "prototypes", False, person.request)
+    person.page._start_adapting("mini (bundled)", "prototypes", *SHOWN[2:], person.request)
     person.waits()
     run = view.current(person.session)
     assert run is not None
     assert run.choice == Setup("mini", "prototypes")
+
+
+def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(person: Person) -> None:
+    person.page._name_classes("\n".join(CLASSES), person.request)
+    for label in CLASSES:
+        person.brings([one for one in drawn(4) if one[0] == label], label, label)
+    person.page._start_adapting(*SHOWN, person.request)
+    person.waits()
+    workspace, stamp = person.session.workspace, person.session.workspace.stamp()
+    found = []
+    for words, wanted in WANTED.items():
+        person.page._choose(*SHOWN[:3], words, person.request)
+        assert "Something has changed" not in person.waits()[6]
+        run = view.current(person.session)
+        assert run is not None
+        assert run.certainty is not None
+        kept = load(workspace.adapted, device="cpu")
+        assert kept.held_out_ is not None
+        assert repr(run.certainty) == repr(kept.held_out_.certainty(wanted))  # NaN is not equal to itself
+        assert kept.limit_ == Limit.of(run.certainty)
+        found.append(kept.limit_)
+    assert len(set(found)) == len(WANTED)
+    assert workspace.stamp() == stamp  # nothing to adapt again for
+    assert person.page._load(person.request)[15] == list(WANTED)[-1]
+    person.page._start_adapting(*SHOWN[:3], list(WANTED)[2], person.request)
+    person.waits()
+    assert load(workspace.adapted, device="cpu").limit_.wanted == 0.9
 
 
 def test_the_board_shows_what_is_asked_for(person: Person) -> None:

@@ -30,7 +30,6 @@ pytestmark = app_clients.marks
 def test_what_is_forgotten_is_gone(sessions: Sessions) -> None:
     client = browser(sessions)
     send(client, "a.png", drawn(1)[0][1])
-    session_of(sessions, client).take(None)
     folder = session_of(sessions, client).workspace.folder
     sessions.forget(client.cookies[COOKIE])
     assert not folder.exists()

@@ -145,6 +145,7 @@ def test_what_is_removed_is_gone_from_the_disk(tmp_path: Path) -> None:
     workspace.thumbnail(gone.id)
     workspace.remove([gone.id])
     assert workspace.pictures == tuple(kept)
+    workspace.forget_removed()
     assert not list(workspace.folder.rglob(f"*{gone.id}*"))
     with pytest.raises(DataError, match="not here any more"):
         workspace.label([kept[0].id, gone.id], None)
@@ -184,7 +185,7 @@ def test_a_damaged_state_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 def test_a_state_of_a_newer_farshot_is_refused(tmp_path: Path) -> None:
     labelled(tmp_path, 1)
-    (tmp_path / "workspace" / "state.json").write_text('{"format": 2}')
+    (tmp_path / "workspace" / "state.json").write_text('{"format": 3}')
     with pytest.raises(DataError, match="newer farshot"):
         Workspace(tmp_path / "workspace")
 
@@ -347,7 +348,7 @@ def test_the_predictions_are_a_table_without_formulas(tmp_path: Path, encoders: 
     workspace.choose(Setup("mini", "prototypes"))
     adapt(workspace, encoders, quiet)
     rows = list(csv.reader(io.StringIO(prepare(workspace, encoders, "predictions").read_text("utf-8-sig"))))
-    assert rows[0][:4] == ["image", "label", "class", "sure"]
+    assert rows[0][:6] == ["image", "label", "class", "sure", "unlike", "adapted_to"]
     assert len(rows) == 6
     cells = [cell for row in rows[1:] for cell in row]
     assert "'@sum.png" in cells
@@ -381,7 +382,7 @@ def test_a_download_that_cannot_be_written_leaves_nothing(
     def full(*_args: object, **_more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     before = (
         sorted((adapted.folder / "downloads").glob("*")) if (adapted.folder / "downloads").exists() else []
     )

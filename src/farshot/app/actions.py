@@ -5,16 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from farshot.app.sessions import Job, Session
+from farshot.app.sessions import Job, Note, Session
 from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.run import adapt, last_run, predict
+from farshot.app.workspace.run import set_limit as apply_limit
 from farshot.app.workspace.state import Workspace
 from farshot.app.workspace.suggest import suggest
-from farshot.errors import DataError
+from farshot.errors import DataError, FarshotError
 
 _MOST_IDS = 5000
+_MOST_ACTIONS = 1000
+UNDO = "undo"
+
+
+def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
+    """Handle what a page sends: actions with running numbers, of which those done before are left out.
+
+    What cannot be done becomes the session's message, and the others go on.
+
+    Args:
+        told: {"page": any name of the page, "first": number of the first action, "acts": [...]}, each as
+            `act` takes it.
+
+    Returns:
+        The session's version after them.
+
+    Raises:
+        DataError: it is nothing of the kind.
+    """
+    if not isinstance(told, dict):
+        raise DataError("The page sent something that is not known; load it again.")
+    page, first, acts = told.get("page"), told.get("first"), told.get("acts")
+    if not (isinstance(page, str) and isinstance(first, int) and isinstance(acts, list)):
+        raise DataError("The page sent something that is not known; load it again.")
+    if len(page) > 64 or len(acts) > _MOST_ACTIONS:
+        raise DataError("The page sent something that is not known; load it again.")
+    with session.acting:
+        notes = []
+        for number, one in enumerate(acts, first):
+            if not session.heard(page, number):
+                continue
+            try:
+                text = act(session, encoders, one if isinstance(one, dict) else {})
+                notes.append(Note(text, undo=isinstance(one, dict) and one.get("do") == "remove"))
+            except FarshotError as error:
+                notes.append(Note(str(error), fault=True))
+        if notes:  # of several, a fault is what has to be read
+            session.note = next((note for note in reversed(notes) if note.fault), notes[-1])
+            session.changed()
+        return session.version
 
 
 def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
@@ -49,6 +90,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
             raise DataError("Choose the pictures to remove first.")
         workspace.remove(ids)
         return f"{len(ids)} picture{'s are' if len(ids) > 1 else ' is'} removed."
+    elif do == UNDO:
+        return f"Taken back: {workspace.undo()}."
     elif do == "make":
         if value not in DOWNLOADS:
             raise DataError("There is no such file.")
@@ -58,12 +101,15 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
     return ""
 
 
-def take(session: Session, encoders: Encoders, label: str | None) -> tuple[str, list[Any]]:
-    """Store uploaded files; a model, if there is one, predicts new pictures at once."""
-    count, refused = session.take(label)
+def received(session: Session, encoders: Encoders) -> None:
+    """Say what has arrived since the last time; a model, if there is one, predicts new pictures at once."""
+    new, refused = session.arrived()
     if not session.busy:  # else they are asked about once that has ended
         ask(session, encoders)
-    return (f"{count} new picture{'s' if count != 1 else ''}." if count or not refused else ""), refused
+    if new or refused:
+        same = any(one.same_as for one in refused)
+        text = f"{new} new picture{'s' if new != 1 else ''}." if new or not refused else ""
+        session.note = Note(text, refused, undo=same and session.workspace.undoable is not None)
 
 
 def name_classes(session: Session, text: str) -> None:
@@ -101,6 +147,14 @@ def ask(session: Session, encoders: Encoders) -> bool:
         return False
     session.start(lambda report: predict(session.workspace, encoders, report))
     return True
+
+
+def set_limit(session: Session, encoders: Encoders) -> None:
+    """Start giving the model, if there is one, the limit that is chosen; one that is being made gets it."""
+    run = last_run(session.workspace)
+    if run is None or run.certainty is None or run.certainty.wanted == session.workspace.choice.wanted:
+        return
+    session.start(lambda report: apply_limit(session.workspace, encoders, report))
 
 
 def start_suggesting(session: Session, encoders: Encoders) -> Job:

@@ -11,25 +11,19 @@ from typing import Any
 import gradio as gr
 
 from farshot.app import actions, view
+from farshot.app.choices import KINDS, LATER, WANTED, about_method
 from farshot.app.guard import cookie_token
 from farshot.app.models import ModelChoice
-from farshot.app.sessions import Session, Sessions
+from farshot.app.sessions import Note, Session, Sessions
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.run import Adaptation
-from farshot.app.workspace.state import Setup
 from farshot.errors import FarshotError
 from farshot.methods import available
-from farshot.methods.base import Method
 
 STATIC = Path(__file__).parent / "static"
 
-LATER = "decide later"
 _TICK = 0.25  # seconds between two looks at a job
-_KINDS = {
-    "features": "It looks at what CLIP sees already: done in seconds.",
-    "fine-tuned": "It trains inside CLIP: seconds with the bundled model, minutes with a real one on a "
-    "graphics card, much longer without.",
-}
 
 
 class Page:
@@ -43,16 +37,17 @@ class Page:
     def __init__(self, sessions: Sessions, encoders: Encoders, models: Sequence[ModelChoice]) -> None:
         self.sessions, self.encoders = sessions, encoders
         self.models = {one.title: one for one in models}
-        self.methods = {name: kind for name, kind in available().items() if kind.kind in _KINDS}
+        self.methods = {name: kind for name, kind in available().items() if kind.kind in KINDS}
 
     def build(self) -> gr.Blocks:
         """The page."""
         with gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
             gr.HTML(
                 '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, adapt, '
-                "review its predictions of the others, download the model.</p></div>"
+                "review its predictions of the others, download the model.</p></div>",
+                js_on_load=_script("steps.js"),
             )
-            self.note = gr.HTML("", elem_id="note", visible=False)
+            self.note = self._board("note", visible=False)
             self.progress = gr.HTML("", elem_id="progress", visible=False)
             self.stop = gr.Button("Stop", visible=False, elem_id="stop")
             with gr.Tabs():
@@ -86,12 +81,17 @@ class Page:
                     self.new_name = gr.Textbox(label="New name", elem_id="new-name")
                     self.rename = gr.Button("Rename", size="sm", elem_id="rename")
                 self.into = gr.Dropdown(
-                    [LATER], value=LATER, label="Class of the pictures you add", elem_id="into"
+                    [LATER],
+                    value=LATER,
+                    label="Class of the pictures you add",
+                    elem_id="into",
+                    interactive=True,
                 )
                 self.drop = self._drop(
                     "Folders within a zip or a folder become classes. Pictures stay on the computer that "
                     "runs this app.",
                     "drop",
+                    "#into input",
                 )
                 self.suggest = gr.Button("Which should I label next?", elem_id="suggest")
             with gr.Column(scale=5, min_width=300):
@@ -110,6 +110,13 @@ class Page:
             "five times faster.",
             elem_id="quick",
         )
+        self.wanted = gr.Dropdown(
+            list(WANTED),
+            value=next(iter(WANTED)),
+            label="Say that it is not sure",
+            info="The limit is found by cross-validation, and is part of what you download.",
+            elem_id="wanted",
+        )
         self.adapt = gr.Button("Adapt", variant="primary", elem_id="adapt-button")
         self.result = gr.HTML("", elem_id="result", apply_default_css=False)
 
@@ -124,16 +131,25 @@ class Page:
             with gr.Column(scale=4, min_width=300):
                 self.detail = self._board("detail")
 
-    def _board(self, name: str) -> gr.HTML:
-        """A component with tiles and buttons, whose clicks and keys are sent as 'act'."""
-        return gr.HTML("", js_on_load=_script("board.js"), elem_id=name, apply_default_css=False)
-
-    def _drop(self, hint: str, name: str) -> gr.HTML:
+    def _board(self, name: str, *, visible: bool = True) -> gr.HTML:
+        """A component with tiles and buttons. Their clicks and keys go to the server by themselves; then the
+        board of all pictures asks with 'act' for the page to be drawn."""
         return gr.HTML(
-            view.drop_box(hint),
-            js_on_load=_script("drop.js"),
+            "",
+            js_on_load=_script("outbox.js") + _script("board.js"),
+            elem_id=name,
+            visible=visible,
+            apply_default_css=False,
+            leads=name == "board",
+        )
+
+    def _drop(self, hint: str, name: str, into: str = "") -> gr.HTML:
+        return gr.HTML(
+            view.drop_box(hint, into),
+            js_on_load=_script("uploads.js") + _script("drop.js"),
             elem_id=name,
             apply_default_css=False,
+            leads=name == "drop",
             taken=0,  # changes when pictures were looked at
         )
 
@@ -154,7 +170,7 @@ class Page:
             self.renamed,
         ]
         self._drawn = len(drawn)
-        chosen = [self.model, self.method, self.quick]
+        chosen = [self.model, self.method, self.quick, self.wanted]
         forms = [self.classes, *chosen, self.about_model, self.about_method]
         follow = {"fn": self._follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
         quiet: dict[str, Any] = {
@@ -175,9 +191,9 @@ class Page:
             listener(fn, inputs, [*drawn, *more], **quiet, **one).then(**follow, api_visibility="private")
 
         on(blocks.load, self._load, more=forms)
-        on(self.drop.received, self._received, self.into, [self.classes, self.drop])
-        on(self.drop_new.received, self._received_new, None, [self.classes, self.drop_new])
-        for board in (self.board, self.answers, self.detail, self.take):
+        for drop in (self.drop, self.drop_new):
+            on(drop.received, self._received, None, [self.classes, drop])
+        for board in (self.board, self.take):
             on(board.act, self._act, None, [self.classes], in_turn=True)
         on(self.name_them.click, self._name_classes, self.classes, [self.classes])
         on(
@@ -200,61 +216,71 @@ class Page:
         title = next((t for t, one in self.models.items() if one.name == choice.model), None)
         if title is None or choice.method not in self.methods:  # no longer there, or never chosen
             title = title or next(iter(self.models))
-            choice = Setup(self.models[title].name, Setup().method, choice.quick)
+            choice = Setup(self.models[title].name, Setup().method, choice.quick, choice.wanted)
             session.workspace.choose(choice)
-        words = actions.classes_as_text(session.workspace)
         about = [self._about_model(title), self._about_method(choice.method)]
-        return [*self._draw(session), words, title, choice.method, choice.quick, *about]
+        session.note = Note()
+        actions.received(session, self.encoders)  # what came before the page was loaded again
+        limit = next((words for words, share in WANTED.items() if share == choice.wanted), next(iter(WANTED)))
+        shown = [title, choice.method, choice.quick, limit]
+        return [*self._draw(session), self._words(session), *shown, *about]
 
-    def _received(self, into: str, request: gr.Request) -> list[Any]:
+    def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+        """Files have arrived; more may follow."""
         session = self._session(request)
-        known = into if into in session.workspace.class_names else None
-
-        def take() -> tuple[str, list[Any]]:
-            return actions.take(session, self.encoders, known)
-
-        drawn = self._done(session, take)
-        return [*drawn, actions.classes_as_text(session.workspace), gr.HTML(taken=time.monotonic())]
-
-    def _received_new(self, request: gr.Request) -> list[Any]:
-        return self._received(LATER, request)
+        told = event._data if isinstance(event._data, dict) else {}
+        if told.get("last"):
+            self._try(session, lambda: actions.received(session, self.encoders))
+        return [*self._draw(session), self._new_words(session), gr.HTML(taken=time.monotonic())]
 
     def _act(self, event: gr.EventData, request: gr.Request) -> list[Any]:
-        session = self._session(request)
+        """Something was done (`actions.act_in_order`), and the page is to show it."""
         told = event._data if isinstance(event._data, dict) else {}
         if told.get("do") == "forget":
             self.sessions.forget(_token(request))
-            return [*self._draw(self._session(request), "Everything is forgotten."), ""]
-        drawn = self._done(session, lambda: actions.act(session, self.encoders, told))
-        return [*drawn, gr.skip()]
+            session = self._session(request)
+            session.note = Note("Everything is forgotten.")
+            session.changed()
+            return [*self._draw(session), self._words(session)]
+        session = self._session(request)
+        return [*self._draw(session), self._new_words(session)]
 
     def _name_classes(self, text: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        drawn, is_done = self._tried(session, lambda: actions.name_classes(session, text))
+        is_done = self._try(session, lambda: actions.name_classes(session, text))
         # what cannot be used stays as it was typed
-        return [*drawn, actions.classes_as_text(session.workspace) if is_done else gr.skip()]
+        return [*self._draw(session), self._words(session) if is_done else gr.skip()]
 
     def _rename_class(self, old: str | None, new: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        drawn, is_done = self._tried(session, lambda: actions.rename_class(session, old, new))
-        words = [actions.classes_as_text(session.workspace), ""] if is_done else [gr.skip(), gr.skip()]
-        return [*drawn, *words]
+        is_done = self._try(session, lambda: actions.rename_class(session, old, new))
+        return [*self._draw(session), *([self._words(session), ""] if is_done else [gr.skip(), gr.skip()])]
 
-    def _choose(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
+    def _words(self, session: Session) -> str:
+        """The classes for their text field."""
+        session.view.words = actions.classes_as_text(session.workspace)
+        return session.view.words
+
+    def _new_words(self, session: Session) -> Any:
+        """The same where they have changed; what is being typed stays."""
+        same = session.view.words == actions.classes_as_text(session.workspace)
+        return gr.skip() if same else self._words(session)
+
+    def _choose(self, title: str, method: str, quick: bool, wanted: str, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        self._set_choice(session, title, method, quick)
+        self._set_choice(session, title, method, quick, wanted)
+        self._try(session, lambda: actions.set_limit(session, self.encoders))
         return [*self._draw(session), self._about_model(title), self._about_method(method)]
 
-    def _set_choice(self, session: Session, title: str, method: str, quick: bool) -> None:
-        choice = session.workspace.choice
-        if title in self.models and method in self.methods:
-            wanted = Setup(self.models[title].name, method, bool(quick))
-            if wanted != choice:
-                session.workspace.choose(wanted)
+    def _set_choice(self, session: Session, title: str, method: str, quick: bool, wanted: str) -> None:
+        if title in self.models and method in self.methods and wanted in WANTED:
+            session.workspace.choose(Setup(self.models[title].name, method, bool(quick), WANTED[wanted]))
 
-    def _start_adapting(self, title: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
+    def _start_adapting(
+        self, title: str, method: str, quick: bool, wanted: str, request: gr.Request
+    ) -> list[Any]:
         session = self._session(request)
-        self._set_choice(session, title, method, quick)  # what the page shows when it is clicked
+        self._set_choice(session, title, method, quick, wanted)  # what the page shows when it is clicked
         return self._done(session, lambda: actions.start_adapting(session, self.encoders))
 
     def _suggest(self, request: gr.Request) -> list[Any]:
@@ -284,26 +310,29 @@ class Page:
         job.told = True
         text = job.error or ("Stopped." if job.stopped else "")
         more = not text and not session.busy and actions.ask(session, self.encoders)
-        yield [_shown(""), *self._draw(session, text, fault=job.error is not None)]
+        session.note = Note(text, fault=True) if job.error else Note(text) if text else session.note
+        yield [_shown(""), *self._draw(session)]
         if more:  # pictures that came while the model was being made
             yield from self._follow(request)
 
     def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
         """Run an action and draw the new state; an error is shown as one sentence."""
-        return self._tried(session, what)[0]
+        self._try(session, what)
+        return self._draw(session)
 
-    def _tried(self, session: Session, what: Callable[[], Any]) -> tuple[list[Any], bool]:
-        """The same, and whether the action was done."""
+    def _try(self, session: Session, what: Callable[[], Any]) -> bool:
+        """Run an action, whose message becomes the session's; returns whether it was done."""
+        session.note = Note()
         try:
             said = what()
         except FarshotError as error:
-            return self._draw(session, str(error), fault=True), False
-        text, refused = said if isinstance(said, tuple) else (said if isinstance(said, str) else "", [])
-        return self._draw(session, text, refused), True
+            session.note = Note(str(error), fault=True)
+            return False
+        if isinstance(said, str):
+            session.note = Note(said)
+        return True
 
-    def _draw(
-        self, session: Session, text: str = "", refused: Sequence[Any] = (), fault: bool = False
-    ) -> list[Any]:
+    def _draw(self, session: Session) -> list[Any]:
         """Updates of all components, in the order of `drawn`."""
         run = view.current(session)
         names, running = session.workspace.class_names, session.busy
@@ -316,7 +345,7 @@ class Page:
         # while something is computed, pictures are not explained: the page must not wait for it
         why = view.waiting(session) if self.encoders.busy else view.detail(session, run, self.encoders)
         return [
-            _shown(view.note(text, refused, fault=fault)),
+            _shown(view.note(session.note, undoable=session.workspace.undoable is not None)),
             gr.update(visible=running),
             view.board(session),
             view.answers(session, run),
@@ -354,12 +383,6 @@ def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
         other.seconds,
         len(other.predictions),
     )
-
-
-def about_method(method: type[Method]) -> str:
-    """A sentence about a method and its duration."""
-    words = method.plain or method.doc
-    return f"{words[0].upper()}{words[1:].rstrip('.')}. {_KINDS[method.kind]}"
 
 
 def _token(request: gr.Request) -> str:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import unquote
 
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from farshot.app.actions import act_in_order
 from farshot.app.guard import UPLOAD
 from farshot.app.sessions import Session, Sessions
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
+from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.names import shown_name
 from farshot.errors import DataError
 from farshot.images.untrusted import in_megabytes
 
-_MOST_WAITING = 4  # archives' worth of bytes that may wait to be looked at
+_MOST_WAITING = 4  # archives' worth of bytes that may be on their way at once, for each browser
+_READERS = 2  # uploads that are decoded at once; others wait
+_OURS = "x-farshot"  # a header that no form on another page can send
 
 
-def routes(sessions: Sessions) -> list[Route]:
+def routes(sessions: Sessions, encoders: Encoders) -> list[Route]:
     """Everything below /farshot/."""
+    readers = CapacityLimiter(_READERS)
 
     def session_of(request: Request) -> Session:
         token = request.scope["state"]["token"]
@@ -29,39 +36,72 @@ def routes(sessions: Sessions) -> list[Route]:
         return sessions.get(token)
 
     async def upload(request: Request) -> Response:
-        """One file as the request's body; its name, with folders, is in the query."""
-        if request.headers.get("x-farshot") != "1":  # no form on another page can send this header
+        """One file as the request's body; its name, with folders, is in the query. It is stored when this
+        answers."""
+        if request.headers.get(_OURS) != "1":
             return PlainTextResponse("This is for the app's own page.", 403)
         try:
             session = session_of(request)
         except DataError as error:
             return JSONResponse({"refused": str(error)}, 503)
         name = unquote(request.query_params.get("name", ""))[:1000]
+        label = request.query_params.get("into", "")
+        wrapped = {"1": True, "0": False}.get(request.query_params.get("wrapped", ""))
         most = sessions.limits.archive_bytes
-        place = session.new_file()
-        size, fault = 0, None
+        with session.arrival() as arrival:
+            fault = None
+            try:
+                with arrival.path.open("wb") as file:
+                    async for chunk in request.stream():
+                        arrival.size += len(chunk)
+                        if arrival.size > most:
+                            fault = f"it is over {in_megabytes(most)}; make it smaller, or send it in parts."
+                            break
+                        if session.bytes_arriving > _MOST_WAITING * most:
+                            fault = "too much was sent at once; send it in parts."
+                            break
+                        file.write(chunk)
+            except (ClientDisconnect, OSError) as error:
+                fault = (
+                    "the transfer broke off; send it again."
+                    if isinstance(error, ClientDisconnect)
+                    else f"it could not be stored ({error.strerror}); free some space."
+                )
+            if fault is not None:
+                session.refuse(Refused(shown_name(name), fault))
+                return JSONResponse({"refused": fault}, 413)
+            received = Upload(name, arrival.path, wrapped)
+            try:
+                new, refused = await to_thread.run_sync(session.take, received, label, limiter=readers)
+            except DataError as error:  # the state cannot be written
+                return JSONResponse({"refused": str(error)}, 507)
+        told = [one for one in refused if one.same_as is None]
+        return JSONResponse(
+            {
+                "new": new,
+                "same": len(refused) - len(told),
+                "refused": "; ".join(one.reason for one in told[:3]) if told and not new else "",
+                "version": session.version,
+            }
+        )
+
+    async def act(request: Request) -> Response:
+        """Actions of a page in their order, as JSON; done when this answers."""
+        if request.headers.get(_OURS) != "1":
+            return PlainTextResponse("This is for the app's own page.", 403)
         try:
-            with place.open("wb") as file:
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > most:
-                        fault = f"it is over {in_megabytes(most)}; make it smaller, or send it in parts."
-                        break
-                    file.write(chunk)
-            if fault is None and session.bytes_waiting + size > _MOST_WAITING * most:
-                fault = "too much was sent at once; send it in parts."
-        except (ClientDisconnect, OSError) as error:
-            fault = (
-                "the transfer broke off; send it again."
-                if isinstance(error, ClientDisconnect)
-                else (f"it could not be stored ({error.strerror}); free some space.")
-            )
-        if fault is not None:
-            place.unlink(missing_ok=True)
-            session.refuse(Refused(shown_name(name), fault))
-            return JSONResponse({"refused": fault}, 413)
-        session.received(Upload(name, place))
-        return JSONResponse({})
+            session = session_of(request)
+        except DataError as error:
+            return PlainTextResponse(str(error), 409)
+        try:
+            told = json.loads(await request.body())
+            version = await to_thread.run_sync(act_in_order, session, encoders, told)
+        except (DataError, ValueError, RecursionError) as error:
+            return PlainTextResponse(str(error), 400)
+        return JSONResponse({"version": version})
+
+    async def alive(_request: Request) -> Response:
+        return Response(status_code=204)
 
     def thumbnail(request: Request) -> Response:
         try:
@@ -87,6 +127,8 @@ def routes(sessions: Sessions) -> list[Route]:
 
     return [
         Route(UPLOAD, upload, methods=["POST"]),
+        Route("/farshot/act", act, methods=["POST"]),
+        Route("/farshot/alive", alive),
         Route("/farshot/thumbnail/{id}", thumbnail),
         Route("/farshot/download/{name}", download),
     ]

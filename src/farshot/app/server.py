@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from farshot.app.routes import routes
 from farshot.app.sessions import Sessions, is_session
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.state import Setup
+from farshot.app.workspace.picture import Setup
 from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.storage.atomic import check_writable
@@ -91,10 +91,11 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
     Raises:
         FarshotError: the port is taken, the folder cannot be written, or the relay is out of reach.
     """
-    with _folder(options.keep) as folder, _gradio_files():
+    with _folder(options.keep) as folder, _gradio_files(), ExitStack() as closing:
         encoders, offered = Encoders(options.device, options.precision), models(options.models)
         setup = _first_setup(offered[0].name, encoders)
         sessions = Sessions(folder, limits, setup, keep=options.keep is not None)
+        closing.callback(sessions.close)
         blocks = Page(sessions, encoders, offered).build()
         blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         open_to_others = options.share or not options.loopback
@@ -121,7 +122,7 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
                 max_file_size="1kb",  # nothing is uploaded by Gradio's own route, which is closed besides
                 app_kwargs={
                     "middleware": [guard],
-                    "routes": routes(sessions),
+                    "routes": routes(sessions, encoders),
                     "docs_url": None,
                     "redoc_url": None,
                 },

@@ -8,7 +8,9 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from farshot.errors import DataError, FarshotError
 COOKIE = "farshot_session"
 MOST_SESSIONS = 40
 _IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten
+_MOST_PAGES = 100  # open pages of one browser whose actions are numbered
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -86,6 +89,7 @@ class BoardView:
         chosen: the picture whose answer is looked at.
         suggested: picture -> why it should be labelled next.
         offered: the classes that new pictures can be given.
+        words: the classes as the page's text field has them.
     """
 
     shown: str = "all"
@@ -94,6 +98,32 @@ class BoardView:
     chosen: str | None = None
     suggested: dict[str, str] = field(default_factory=dict)
     offered: tuple[str, ...] = ()
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A message above the page.
+
+    Attributes:
+        text: one or two sentences; may be empty.
+        refused: files that were not added.
+        fault: whether something could not be done.
+        undo: whether it is about something that can be taken back.
+    """
+
+    text: str = ""
+    refused: tuple[Refused, ...] = ()
+    fault: bool = False
+    undo: bool = False
+
+
+@dataclass(eq=False)
+class Arrival:
+    """A file that is being received: where it goes, and its bytes so far."""
+
+    path: Path
+    size: int = 0
 
 
 class Session:
@@ -102,8 +132,9 @@ class Session:
     Attributes:
         workspace: its pictures and labels.
         job: the last one.
-        refused: what could not be taken in and was not told yet.
         view: what of it is shown.
+        note: the message above it.
+        version: larger after every action, also after a restart; tells a page whether it is drawn.
     """
 
     def __init__(self, folder: Path, limits: Limits, choice: Setup) -> None:
@@ -114,10 +145,14 @@ class Session:
         self.incoming = folder / "incoming"
         shutil.rmtree(self.incoming, ignore_errors=True)  # left behind by a program that was ended
         self.job: Job | None = None
-        self.refused: list[Refused] = []
         self.view = BoardView()
+        self.note = Note()
+        self.version = 0
         self.used = time.monotonic()
-        self._waiting: list[Upload] = []
+        self.acting = threading.RLock()  # one action after the other
+        self._heard: OrderedDict[str, int] = OrderedDict()
+        self._arriving: set[Arrival] = set()
+        self._new, self._refused = 0, list[Refused]()  # since the page was told
         self._lock = threading.Lock()
 
     def start(self, work: Callable[[Report], object]) -> Job:
@@ -132,44 +167,73 @@ class Session:
             self.job = Job(work)
             return self.job
 
-    def new_file(self) -> Path:
-        """A new file for an upload."""
-        self.incoming.mkdir(exist_ok=True)
-        return self.incoming / secrets.token_hex(16)
-
     @property
     def busy(self) -> bool:
         """Whether a job is running."""
         return self.job is not None and self.job.running
 
+    def changed(self) -> int:
+        """Note that what is shown has changed; returns the new version."""
+        self.version = max(self.version + 1, time.time_ns() // 1000)
+        return self.version
+
+    def heard(self, page: str, number: int) -> bool:
+        """Whether an action of a page is new; it counts as heard from now on."""
+        if number <= self._heard.get(page, 0):
+            return False
+        self._heard[page] = number
+        self._heard.move_to_end(page)
+        while len(self._heard) > _MOST_PAGES:
+            self._heard.popitem(last=False)
+        return True
+
+    # Uploads -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def arrival(self) -> Iterator[Arrival]:
+        """A place for an upload, which is removed at the end."""
+        self.incoming.mkdir(exist_ok=True)
+        one = Arrival(self.incoming / secrets.token_hex(16))
+        with self._lock:
+            self._arriving.add(one)
+        try:
+            yield one
+        finally:
+            with self._lock:
+                self._arriving.discard(one)
+            one.path.unlink(missing_ok=True)
+
     @property
-    def bytes_waiting(self) -> int:
+    def bytes_arriving(self) -> int:
         """Bytes of uploads that were not processed yet."""
         with self._lock:
-            return sum(upload.path.stat().st_size for upload in self._waiting)
-
-    def received(self, upload: Upload) -> None:
-        """Note that a file was received completely."""
-        with self._lock:
-            self._waiting.append(upload)
+            return sum(one.size for one in self._arriving)
 
     def refuse(self, refused: Refused) -> None:
         """Note that a file was refused."""
         with self._lock:
-            self.refused.append(refused)
+            self._refused.append(refused)
 
-    def take(self, label: str | None) -> tuple[int, list[Refused]]:
-        """Process the uploads; returns the number of new pictures, and what was refused since the last
-        call."""
+    def take(self, upload: Upload, label: str = "") -> tuple[int, list[Refused]]:
+        """Store an upload; returns the number of new pictures, and what was not added.
+
+        Args:
+            label: the class of all of it; a name that is no class, as the page has one for none, gives none.
+        """
+        known = label if label in self.workspace.class_names else None
+        taken, refused = self.workspace.take([upload], known)
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-            told, self.refused = self.refused, []
-        try:
-            taken, refused = self.workspace.take(waiting, label)
-        finally:
-            for upload in waiting:
-                upload.path.unlink(missing_ok=True)
-        return len(taken), told + refused
+            self._new += len(taken)
+            self._refused += refused
+        self.changed()
+        return len(taken), refused
+
+    def arrived(self) -> tuple[int, tuple[Refused, ...]]:
+        """The number of new pictures and what was not added, since the last call."""
+        with self._lock:
+            new, refused = self._new, tuple(self._refused)
+            self._new, self._refused = 0, []
+            return new, refused
 
 
 class Sessions:
@@ -220,6 +284,12 @@ class Sessions:
             session.job.stop()
             session.job.wait(10)
         shutil.rmtree(self.root / name, ignore_errors=True)
+
+    def close(self) -> None:
+        """Delete for good what was removed in the sessions; called when the app ends."""
+        with self._lock:
+            for session in self._open.values():
+                session.workspace.forget_removed()
 
     def _forget_idle(self) -> None:
         now = time.monotonic()

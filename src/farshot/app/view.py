@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farshot.app.sessions import Job, Session
+from farshot.app.sessions import Job, Note, Session
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.intake import Refused
+from farshot.app.workspace.picture import Picture
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
-from farshot.app.workspace.state import Picture
 from farshot.explain.figure import panels
 from farshot.explain.html import common, environment
 from farshot.explain.page import described
+from farshot.explain.style import places
 from farshot.explain.subject import OWN
 
 PER_PAGE = 60
@@ -21,6 +21,7 @@ PER_PAGE = 60
 
 def board(session: Session) -> str:
     """The board of all pictures, for labelling."""
+    version = session.version  # before anything is read that may change
     workspace, view = session.workspace, session.view
     counts = workspace.counts
     pictures = workspace.pictures
@@ -29,6 +30,7 @@ def board(session: Session) -> str:
     order = {id: place for place, id in enumerate(view.suggested)}
     kept.sort(key=lambda picture: order.get(picture.id, len(order)))  # stable: those to label come first
     view.page, pages, part = _page(kept, view.page)
+    order_of = _places(session)
     filters = [{"value": "all", "name": "all", "count": len(pictures)}]
     filters += [{"value": "none", "name": "no class", "count": len(workspace.unlabelled)}]
     filters += [{"value": str(i), "name": name, "count": counts[name]} for i, name in enumerate(names)]
@@ -37,17 +39,19 @@ def board(session: Session) -> str:
             "id": picture.id,
             "name": picture.name,
             "label": picture.label,
-            "index": names.index(picture.label) if picture.label is not None else None,
+            "place": order_of.get(picture.label or "", 0),
             "reason": view.suggested.get(picture.id) if picture.label is None else None,
         }
         for picture in part
     ]
     return _render(
         "board.html",
+        version=version,
+        undoable=workspace.undoable,
         total=len(pictures),
         filters=filters,
         shown=view.shown,
-        classes=_classes(session),
+        classes=_classes(session, order_of),
         tiles=tiles,
         page=view.page,
         pages=pages,
@@ -62,14 +66,13 @@ def answers(session: Session, run: Adaptation | None) -> str:
     order = {id: place for place, id in enumerate(view.suggested)}
     known.sort(key=lambda pair: (order.get(pair[0].id, len(order)), _margin(pair[1])))
     view.answers_page, pages, part = _page(known, view.answers_page)
-    names = session.workspace.class_names
     tiles = [
         {
             "id": picture.id,
             "name": picture.name,
             "said": _said(answer),
             "sure": answer.sure,
-            "index": names.index(answer.name) if answer.name in names else None,
+            "place": run.classes.index(answer.name) if run is not None else 0,
             "reason": view.suggested.get(picture.id),
         }
         for picture, answer in part
@@ -102,7 +105,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
         name=picture.name,
         label=picture.label,
         answer=answer,
-        classes=_classes(session),
+        classes=_classes(session, _places(session)),
         origin=OWN,
         moves=bool(found.moved),
     )
@@ -111,7 +114,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
 def waiting(session: Session) -> str:
     """Shown instead of `detail` while something else is computed."""
     text = "Why it says so can be seen once the work above has ended." if session.view.chosen else ""
-    return note(text)
+    return note(Note(text))
 
 
 def result(session: Session, run: Adaptation | None) -> str:
@@ -129,9 +132,12 @@ def take_away(session: Session, run: Adaptation | None) -> str:
     return _render("take.html", adapted=run is not None, rows=rows)
 
 
-def note(text: str, refused: Sequence[Refused] = (), *, fault: bool = False) -> str:
+def note(said: Note, *, undoable: bool = False) -> str:
     """A message above the page; empty without one."""
-    return _render("note.html", text=text, refused=refused, fault=fault) if text or refused else ""
+    if not said.text and not said.refused:
+        return ""
+    undo = said.undo and undoable
+    return _render("note.html", text=said.text, refused=said.refused, fault=said.fault, undo=undo)
 
 
 def progress(job: Job | None) -> str:
@@ -139,9 +145,13 @@ def progress(job: Job | None) -> str:
     return _render("progress.html", job=job)
 
 
-def drop_box(hint: str) -> str:
-    """The box for uploading pictures."""
-    return _render("drop.html", hint=hint)
+def drop_box(hint: str, into: str = "") -> str:
+    """The box for uploading pictures.
+
+    Args:
+        into: selector of the field that holds the class of what is added; empty without one.
+    """
+    return _render("drop.html", hint=hint, into=into)
 
 
 def current(session: Session) -> Adaptation | None:
@@ -150,11 +160,19 @@ def current(session: Session) -> Adaptation | None:
 
 
 def _render(template: str, **words: Any) -> str:
-    return environment("farshot.app").get_template(template).render(**common(), **words)
+    return environment("farshot.app").get_template(template).render(**{**common(), **words})
 
 
-def _classes(session: Session) -> list[Mapping[str, Any]]:
-    return [{"name": name, "count": count} for name, count in session.workspace.counts.items()]
+def _classes(session: Session, order: Mapping[str, int]) -> list[Mapping[str, Any]]:
+    counts = session.workspace.counts
+    return [{"name": name, "count": count, "place": order[name]} for name, count in counts.items()]
+
+
+def _places(session: Session) -> dict[str, int]:
+    """Class -> its place, which gives its letter and colour: the model's, so that they are those of its
+    explanations and report."""
+    run = current(session)
+    return places(session.workspace.class_names, run.classes if run is not None else ())
 
 
 def _is_shown(picture: Picture, shown: str, names: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from farshot.data.names import nfc
+from farshot.evaluation.calibration import Limit
 from farshot.evaluation.sets import prediction_sets
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ class Question:
         return [str(name) for name in self.classifier.classes_]
 
     @property
+    def limit(self) -> Limit | None:
+        """The probability below which a prediction is not sure; None of some classes, as it was found with
+        all."""
+        return None if len(self.classes) < len(self.classifier.classes_) else self.classifier.limit_
+
+    @property
     def has_p_values(self) -> bool:
         """Whether the model can say how unlike the labelled images an image is."""
         return self.classifier.familiarity_ is not None
@@ -71,6 +78,7 @@ class Question:
             names: of the images that `part.rows` counts.
             note: on all of them.
         """
+        limit = self.limit
         classes, some = self.classes, len(self.classes) < len(self.classifier.classes_)
         probabilities = self.classifier.probabilities(part.logits, classes if some else None)
         sets = None if self.threshold is None else prediction_sets(probabilities, self.threshold)
@@ -82,6 +90,8 @@ class Question:
                 # the temperature was fitted with all classes
                 "calibrated": self.classifier.calibrated_ and not some,
             }
+            if limit is not None:
+                row["sure"] = limit.sure(float(p.max()))
             if part.p_values is not None:
                 row["p_value"] = float(part.p_values[i])
             if sets is not None:

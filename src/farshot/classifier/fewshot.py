@@ -23,6 +23,7 @@ from farshot.data.names import descriptions_of, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import ClassifierProtocol, check_is_fitted
+from farshot.evaluation.calibration import Limit
 from farshot.evaluation.crossval import HeldOut, hold_out
 from farshot.evaluation.familiarity import Familiarity
 from farshot.evaluation.metrics import Evaluation
@@ -98,6 +99,7 @@ class FewShotClassifier(OnHub, ClassifierProtocol):
         support_groups_: the groups of those images; empty where the data has none.
         estimate_: the cross-validated estimate as a dictionary, from `calibrate`, `keep_held_out` or
             `keep_estimate`; None without.
+        limit_: the probability below which a prediction is not sure, from `keep_held_out`; None without.
         encoder_, method_: the base model and the method that it was fitted with.
         parameters_: the parameters that it was fitted with.
         read_options_: how the images were read, as images to predict are.
@@ -106,6 +108,7 @@ class FewShotClassifier(OnHub, ClassifierProtocol):
     _last_held_out: tuple[tuple[Any, ...], HeldOut] | None = None
     _converted: tuple[CLIPModel, Encoder] | None = None
     estimate_: dict[str, Any] | None = None
+    limit_: Limit | None = None
     familiarity_: Familiarity | None
     held_out_: HeldOut | None
     thumbnails_: NDArray[np.uint8] | None
@@ -176,6 +179,7 @@ class FewShotClassifier(OnHub, ClassifierProtocol):
         self.losses_, self.support_ids_, self.familiarity_ = adapted.losses, support_ids, familiarity
         self.held_out_, self.thumbnails_ = held_out, small
         self.temperature_ = 1.0 if held_out is None else held_out.temperature()
+        self.limit_ = None
         self.support_labels_, self.support_groups_ = codes, support_groups
         self.support_places_ = places(task)
         self.read_options_ = task.table.options
@@ -473,12 +477,13 @@ class FewShotClassifier(OnHub, ClassifierProtocol):
         self.estimate_ = estimate.to_dict()
         return self
 
-    def keep_held_out(self, held_out: HeldOut) -> FewShotClassifier:
+    def keep_held_out(self, held_out: HeldOut, wanted: float | None = None) -> FewShotClassifier:
         """Calibrate with cross-validated predictions, as `fit` does with `calibrate`: the temperature, the
         estimate, and what `predict_set` needs.
 
         Args:
             held_out: what `held_out` returned for the images that it was fitted to.
+            wanted: share of the given predictions that should be right; sets `limit_`.
 
         Raises:
             SettingError: they are for other images.
@@ -487,6 +492,7 @@ class FewShotClassifier(OnHub, ClassifierProtocol):
         if held_out.labels.tolist() != self.support_labels_:
             raise SettingError("The cross-validated predictions are for other images than it was fitted to.")
         self.held_out_, self.temperature_ = held_out, held_out.temperature()
+        self.limit_ = None if wanted is None else Limit.of(held_out.certainty(wanted))
         return self.keep_estimate(held_out.evaluation(calibrated=True))
 
     # On disk -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from farshot.classifier.parameters import FittedParameters, read_options
 from farshot.data.given import as_path
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError, SettingError
+from farshot.evaluation.calibration import Limit
 from farshot.evaluation.crossval import HeldOut
 from farshot.evaluation.familiarity import Familiarity
 from farshot.methods import Method, available, create, current_settings
@@ -140,6 +141,7 @@ def _restored(
     made.support_places_ = read_places(as_path(folder))
     made.support_groups_ = list(about.get("support_groups", []))
     made.estimate_ = about.get("estimate")
+    made.limit_ = Limit(**about["limit"]) if about.get("limit") else None
     with damaged(f"{folder}/labelled.safetensors"):
         check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
         if about.get("near_copies") and labelled and "thumbnails" not in labelled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ def described(classifier: FewShotClassifier) -> dict[str, Any]:
         "support_groups": classifier.support_groups_,
         "near_copies": classifier.thumbnails_ is not None,
         "estimate": classifier.estimate_,
+        "limit": None if classifier.limit_ is None else asdict(classifier.limit_),
         "losses": [round(float(loss), 6) for loss in classifier.losses_],
         "trained_parameters": classifier.adapted_.trained,
         "versions": {

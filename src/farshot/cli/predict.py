@@ -82,8 +82,9 @@ def predict(
     """Predict the classes of images.
 
     Each line has the image, its class, how certain it is (a percentage if the model is calibrated, else a
-    score), and p: how often an image like the labelled ones is as unlike them as this one. Lines are printed
-    as they come. Images that cannot be read are listed at the end.
+    score), and p: how often an image like the labelled ones is as unlike them as this one. A model of the app
+    says "not sure" below its limit. Lines are printed as they come. Images that cannot be read are listed at
+    the end.
 
     With --workers or --executor ray, several processes or machines share the images (docs/cluster.md).
     """
@@ -110,7 +111,8 @@ def predict(
     if machines.several:
         require_independent(classifier)
     asked = Question(classifier, reject, coverage, only or ())
-    header = columns(asked.classes, asked.has_p_values, reject is not None, coverage is not None)
+    more = (asked.limit is not None, asked.has_p_values, reject is not None, coverage is not None)
+    header = columns(asked.classes, *more)
     where: Rows
     if out is None:
         where = printed("json" if as_json else "csv" if as_csv else "text", header)

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 NONE = "none of these"
 """Printed in place of a class that is rejected."""
 
-_CELLS = {"p_value": lambda v: f"{v:.4f}", "rejected": lambda v: str(v).lower(), "set": "|".join}
+UNSURE = "not sure"
+"""Printed behind a class below the model's limit."""
+
+_CELLS = {
+    "sure": lambda v: "yes" if v else "no",
+    "p_value": lambda v: f"{v:.4f}",
+    "rejected": lambda v: str(v).lower(),
+    "set": "|".join,
+}
 
 
 class Rows(ABC):
@@ -47,9 +55,9 @@ class Rows(ABC):
         """Add rows, seen at once by who reads."""
 
 
-def columns(classes: list[str], p_value: bool, rejected: bool, set_: bool) -> list[str]:
+def columns(classes: list[str], sure: bool, p_value: bool, rejected: bool, set_: bool) -> list[str]:
     """The header of the comma-separated values."""
-    more = {"p_value": p_value, "rejected": rejected and p_value, "set": set_}
+    more = {"sure": sure, "p_value": p_value, "rejected": rejected and p_value, "set": set_}
     return ["image", "class", *classes, *(name for name, there in more.items() if there)]
 
 
@@ -234,6 +242,8 @@ def _line(row: Mapping[str, Any]) -> str:
     best = max(row["probabilities"].values())
     certain = certain_in_words(best, row["calibrated"])
     words = [row["image"], *((NONE, "-") if row["class"] is None else (row["class"], certain))]
+    if row.get("sure") is False and row["class"] is not None:
+        words.append(UNSURE)
     if "p_value" in row:
         words.append(f"p {row['p_value']:.3f}")
     if "set" in row:

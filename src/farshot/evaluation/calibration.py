@@ -130,6 +130,29 @@ class Certainty(NamedTuple):
     right: Interval
 
 
+@dataclass(frozen=True)
+class Limit:
+    """When a prediction is not sure: below a probability, as an adapted model keeps it.
+
+    Attributes:
+        wanted: share of the sure predictions that should be right.
+        probability: calibrated, of the predicted class, from which on it is sure; None where none is high
+            enough.
+    """
+
+    wanted: float
+    probability: float | None
+
+    @classmethod
+    def of(cls, found: Certainty) -> Limit:
+        """What was found on labelled images."""
+        return cls(found.wanted, found.threshold if math.isfinite(found.threshold) else None)
+
+    def sure(self, probability: float) -> bool:
+        """Whether a prediction of this probability is sure."""
+        return self.probability is not None and probability >= self.probability
+
+
 def certain_in_words(probability: float, calibrated: bool, digits: int = 1) -> str:
     """A probability as users see it: a percentage only where it says how often it is right, else a score.
 

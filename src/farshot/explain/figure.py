@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from farshot.arrays import NDArray
 from farshot.evaluation.calibration import certain_in_words
 from farshot.explain.explanation import Explanation, MovedTokens
-from farshot.explain.style import letter, rgb
+from farshot.explain.style import PALETTE, letter, rgb
 from farshot.images.reading import read_image
 from farshot.sanitize import plain
 
@@ -171,6 +171,7 @@ def _mark(
         draw.rectangle(box, fill=(*rgb(c), 110), outline=rgb(c), width=thick)
     else:
         draw.ellipse(box, fill=(*rgb(c), 60), outline=rgb(c), width=thick)
+    _hatch(draw, box, c)
     if size >= _SMALLEST_WITH_LETTERS:
         text = ("+" if towards else "−") + letter(c)
         draw.text(
@@ -182,6 +183,36 @@ def _mark(
             stroke_width=2,
             stroke_fill="black",
         )
+
+
+def swatch(draw: ImageDraw.ImageDraw, corner: tuple[float, float], c: int) -> int:
+    """Draw the key of the i-th class, a letter in a box of its colour and hatching; returns the pixels that a
+    name behind it keeps away."""
+    x, y = corner
+    wide = max(18, round(font(11).getlength(letter(c))) + 8)
+    box = (x, y, x + wide, y + 16)
+    draw.rectangle(box, fill="white", outline=rgb(c), width=3)
+    _hatch(draw, box, c)
+    around = 2 if c >= len(PALETTE) else 0
+    middle = (x + wide / 2, y + 8)
+    draw.text(
+        middle,
+        letter(c),
+        fill=_INK,
+        font=font(11),
+        anchor="mm",
+        stroke_width=around,
+        stroke_fill="white",
+    )
+    return wide + 8
+
+
+def _hatch(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], c: int) -> None:
+    """Lines that tell classes of one colour apart: none for the first eight, one for the next, and so on."""
+    left, top, right, bottom = box
+    for number in range(c // len(PALETTE)):
+        y = top + (bottom - top) * (number + 1) / (c // len(PALETTE) + 1)
+        draw.line((left, y, right, y), fill=rgb(c), width=2)
 
 
 def _way(towards: bool) -> str:
@@ -200,8 +231,7 @@ def _list_classes(
     bar = width // 3
     for line, c in enumerate(listed):
         y, p = top + line * _LINE, float(shown.probabilities[c])
-        draw.rectangle((_GAP, y + 3, _GAP + 12, y + 15), fill=rgb(c), outline=_INK)
-        draw.text((_GAP + 20, y), letter(c), fill=_INK, font=font(14))
+        swatch(draw, (_GAP, y + 1), c)
         name = fit(shown.class_names[c], font(14), width - bar - 200)
         draw.text((_GAP + 50, y), name, fill=_INK, font=font(14))
         right = width - _GAP - 90

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from farshot.evaluation.calibration import certain_in_words
-from farshot.explain.style import colour, letter
+from farshot.explain.style import edge, letter
 from farshot.sanitize import plain
 
 _QUALITY = 88  # of JPEGs: letters on patches stay sharp
@@ -40,7 +40,7 @@ def environment(*packages: str) -> Environment:
 
 def common() -> dict[str, Any]:
     """Variables of all templates."""
-    return {"version": version("farshot"), "colour": colour, "letter": letter}
+    return {"version": version("farshot"), "edge": edge, "letter": letter}
 
 
 def bdi(name: object) -> Markup:

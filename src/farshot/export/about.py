@@ -27,7 +27,7 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
     known = classifier.about()
     kept = (
         *("classes", "class_names", "descriptions", "template", "method", "revision", "settings"),
-        *("temperature", "estimate", "farshot_version", "versions"),
+        *("temperature", "estimate", "limit", "farshot_version", "versions"),
     )
     return {
         "format": kind,

@@ -34,7 +34,7 @@ FILE = "model.onnx"
 OPSET = 18  # of 2022: old enough for what runs on small machines
 METADATA = (
     *("classes", "images", "temperature", "calibrated", "labelled_similarity", "held_out_probability"),
-    *("opset", "dynamic_batch", "method", "base_model", "base_fingerprint", "estimate"),
+    *("limit", "opset", "dynamic_batch", "method", "base_model", "base_fingerprint", "estimate"),
 )
 """Entries of export.json that the file has, too: "farshot." before the name, the value as JSON."""
 

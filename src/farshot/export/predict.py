@@ -1,5 +1,6 @@
 """Say what images show: python predict.py IMAGE ... Needs onnxruntime, numpy and pillow, nothing else.
 
+"not sure" follows a class whose probability is below the limit in export.json, where the model has one.
 --reject 0.05 gives no class to images that are unlike all labelled ones, and also loses about 5 % of those
 that are like them; --coverage 0.9 adds the classes that hold the true one with this probability. Both need
 what export.json holds.
@@ -73,6 +74,11 @@ def set_threshold(coverage: float) -> float:
     return known[len(known) - rank]
 
 
+def sure(probability: float, limit: dict) -> bool:
+    """Whether it reaches the limit that the model was given; float32 differs in the last digits."""
+    return limit["probability"] is not None and probability >= limit["probability"] - 1e-6
+
+
 def line(path: str, outputs: list, reject: float | None, threshold: float | None) -> str:
     """What is printed for an image."""
     probabilities = outputs[0][0]
@@ -88,6 +94,9 @@ def line(path: str, outputs: list, reject: float | None, threshold: float | None
     if len(outputs) > 1:
         known = ABOUT["labelled_similarity"]
         p_value = (1 + bisect.bisect_right(known, float(outputs[1][0]) + 1e-6)) / (1 + len(known))
+    limit = ABOUT.get("limit")
+    if limit is not None and not sure(float(probabilities[best]), limit):
+        words.append("not sure")
     rejected = reject is not None and p_value is not None and p_value <= reject
     if rejected:
         words[1:] = ["none of these", "-"]

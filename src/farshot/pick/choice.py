@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from farshot.arrays import NDArray
 from farshot.bench.grid import changed_settings
 from farshot.classifier import FewShotClassifier
-from farshot.data.names import names_in_prompts
+from farshot.data.names import in_class_order, names_in_prompts
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
 from farshot.estimator import check_is_fitted
@@ -73,6 +73,7 @@ class Choice:
         reasons: why each was chosen, in plain words.
         alike: for each, the rows of the images it represents, most similar first: those that look more like
             it than like any other chosen or labelled image.
+        class_names: all that could be guessed, in the order that gives them letters and colours.
         rule: by name.
         looked_at: number of images it was chosen from; exact copies count once.
         model, template: the base model that looked at them, and the prompt; what is labelled is for these.
@@ -88,6 +89,7 @@ class Choice:
     model: str
     template: str
     recipe: AdaptOptions = field(default_factory=AdaptOptions)
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -150,7 +152,8 @@ def pick_first(
     choice = _choice(
         rows, found, guesses, reasons, represented, rule, model=encoder.source, template=template
     )
-    return replace(choice, recipe=AdaptOptions(tuple(table.options.words())))
+    order = tuple(in_class_order(names or ()))
+    return replace(choice, recipe=AdaptOptions(tuple(table.options.words())), class_names=order)
 
 
 def pick_next(
@@ -203,7 +206,7 @@ def pick_next(
     guesses = [names[probabilities[i].argmax()] for i in found]
     model, template = classifier.encoder_.source, classifier.parameters_.template
     choice = _choice(rows, found, guesses, reasons, represented, rule, model=model, template=template)
-    return replace(choice, recipe=_recipe(classifier, table, labelled))
+    return replace(choice, recipe=_recipe(classifier, table, labelled), class_names=tuple(names))
 
 
 def calibration_option(classifier: FewShotClassifier) -> list[str]:

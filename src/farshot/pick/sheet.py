@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from farshot.data.table import ImageTable, path_of
 from farshot.errors import DataError
-from farshot.explain.figure import fit, font
+from farshot.explain.figure import fit, font, swatch
 from farshot.explain.html import common, environment
-from farshot.explain.style import rgb
+from farshot.explain.style import places
 from farshot.images.member import Named, absolute_name
 from farshot.images.reading import ImageSource
 from farshot.pick.choice import Choice
@@ -60,7 +60,7 @@ class Card:
         name: of the file.
         picture: SIDE by SIDE, the image in its own proportions.
         guess, reason: as in Choice.
-        colour: index of the guess's colour.
+        place: of the guess among the classes, which gives its letter and colour.
         alike: small pictures of images it represents.
         more: how many others it represents.
     """
@@ -70,7 +70,7 @@ class Card:
     picture: Image.Image
     guess: str | None
     reason: str
-    colour: int
+    place: int
     alike: tuple[Image.Image, ...]
     more: int
 
@@ -131,7 +131,7 @@ def _word_files(choice: Choice) -> dict[str, dict[str, str]]:
 
 def cards(choice: Choice, table: ImageTable) -> list[Card]:
     """The chosen images with their texts."""
-    colours = {guess: i for i, guess in enumerate(dict.fromkeys(choice.guesses))}
+    order = places([guess for guess in choice.guesses if guess is not None], choice.class_names)
     out = []
     for place, row in enumerate(choice.rows.tolist()):
         guess, alike = choice.guesses[place], choice.alike[place]
@@ -139,7 +139,8 @@ def cards(choice: Choice, table: ImageTable) -> list[Card]:
         name = Path(path_of(table.images[row])).name
         picture = _boxed(table.image(row), SIDE)
         more = len(alike) - len(small)
-        out.append(Card(place + 1, name, picture, guess, choice.reasons[place], colours[guess], small, more))
+        key = 0 if guess is None else order[guess]
+        out.append(Card(place + 1, name, picture, guess, choice.reasons[place], key, small, more))
     return out
 
 
@@ -150,7 +151,7 @@ def headline(choice: Choice) -> str:
 
 def explained(choice: Choice) -> str:
     """How to read the sheet, in one sentence."""
-    guesses = "A coloured square is the model's guess, not the truth. " if any(choice.guesses) else ""
+    guesses = "A letter in a square is the model's guess, not the truth. " if any(choice.guesses) else ""
     return (
         f"{guesses}Small pictures look more like the one above them than like any other chosen one. "
         f"Rule: {choice.rule}."
@@ -195,8 +196,8 @@ def _draw_card(page: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int,
     draw.text((x + width / 2, y + 12), number, fill="white", font=font(16), anchor="mm")
     y += SIDE + 5
     if card.guess is not None:
-        draw.rectangle((x, y + 3, x + 11, y + 14), fill=rgb(card.colour), outline=_INK)
-        draw.text((x + 18, y), fit(card.guess, font(14), SIDE - 18), fill=_INK, font=font(14))
+        wide = swatch(draw, (x, y + 1), card.place)
+        draw.text((x + wide, y), fit(card.guess, font(14), SIDE - wide), fill=_INK, font=font(14))
         y += _LINE
     draw.text((x, y + 1), fit(card.name, font(12), SIDE), fill=_GREY, font=font(12))
     y += _LINE

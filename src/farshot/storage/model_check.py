@@ -118,6 +118,14 @@ def _are_labels(values: Any) -> bool:
     )
 
 
+def _is_limit(found: Any) -> bool:
+    """Whether it says from which probability on a prediction is sure."""
+    if not isinstance(found, dict) or found.keys() != {"wanted", "probability"}:
+        return False
+    numbers = [found["wanted"], *([] if found["probability"] is None else [found["probability"]])]
+    return all(_is_number(value) and 0 <= value <= 1 for value in numbers)
+
+
 _FIT: dict[str, Callable[[Any], bool]] = {
     "format": _is_number,
     "revision": _is_number,
@@ -135,4 +143,5 @@ _FIT: dict[str, Callable[[Any], bool]] = {
     "calibrate": lambda found: isinstance(found, bool),
     "near_copies": lambda found: isinstance(found, bool),
     "estimate": lambda found: found is None or isinstance(found, dict),
+    "limit": lambda found: found is None or _is_limit(found),
 }

@@ -1,32 +1,9 @@
-// The box that takes pictures: chosen, dropped, or a whole folder. Each file goes to the server on its own.
-const AT_ONCE = 4;
-let busy = false;
-
-async function send(files) {
-  if (busy || files.length === 0) return;
-  busy = true;
-  let done = 0;
-  const waiting = [...files];
-  const tell = (text) => { element.querySelector('.fs-sending').textContent = text; };
-  const worker = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const address = new URL('farshot/upload', document.baseURI);
-      address.searchParams.set('name', next.path);
-      try {
-        await fetch(address, { method: 'POST', body: next.file, headers: { 'x-farshot': '1' } });
-      } catch (error) {
-        // the server breaks off what is too large; it tells why with the next answer
-      }
-      done += 1;
-      tell(`${done} of ${files.length} sent`);
-    }
-  };
-  tell(`0 of ${files.length} sent`);
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  tell('looking at them');
-  trigger('received');
-  busy = false;
-}
+// The box that takes pictures: chosen, dropped, or a whole folder. What is dropped elsewhere on the page goes to the
+// box that is shown.
+const into = () => {
+  const field = element.querySelector('[data-into]').dataset.into;
+  return field ? (document.querySelector(field)?.value ?? '') : '';
+};
 
 // what lies in a dropped folder, at any depth
 async function inside(entry, path) {
@@ -43,24 +20,39 @@ async function inside(entry, path) {
   }
 }
 
-element.addEventListener('change', (event) => {
-  const chosen = [...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
-  event.target.value = '';
-  send(chosen);
-});
-element.addEventListener('dragover', (event) => {
-  event.preventDefault();
-  element.classList.add('fs-over');
-});
-element.addEventListener('dragleave', () => element.classList.remove('fs-over'));
-element.addEventListener('drop', async (event) => {
-  event.preventDefault();
-  element.classList.remove('fs-over');
-  // both are gone once this function has waited
-  const loose = [...event.dataTransfer.files].map((file) => ({ file, path: file.name }));
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+async function dropped(data) {
+  // these are gone once this function has waited
+  const label = into();
+  const loose = [...data.files].map((file) => ({ file, path: file.name }));
+  const entries = [...data.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
   const found = [];
   for (const entry of entries) found.push(...(await inside(entry, '')));
-  send(entries.length > 0 ? found : loose);
+  uploads.add(entries.length > 0 ? found : loose, label);
+}
+
+const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
+const shown = () => element.querySelector('.fs-drop').offsetParent !== null;
+const over = (on) => element.classList.toggle('fs-over', on && shown());
+
+uploads.box(element, (last) => trigger('received', { last }));
+element.addEventListener('change', (event) => {
+  if (!event.target.matches('[data-pick]')) return;
+  const chosen = [...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+  event.target.value = '';
+  uploads.add(chosen, into());
 });
-watch('taken', () => { element.querySelector('.fs-sending').textContent = ''; });
+document.addEventListener('dragover', (event) => {
+  if (!carries(event)) return;
+  event.preventDefault(); // else the browser opens what is dropped
+  over(true);
+});
+document.addEventListener('dragleave', (event) => { if (!event.relatedTarget) over(false); });
+document.addEventListener('drop', (event) => {
+  over(false);
+  if (!carries(event)) return;
+  event.preventDefault();
+  if (shown() || (props.leads && ![...document.querySelectorAll('.fs-drop')].some((box) => box.offsetParent))) {
+    dropped(event.dataTransfer);
+  }
+});
+watch('taken', () => uploads.looked());

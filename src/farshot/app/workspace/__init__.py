@@ -7,6 +7,7 @@ workspace.label(ids, "apple scab")
 """
 
 from farshot.app.workspace.classes import ClassWords
-from farshot.app.workspace.state import Picture, Setup, Workspace
+from farshot.app.workspace.picture import Picture, Setup
+from farshot.app.workspace.state import Workspace
 
 __all__ = ["ClassWords", "Picture", "Setup", "Workspace"]

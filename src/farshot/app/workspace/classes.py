@@ -42,3 +42,17 @@ def check(classes: Sequence[ClassWords]) -> None:
         if words.name.casefold() in seen:
             raise DataError(f"The class {words.name!r} is there twice; give each a different name.")
         seen.add(words.name.casefold())
+
+
+def class_of_folder(folder: str | None, classes: list[ClassWords]) -> str | None:
+    """The class that a folder's name proposes, added to the list where it is new and there is room for it."""
+    name = plain(one_line((folder or "").replace("_", " ")), MOST_LETTERS["name"])
+    if not name:
+        return None
+    known = {words.name.casefold(): words.name for words in classes}
+    if name.casefold() in known:
+        return known[name.casefold()]
+    if len(classes) == MOST_CLASSES:
+        return None
+    classes.append(ClassWords(name))
+    return name

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from farshot.app.workspace.encoders import Encoders, Report
-from farshot.app.workspace.run import Adaptation, last_run
+from farshot.app.workspace.journal import read_json, write_json
+from farshot.app.workspace.run import Adaptation, adapted_model, last_run
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
 from farshot.export.about import load_exact
 from farshot.export.onnx_file import export_onnx
 from farshot.report.model import model_report
 from farshot.report.page import write_page
-from farshot.sanitize import cell
+from farshot.sanitize import cell, plain
 from farshot.storage.atomic import replaced
-from farshot.storage.model_folder import read_folder
+from farshot.storage.json_text import parse_object
+from farshot.storage.model_folder import PLACES, read_folder
+from farshot.storage.paths import home
 
 _MOST_CHECKED = 16  # pictures that an ONNX file is compared with the model on
 
@@ -33,13 +38,15 @@ class Download:
         file: what it is called.
         about: what it is for, one sentence.
         make: writes it to a path.
-        sources: files of the workspace that it is made of: one of them newer, and it is out of date.
+        sources: files of the workspace that it is made of: one of them changed, and it is out of date.
+        of_state: whether it is made of pictures' names and labels, too.
     """
 
     file: str
     about: str
     make: Callable[[Workspace, Adaptation, Encoders, Path], None]
     sources: tuple[str, ...] = ("adapted/farshot.json",)
+    of_state: bool = False
 
 
 def prepare(workspace: Workspace, encoders: Encoders, name: str, report: Report | None = None) -> Path:
@@ -55,21 +62,81 @@ def prepare(workspace: Workspace, encoders: Encoders, name: str, report: Report 
         folder = workspace.folder / "downloads"
         folder.mkdir(exist_ok=True)
         place = folder / DOWNLOADS[name].file
+        sources = _sources(workspace, name)
         DOWNLOADS[name].make(workspace, run, encoders, place)
+        write_json(folder / f"{name}.json", {"sources": sources})
         return place
 
 
 def is_ready(workspace: Workspace, name: str) -> bool:
     """Whether a download is there and nothing that it is made of has changed since."""
-    place = workspace.folder / "downloads" / DOWNLOADS[name].file
-    sources = [workspace.folder / source for source in DOWNLOADS[name].sources]
-    if not place.is_file() or not all(source.is_file() for source in sources):
+    folder = workspace.folder / "downloads"
+    if not (folder / DOWNLOADS[name].file).is_file() or not (folder / f"{name}.json").is_file():
         return False
-    return place.stat().st_mtime_ns >= max(source.stat().st_mtime_ns for source in sources)
+    return read_json(folder / f"{name}.json").get("sources") == _sources(workspace, name)
+
+
+def _sources(workspace: Workspace, name: str) -> list[list[str | int]]:
+    """Name, time and size of the files that a download is made of."""
+    files = [workspace.folder / source for source in DOWNLOADS[name].sources]
+    if DOWNLOADS[name].of_state:
+        files += workspace.state_files()
+    abouts = [(file.name, file.stat()) for file in files if file.is_file()]
+    return [[place, about.st_mtime_ns, about.st_size] for place, about in abouts]
 
 
 def _model(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
-    _zip(workspace.adapted, place)
+    """The folder of the model without anything that means something on this computer only: the places of the
+    pictures, and the path of a base model in a folder."""
+    about, _ = read_folder(workspace.adapted)
+    base = about["base_model"]
+    name = Path(base).name if home(base).is_dir() else base
+    kept = {
+        file.name: file.read_bytes() for file in sorted(workspace.adapted.iterdir()) if file.name != PLACES
+    }
+    for file, key in (("farshot.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):
+        if file in kept and name != base:
+            said = parse_object(kept[file]) | {key: name}
+            kept[file] = (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
+    kept["README.md"] = readme(about | {"base_model": name}).encode()
+    _zip(kept, place)
+
+
+def readme(about: Mapping[str, Any]) -> str:
+    """What a downloaded model is, and how to use it.
+
+    Args:
+        about: its farshot.json.
+    """
+    names = "\n".join(f"    {plain(str(name))}" for name in about["classes"])
+    base = plain(about["base_model"])
+    way = "" if base == "mini" or "/" in base else " --model PLACE-OF-THE-BASE-MODEL"
+    said = [
+        "# A model adapted with farshot",
+        f"It tells {len(about['classes'])} classes apart:",
+        names,
+        f"It was adapted from {len(about['support_ids'])} labelled pictures with the method "
+        f"{about['method']}; its base model is {base}.",
+    ]
+    if about.get("estimate"):
+        found = about["estimate"]["accuracy"]
+        low, value, high = (f"{100 * found[name]:.1f}" for name in ("low", "value", "high"))
+        said.append(f"Cross-validated accuracy: {value} % (95 % interval {low} to {high}).")
+    if about.get("limit"):
+        limit = about["limit"]["probability"]
+        where = "always" if limit is None else f"below a probability of {100 * limit:.1f} %"
+        said.append(f'It says "not sure" {where}.')
+    said += [
+        "## Use it",
+        "    pip install farshot\n    farshot predict adapted-model PICTURES" + way,
+        "In Python:",
+        '    from farshot import load\n    load("adapted-model").predict(["picture.jpg"])',
+    ]
+    if way:
+        said.append(
+            "The base model was a folder of the computer that it was adapted on; give its place there."
+        )
+    return "\n\n".join(said) + "\n"
 
 
 def _onnx(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
@@ -77,7 +144,7 @@ def _onnx(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path
     try:
         own = workspace.table(workspace.pictures[:_MOST_CHECKED])
         export_onnx(load_exact(workspace.adapted), staging, own)
-        _zip(staging, place)
+        _zip({file.name: file.read_bytes() for file in sorted(staging.iterdir())}, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -88,20 +155,27 @@ def _report(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Pa
 
 
 def _predictions(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
+    """Every picture with its label and the model's prediction, also where it was adapted to the picture."""
+    model = adapted_model(workspace, run, encoders)
+    known = {Path(one["path"]).stem for one in model.support_places_ if one["path"]}
+    pictures = workspace.pictures
+    asked = [picture for picture in pictures if picture.id not in run.predictions]
+    if asked:
+        found = model.predict_proba(workspace.table(asked))
+        more = {one.id: list(map(float, p)) for one, p in zip(asked, found, strict=True)}
+        run = replace(run, predictions={**run.predictions, **more})
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(["image", "label", "class", "sure", "unlike", *(f"p({name})" for name in run.classes)])
-    for picture in workspace.pictures:
+    shares = [cell(f"p({name})") for name in run.classes]
+    writer.writerow(["image", "label", "class", "sure", "unlike", "adapted_to", *shares])
+    for picture in pictures:
         answer = run.answer(picture.id)
-        if answer is None:
-            writer.writerow(
-                [cell(picture.name), cell(picture.label or ""), "", "", "", *[""] * len(run.classes)]
-            )
-            continue
+        assert answer is not None
         sure = {True: "yes", False: "no", None: ""}[answer.sure]
-        shares = [f"{p:.6f}" for p in run.predictions[picture.id]]
-        told = [cell(answer.name), sure, "yes" if answer.unlike else "no"]
-        writer.writerow([cell(picture.name), cell(picture.label or ""), *told, *shares])
+        unlike = ("yes" if answer.unlike else "no") if picture.id in run.p_values else ""
+        told = [cell(answer.name), sure, unlike, "yes" if picture.id in known else "no"]
+        ps = [f"{p:.6f}" for p in run.predictions[picture.id]]
+        writer.writerow([cell(picture.name), cell(picture.label or ""), *told, *ps])
     _write(place, rows.getvalue())
 
 
@@ -123,17 +197,18 @@ DOWNLOADS = {
         "predictions.csv",
         "The model's prediction for every picture, for a spreadsheet.",
         _predictions,
-        ("adapted/farshot.json", "predictions.json", "state.json"),
+        ("adapted/farshot.json", "predictions.json"),
+        of_state=True,
     ),
 }
 
 
-def _zip(folder: Path, place: Path) -> None:
-    """All files of a folder below its name without the rest of its path."""
+def _zip(files: Mapping[str, bytes], place: Path) -> None:
+    """Files by name in a folder named as the zip."""
     try:
         with replaced(place) as staging, zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(folder.iterdir()):
-                archive.write(file, f"{place.stem}/{file.name}")
+            for name, data in files.items():
+                archive.writestr(f"{place.stem}/{name}", data)
     except OSError as error:
         raise DataError(f"{place.name} cannot be written ({error.strerror}); free some space.") from error
 

@@ -43,10 +43,13 @@ class Upload:
     Attributes:
         name: as the browser called it, perhaps with folders ("Class/x.jpg"); untrusted.
         path: where its bytes lie.
+        wrapped: whether a single folder is around all files that were sent with it, and proposes nothing for
+            those that lie loose in it; None: as the uploads of this call tell.
     """
 
     name: str
     path: Path
+    wrapped: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,13 @@ class Refused:
         name: what it was called, fit for display.
         reason: what is wrong and the way out; the sentence follows the name and a colon.
         same_as: the id of the image that it equals, where it is refused only for being here already.
+        folder: the folder such an image came in, which proposes its class.
     """
 
     name: str
     reason: str
     same_as: str | None = None
+    folder: str | None = None
 
 
 def take_in(
@@ -100,7 +105,9 @@ def take_in(
     except OSError as error:
         raise DataError(f"{place} cannot be made ({reason(error)}); choose another place.") from error
     intake = _Intake(place, limits, known)
-    folders = proposed_classes([upload.name for upload in uploads])
+    wrapped = {upload.wrapped for upload in uploads}
+    around = wrapped.pop() if len(wrapped) == 1 else None
+    folders = proposed_classes([upload.name for upload in uploads], around)
     for upload, folder in zip(uploads, folders, strict=True):
         if not is_litter(parts_of(upload.name), hidden=False):
             intake.upload(upload, folder)
@@ -161,9 +168,8 @@ class _Intake:
         with self._unfinished(chain([head], pieces)) as file:
             identity = image_id(file)
             if identity in self.known:
-                self.refused.append(
-                    Refused(shown_name(name), "the same image is already here; nothing to do.", identity)
-                )
+                why = "the same image is already here; nothing to do."
+                self.refused.append(Refused(shown_name(name), why, identity, folder))
                 return
             stored = self.place / (identity + check_image(file, self.limits))
             file.replace(stored)

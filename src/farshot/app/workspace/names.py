@@ -33,14 +33,18 @@ def shown_name(untrusted: str) -> str:
     return plain(name.removesuffix(kept), _MOST_CHARACTERS - len(kept)) + kept
 
 
-def proposed_classes(names: Sequence[str]) -> list[str | None]:
+def proposed_classes(names: Sequence[str], wrapped: bool | None = None) -> list[str | None]:
     """For each of the files that came together the innermost folder it lies in, fit for display.
 
     A single folder around all others proposes nothing for files that lie loose in it.
+
+    Args:
+        wrapped: whether there is such a folder; by default as the names tell.
     """
     folders = [_folders(name) for name in names]
     tops = {inside[0] if inside else None for inside in folders}
-    wrapped = len(tops) == 1 and any(len(inside) > 1 for inside in folders)
+    if wrapped is None:
+        wrapped = len(tops) == 1 and any(len(inside) > 1 for inside in folders)
     loose = 1 if wrapped else 0
     return [inside[-1] if len(inside) > loose else None for inside in folders]
 

@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 
 from farshot.app.workspace.encoders import Encoders, Report
-from farshot.app.workspace.state import Setup, Workspace, read_json, write_json
+from farshot.app.workspace.journal import read_json, write_json
+from farshot.app.workspace.picture import Setup
+from farshot.app.workspace.state import Workspace
 from farshot.classifier import FewShotClassifier, load
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_in_words, tempered
 from farshot.evaluation.intervals import Interval
 from farshot.explain import Explanation, explain_images, subject
 from farshot.methods import available
-
-WANTED_RIGHT = 0.8
-"""Share of the given answers that should be right. Four of five: few labelled pictures can show no more."""
 
 UNLIKE = 0.05
 """Pictures with at most this p-value are called unlike all labelled ones; it takes 19 labelled ones."""
@@ -136,7 +135,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         except DataError as error:  # a class with one picture
             run = replace(run, why_not=str(error))
         else:
-            classifier.keep_held_out(held_out).save(workspace.adapted)
+            classifier.keep_held_out(held_out, choice.wanted).save(workspace.adapted)
             probabilities = {
                 id: tempered(np.asarray(p), classifier.temperature_).tolist()
                 for id, p in run.predictions.items()
@@ -144,7 +143,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
             run = replace(
                 run,
                 estimate=classifier.estimate_,
-                certainty=held_out.certainty(WANTED_RIGHT),
+                certainty=held_out.certainty(choice.wanted),
                 predictions=probabilities,
                 calibrated=classifier.calibrated_,
             )
@@ -166,6 +165,20 @@ def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptat
             return run
         report("loading the model", 0, 0)
         return _predict(workspace, run, adapted_model(workspace, run, encoders), report)
+
+
+def set_limit(workspace: Workspace, encoders: Encoders, report: Report) -> None:
+    """Give an adapted model the limit that the person wants now, in the app and in the model's folder."""
+    with encoders.turn(report) as report:
+        run, wanted = last_run(workspace), workspace.choice.wanted
+        if run is None or run.certainty is None or run.certainty.wanted == wanted:
+            return
+        report("finding the limit", 0, 0)
+        classifier = adapted_model(workspace, run, encoders)
+        if classifier.held_out_ is None:
+            return
+        classifier.keep_held_out(classifier.held_out_, wanted).save(workspace.adapted)
+        _keep(workspace, replace(run, certainty=classifier.held_out_.certainty(wanted)))
 
 
 def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:

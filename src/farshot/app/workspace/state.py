@@ -1,13 +1,15 @@
 """Pictures, classes and labels of a workspace, kept on disk.
 
-    state.json         pictures, classes, chosen model and method
+    state.json         pictures, classes, chosen model and method (journal.py)
+    changes-N.jsonl    what changed since
     pictures/          the picture files, by content
+    removed/           those whose removal can be taken back
     thumbnails/        small copies that are shown
     adapted/           the adapted model, as FewShotClassifier saves it
     run.json           what is known of it
     predictions.json   its predictions for the unlabelled pictures
 
-Every change is written before the call returns, whole or not at all.
+Every change is on disk before the call returns, whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,59 +18,26 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from PIL import Image
 
-from farshot.app.workspace.classes import MOST_CLASSES, MOST_LETTERS, ClassWords, check, cleaned, one_line
+from farshot.app.workspace.classes import ClassWords, check, class_of_folder, cleaned
 from farshot.app.workspace.intake import UNFINISHED, Refused, Upload, take_in
+from farshot.app.workspace.journal import STATE, Journal
 from farshot.app.workspace.limits import Limits
+from farshot.app.workspace.picture import Picture, Setup, State
+from farshot.app.workspace.undo import Change, Undo
 from farshot.data.given import labelled_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.reading import read_image
-from farshot.sanitize import plain
 from farshot.storage.atomic import replaced
-from farshot.storage.json_text import read_object
 from farshot.storage.paths import home
 
-T = TypeVar("T")
-FORMAT = 1
 _THUMBNAIL = 192  # pixels of the longer side
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture.
-
-    Attributes:
-        id: content hash.
-        name: what the person calls it, cleaned.
-        file: name of its file in the folder of pictures.
-        label: its class; None while it has none.
-    """
-
-    id: str
-    name: str
-    file: str
-    label: str | None = None
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What to adapt and how.
-
-    Attributes:
-        model: base model, as `load_encoder` takes it.
-        method: one of `farshot methods`.
-        quick: without views of the support images, where the method has them.
-    """
-
-    model: str = "mini"
-    method: str = "linear-probe"
-    quick: bool = False
 
 
 class Workspace:
@@ -87,15 +56,15 @@ class Workspace:
         self.folder, self.limits = home(folder), limits or Limits()
         folder = self.folder
         self._lock = threading.RLock()  # labels change while a model is being adapted
-        self._pictures: dict[str, Picture] = {}
-        self._classes: tuple[ClassWords, ...] = ()
-        self._choice = choice or Setup()
-        for name in ("pictures", "thumbnails"):
+        self._taking = threading.Lock()  # one zip at a time, while labels go on
+        self._state = State(choice=choice or Setup())
+        for name in ("pictures", "thumbnails", "removed"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for left in (folder / "pictures").glob(f"{UNFINISHED}*"):  # by a program that was ended
             left.unlink(missing_ok=True)
-        if self._state.exists():
-            self._load()
+        self._undo = Undo(folder / "removed")
+        self._journal = Journal(folder)
+        self._load()
 
     # What there is -----------------------------------------------------------------------------------
 
@@ -103,22 +72,22 @@ class Workspace:
     def pictures(self) -> tuple[Picture, ...]:
         """All pictures in the order they came."""
         with self._lock:
-            return tuple(self._pictures.values())
+            return tuple(self._state.pictures.values())
 
     @property
     def classes(self) -> tuple[ClassWords, ...]:
         """The classes in the order they were named."""
-        return self._classes
+        return self._state.classes
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Their names."""
-        return tuple(words.name for words in self._classes)
+        return self._state.class_names
 
     @property
     def choice(self) -> Setup:
         """The chosen model and method."""
-        return self._choice
+        return self._state.choice
 
     @property
     def counts(self) -> dict[str, int]:
@@ -135,6 +104,12 @@ class Workspace:
         return tuple(picture for picture in self.pictures if picture.label is None)
 
     @property
+    def undoable(self) -> str | None:
+        """The change that `undo` would take back, in words; None where there is none."""
+        change = self._undo.last
+        return change.what if change is not None else None
+
+    @property
     def adapted(self) -> Path:
         """Folder of the adapted model."""
         return self.folder / "adapted"
@@ -146,9 +121,13 @@ class Workspace:
             DataError: there is none.
         """
         with self._lock:
-            if id not in self._pictures:
+            if id not in self._state.pictures:
                 raise DataError("This picture is not here any more; load the page again.")
-            return self._pictures[id]
+            return self._state.pictures[id]
+
+    def state_files(self) -> list[Path]:
+        """Files that change when the names, labels or classes do."""
+        return self._journal.files()
 
     def path(self, picture: Picture) -> Path:
         """Its file."""
@@ -185,14 +164,16 @@ class Workspace:
 
     def descriptions(self) -> dict[str, str]:
         """Class -> words in place of its name, for those that have some."""
-        return {words.name: words.description for words in self._classes if words.description}
+        return {words.name: words.description for words in self._state.classes if words.description}
 
     def stamp(self) -> str:
         """Hash of all that an adapted model depends on: another stamp means that adapting again would change
         it."""
         with self._lock:
             labels = sorted((p.id, p.label) for p in self.pictures if p.label is not None)
-            words = json.dumps([labels, self.descriptions(), asdict(self._choice)], sort_keys=True)
+            choice = asdict(self._state.choice)
+            del choice["wanted"]  # a model is not adapted again for it
+            words = json.dumps([labels, self.descriptions(), choice], sort_keys=True)
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
     # Changes -----------------------------------------------------------------------------------------
@@ -200,25 +181,49 @@ class Workspace:
     def take(
         self, uploads: Sequence[Upload], label: str | None = None
     ) -> tuple[list[Picture], list[Refused]]:
-        """Takes pictures in.
+        """Takes pictures in. One that is here already gets the class that it comes with.
 
         Args:
             label: class of all of them; by default the folder that a picture came in is its class.
 
         Returns:
-            The new pictures, and what was not taken with the reason.
+            The new pictures, and what was not stored with the reason.
         """
-        with self._lock:
-            if label is not None:
-                self._known(label)
-            taken, refused = take_in(uploads, self.folder / "pictures", self.limits, self._pictures.keys())
-            new = []
-            for one in taken:
-                picture = Picture(one.id, one.name, one.path.name, label or self._class_of(one.folder))
-                self._pictures[one.id] = picture
-                new.append(picture)
-            self._save()
-            return new, refused
+        if label is not None:
+            self._known(label)
+        with self._taking:
+            place = self.folder / "pictures"
+            taken, refused = take_in(uploads, place, self.limits, frozenset(self._state.pictures))
+            with self._lock:
+                label = label if label in self.class_names else None  # it may have been renamed meanwhile
+                classes = list(self._state.classes)
+                new = {}
+                for one in taken:
+                    name = label or class_of_folder(one.folder, classes)
+                    new[one.id] = Picture(one.id, one.name, one.path.name, name)
+                known = {
+                    one.same_as: label or class_of_folder(one.folder, classes)
+                    for one in refused
+                    if one.same_as
+                }
+                before = {
+                    id: self._state.pictures[id]
+                    for id, name in known.items()
+                    if name and id in self._state.pictures and self._state.pictures[id].label != name
+                }
+                after = {id: replace(picture, label=known[id]) for id, picture in before.items()}
+                self._commit({**new, **after}, classes=tuple(classes))
+                if before:
+                    self._undo.add(Change(f"the class that {_pictures(before)} came with", before))
+            said = [
+                replace(
+                    one, reason=f"the same image is already here; its class is now {known[one.same_as]!r}."
+                )
+                if one.same_as in after
+                else one
+                for one in refused
+            ]
+            return list(new.values()), said
 
     def name_classes(self, wanted: Sequence[ClassWords]) -> None:
         """Set the classes and their order; other capitals or another description are the same class.
@@ -241,9 +246,7 @@ class Workspace:
                         f"{name!r} is missing from the list and has {pictures}. Give it another name with "
                         "Rename, or its pictures another class first; nothing was changed."
                     )
-            self._relabel(lambda name: spelled[name.casefold()])
-            self._classes = classes
-            self._save()
+            self._relabel(lambda name: spelled.get(name.casefold(), name), classes)
 
     def rename_class(self, old: str, new: str) -> None:
         """Give a class another name; its pictures, its place and its description go along.
@@ -254,19 +257,22 @@ class Workspace:
         with self._lock:
             self._known(old)
             classes = tuple(
-                cleaned(replace(words, name=new)) if words.name == old else words for words in self._classes
+                cleaned(replace(words, name=new)) if words.name == old else words
+                for words in self._state.classes
             )
             check(classes)
             name = classes[self.class_names.index(old)].name
-            self._relabel(lambda label: name if label == old else label)
-            self._classes = classes
-            self._save()
+            self._relabel(lambda label: name if label == old else label, classes)
 
-    def _relabel(self, new: Callable[[str], str]) -> None:
-        """Change the names of all labels."""
-        for id, picture in self._pictures.items():
-            if picture.label is not None:
-                self._pictures[id] = replace(picture, label=new(picture.label))
+    def _relabel(self, new: Callable[[str], str], classes: tuple[ClassWords, ...]) -> None:
+        """Change the names of all labels, and the classes."""
+        changed = {
+            id: replace(picture, label=new(picture.label))
+            for id, picture in self._state.pictures.items()
+            if picture.label is not None and new(picture.label) != picture.label
+        }
+        self._commit(changed, classes=classes)
+        self._undo.relabel(new)
 
     def label(self, ids: Iterable[str], name: str | None) -> None:
         """Gives pictures a class; None takes it away.
@@ -278,105 +284,104 @@ class Workspace:
             if name is not None:
                 self._known(name)
             chosen = [self.picture(id) for id in ids]
-            for picture in chosen:
-                self._pictures[picture.id] = replace(picture, label=name)
-            self._save()
+            before = {picture.id: picture for picture in chosen if picture.label != name}
+            if before:
+                self._commit({id: replace(picture, label=name) for id, picture in before.items()})
+                what = (
+                    f"the class {name!r} of {_pictures(before)}"
+                    if name
+                    else f"{_pictures(before)} without class"
+                )
+                self._undo.add(Change(what, before))
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Delete pictures and their files."""
+        """Remove pictures; their files are deleted once this can no longer be taken back."""
         with self._lock:
-            chosen = [self.picture(id) for id in ids]
-            for picture in chosen:
-                del self._pictures[picture.id]
-            self._save()
-            for picture in chosen:
-                self.path(picture).unlink(missing_ok=True)
+            before = {id: self.picture(id) for id in ids}
+            order = tuple(self._state.pictures)
+            self._commit(dict.fromkeys(before))
+            for picture in before.values():
+                with suppress(OSError):  # else it is deleted with the folder
+                    self.path(picture).replace(self.folder / "removed" / picture.file)
                 (self.folder / "thumbnails" / f"{picture.id}.jpg").unlink(missing_ok=True)
+            self._undo.add(Change(f"the removal of {_pictures(before)}", before, order))
+
+    def undo(self) -> str:
+        """Take back the last labels or removal; returns what, in words.
+
+        Raises:
+            DataError: there is nothing to take back.
+        """
+        with self._lock:
+            change = self._undo.pop()
+            if change is None:
+                raise DataError("There is nothing to take back.")
+            names = {*self.class_names, None}
+            found = {
+                id: picture if picture.label in names else replace(picture, label=None)
+                for id, picture in change.before.items()
+            }
+            if change.order is None:
+                self._commit({id: picture for id, picture in found.items() if id in self._state.pictures})
+                return change.what
+            for picture in found.values():
+                with suppress(OSError):
+                    (self.folder / "removed" / picture.file).replace(self.path(picture))
+            back = {
+                id: picture
+                for id, picture in found.items()
+                if id not in self._state.pictures and self.path(picture).is_file()
+            }
+            state = self._state.changed(back).ordered(change.order)
+            self._journal.write(state.written())
+            self._state = state
+            return change.what
+
+    def forget_removed(self) -> None:
+        """Delete what was removed; after that nothing can be taken back."""
+        with self._lock:
+            self._undo.clear()
 
     def choose(self, choice: Setup) -> None:
         """Set model and method."""
         with self._lock:
-            self._choice = choice
-            self._save()
+            self._commit({}, choice=choice)
 
     def _known(self, name: str) -> None:
         if name not in self.class_names:
             raise DataError(f"There is no class {name!r}; name it first.")
 
-    def _class_of(self, folder: str | None) -> str | None:
-        """The class that a folder's name proposes, made where it is new and there is room for it."""
-        name = plain(one_line((folder or "").replace("_", " ")), MOST_LETTERS["name"])
-        if not name:
-            return None
-        known = {words.name.casefold(): words.name for words in self._classes}
-        if name.casefold() in known:
-            return known[name.casefold()]
-        if len(self._classes) == MOST_CLASSES:
-            return None
-        self._classes = (*self._classes, ClassWords(name))
-        return name
-
     # On disk -----------------------------------------------------------------------------------------
 
-    @property
-    def _state(self) -> Path:
-        return self.folder / "state.json"
+    def _commit(
+        self,
+        pictures: Mapping[str, Picture | None],
+        classes: tuple[ClassWords, ...] | None = None,
+        choice: Setup | None = None,
+    ) -> None:
+        """Change the state on disk, then in memory.
 
-    def _save(self) -> None:
-        write_json(
-            self._state,
-            {
-                "format": FORMAT,
-                "pictures": [asdict(picture) for picture in self._pictures.values()],
-                "classes": [asdict(words) for words in self._classes],
-                "choice": asdict(self._choice),
-            },
-        )
+        Args:
+            pictures: those that are new or changed; None for those that are removed.
+            classes, choice: None where they are as they were.
+        """
+        before, after = self._state, self._state.changed(pictures, classes, choice)
+        if pictures or (after.classes, after.choice) != (before.classes, before.choice):
+            self._journal.append(after.difference(before, pictures), after.written)
+            self._state = after
 
     def _load(self) -> None:
-        found = read_json(self._state)
+        found = self._journal.read()
+        if found is None:
+            return
         try:
-            if found.get("format", 0) > FORMAT:
-                raise DataError(f"{self.folder} was written by a newer farshot; update farshot to read it.")
-            self._classes = tuple(_of_texts(ClassWords, words) for words in found["classes"])
-            self._choice = Setup(**found["choice"])
-            pictures = [_of_texts(Picture, picture) for picture in found["pictures"]]
-            unknown = {p.label for p in pictures} - {None, *self.class_names}
-            if unknown:
-                raise TypeError(f"no class is called {min(map(str, unknown))!r}")
-            if not isinstance(self._choice.model, str) or not isinstance(self._choice.method, str):
-                raise TypeError("model and method are no names")
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{self._state} is damaged ({error}); remove {self.folder}.") from error
+            state = State.read(*found)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{self.folder / STATE} is damaged ({error}); remove {self.folder}.") from error
         # a file that somebody took away is no picture any more
-        self._pictures = {picture.id: picture for picture in pictures if self.path(picture).is_file()}
+        there = {id: picture for id, picture in state.pictures.items() if self.path(picture).is_file()}
+        self._state = replace(state, pictures=there)
 
 
-def _of_texts(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass whose fields are text or, by default, None; TypeError where a value is neither."""
-    found = kind(**values)
-    for name, value in vars(found).items():
-        if not isinstance(value, str) and (value is not None or name != "label"):
-            raise TypeError(f"{str(value)[:40]!r} is no {name}")
-    return found
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
-    try:
-        with replaced(path) as staging:
-            staging.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); free some space.") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote.
-
-    Raises:
-        DataError: it is no such file.
-    """
-    try:
-        return read_object(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); remove {path.parent}.") from error
+def _pictures(these: Mapping[str, Picture]) -> str:
+    return "1 picture" if len(these) == 1 else f"{len(these)} pictures"

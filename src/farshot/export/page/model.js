@@ -63,7 +63,13 @@ class Model {
     const order = probabilities.map((_, index) => index);
     order.sort((a, b) => probabilities[b] - probabilities[a] || a - b);
     const ranked = order.map((index) => ({ label: this.about.classes[index], probability: probabilities[index] }));
-    return { probabilities, ranked, ...this.trust(found.similarity) };
+    return { probabilities, ranked, sure: this.sure(ranked[0].probability), ...this.trust(found.similarity) };
+  }
+
+  /** Whether a probability reaches the limit that the model was given; true where it has none. */
+  sure(probability) {
+    const { limit } = this.about;
+    return !limit || (limit.probability !== null && probability >= limit.probability - 1e-6);
   }
 
   trust(similarity) {

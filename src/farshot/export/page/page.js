@@ -95,7 +95,7 @@ function showAnswer(name, bitmap, answer) {
     told.append(made('h3', 'Unlike anything labelled', 'unlike'), made('p', name, 'name'));
     told.append(made('p', `It may show none of the classes (p ${answer.p.toFixed(3)}). The most probable is ${label(answer)}.`));
   } else {
-    told.append(made('h3', label(answer)), made('p', name, 'name'));
+    told.append(made('h3', answer.sure ? label(answer) : `Not sure: ${label(answer)}`), made('p', name, 'name'));
   }
   told.append(...table(answer));
   if (answer.p !== null && !answer.unlike) {

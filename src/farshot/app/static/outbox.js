@@ -1,0 +1,83 @@
+// What the person does goes to the server one by one, in order, until it is acknowledged; then the page is drawn.
+// One for all boards of the page. Numbers let the server know what it has had before an answer was lost.
+const outbox = (window.farshotOutbox ??= (() => {
+  const AT_ONCE = 200, PATIENCE = 30000, REDRAW = 4000;
+  const page = [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(16)).join('');
+  const waiting = [];
+  const drained = [];
+  let done = 0, sending = false, acknowledged = 0, drawn = 0, redraw = null, timer = null;
+
+  const later = (time) => new Promise((go) => setTimeout(go, time));
+  const many = (n) => `${n} ${n === 1 ? 'change waits' : 'changes wait'}`;
+  function tell(text) {
+    let place = document.getElementById('fs-outbox');
+    if (!place) {
+      if (!text) return;
+      place = document.body.appendChild(document.createElement('div'));
+      place.id = 'fs-outbox';
+      place.setAttribute('role', 'status');
+    }
+    place.textContent = text;
+    place.hidden = !text;
+  }
+
+  function draw() { // an event of Gradio, which may be lost: asked for again until the page shows it
+    clearTimeout(timer);
+    if (!redraw || drawn >= acknowledged) return;
+    redraw();
+    timer = setTimeout(draw, REDRAW);
+  }
+
+  async function send(acts) {
+    const answer = await fetch(new URL('farshot/act', document.baseURI), {
+      method: 'POST',
+      headers: { 'x-farshot': '1', 'content-type': 'application/json' },
+      body: JSON.stringify({ page, first: done + 1, acts }),
+      signal: AbortSignal.timeout(PATIENCE),
+    });
+    if (answer.ok) return (await answer.json()).version;
+    if (answer.status >= 500) throw new Error(answer.statusText);
+    return 0; // it will not be done, however often it is asked for
+  }
+
+  async function flush() {
+    if (sending) return;
+    sending = true;
+    let pause = 500;
+    const slow = setTimeout(() => tell(`${many(waiting.length)} for the app.`), 1500);
+    while (waiting.length > 0) {
+      const acts = waiting.slice(0, AT_ONCE);
+      try {
+        const version = await send(acts);
+        waiting.splice(0, acts.length);
+        done += acts.length;
+        acknowledged = Math.max(acknowledged, version);
+        pause = 500;
+        tell(version ? '' : 'The app does not know this page any more; load it again.');
+        draw();
+      } catch (error) {
+        tell(`The app does not answer. ${many(waiting.length)} on this page until it does: keep it open.`);
+        await later(pause);
+        pause = Math.min(2 * pause, 8000);
+      }
+    }
+    clearTimeout(slow);
+    sending = false;
+    drained.splice(0).forEach((go) => go());
+  }
+
+  // who stays needs Gradio's connection, which it would close here
+  window.addEventListener('beforeunload', (event) => {
+    if (waiting.length === 0) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, { capture: true });
+
+  return {
+    add(act) { waiting.push(act); flush(); },
+    drained: () => new Promise((go) => { if (sending) drained.push(go); else go(); }),
+    shows: (version) => drawn >= version,
+    draws(how) { redraw = how; },
+    drew(version) { drawn = Math.max(drawn, version); if (drawn >= acknowledged) clearTimeout(timer); },
+  };
+})());

@@ -1,0 +1,161 @@
+// The files that are on their way to the server, from both boxes: each goes by itself and has its own state.
+const uploads = (window.farshotUploads ??= (() => {
+  const AT_ONCE = 4, TRIES = 3, ALIVE = 10000, REDRAW = 1500, LOST = 4000, MOST_LISTED = 20;
+  const files = []; // {file, path, into, wrapped, state, reason}
+  const boxes = [];
+  let running = 0, version = 0, redrawn = 0, timer = null, looking = false;
+
+  const of = (...states) => files.filter((one) => states.includes(one.state));
+  const open = () => of('waiting', 'sending').length;
+  const later = (time) => new Promise((go) => setTimeout(go, time));
+
+  async function alive() {
+    try {
+      const address = new URL('farshot/alive', document.baseURI);
+      return (await fetch(address, { cache: 'no-store', signal: AbortSignal.timeout(ALIVE) })).ok;
+    } catch (error) {
+      return false;
+    }
+  }
+
+  // The server may need long for a zip, so a missing answer is a fault only where it does not answer at all.
+  async function post(one) {
+    const address = new URL('farshot/upload', document.baseURI);
+    for (const name of ['path', 'into', 'wrapped']) address.searchParams.set(name === 'path' ? 'name' : name, one[name]);
+    const stop = new AbortController();
+    const watch = setInterval(async () => { if (!(await alive()) && !(await alive())) stop.abort(); }, ALIVE);
+    try {
+      return await fetch(address, { method: 'POST', body: one.file, headers: { 'x-farshot': '1' }, signal: stop.signal });
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  async function send(one) {
+    for (let left = TRIES; left > 0; left -= 1) {
+      let answer = null;
+      try {
+        answer = await post(one);
+        const told = await answer.json();
+        if (answer.ok || answer.status === 413) {
+          [one.state, one.reason] = told.refused ? ['refused', told.refused] : [told.new ? 'new' : 'same', ''];
+          one.count = told.new ?? 0;
+          version = Math.max(version, told.version ?? 0);
+          return;
+        }
+        one.reason = told.refused;
+      } catch (error) {
+        one.reason = 'the app did not answer.';
+        if (left > 1) await later(1000);
+      }
+    }
+    one.state = 'failed';
+  }
+
+  async function worker() {
+    running += 1;
+    for (let one = of('waiting')[0]; one; one = of('waiting')[0]) {
+      one.state = 'sending';
+      show();
+      await send(one);
+      one.file = one.state === 'failed' ? one.file : null; // memory
+      show();
+      redraw(false);
+    }
+    running -= 1;
+    if (running === 0) redraw(true);
+  }
+
+  function redraw(last) {
+    const early = redrawn + REDRAW - performance.now();
+    clearTimeout(timer);
+    if (!last && early > 0) {
+      timer = setTimeout(() => redraw(false), early);
+      return;
+    }
+    redrawn = performance.now();
+    looking = last && of('new', 'same', 'refused').length > 0;
+    show();
+    boxes[0]?.received(last); // an event of Gradio, which may be lost: the last is sent again until it is drawn
+    if (last) timer = setTimeout(() => { if (!window.farshotOutbox?.shows(version)) redraw(true); }, LOST);
+  }
+
+  function start() {
+    while (running < AT_ONCE && of('waiting').length > 0) worker();
+  }
+
+  function summary() {
+    const words = [];
+    const say = (count, what) => { if (count > 0) words.push(`${count} ${what}`); };
+    say(of('new').reduce((sum, one) => sum + one.count, 0), 'new');
+    say(of('same').length, 'here already');
+    say(of('refused').length, 'refused');
+    say(of('failed').length, 'failed');
+    const ended = files.length - open();
+    const line = open() > 0 ? `${ended} of ${files.length} files sent` : `${files.length} ${files.length === 1 ? 'file' : 'files'} sent`;
+    return words.length > 0 ? `${line}: ${words.join(', ')}` : line;
+  }
+
+  function show() {
+    const faults = of('failed', 'refused');
+    for (const { element } of boxes) {
+      const place = element.querySelector('.fs-sending');
+      place.replaceChildren();
+      if (files.length === 0) continue;
+      const add = (kind, text, into = place) => {
+        const made = into.appendChild(document.createElement(kind));
+        if (text) made.textContent = text;
+        return made;
+      };
+      add('p', open() === 0 && of('failed').length === files.length ? 'Nothing was sent: the app did not answer.'
+        : `${summary()}.${looking && open() === 0 ? ' Looking at them.' : ''}`);
+      if (open() > 0) {
+        const bar = add('progress');
+        bar.max = files.length;
+        bar.value = files.length - open();
+        bar.setAttribute('aria-label', 'Files sent');
+      }
+      if (faults.length > 0) {
+        const list = add('ul');
+        faults.slice(0, MOST_LISTED).forEach((one) => add('li', `${one.path}: ${one.reason}`, list));
+        if (faults.length > MOST_LISTED) add('li', `and ${faults.length - MOST_LISTED} more.`, list);
+      }
+      if (of('failed').length > 0) {
+        const button = add('button', `Send the failed ones again (${of('failed').length})`);
+        button.type = 'button';
+        button.className = 'fs-chip';
+        button.addEventListener('click', again);
+      }
+    }
+  }
+
+  function again() {
+    of('failed').forEach((one) => { one.state = 'waiting'; });
+    show();
+    start();
+  }
+
+  // who stays needs Gradio's connection, which it would close here
+  window.addEventListener('beforeunload', (event) => {
+    if (open() === 0 && of('failed').length === 0) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, { capture: true });
+
+  return {
+    box(element, received) { boxes.push({ element, received }); },
+    // files of one selection, by their paths, and the class that they all get
+    add(found, into) {
+      if (found.length === 0) return;
+      if (open() === 0 && of('failed').length === 0) files.length = 0; // a new summary
+      const folders = found.map((one) => one.path.split('/').slice(0, -1));
+      const tops = new Set(folders.map((inside) => inside[0] ?? null));
+      const wrapped = tops.size === 1 && folders.some((inside) => inside.length > 1) ? '1' : '0';
+      found.forEach((one) => files.push({ ...one, into, wrapped, state: 'waiting', reason: '', count: 0 }));
+      looking = false;
+      show();
+      start();
+    },
+    looked() { looking = false; show(); },
+  };
+})());

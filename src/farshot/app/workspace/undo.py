@@ -1,0 +1,87 @@
+"""Take back labels and removals: what the last changes replaced, in memory.
+
+Files of removed pictures are kept aside until their removal can no longer be taken back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from farshot.app.workspace.picture import Picture
+
+MOST = 20
+"""Changes that can be taken back."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that can be taken back.
+
+    Attributes:
+        what: in words, after "Taken back: ".
+        before: picture -> what it was, in the order of all pictures.
+        order: ids of all pictures before a removal; None where nothing was removed.
+    """
+
+    what: str
+    before: Mapping[str, Picture]
+    order: tuple[str, ...] | None = None
+
+
+class Undo:
+    """The last changes of a workspace.
+
+    Args:
+        aside: folder of removed pictures; emptied, since nothing of an earlier program can be taken back.
+    """
+
+    def __init__(self, aside: Path) -> None:
+        self.aside = aside
+        self._changes: deque[Change] = deque()
+        self._delete(aside.glob("*"))
+
+    @property
+    def last(self) -> Change | None:
+        """The change that would be taken back."""
+        return self._changes[-1] if self._changes else None
+
+    def add(self, change: Change) -> None:
+        """Remember a change; the oldest one is final where there are too many."""
+        self._changes.append(change)
+        while len(self._changes) > MOST:
+            self._end(self._changes.popleft())
+
+    def pop(self) -> Change | None:
+        """The last change, which is forgotten."""
+        return self._changes.pop() if self._changes else None
+
+    def relabel(self, new: Callable[[str], str]) -> None:
+        """Change the names of the labels that would come back."""
+        self._changes = deque(
+            replace(
+                change,
+                before={
+                    id: picture if picture.label is None else replace(picture, label=new(picture.label))
+                    for id, picture in change.before.items()
+                },
+            )
+            for change in self._changes
+        )
+
+    def clear(self) -> None:
+        """Make all changes final."""
+        while self._changes:
+            self._end(self._changes.popleft())
+
+    def _end(self, change: Change) -> None:
+        if change.order is None:
+            return
+        held = {p.file for other in self._changes if other.order is not None for p in other.before.values()}
+        self._delete(self.aside / p.file for p in change.before.values() if p.file not in held)
+
+    def _delete(self, files: Iterable[Path]) -> None:
+        for file in files:
+            file.unlink(missing_ok=True)
