@@ -9,9 +9,9 @@ computer, and the clients are threads that ask one after the other, so both shar
 
 latency   one client that sends 1 to 64 images a request
 clients   1 to 64 clients that send one image a request, with batches across requests and without
-soak      requests of eight clients, one of a hundred hostile: truncated, a header of gigapixels, zeros that
-          unpack to half a gigabyte, zips, other content types, giant and nested JSON, too many bytes. Each
-          must be refused with a sentence, and memory must not grow
+soak      requests of eight clients, one of a hundred hostile: truncated, a header of gigapixels, 400
+          megapixels of zeros, zips, other content types, giant and nested JSON, too many bytes. Each must be
+          refused with a sentence, and memory must not grow
 restart   the service is killed (SIGKILL) under load and started again: seconds from the start of the process
           to the first answer
 replace   the model is replaced again and again under load: no request may fail
