@@ -10,6 +10,7 @@ import numpy as np
 
 from farshot.data.archive import from_archive
 from farshot.data.arrow import holds_images, read_parquet
+from farshot.data.coop import from_coop, is_coop
 from farshot.data.files import image_files, is_litter
 from farshot.data.folders import from_folder
 from farshot.data.found import Found
@@ -41,9 +42,9 @@ def read_table(
 
     Args:
         source: a folder with one subfolder per class, perhaps within folders train, val and test; a .zip or
-            .tar of such folders, or of images and a CSV; a .csv or
-            .parquet with a column of paths and one of labels, and perhaps `split` and `group`; a .json of the
-            form {"image_names", "image_labels", "label_names"}; a folder saved by `datasets`, or
+            .tar of such folders, or of images and a CSV; a .csv or .parquet with a column of paths and one of
+            labels, and perhaps `split` and `group`; a .json of the form {"image_names", "image_labels",
+            "label_names"}, or a split file of CoOp; WebDataset shards; a folder saved by `datasets`, or
             "hf:NAME[:SPLIT]".
         class_names: how prompts call the classes; by default the classes themselves, '_' read as a space.
         for_prompts: whether prompts will be made of the names, so that they must differ in more than case; to
@@ -177,6 +178,8 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
 
 def _from_json(path: Path) -> Found:
     lists = load_json(path)
+    if is_coop(lists):
+        return from_coop(path, lists)
     keys = ("image_names", "image_labels", "label_names")
     if not isinstance(lists, dict) or not all(isinstance(lists.get(key), list) for key in keys):
         raise DataError(f"{path} must be a JSON object with the lists {', '.join(keys)}.")
