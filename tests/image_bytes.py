@@ -9,7 +9,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from farshot.images.reading import UnreadableImage, read_image
+from farshot.images.options import ReadOptions
+from farshot.images.reading import UnreadableImage, read_picture
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -49,10 +50,14 @@ def tiled(*sides: tuple[int, int]) -> bytes:
     return tiff(*entries, (324, start), (325, len(packed)), data=packed)
 
 
-def refused(source) -> str:
-    """The sentence with which an image is refused."""
+def refused(source: object, **options: object) -> str:
+    """The sentence with which an image is refused.
+
+    Args:
+        options: of reading.
+    """
     with pytest.raises(UnreadableImage) as error:
-        read_image(source)
+        read_picture(source, ReadOptions(**options))
     text = str(error.value)
     assert "\n" not in text
     assert text.endswith(".")

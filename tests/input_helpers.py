@@ -17,6 +17,8 @@ from PIL import Image
 from farshot.arrays import NDArray
 from farshot.cli import console
 from farshot.cli.root import app
+from farshot.data.readers import read_table
+from farshot.errors import DataError
 
 
 def picture(number: int, width: int = 24, height: int = 20) -> Image.Image:
@@ -125,3 +127,14 @@ def subprocess_environment(**more: str) -> dict[str, str]:
 
 
 PROGRAM = [sys.executable, "-c", "from farshot.cli.root import main; main()"]
+
+
+def refused_table(path: Path, **more: object) -> str:
+    """The sentence with which a labelled table is refused, which names its place."""
+    with pytest.raises(DataError) as error:
+        read_table(path, **more)
+    text = str(error.value)
+    assert str(path) in text
+    assert text.endswith(".")
+    assert "\n" not in text
+    return text

@@ -20,6 +20,7 @@ from farshot.images.reading import UnreadableImage
 from tests.hostile_zips import zips
 from tests.image_bytes import encoded
 from tests.input_helpers import Farshot, class_folders, everything_in, picture, refusal
+from tests.input_helpers import refused_table as refused
 from tests.zip_bytes import LINK, Piece, zipped
 
 KINDS = ("zip", "tar")
@@ -46,16 +47,6 @@ def packed(place: Path, files: Mapping[str, bytes]) -> Path:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return place
-
-
-def refused(path: Path, **more) -> str:
-    with pytest.raises(DataError) as error:
-        read_table(path, **more)
-    text = str(error.value)
-    assert str(path) in text
-    assert text.endswith(".")
-    assert "\n" not in text
-    return text
 
 
 # What is read --------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from farshot.errors import DataError
 from farshot.images.member import Member
 from tests.image_bytes import encoded
 from tests.input_helpers import Farshot, everything_in, picture, pixels_of
+from tests.input_helpers import refused_table as refused
 
 NAMES = ["dog", "cat", "owl"]
 
@@ -48,16 +49,6 @@ def dataset(count: int = 6, start: int = 0, **more: list) -> datasets.Dataset:
         **more,
     }
     return datasets.Dataset.from_dict(columns, features=features)
-
-
-def refused(path: Path, **more) -> str:
-    with pytest.raises(DataError) as error:
-        read_table(path, **more)
-    text = str(error.value)
-    assert str(path) in text
-    assert text.endswith(".")
-    assert "\n" not in text
-    return text
 
 
 def check(table, path: Path, first: int, count: int = 6) -> None:

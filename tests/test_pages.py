@@ -18,18 +18,8 @@ from farshot.data.table import ReadingNote
 from farshot.errors import DataError
 from farshot.images.options import ReadOptions
 from farshot.images.reading import UnreadableImage, read_image, read_picture
-from tests.image_bytes import encoded
+from tests.image_bytes import encoded, refused
 from tests.input_helpers import Farshot, picture, pixels_of
-
-
-def refused(data: bytes, **options) -> str:
-    with pytest.raises(UnreadableImage) as error:
-        read_picture(data, ReadOptions(**options))
-    text = str(error.value)
-    assert text.endswith(".")
-    assert "\n" not in text
-    return text
-
 
 # Pages of a TIFF -----------------------------------------------------------------------------------------
 
