@@ -356,26 +356,6 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
         _print_confusions(evaluation)
 
 
-def print_int8(cost: Mapping[str, Any]) -> None:
-    """What weights of 8 bits changed (farshot.export.int8.Cost)."""
-    before, after, changed = (_share(cost[name]) for name in ("float32", "int8", "changed"))
-    apart = {name: 100 * cost["difference"][name] for name in ("mean", "low", "high")}
-    size = cost["int8_bytes"] / cost["float32_bytes"]
-    out.print(
-        f"8 bits, on {cost['images']} labelled images that it was not adapted to (95 % intervals):\n"
-        f"  accuracy %           {before} in float32, {after} in int8\n"
-        f"  difference, points   {apart['mean']:+.1f} [{apart['low']:+.1f}, {apart['high']:+.1f}], image by "
-        "image\n"
-        f"  another class for    {changed} % of the images\n"
-        f"  file                 {100 * size:.0f} % of the size",
-        markup=False,
-    )
-
-
-def _share(share: Mapping[str, float]) -> str:
-    return f"{100 * share['value']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
-
-
 def _confusion(evaluation: Evaluation) -> Table:
     """The matrix, its columns by number: names would not fit."""
     numbers = [str(i) for i in range(1, len(evaluation.classes) + 1)]

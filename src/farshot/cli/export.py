@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,7 @@ def export(
             markup=False,
         )
     if "int8" in about:
-        console.print_int8(about["int8"])
+        _print_int8(about["int8"])
     if kind is Format.web:
         _print_web(out, about)
     if "labelled_similarity" in about:
@@ -221,6 +221,26 @@ def _table(images: str, labelled: bool, level: int | None, groups: str | None) -
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
     return table
+
+
+def _print_int8(cost: Mapping[str, Any]) -> None:
+    """What weights of 8 bits changed (farshot.export.int8.Cost)."""
+    before, after, changed = (_share(cost[name]) for name in ("float32", "int8", "changed"))
+    apart = {name: 100 * cost["difference"][name] for name in ("mean", "low", "high")}
+    size = cost["int8_bytes"] / cost["float32_bytes"]
+    console.out.print(
+        f"8 bits, on {cost['images']} labelled images that it was not adapted to (95 % intervals):\n"
+        f"  accuracy %           {before} in float32, {after} in int8\n"
+        f"  difference, points   {apart['mean']:+.1f} [{apart['low']:+.1f}, {apart['high']:+.1f}], image by "
+        "image\n"
+        f"  another class for    {changed} % of the images\n"
+        f"  file                 {100 * size:.0f} % of the size",
+        markup=False,
+    )
+
+
+def _share(share: Mapping[str, float]) -> str:
+    return f"{100 * share['value']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
 
 
 def register(app: typer.Typer) -> None:
