@@ -52,8 +52,8 @@ def state_of(out: Path, *, rounded: bool = False) -> State:
     """The content of every file; temporary files are left out.
 
     Args:
-        rounded: numbers may differ in their last digits, so that of weights, tables and pages only the form
-            is compared.
+        rounded: numbers may differ in their last digits, so that weights, tables and pages are compared by
+            their form alone.
     """
     return {
         name: (form_of(path) if rounded else None) or content_of(path)
@@ -70,13 +70,14 @@ def content_of(path: Path) -> Any:
 
 
 def form_of(path: Path) -> Any:
-    """Whether a file is complete, without its numbers; None for files that are compared as they are."""
+    """What is in a file, without its numbers; None for kinds of files that are compared as they are."""
     try:
         match path.suffix:
             case ".safetensors":
                 return sorted((name, value.shape) for name, value in load_file(path).items())
             case ".json":
-                return sorted(json.loads(path.read_text(encoding="utf-8")))
+                found = json.loads(path.read_text(encoding="utf-8"))
+                return sorted(found) if isinstance(found, dict) else ["list", len(found)]
             case ".csv":
                 return [line.partition(",")[0] for line in path.read_text(encoding="utf-8").splitlines()]
             case ".html":

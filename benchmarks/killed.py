@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.disk_state import State, Verdict, after_kill, after_rerun, everything_in, listing, state_of
+from benchmarks.writing_commands import ADAPT, BENCH, Command
 
 CHANGING = (
     *("open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2", "truncate"),
@@ -37,68 +38,6 @@ _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _WRITING = re.compile(r"O_(?:WRONLY|RDWR|CREAT|TRUNC)")
 _RANDOM = re.compile(r"(?<=\.farshot-)[0-9a-f]{8}")
 _PATIENCE_S = 180.0
-_BENCH = (
-    "bench --pools mini-crops --shots 1 --methods {methods} --tasks 4 --queries 2 --model mini --device cpu"
-)
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command that writes.
-
-    Attributes:
-        words: {out} is the watched folder, the others are in `Places`.
-        before: the command that made what is there before; None where it may only write to a new place.
-        grows: names of outputs that an interrupted run leaves for the next to go on from.
-        rounded: a run that goes on computes in other batches, so that numbers differ in their last digits.
-    """
-
-    words: str
-    before: str | None = None
-    grows: tuple[str, ...] = ()
-    rounded: bool = False
-
-
-def _replacing(words: str, **other: str) -> Command:
-    """A command, run before with another input."""
-    before = words
-    for name, value in (other or {"data": "more"}).items():
-        before = before.replace(f"{{{name}}}", f"{{{value}}}")
-    assert before != words, words
-    return Command(words, before)
-
-
-_ADAPT = "adapt {data} --model mini --out {out}/m --device cpu --method"
-COMMANDS: dict[str, Command] = {
-    "adapt": _replacing(f"{_ADAPT} linear-probe"),
-    "adapt, LoRA": _replacing(f"{_ADAPT} clip-lora --set steps=1 --set batch=2"),
-    "predict --out": Command("predict {model} {data} --device cpu --out {out}/p.csv", grows=("p.csv",)),
-    "evaluate --out": _replacing("evaluate {model} {data} --include-support --device cpu --out {out}/c.csv"),
-    "explain": _replacing("explain {model} {data}/cat --device cpu --out {out}/e"),
-    "report, model": _replacing("report {model} --data {more} --device cpu --out {out}/r.html", more="most"),
-    "report, store": _replacing("report {store} --out {out}/r.html", store="store2"),
-    "export onnx": _replacing("export {model} --format onnx --out {out}/o", model="model2"),
-    "export transformers": _replacing("export {lora} --format transformers --out {out}/o", lora="lora2"),
-    "export peft": _replacing("export {lora} --format peft --out {out}/o", lora="lora2"),
-    "check --out": _replacing("check {data} --model mini --device cpu --out {out}/check.html"),
-    "choose --out": _replacing("choose {data} --models mini --device cpu --out {out}/m"),
-    "curve --out": _replacing("curve {data} --model mini --device cpu --repeats 2 --out {out}/curve.png"),
-    "pick": _replacing("pick {data}/cat {data}/dog --model mini --device cpu --out {out}/p --count 2"),
-    "bench": Command(
-        _BENCH.format(methods="zero-shot linear-probe") + " --store {out}/r.db",
-        _BENCH.format(methods="zero-shot") + " --store {out}/r.db",
-        ("r.db",),
-    ),
-    "bench, images": Command(
-        _BENCH.format(methods="zero-shot").replace("mini-crops", "p={data}") + " --ways 3 --store {out}/r.db",
-        grows=("r.db",),
-    ),
-    "store export, jsonl": _replacing("store export {store} {out}/x.jsonl", store="store2"),
-    "store export, csv": _replacing("store export {store} {out}/x.csv", store="store2"),
-    "store export, parquet": _replacing("store export {store} {out}/x.parquet", store="store2"),
-    "data prepare": Command("data prepare p={data} --model mini"),
-    "demo": Command("demo --out {out}/demo --tasks 3", grows=("demo",), rounded=True),
-}
 
 
 class Unusable(Exception):
@@ -189,11 +128,9 @@ class Killer:
             *(("model", "data", "linear-probe"), ("model2", "more", "linear-probe")),
             *(("lora", "data", "clip-lora --set steps=1"), ("lora2", "more", "clip-lora --set steps=1")),
         ):
-            self._made(
-                f"{_ADAPT} {method}".replace("{data}", f"{{{data}}}").replace("{out}/m", f"{{{name}}}")
-            )
+            self._made(f"{ADAPT} {method}".replace("{data}", f"{{{data}}}").replace("{out}/m", f"{{{name}}}"))
         for name, methods in (("store", "zero-shot linear-probe"), ("store2", "zero-shot")):
-            self._made(_BENCH.format(methods=methods) + f" --store {{{name}}}")
+            self._made(BENCH.format(methods=methods) + f" --store {{{name}}}")
 
     def import_for(self, words: str) -> None:
         """Import what a command imports."""

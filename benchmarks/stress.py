@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.killed import COMMANDS, Killer, Unusable, kill_everywhere
+from benchmarks.killed import Killer, Unusable, kill_everywhere
+from benchmarks.writing_commands import COMMANDS
 from tests.same_rows import difference
 
 from farshot.bench.store import Store

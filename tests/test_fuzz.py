@@ -3,6 +3,8 @@ faults that were fixed. The first word of a file's name is what happens to it.""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,9 +49,7 @@ def fails(data: bytes) -> None:
         case b"m":
             np.ones(MOST_GROWTH + (50 << 20), np.uint8)
         case b"c":
-            import ctypes
-
-            ctypes.string_at(0)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def fails(data: bytes) -> None:
         (b"v", "ValueError at test_fuzz.py:fails"),
         (b"n", "no sentence at test_fuzz.py:fails"),
         (b"m", "memory"),
-        (b"c", "crash by SIGSEGV"),
+        (b"c", "crash by SIGKILL"),
     ],
 )
 def test_a_fault_of_any_kind_is_found(data: bytes, key: str) -> None:
