@@ -43,7 +43,7 @@ def test_only_the_page_itself_can_send(sessions: Sessions) -> None:
 
 
 def told(answer: Any) -> tuple[int, int, str]:
-    """What the app says of an upload."""
+    """The answer to an upload: new pictures, those here already, and why it was refused."""
     found = answer.json()
     return found["new"], found["same"], found["refused"]
 
