@@ -43,7 +43,7 @@ def test_only_the_page_itself_can_send(sessions: Sessions) -> None:
 
 
 def told(answer: Any) -> tuple[int, int, str]:
-    """What the app answers to an upload."""
+    """The answer to an upload: new pictures, those here already, and why it was refused."""
     found = answer.json()
     return found["new"], found["same"], found["refused"]
 
@@ -281,6 +281,8 @@ def test_the_page_is_served_on_the_loopback_and_asks_nobody_else(served: str) ->
     assert "connect-src 'self'" in page.headers["content-security-policy"]
     assert httpx.get(served, headers={"host": "evil.example"}).status_code == 421
     assert httpx.post(f"{served}/gradio_api/upload", files={"files": b"x"}).status_code == 404
+    # with it a page whose connection broke finds the app again
+    assert httpx.get(f"{served}/gradio_api/app_id").status_code == 200
 
 
 def test_pictures_are_removed_when_the_app_ends_unless_they_are_kept(tmp_path: Path) -> None:

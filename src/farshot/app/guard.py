@@ -49,6 +49,7 @@ _OPEN = (
     "/gradio_api/run/",
     "/gradio_api/heartbeat/",
     _STARTING,
+    "/gradio_api/app_id",  # asked for after a broken connection, so that the page loads again
     "/gradio_api/info",
     "/config",
     "/theme.css",

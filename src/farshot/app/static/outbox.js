@@ -66,12 +66,8 @@ const outbox = (window.farshotOutbox ??= (() => {
     drained.splice(0).forEach((go) => go());
   }
 
-  // who stays needs Gradio's connection, which it would close here
-  window.addEventListener('beforeunload', (event) => {
-    if (waiting.length === 0) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-  }, { capture: true });
+  // Gradio closes its connection here; who stays gets the page loaded again once that is missed
+  window.addEventListener('beforeunload', (event) => { if (waiting.length > 0) event.preventDefault(); });
 
   return {
     add(act) { waiting.push(act); flush(); },

@@ -135,12 +135,9 @@ const uploads = (window.farshotUploads ??= (() => {
     start();
   }
 
-  // who stays needs Gradio's connection, which it would close here
   window.addEventListener('beforeunload', (event) => {
-    if (open() === 0 && of('failed').length === 0) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-  }, { capture: true });
+    if (open() > 0 || of('failed').length > 0) event.preventDefault();
+  });
 
   return {
     box(element, received) { boxes.push({ element, received }); },
