@@ -31,6 +31,13 @@ COMMANDS: dict[str, str] = {
     "explain": "explain {model} {data} --out {out}/e",
     "report-model": "report {model} --data {more} --out {out}/r.html",
     "export-onnx": "export {model} --format onnx --out {out}/o",
+    "export-torch": "export {model} --format torch --out {out}/o",
+    "adapt-tracked": "adapt {data} --model {clip} --out {out}/m --track tensorboard:{out}/runs "
+    + " ".join(map(str, QUICK)),
+    "adapt-mlflow": "adapt {data} --model {clip} --out {out}/m --track mlflow:{out}/runs "
+    + " ".join(map(str, QUICK)),
+    "bench-split": "bench --pools p={tree} --protocol split --shots 1 --methods zero-shot --model {clip} "
+    "--store {out}/r.db",
     "export-transformers": "export {model} --format transformers --out {out}/o",
     "export-peft": "export {model} --format peft --out {out}/o",
     "check": "check {data} --model {clip} --out {out}/check.html",
@@ -62,12 +69,15 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
     tiny_checkpoint(folder / "clip")
     class_folders(folder / "data", images=4)
     class_folders(folder / "more", images=2, start=700)
+    for start, split in ((800, "train"), (900, "test")):
+        class_folders(folder / "tree" / split, images=2, start=start)
     adapted_in(folder)
     command = [sys.executable, "-c", MAIN, *BENCH.split(), "--model", "mini", "--store", str(folder / "r.db")]
     subprocess.run(command, env=subprocess_environment(), check=True, capture_output=True)
     yield {
         "data": folder / "data",
         "more": folder / "more",
+        "tree": folder / "tree",
         "clip": folder / "clip",
         "model": folder / "adapted",
         "store": folder / "r.db",
