@@ -10,6 +10,8 @@ import struct
 import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -226,17 +228,25 @@ def lay_out(name: str, folder: Path) -> None:
     shutil.copytree(golden / name, folder, ignore=shutil.ignore_patterns("*.npz"))
     for path in folder.iterdir():
         path.chmod(0o644)
-    _offline(golden)
 
 
-def _offline(golden: Path) -> None:
-    """The repository that a configuration names lies next to it."""
+@contextmanager
+def offline() -> Iterator[None]:
+    """The repositories that configurations name lie next to the checkpoints."""
     from farshot.storage import hub
 
-    def download(repo: str, files: object, **_: object) -> Path:
-        return golden / "hub" / Path(repo).name if "/" not in repo else golden / "hub" / repo
+    golden, before = _golden(), hub.download
 
-    hub.download = download
+    def download(repo: str, files: object, **_: object) -> Path:
+        assert golden is not None
+        return golden / "hub" / repo
+
+    if golden is not None:
+        hub.download = download
+    try:
+        yield
+    finally:
+        hub.download = before
 
 
 def of_checkpoints() -> list[bytes]:

@@ -131,7 +131,7 @@ def test_the_tokenizer_of_another_model(broken: Path) -> None:
 
 def test_a_tokenizer_without_an_end_token(broken: Path) -> None:
     change(broken / "tokenizer_config.json", eos_token="</end>")
-    assert "does not know the token </end> (eos_token), so it belongs to another model" in refused(broken)
+    assert "does not know the token '</end>' (eos_token), so it belongs to another model" in refused(broken)
 
 
 def test_special_tokens_do_not_depend_on_the_files_own_rules(broken: Path) -> None:

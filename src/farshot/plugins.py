@@ -7,8 +7,8 @@ of farshot itself come first, so that no other package can replace what they nam
 from __future__ import annotations
 
 import warnings
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
 
 METHODS = "farshot.methods"
 """Each entry point names a module that registers methods."""
@@ -19,7 +19,29 @@ POOLS = "farshot.pools"
 ENCODERS = "farshot.encoders"
 """Each entry point has the name of a checkpoint and names a function that returns its folder."""
 
-_BROKEN: dict[EntryPoint, str] = {}
+
+@runtime_checkable
+class Point(Protocol):
+    """An entry point. Where importlib_metadata is imported, its class takes the place of Python's."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def module(self) -> str: ...
+
+    @property
+    def dist(self) -> Any: ...
+
+    def load(self) -> Any:
+        """What it names."""
+        ...
+
+
+_BROKEN: dict[Point, str] = {}
 """Entry points that are not used, and why; each is tried once."""
 
 
@@ -27,19 +49,19 @@ class PluginWarning(UserWarning):
     """Something that another package offers cannot be used."""
 
 
-def entries(group: str) -> list[EntryPoint]:
+def entries(group: str) -> list[Point]:
     """The entry points of a group, farshot's own first, then by package and name."""
     return sorted(
         entry_points(group=group), key=lambda point: (package(point) != "farshot", package(point), point.name)
     )
 
 
-def package(point: EntryPoint) -> str:
+def package(point: Point) -> str:
     """The name of the package that an entry point belongs to."""
     return point.dist.name if point.dist is not None else point.module.partition(".")[0]
 
 
-def load(point: EntryPoint) -> Any:
+def load(point: Point) -> Any:
     """The object that an entry point names, or None with one warning if it cannot be imported.
 
     Warns:
@@ -60,7 +82,7 @@ def load(point: EntryPoint) -> Any:
         return None
 
 
-def skip(point: EntryPoint, sentence: str) -> None:
+def skip(point: Point, sentence: str) -> None:
     """Record why an entry point is not used, and warn once."""
     if point not in _BROKEN:
         _BROKEN[point] = sentence

@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
@@ -98,13 +97,13 @@ def load_encoder(
 
 
 @cache
-def bundled() -> dict[str, EntryPoint]:
+def bundled() -> dict[str, plugins.Point]:
     """Checkpoints that come with installed packages, by name; `mini` is farshot's own.
 
     Warns:
         PluginWarning: a package has one of a name that is taken.
     """
-    found: dict[str, EntryPoint] = {}
+    found: dict[str, plugins.Point] = {}
     for point in plugins.entries(plugins.ENCODERS):
         if point.name in found:
             plugins.skip(
