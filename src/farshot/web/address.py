@@ -31,8 +31,8 @@ def bound(host: str, ports: Iterable[int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     wanted, fault = list(ports), OSError("none was named")
     for port in wanted:
-        # with its protocol: asyncio sends answers at once (TCP_NODELAY) on sockets that name it; otherwise each
-        # answer on a connection that is used again waits for 40 ms
+        # with its protocol: asyncio sends answers at once (TCP_NODELAY) on sockets that name it; otherwise
+        # each answer on a connection that is used again waits for 40 ms
         found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
