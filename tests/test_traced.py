@@ -59,6 +59,8 @@ COMMANDS: dict[str, str] = {
 
 WRITES = re.compile(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]+)", [^)]*O_(?:WRONLY|RDWR|CREAT)[^)]*\) = \d')
 MAKES = re.compile(r'(?:mkdir|rename|unlink|symlink)(?:at2?|at)?\([^"]*"([^"]+)"[^)]*\) = 0')
+# urllib3, which MLflow imports, makes a socket to see whether there is IPv6, and connects it to nothing
+HARMLESS = {("adapt-mlflow", "socket(AF_INET6, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_IP) = 3")}
 SOCKETS = re.compile(r"(?:socket\(AF_INET6?|connect\(\d+, \{sa_family=AF_INET6?)[^\n]*")
 
 
@@ -69,7 +71,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
     tiny_checkpoint(folder / "clip")
     class_folders(folder / "data", images=4)
     class_folders(folder / "more", images=2, start=700)
-    for start, split in ((800, "train"), (900, "test")):
+    for start, split in ((1100, "train"), (1500, "test")):
         class_folders(folder / "tree" / split, images=2, start=start)
     adapted_in(folder)
     command = [sys.executable, "-c", MAIN, *BENCH.split(), "--model", "mini", "--store", str(folder / "r.db")]
@@ -112,7 +114,7 @@ def test_nothing_is_sent_and_nothing_is_written_elsewhere(
         pytest.skip("strace may not trace here")
     assert done.returncode == 0, done.stderr
     text = trace.read_text(errors="replace")
-    assert SOCKETS.findall(text) == []
+    assert [call for call in SOCKETS.findall(text) if (name, call) not in HARMLESS] == []
     # a store is opened for reading by SQLite, whose index of the log lies next to it
     allowed = (out, cache, scratch, "/dev/", "/proc/self/", *(places["store"].parent.glob("r.db-*")))
     written = [path for path in (*WRITES.findall(text), *MAKES.findall(text)) if Path(path).is_absolute()]
