@@ -171,14 +171,14 @@ def test_a_folder_is_taken_only_with_the_published_files(published: list[str], t
 @pytest.mark.parametrize(
     ("environment", "npmrc", "expected"),
     [
-        ({}, None, "https://registry.npmjs.org/"),
         (
             {"NPM_CONFIG_REGISTRY": "https://a.example/npm"},
             "registry=https://b.example",
             "https://a.example/npm/",
         ),
         ({"MIRROR": "https://c.example"}, 'registry="${MIRROR}/"', "https://c.example/"),
-        ({}, "[section]\n=\n", "https://registry.npmjs.org/"),
+        ({}, "[section]\n=\n", None),
+        ({}, None, None),
     ],
 )
 def test_the_registry_is_that_of_the_environment_or_of_npmrc(
@@ -191,7 +191,13 @@ def test_the_registry_is_that_of_the_environment_or_of_npmrc(
         monkeypatch.setenv(name, value)
     if npmrc:
         (tmp_path / ".npmrc").write_text(npmrc)
-    assert registry() == expected
+    if expected is None:
+        with pytest.raises(
+            DataError, match=r"install npm, or set npm_config_registry .* with runtime=FOLDER"
+        ):
+            registry()
+    else:
+        assert registry() == expected
     monkeypatch.setenv("npm_config_registry", "file:///etc")
     with pytest.raises(DataError, match="is no address"):
         registry()

@@ -33,7 +33,6 @@ FILES = {
 """Name in the package's dist -> SHA-256."""
 
 _INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-_REGISTRY = "https://registry.npmjs.org/"
 _MOST_BYTES = 1 << 26  # of the package, which has 33 MB
 _SECONDS = 60, 900  # without an answer; in all
 _OTHERWISE = f"or get {PACKAGE}@{VERSION} elsewhere and name its folder with runtime=FOLDER"
@@ -75,9 +74,18 @@ def is_kept() -> bool:
 
 
 def registry() -> str:
-    """The npm registry of the environment, of the user's .npmrc, or npm's own; it ends with a slash."""
+    """The npm registry of the environment or of the user's .npmrc; it ends with a slash.
+
+    Raises:
+        DataError: neither names one, or it is no address.
+    """
     named = {name.lower(): value for name, value in os.environ.items() if value}
-    found = named.get("npm_config_registry") or _of_npmrc(named.get("npm_config_userconfig")) or _REGISTRY
+    found = named.get("npm_config_registry") or _of_npmrc(named.get("npm_config_userconfig"))
+    if not found:
+        raise DataError(
+            f"{NAMED}, which runs the model in a browser, comes from the npm registry; install npm, or set "
+            f"npm_config_registry to a registry's address, {_OTHERWISE}."
+        )
     if not found.startswith(("https://", "http://")):
         raise DataError(f"The npm registry {found} is no address; correct it: npm config set registry URL.")
     return found.rstrip("/") + "/"
