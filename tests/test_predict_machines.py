@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from farshot import FewShotClassifier, load
-from farshot.classifier import machines, stream
-from farshot.classifier.machines import Worker, predict_parts_on, setup_for
+from farshot.classifier import distributed, stream
+from farshot.classifier.distributed import Worker, predict_parts_on, setup_for
 from farshot.data.table import ImageTable, ReadingNote
 from farshot.errors import FarshotError, SettingError
 from farshot.workers.executors import Finished, Lost
@@ -24,7 +24,7 @@ from tests.machines import MAIN, kill, started, workers_alive
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (stream, machines):
+    for module in (stream, distributed):
         monkeypatch.setattr(module, "AT_ONCE", 2)
 
 
@@ -91,7 +91,7 @@ def test_images_that_kill_every_worker_are_named(adapted: Path, pictures: Path) 
 def test_what_waits_for_a_slow_part_is_bounded(
     adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machines, "_MOST_WAITING", 3)
+    monkeypatch.setattr(distributed, "_MOST_WAITING", 3)
     classifier, table = load(adapted), table_of(pictures)
     executor = Several(setup_for(classifier, adapted, table).worker("cpu"))
     parts = predict_parts_on(executor, classifier, table)

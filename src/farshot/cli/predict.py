@@ -90,7 +90,7 @@ def predict(
     """
     from farshot.classifier import load
     from farshot.classifier.answers import Question
-    from farshot.classifier.machines import require_independent
+    from farshot.classifier.distributed import require_independent
     from farshot.data.readers import unlabelled
     from farshot.data.table import unreadable
     from farshot.workers.machines import Machines
@@ -134,7 +134,7 @@ def _predicted(
     machines: Machines, asked: Question, folder: Path, table: ImageTable
 ) -> Iterator[Iterator[Part]]:
     """The parts, predicted as they are asked for, by this process or others."""
-    from farshot.classifier.machines import predict_parts_on, setup_for
+    from farshot.classifier.distributed import predict_parts_on, setup_for
     from farshot.classifier.stream import predict_parts
 
     classifier, known = asked.classifier, asked.has_p_values

@@ -2,7 +2,7 @@
 
 An executor has workers and moves chunks to them and results back; what a chunk is, and what comes back, is
 between the caller and its `Job`: tasks of a grid (`farshot.bench.runner`), or images to predict
-(`farshot.classifier.machines`). A worker has one chunk at a time, so no more is ever under way than can be
+(`farshot.classifier.distributed`). A worker has one chunk at a time, so no more is ever under way than can be
 recorded.
 """
 
