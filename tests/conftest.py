@@ -35,6 +35,7 @@ from tests.input_helpers import Farshot, adapted_in, class_folders, command_line
 
 if TYPE_CHECKING:
     from farshot.app.sessions import Sessions
+    from farshot.app.workspace.encoders import Encoders
     from tests.serve_helpers import Service
 
 
@@ -131,6 +132,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         reading, "decode", lambda source, *a, **k: found.append(source) or decode(source, *a, **k)
     )
     return found
+
+
+@pytest.fixture(scope="module")
+def encoders() -> "Encoders":
+    """The app's encoders, on the processor."""
+    from farshot.app.workspace.encoders import Encoders
+
+    return Encoders("cpu")
 
 
 @pytest.fixture

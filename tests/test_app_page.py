@@ -62,11 +62,6 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def encoders() -> Encoders:
-    return Encoders("cpu")
-
-
-@pytest.fixture(scope="module")
 def page(encoders: Encoders, tmp_path_factory: pytest.TempPathFactory) -> Page:
     made = Page(Sessions(tmp_path_factory.mktemp("sessions")), encoders, [app_models.MINI])
     made.build()

@@ -31,12 +31,6 @@ def quiet(_phase: str, _done: int, _total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def encoders() -> Encoders:
-    """The mini CLIP, for all."""
-    return Encoders("cpu")
-
-
-@pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory, encoders: Encoders) -> Workspace:
     """Three labelled pictures of each class, two without a label, and a model of them."""
     workspace = labelled(tmp_path_factory.mktemp("adapted"), 3, more=2)

@@ -24,11 +24,6 @@ from tests.workspaces import CLASSES, labelled
 
 
 @pytest.fixture(scope="module")
-def encoders() -> Encoders:
-    return Encoders("cpu")
-
-
-@pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory, encoders: Encoders) -> Workspace:
     """A model with a limit that some of its predictions reach and others do not."""
     made = labelled(tmp_path_factory.mktemp("place"), 5, more=6)
