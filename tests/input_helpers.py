@@ -6,7 +6,8 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,6 +99,24 @@ QUICK = (
     *("--device", "cpu"),
 )
 """Options of `adapt` that take no time."""
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """A full disk of `size` bytes a file, for every writer: Python, safetensors, onnx.
+
+    Python would keep a module that is imported for the first time as a truncated .pyc file.
+    """
+    import resource
+
+    compiles, before = sys.dont_write_bytecode, resource.getrlimit(resource.RLIMIT_FSIZE)
+    sys.dont_write_bytecode = True
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = compiles
 
 
 def adapted_in(folder: Path, *options: str | Path | int) -> Path:

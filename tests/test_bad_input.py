@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.input_helpers import (
     Farshot,
     class_folders,
     everything_in,
+    no_file_larger_than,
     picture,
     refusal,
 )
@@ -351,12 +351,8 @@ def test_a_real_limit_of_the_system_on_the_size_of_files(
     farshot: Farshot, place: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))  # bytes
-    try:
+    with no_file_larger_than(2000):
         told = farshot("adapt", place / "data", "--model", place / "clip", *QUICK, "--out", out)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert f"{out} cannot be written (" in refusal(told)
     assert everything_in(tmp_path) == set()
 

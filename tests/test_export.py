@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +27,7 @@ from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
 from farshot.export.onnx_file import export_onnx, runtime
 from farshot.export.torch_file import export_torch
-from tests.input_helpers import Farshot, everything_in, refusal
+from tests.input_helpers import Farshot, everything_in, no_file_larger_than, refusal
 from tests.oracle import planes
 from tests.toy import toy_task, world_table
 
@@ -137,17 +134,6 @@ def test_what_predicts_something_else_is_refused(probe, tmp_path: Path, monkeypa
     with pytest.raises(ModelError, match=r"differ from the adapted model's by up to 2\.0e-04"):
         export_onnx(probe, tmp_path / "out")
     assert not everything_in(tmp_path)
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """A full disk, for every writer: Python, safetensors, onnx."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
