@@ -63,6 +63,7 @@ COMMANDS: dict[str, Command] = {
     "store export, jsonl": _replacing("store export {store} {out}/x.jsonl", store="store2"),
     "store export, csv": _replacing("store export {store} {out}/x.csv", store="store2"),
     "store export, parquet": _replacing("store export {store} {out}/x.parquet", store="store2"),
+    "table --figure": _replacing("table --store {store} --figure {out}/f.png", store="store2"),
     "data prepare": Command("data prepare p={data} --model mini"),
     "demo": Command("demo --out {out}/demo --tasks 3", grows=("demo",), rounded=True),
 }

@@ -12,6 +12,7 @@ from scipy import stats
 
 from farshot.bench.compare import compare, comparison_block
 from farshot.bench.export import runs_block
+from farshot.bench.figure import draw_results
 from farshot.bench.records import Episode, Result, Run
 from farshot.bench.render import FORMATS, Block, number, render, signed
 from farshot.bench.results import Calibrations, read_groups
@@ -255,3 +256,47 @@ def test_every_format_holds_the_same_cells() -> None:
 def test_numbers_in_words() -> None:
     assert [number(x) for x in (1.005, float("nan"), float("inf"))] == ["1.00", "-", "inf"]
     assert [signed(x) for x in (1.0, -1.0, 0.0, float("nan"))] == ["+1.00", "-1.00", "+0.00", "-"]
+
+
+def test_a_figure_has_a_line_per_method_and_panels_for_pools_and_average(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shots in (1, 5):
+        for key, pool in enumerate(POOLS[:2]):
+            fill(store, run_of("zero-shot", pool, shots), shares(key + shots))
+            fill(store, run_of("atha", pool, shots), shares(9 + key + shots, mean=0.7))
+    fill(store, run_of("lp++", POOLS[0], 1), shares(3))  # on one pool: not in the average
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    groups = read_groups(store)
+    draw_results(groups, tmp_path / "f.png")
+    (figure,) = drawn
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert list(panels) == ["isic", "eurosat", "average of 2 pools"]
+    (entries,) = groups.values()
+    for name, axes in panels.items():
+        for line, method in zip(axes.containers, ("zero-shot", "atha"), strict=False):
+            pools = [name] if name in POOLS else POOLS[:2]
+            mine = [one for one in entries if one.run.method == method and one.column.name in pools]
+            expected = [
+                100 * np.mean([one.score.mean for one in mine if one.run.shape.shots == shots])
+                for shots in (1, 5)
+            ]
+            assert line.lines[0].get_ydata() == pytest.approx(expected)
+    assert [len(axes.containers) for axes in panels.values()] == [2, 3, 2]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["zero-shot", "atha", "lp++"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_figure_is_written_whole(store: Store, tmp_path: Path, suffix: str) -> None:
+    fill(store, run_of("zero-shot"), shares(1))
+    draw_results(read_groups(store), tmp_path / "new" / f"f{suffix}")
+    begin = (tmp_path / "new" / f"f{suffix}").read_bytes()[:5]
+    assert begin == (b"\x89PNG\r" if suffix == ".png" else b"<?xml")
+
+
+def test_a_figure_of_another_kind_or_of_nothing_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"f.pdf: figures are drawn as .png or .svg"):
+        draw_results(read_groups(store), tmp_path / "f.pdf")
+    with pytest.raises(DataError, match="no results to draw"):
+        draw_results({}, tmp_path / "f.png")

@@ -71,9 +71,9 @@ def _block(
     most = {c: max(len(entry.series) for entry in here if entry.column == c) for c in columns}
     used: set[str] = set()
     sections: dict[str, list[list[str]]] = {}
-    names = _row_names(here)
-    for name, kind in dict.fromkeys((names[_row(entry)], entry.run.kind) for entry in here):
-        mine = {entry.column: entry for entry in here if names[_row(entry)] == name}
+    names = row_names(here)
+    for name, kind in dict.fromkeys((names[row_key(entry)], entry.run.kind) for entry in here):
+        mine = {entry.column: entry for entry in here if names[row_key(entry)] == name}
         row = [name, *(_cell(mine.get(column), most[column], used) for column in columns)]
         whole = len(mine) == len(columns)
         mean = average([entry.score for entry in mine.values()]) if whole else None
@@ -88,7 +88,7 @@ def _block(
         ordered.append((_OTHERS, rows))
         notes += published.NOTES
     header = ["method", *(column.name for column in columns), "average"]
-    records = [_record(group, entry, names[_row(entry)], most[entry.column], metric) for entry in here]
+    records = [_record(group, entry, names[row_key(entry)], most[entry.column], metric) for entry in here]
     if with_published:
         records += _published_records(group, columns, shots)
     return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes, records)
@@ -136,21 +136,21 @@ def _published_records(group: TableKey, columns: list[Column], shots: int) -> li
     return rows
 
 
-def _row(entry: CellResult) -> tuple[str, int, str]:
+def row_key(entry: CellResult) -> tuple[str, int, str]:
     """The key of a row: one method, one revision, one set of settings."""
     return entry.run.method, entry.run.revision, json.dumps(entry.run.settings, sort_keys=True)
 
 
-def _row_names(entries: list[CellResult]) -> dict[tuple[str, int, str], str]:
+def row_names(entries: list[CellResult]) -> dict[tuple[str, int, str], str]:
     """Return a distinct name for every row; rows of one label, from older versions, are numbered."""
     names: dict[tuple[str, int, str], str] = {}
     for entry in entries:
-        if _row(entry) in names:
+        if row_key(entry) in names:
             continue
         label, revision = entry.run.label, entry.run.revision
         name = label if revision == 1 else f"{label} (revision {revision})"
         same = sum(other == name or other.startswith(f"{name}, settings ") for other in names.values())
-        names[_row(entry)] = name if not same else f"{name}, settings {same + 1}"
+        names[row_key(entry)] = name if not same else f"{name}, settings {same + 1}"
     return names
 
 

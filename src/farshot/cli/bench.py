@@ -227,15 +227,28 @@ def table(
         bool, typer.Option("--published", help="Add other people's published numbers.")
     ] = False,
     metric: Metric = "accuracy",
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw all methods against the shots, too: a .png or .svg file.")
+    ] = None,
 ) -> None:
     """Print the table of results: methods by pools, one block per number of shots."""
     from farshot.bench.render import check_format, render
+    from farshot.bench.results import read_groups
     from farshot.bench.store import Store
     from farshot.bench.table import table_blocks
 
     check_format(form)
+    if figure is not None:
+        from farshot.bench.figure import check_figure, draw_results
+        from farshot.storage.paths import home
+
+        figure = home(figure)
+        check_figure(figure)
     with Store(store, read_only=True) as filled:
-        blocks = table_blocks(filled, with_published=published, metric=metric)
+        groups = read_groups(filled, metric)
+        blocks = table_blocks(filled, with_published=published, metric=metric, groups=groups)
+    if figure is not None:
+        draw_results(groups, figure, metric)
     console.print_rendered(render(blocks, form), form)
 
 

@@ -1,0 +1,128 @@
+"""The results of a store as a figure: every method against the number of labelled images per class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, sqrt
+from pathlib import Path
+from textwrap import fill
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from farshot.bench.results import ACCURACY, CellResult, TableKey, average, in_order, titled
+from farshot.bench.table import row_key, row_names
+from farshot.errors import DataError
+from farshot.evaluation.intervals import Interval
+from farshot.explain.style import DASHES, MARKERS, PALETTE, colour
+from farshot.storage.atomic import replaced
+
+_SUFFIXES = (".png", ".svg")
+_ACROSS, _SIDE = 3, 3.4  # panels in a row; inches
+_Points = dict[str, dict[int, Interval]]  # method -> shots -> score
+
+
+def draw_results(groups: Mapping[TableKey, list[CellResult]], path: Path, metric: str = ACCURACY) -> None:
+    """Write a figure with one panel for every pool, and one for their average, of each group of comparable
+    results.
+
+    The points are means over tasks, the bars 1.96 sd / sqrt(n). The average has those methods and shots that
+    were run on all pools.
+
+    Args:
+        groups: of `farshot.bench.results.read_groups`, by this metric.
+        path: a .png or .svg file; one that is there is replaced.
+
+    Raises:
+        DataError: another kind of file, no results, or the file cannot be written.
+    """
+    check_figure(path)
+    if not groups:
+        raise DataError("There are no results to draw; `farshot bench` makes some.")
+    panels = [
+        panel for group, entries in groups.items() for panel in _panels(group, entries, len(groups) > 1)
+    ]
+    names = list(dict.fromkeys(name for _, points in panels for name in points))
+    across = min(_ACROSS, ceil(sqrt(len(panels))))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(max(2, across) * _SIDE, down * _SIDE + 1), layout="constrained")
+    drawn = {}
+    for index, (title, points) in enumerate(panels):
+        axes = figure.add_subplot(down, across, index + 1)
+        axes.set_title(title, fontsize=9)
+        drawn.update(_draw(axes, points, names))
+        if index % across == 0:
+            axes.set_ylabel(f"{titled(metric)}, % (95 % interval)")
+    if len(groups) == 1:
+        figure.suptitle(fill(str(next(iter(groups))), 45 * max(2, across)), fontsize=9)
+    figure.legend(
+        [drawn[name] for name in names], names, loc="outside lower center", ncols=across, fontsize=8
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as staging:
+        figure.savefig(staging, format=path.suffix.lower()[1:], dpi=150)
+
+
+def check_figure(path: Path) -> None:
+    """Refuse a name that is not that of a figure.
+
+    Raises:
+        DataError: it does not end in .png or .svg.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise DataError(f"{path}: figures are drawn as .png or .svg; name such a file.")
+
+
+def _panels(group: TableKey, entries: list[CellResult], several: bool) -> list[tuple[str, _Points]]:
+    """Title and points of each panel; the title names the group where there are several."""
+    names = row_names(entries)
+    columns = in_order(entry.column for entry in entries)
+    by_pool: dict[str, _Points] = {column.name: {} for column in columns}
+    for entry in entries:
+        points = by_pool[entry.column.name].setdefault(names[row_key(entry)], {})
+        points[entry.run.shape.shots] = entry.score
+    if len(columns) > 1 and (averages := _averages(list(by_pool.values()))):
+        by_pool[f"average of {len(columns)} pools"] = averages
+    heading = f"\n{fill(str(group), 50)}" if several else ""
+    return [(f"{name}{heading}", points) for name, points in by_pool.items()]
+
+
+def _averages(pools: list[_Points]) -> _Points:
+    """Of the methods and shots that every pool has."""
+    out: _Points = {}
+    for name, points in pools[0].items():
+        for shots in points:
+            scores = [pool.get(name, {}).get(shots) for pool in pools]
+            found = [score for score in scores if score is not None]
+            if len(found) == len(pools):
+                out.setdefault(name, {})[shots] = average(found)
+    return out
+
+
+def _draw(axes: Axes, points: _Points, names: list[str]) -> dict[str, Line2D]:
+    """Draw the methods, slightly apart so that their bars do not hide each other; return their handles."""
+    drawn: dict[str, Line2D] = {}
+    every = sorted({shots for by_shots in points.values() for shots in by_shots})
+    for place, name in enumerate(name for name in names if name in points):
+        index = names.index(name)
+        by_shots = sorted(points[name].items())
+        apart = 1.02 ** (place - (len(points) - 1) / 2)
+        bars = axes.errorbar(
+            [shots * apart for shots, _ in by_shots],
+            [100 * score.mean for _, score in by_shots],
+            yerr=[100 * score.half for _, score in by_shots],
+            color=colour(index),
+            marker=MARKERS[index % len(MARKERS)],
+            linestyle=DASHES[index // len(PALETTE) % len(DASHES)],
+            markersize=4,
+            linewidth=1.2,
+            capsize=2,
+        )
+        drawn[name] = bars.lines[0]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(every, [str(shots) for shots in every])
+    axes.minorticks_off()
+    axes.set_xlabel("labelled images per class")
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+    return drawn
