@@ -12,7 +12,6 @@ from scipy import stats
 
 from farshot.bench.compare import compare, comparison_block
 from farshot.bench.export import runs_block
-from farshot.bench.figure import draw_results
 from farshot.bench.records import Episode, Result, Run
 from farshot.bench.render import FORMATS, Block, number, render, signed
 from farshot.bench.results import Calibrations, read_groups
@@ -22,6 +21,8 @@ from farshot.bench.tasks import Shape
 from farshot.errors import DataError, SettingError
 from farshot.methods import create
 from farshot.report.benchmark import store_report
+from farshot.report.figure import draw_results
+from tests.input_helpers import Farshot, everything_in, picture, refusal
 
 POOLS = ("eurosat", "isic", "chestx", "cropdiseases")
 
@@ -295,8 +296,21 @@ def test_a_figure_is_written_whole(store: Store, tmp_path: Path, suffix: str) ->
     assert begin == (b"\x89PNG\r" if suffix == ".png" else b"<?xml")
 
 
-def test_a_figure_of_another_kind_or_of_nothing_is_refused(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"f.pdf: figures are drawn as .png or .svg"):
-        draw_results(read_groups(store), tmp_path / "f.pdf")
+def test_a_figure_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no results to draw"):
         draw_results({}, tmp_path / "f.png")
+    assert not everything_in(tmp_path)
+
+
+def test_a_figure_replaces_only_a_figure(farshot: Farshot, store: Store, tmp_path: Path) -> None:
+    fill(store, run_of("zero-shot"), shares(1))
+    command = ("table", "--store", tmp_path / "r.db", "--figure")
+    for suffix in (".png", ".svg"):
+        for _ in range(2):
+            assert farshot(*command, tmp_path / f"f{suffix}").code == 0
+        mine = tmp_path / f"leaf{suffix}"
+        picture(1).save(mine, "PNG")
+        assert f"leaf{suffix} exists and is not a chart of farshot; choose another --figure" in refusal(
+            farshot(*command, mine)
+        )
+    assert "--figure f.pdf: charts are drawn as .png or .svg" in refusal(farshot(*command, "f.pdf"))

@@ -239,11 +239,12 @@ def table(
 
     check_format(form)
     if figure is not None:
-        from farshot.bench.figure import check_figure, draw_results
+        from farshot.explain.saved import check_figure
+        from farshot.report.figure import draw_results
         from farshot.storage.paths import home
 
         figure = home(figure)
-        check_figure(figure)
+        check_figure(figure, "--figure")
     with Store(store, read_only=True) as filled:
         groups = read_groups(filled, metric)
         blocks = table_blocks(filled, with_published=published, metric=metric, groups=groups)

@@ -21,7 +21,6 @@ from farshot.cli.options import (
     read_settings,
 )
 from farshot.cli.tables import readable
-from farshot.errors import DataError
 from farshot.storage.paths import home
 
 if TYPE_CHECKING:
@@ -60,9 +59,10 @@ def curve(
     made = create(method, read_settings(settings or []))
     check_machine(device, "float32")
     if out is not None:
+        from farshot.explain.saved import check_figure
+
         out = home(out)
-        if out.suffix.lower() not in (".png", ".svg"):
-            raise DataError(f"--out {out}: the curve is drawn as .png or .svg; name such a file.")
+        check_figure(out)
     options = read_options(value_range, bands, page)
     table = read_table(data, level=level, groups=groups).with_options(options)
     with console.progress("loading the model"):
@@ -112,7 +112,7 @@ def _draw(found: LearningCurve, out: Path, title: str) -> None:
     """The curve as a figure."""
     import matplotlib.figure as figure
 
-    from farshot.storage.atomic import replaced
+    from farshot.explain.saved import save_figure
 
     drawn = figure.Figure(figsize=(6, 4), layout="constrained")
     axes = drawn.add_subplot()
@@ -129,9 +129,7 @@ def _draw(found: LearningCurve, out: Path, title: str) -> None:
     axes.set_xlabel("labelled images per class")
     axes.set_ylabel("balanced accuracy, % (95 % interval)")
     axes.set_title(title, fontsize=10)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(out) as staging:
-        drawn.savefig(staging, format=out.suffix.lower()[1:], dpi=150)
+    save_figure(drawn, out)
 
 
 def register(app: typer.Typer) -> None:

@@ -15,10 +15,9 @@ from farshot.bench.results import ACCURACY, CellResult, TableKey, average, in_or
 from farshot.bench.table import row_key, row_names
 from farshot.errors import DataError
 from farshot.evaluation.intervals import Interval
+from farshot.explain.saved import save_figure
 from farshot.explain.style import DASHES, MARKERS, PALETTE, colour
-from farshot.storage.atomic import replaced
 
-_SUFFIXES = (".png", ".svg")
 _ACROSS, _SIDE = 3, 3.4  # panels in a row; inches
 _Points = dict[str, dict[int, Interval]]  # method -> shots -> score
 
@@ -32,12 +31,11 @@ def draw_results(groups: Mapping[TableKey, list[CellResult]], path: Path, metric
 
     Args:
         groups: of `farshot.bench.results.read_groups`, by this metric.
-        path: a .png or .svg file; one that is there is replaced.
+        path: a .png or .svg file; an older chart of farshot is replaced.
 
     Raises:
-        DataError: another kind of file, no results, or the file cannot be written.
+        DataError: no results, or as `farshot.explain.saved.check_figure`.
     """
-    check_figure(path)
     if not groups:
         raise DataError("There are no results to draw; `farshot bench` makes some.")
     panels = [
@@ -59,19 +57,7 @@ def draw_results(groups: Mapping[TableKey, list[CellResult]], path: Path, metric
     figure.legend(
         [drawn[name] for name in names], names, loc="outside lower center", ncols=across, fontsize=8
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as staging:
-        figure.savefig(staging, format=path.suffix.lower()[1:], dpi=150)
-
-
-def check_figure(path: Path) -> None:
-    """Refuse a name that is not that of a figure.
-
-    Raises:
-        DataError: it does not end in .png or .svg.
-    """
-    if path.suffix.lower() not in _SUFFIXES:
-        raise DataError(f"{path}: figures are drawn as .png or .svg; name such a file.")
+    save_figure(figure, path, "--figure")
 
 
 def _panels(group: TableKey, entries: list[CellResult], several: bool) -> list[tuple[str, _Points]]:
