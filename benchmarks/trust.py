@@ -2,6 +2,7 @@
 docs/trust.md.
 
     python -m benchmarks.trust --model mini --draws 12
+    python -m benchmarks.trust --back-off --model CLIP --draws 12 RSSCN7=PATH
     python -m benchmarks.trust --model CLIP --draws 12 RSSCN7=PATH NEU-steel=PATH leaves=PATH
 
 Each draw takes up to five classes of one set, K pictures of each to adapt to and 20 to measure on. Strangers
@@ -24,6 +25,7 @@ from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.evaluation.calibration import expected_calibration_error
 from farshot.evaluation.familiarity import measure
+from farshot.evaluation.hierarchy import Hierarchy
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
@@ -87,6 +89,47 @@ def one_draw(
     return found
 
 
+def one_back_off(
+    encoder: Encoder, table: ImageTable, shots: int, seed: int
+) -> dict[tuple[float, str], list[float]]:
+    """Answers of one classifier from a hierarchy that puts the drawn classes in pairs."""
+    support, queries, _ = draw_apart(table, shots, seed)
+    made = FewShotClassifier(encoder, METHODS[0], seed=seed, calibrate=True).fit(support)
+    assert made.held_out_ is not None and queries.labels is not None
+    names = [str(name) for name in made.classes_]
+    pairs = Hierarchy(names, {name: f"pair {place // 2}" for place, name in enumerate(names)})
+    p = made.predict_proba(queries)
+    found: dict[tuple[float, str], list[float]] = {}
+    for coverage in COVERAGES:
+        if len(support) * (1 - coverage) >= coverage - 1e-9:
+            answers = pairs.answers(p, made.answer_threshold(pairs, coverage))
+            right = [
+                pairs.is_right(one, label)
+                for one, label in zip(answers, queries.labels.tolist(), strict=True)
+            ]
+            found[coverage, "right"] = [float(np.mean(right))]
+            found[coverage, "class"] = [float(np.mean([one.name in names for one in answers]))]
+            found[coverage, "nothing"] = [float(np.mean([one.name is None for one in answers]))]
+    return found
+
+
+def print_back_off(encoder: Encoder, sets: Mapping[str, ImageTable], draws: int) -> None:
+    """The table of answers from a hierarchy."""
+    print("| pictures per class | promised % | right % | a class % | a pair % | any class % |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for shots in SHOTS:
+        cells: defaultdict[tuple[float, str], list[float]] = defaultdict(list)
+        for table in sets.values():
+            for seed in range(draws):
+                for key, values in one_back_off(encoder, table, shots, seed).items():
+                    cells[key] += values
+        for coverage in COVERAGES:
+            if right := cells[coverage, "right"]:
+                sure, none = (float(np.mean(cells[coverage, what])) for what in ("class", "nothing"))
+                shares = f"{100 * sure:.0f} | {100 * (1 - sure - none):.0f} | {100 * none:.0f}"
+                print(f"| {shots} | {100 * coverage:g} | {shown(right)} | {shares} |")
+
+
 def shown(values: list[float], scale: float = 100) -> str:
     """Mean over draws and 1.96 standard errors."""
     if not values:
@@ -107,11 +150,15 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--draws", type=int, default=12, help="for each set")
     parser.add_argument("--images", type=int, default=60, help="for each class of a mini world")
+    parser.add_argument("--back-off", action="store_true", help="only answers from a hierarchy")
     parser.add_argument("sets", nargs="*", metavar="NAME=PATH")
     given = parser.parse_args()
     encoder = load_encoder(given.model)
     sets = {name: open_pool(name, images=given.images).table for name in MINI}
     sets |= {name: read_table(str(Path(path))) for name, path in (pair.split("=", 1) for pair in given.sets)}
+    if given.back_off:
+        print_back_off(encoder, sets, given.draws)
+        return
     cells: defaultdict[tuple[str, int], defaultdict[str, list[float]]] = defaultdict(
         lambda: defaultdict(list)
     )

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from farshot.data.names import nfc
 from farshot.evaluation.calibration import Limit
+from farshot.evaluation.hierarchy import Hierarchy
 from farshot.evaluation.sets import prediction_sets
 
 if TYPE_CHECKING:
     from farshot.classifier.fewshot import FewShotClassifier
     from farshot.classifier.stream import Part
+
+COVERAGE = 0.9
+"""Of answers from a hierarchy, by default."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Question:
         classifier: the adapted model.
         reject: images with a p-value of at most this get no class; None rejects none.
         coverage: of the prediction set; None asks for none. It holds for all classes only.
+        hierarchy: of the classes, for an answer that is right with the probability `coverage`, or 0.9.
         only: classes to choose between; empty for all.
 
     Raises:
@@ -38,6 +43,7 @@ class Question:
     reject: float | None = None
     coverage: float | None = None
     only: Sequence[str] = ()
+    hierarchy: Hierarchy | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the model cannot answer, before any image is read."""
@@ -45,6 +51,8 @@ class Question:
             self.classifier.require_familiarity().check_level(self.reject)
         if self.coverage is not None:
             _ = self.threshold
+        if self.hierarchy is not None:
+            _ = self.answer_threshold
         if self.only:
             self.classifier.columns_of(self.only)
 
@@ -52,6 +60,12 @@ class Question:
     def threshold(self) -> float | None:
         """The probability from which on a class is in the set; None without sets."""
         return None if self.coverage is None else self.classifier.set_threshold(self.coverage)
+
+    @cached_property
+    def answer_threshold(self) -> float:
+        """The probability above which a name of the hierarchy is the answer."""
+        assert self.hierarchy is not None
+        return self.classifier.answer_threshold(self.hierarchy, self.coverage or COVERAGE)
 
     @property
     def classes(self) -> list[str]:
@@ -82,6 +96,8 @@ class Question:
         classes, some = self.classes, len(self.classes) < len(self.classifier.classes_)
         probabilities = self.classifier.probabilities(part.logits, classes if some else None)
         sets = None if self.threshold is None else prediction_sets(probabilities, self.threshold)
+        chain = self.hierarchy
+        answers = None if chain is None else chain.answers(probabilities, self.answer_threshold)
         for i, (number, p) in enumerate(zip(part.rows.tolist(), probabilities, strict=True)):
             row: dict[str, Any] = {
                 "image": names[number],
@@ -96,10 +112,19 @@ class Question:
                 row["p_value"] = float(part.p_values[i])
             if sets is not None:
                 row["set"] = [classes[c] for c in (-p).argsort(kind="stable") if sets[i, c]]
+            if answers is not None:
+                row["answer"] = answers[i].name
+                row["answer_probability"] = answers[i].probability
             if part.p_values is not None and self.reject is not None:
                 row["rejected"] = bool(part.p_values[i] <= self.reject)
                 if row["rejected"]:
-                    row |= {"class": None} | ({"set": []} if sets is not None else {})
+                    nothing: dict[str, Any] = {
+                        "class": None,
+                        "set": [],
+                        "answer": None,
+                        "answer_probability": None,
+                    }
+                    row |= {name: value for name, value in nothing.items() if name in row}
             yield row | ({"note": note} if note else {})
 
 

@@ -19,6 +19,7 @@ from farshot.errors import DataError, ModelError, SettingError
 from farshot.estimator import check_is_fitted
 from farshot.evaluation.crossval import HeldOut
 from farshot.evaluation.familiarity import Familiarity
+from farshot.evaluation.hierarchy import Answer, Hierarchy
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.images.options import ReadOptions
 from farshot.methods import Adapted
@@ -135,12 +136,35 @@ class Predicting:
         Raises:
             SettingError: as `predict_set`.
         """
+        held_out = self._require_held_out("Prediction sets need")
+        return set_threshold(held_out.calibrated, held_out.labels, coverage)
+
+    def predict_from(self, X: Images, hierarchy: Hierarchy, coverage: float = 0.9) -> list[Answer]:
+        """The class of each image where the model is certain enough, else what that class belongs to.
+
+        So many answers are right, the true class or a name above it, on the same terms as sets
+        (farshot.evaluation.hierarchy).
+
+        Raises:
+            SettingError: as `predict_set`.
+        """
+        probabilities = self.predict_proba(X)
+        return hierarchy.answers(probabilities, self.answer_threshold(hierarchy, coverage))
+
+    def answer_threshold(self, hierarchy: Hierarchy, coverage: float) -> float:
+        """The probability above which a name is an answer of `predict_from`.
+
+        Raises:
+            SettingError: as `predict_set`.
+        """
+        held_out = self._require_held_out("Answers from a hierarchy need")
+        return hierarchy.threshold(held_out.calibrated, held_out.labels, coverage)
+
+    def _require_held_out(self, what: str) -> HeldOut:
         check_is_fitted(self)
         if self.held_out_ is None:
-            raise SettingError(
-                "Prediction sets need cross-validated predictions; adapt again with calibrate=True."
-            )
-        return set_threshold(self.held_out_.calibrated, self.held_out_.labels, coverage)
+            raise SettingError(f"{what} cross-validated predictions; adapt again with calibrate=True.")
+        return self.held_out_
 
     def familiarity(self, X: Images) -> Float[NDArray[np.float64], " B"]:
         """Conformal p-value of each image: small where it is unlike all images that were labelled.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,6 +65,13 @@ def predict(
             "Repeatable."
         ),
     ] = None,
+    hierarchy: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV file with the columns name and parent. Adds an answer to each image: the class, or "
+            "where that is not certain what it belongs to, right with the probability of --coverage, or 0.9."
+        ),
+    ] = None,
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -93,13 +100,15 @@ def predict(
     from farshot.classifier.distributed import require_independent
     from farshot.data.readers import unlabelled
     from farshot.data.table import unreadable
+    from farshot.evaluation.hierarchy import read_hierarchy
     from farshot.workers.machines import Machines
 
     if sum((as_csv, as_json, out is not None)) > 1:
         raise SettingError("Choose one of --csv, --json and --out.")
-    if only and coverage is not None:
+    if only and (coverage is not None or hierarchy is not None):
+        option = "--coverage" if coverage is not None else "--hierarchy"
         raise SettingError(
-            "--coverage was measured with all classes, so it promises nothing for some; leave out --only."
+            f"{option} was measured with all classes, so it promises nothing for some; leave out --only."
         )
     table = unlabelled(images)
     for note in table.notes:
@@ -110,14 +119,17 @@ def predict(
         classifier = load(folder, model=model, device=machines.driver_device)
     if machines.several:
         require_independent(classifier)
-    asked = Question(classifier, reject, coverage, only or ())
+    chain = None if hierarchy is None else read_hierarchy(hierarchy, list(map(str, classifier.classes_)))
+    asked = Question(classifier, reject, coverage, only or (), chain)
     more = (asked.limit is not None, asked.has_p_values, reject is not None, coverage is not None)
-    header = columns(asked.classes, *more)
+    header = columns(asked.classes, *more, answer=chain is not None)
     where: Rows
     if out is None:
         where = printed("json" if as_json else "csv" if as_csv else "text", header)
     else:
-        options = {"reject": reject, "coverage": coverage, "classes": asked.classes}
+        options: dict[str, Any] = {"reject": reject, "coverage": coverage, "classes": asked.classes}
+        if chain is not None:
+            options["hierarchy"] = chain.chains
         where = CsvFile(out, header, classifier, options)
         table = where.left(table)
     with where, _predicted(machines, asked, folder, table) as parts:

@@ -32,11 +32,16 @@ NONE = "none of these"
 UNSURE = "not sure"
 """Printed behind a class below the model's limit."""
 
+ANY = "any class"
+"""Printed where nothing below the top of a hierarchy is certain enough."""
+
 _CELLS = {
     "sure": lambda v: "yes" if v else "no",
     "p_value": lambda v: f"{v:.4f}",
     "rejected": lambda v: str(v).lower(),
     "set": "|".join,
+    "answer": lambda v: v or "",
+    "answer_probability": lambda v: "" if v is None else f"{v:.6f}",
 }
 
 
@@ -55,9 +60,12 @@ class Rows(ABC):
         """Add rows, seen at once by who reads."""
 
 
-def columns(classes: list[str], sure: bool, p_value: bool, rejected: bool, set_: bool) -> list[str]:
+def columns(
+    classes: list[str], sure: bool, p_value: bool, rejected: bool, set_: bool, answer: bool = False
+) -> list[str]:
     """The header of the comma-separated values."""
     more = {"sure": sure, "p_value": p_value, "rejected": rejected and p_value, "set": set_}
+    more |= dict.fromkeys(("answer", "answer_probability"), answer)
     return ["image", "class", *classes, *(name for name, there in more.items() if there)]
 
 
@@ -248,6 +256,10 @@ def _line(row: Mapping[str, Any]) -> str:
         words.append(f"p {row['p_value']:.3f}")
     if "set" in row:
         words.append("{" + ", ".join(row["set"]) + "}")
+    if "answer" in row and row["class"] is not None:
+        words.append(
+            f"{row['answer'] or ANY} {certain_in_words(row['answer_probability'], row['calibrated'])}"
+        )
     return "\t".join(map(visible, words)) + "\n"
 
 

@@ -31,17 +31,31 @@ def set_threshold(
     Raises:
         SettingError: a coverage that so few labelled images cannot promise.
     """
-    if not 0 < coverage < 1:
-        raise SettingError(f"The coverage must lie between 0 and 1, not {coverage}.")
     n = len(labels)
-    rank = math.ceil((n + 1) * coverage - 1e-9)
+    rank = promised_rank(n, coverage, "Sets that hold the true class")
+    return float(np.sort(probabilities[np.arange(n), labels])[n - rank])
+
+
+def promised_rank(n: int, share: float, what: str) -> int:
+    """The rank, from 1, among the scores of n labelled images that a new one's does not exceed with this
+    probability.
+
+    Args:
+        what: is promised: "Sets that hold the true class".
+
+    Raises:
+        SettingError: a share that is none, or that so few labelled images cannot promise.
+    """
+    if not 0 < share < 1:
+        raise SettingError(f"The coverage must lie between 0 and 1, not {share}.")
+    rank = math.ceil((n + 1) * share - 1e-9)
     if rank > n:
         raise SettingError(
-            f"Sets that hold the true class in {100 * coverage:g} % of the images need at least "
-            f"{math.ceil(coverage / (1 - coverage) - 1e-9)} labelled images, and there are {n}; label more, "
+            f"{what} in {100 * share:g} % of the images need at least "
+            f"{math.ceil(share / (1 - share) - 1e-9)} labelled images, and there are {n}; label more, "
             f"or ask for a coverage of at most {math.floor(100 * n / (n + 1)) / 100:.2f}."
         )
-    return float(np.sort(probabilities[np.arange(n), labels])[n - rank])
+    return rank
 
 
 def prediction_sets(
