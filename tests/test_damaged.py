@@ -27,7 +27,9 @@ SETTINGS = {
     "prototypes": {},
     "tip-adapter": {},
     "linear-probe": {},
+    "simpleshot": {},
     "transclip": {},
+    "tim": {"steps": 2},
     "clip-lora": {"steps": 1, "batch": 4},
     "prompt-lora": {"views": "none", "steps": 1},
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch.nn import functional as F
 
 from farshot.methods.clap import multipliers
@@ -45,6 +45,93 @@ def test_prototypes_are_class_means():
     means = np.stack([features[labels == c].mean(0) for c in range(N)])
     cosines = images.numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
     np.testing.assert_allclose(scores(frozen("prototypes"), support, images), SCALE * cosines, atol=1e-4)
+
+
+# simpleshot ----------------------------------------------------------------------------------------------
+
+
+def test_simpleshot_is_the_nearest_mean_of_centred_features():
+    """CL2N by scikit-learn's nearest centroid."""
+    support, images = drawn(shots=4), queries(50)
+    features, labels, _, _ = numpy_of(support)
+    centre = np.mean([features[labels == c].mean(0) for c in range(N)], axis=0)
+
+    def centred(rows):
+        return (rows - centre) / np.linalg.norm(rows - centre, axis=1, keepdims=True)
+
+    theirs = NearestCentroid().fit(centred(features), labels)
+    found = scores(frozen("simpleshot"), support, images)
+    assert np.array_equal(found.argmax(1), theirs.predict(centred(images.double().numpy())))
+    distances = np.linalg.norm(centred(images.double().numpy())[:, None] - theirs.centroids_, axis=2) ** 2
+    np.testing.assert_allclose(found, -SCALE / 2 * distances, atol=1e-4)
+
+
+# bd-cspn -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 10.0])
+def test_bd_cspn_rectifies_the_means_image_by_image(sharpness):
+    support, images = drawn(), queries(20)
+    features, labels, _, _ = numpy_of(support)
+    asked = images.double().numpy()
+    shifted = asked + features.mean(0) - asked.mean(0)
+    means = [features[labels == c].mean(0) for c in range(N)]
+
+    def cosine(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    guessed = [max(range(N), key=lambda c: cosine(x, means[c])) for x in shifted]
+    rectified = []
+    for c in range(N):
+        mine = [x for x, j in zip(features, labels, strict=True) if j == c]
+        mine += [x for x, j in zip(shifted, guessed, strict=True) if j == c]
+        weights = [np.exp(sharpness * cosine(x, means[c])) for x in mine]
+        rectified.append(np.average(mine, axis=0, weights=weights))
+    expected = [[SCALE * cosine(x, mean) for mean in rectified] for x in asked]
+    found = scores(frozen("bd-cspn", sharpness=sharpness), support, images)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+# tim -----------------------------------------------------------------------------------------------------
+
+
+def test_tim_starts_at_the_distances_to_the_class_means():
+    support, images = drawn(), queries(20)
+    features, labels, _, _ = numpy_of(support)
+    means = np.stack([features[labels == c].mean(0) for c in range(N)])
+    distances = np.linalg.norm(images.numpy()[:, None] - means, axis=2) ** 2
+    found = scores(frozen("tim", steps=0), support, images)
+    np.testing.assert_allclose(found, -7.5 * distances, atol=1e-4)
+
+
+def test_tim_takes_adam_steps_on_its_loss():
+    """The loss in NumPy, its gradient by differences, Adam written out."""
+    support, images = drawn(), queries(20)
+    features, labels, _, _ = numpy_of(support)
+    asked = images.double().numpy()
+
+    def logits(rows, weights):
+        return -7.5 * ((rows[:, None] - weights) ** 2).sum(2)
+
+    def loss(weights):
+        known = log_softmax(logits(features, weights), axis=1)[np.arange(len(labels)), labels]
+        p = softmax(logits(asked, weights), axis=1)
+        mean = p.mean(0)
+        marginal, conditional = -(mean * np.log(mean)).sum(), -(p * np.log(p)).sum(1).mean()
+        return -0.1 * known.mean() - (marginal - 0.1 * conditional)
+
+    weights = np.stack([features[labels == c].mean(0) for c in range(N)])
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    for step in range(1, 6):
+        slope = np.zeros_like(weights)
+        for place in np.ndindex(*weights.shape):
+            away = np.zeros_like(weights)
+            away[place] = 1e-6
+            slope[place] = (loss(weights + away) - loss(weights - away)) / 2e-6
+        first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+        weights = weights - 0.01 * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    found = scores(frozen("tim", steps=5, lr=0.01), support, images)
+    np.testing.assert_allclose(found, logits(asked, weights), atol=2e-3)
 
 
 # ss-text ---------------------------------------------------------------------------------------------------

@@ -59,6 +59,9 @@ def test_parameters_of_the_reference_model():
     expected = {
         "zero-shot": 0,
         "prototypes": 0,
+        "simpleshot": 0,
+        "bd-cspn": 0,
+        "tim": 0,
         "tip-adapter": 0,
         "transclip": 0,
         "linear-probe": 5 * width,
@@ -125,6 +128,11 @@ def test_without_rows_there_are_no_scores(name, mini: Encoder):
         ("lp++", {"blend_every": 0}, "blend_every"),
         ("clap", {"constraint": "l1"}, "constraint"),
         ("transclip", {"neighbours": 0}, "neighbours of transclip must be at least 1"),
+        ("bd-cspn", {"sharpness": -1}, "sharpness of bd-cspn must be at least 0"),
+        ("tim", {"sharpness": 0}, "sharpness of tim must be positive"),
+        ("tim", {"steps": 10**9}, "steps of tim must lie in 0 to 100000"),
+        ("transclip", {"rounds": 10**9}, "rounds of transclip must lie in 0 to 1000"),
+        ("tim", {"marginal_weight": -1}, "marginal_weight of tim must be at least 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(name, settings, words):
@@ -197,7 +205,7 @@ def test_an_easy_task_is_read_above_chance(name, shots, mini: Encoder):
     assert right.mean() > 0.65  # of two classes
 
 
-def test_only_transclip_sees_other_queries(mini: Encoder):
+def test_only_transductive_methods_see_other_queries(mini: Encoder):
     task = toy_task(TABLE)
     for name in FROZEN:
         made = frozen(name).adapt(mini, [task])[0]

@@ -14,7 +14,8 @@ SHOTS="${SHOTS:-1 5}"           # of methods that train inside CLIP
 MORE="${MORE:-}"
 HERE="$(dirname "$0")"
 
-FEATURES="zero-shot prototypes linear-probe ss-text ss-text+ tip-adapter tip-adapter-f clip-adapter lp++ clap transclip"
+FEATURES="zero-shot prototypes simpleshot linear-probe ss-text ss-text+ tip-adapter tip-adapter-f clip-adapter lp++ clap transclip
+          bd-cspn tim"
 TRAINED="prompt-lora[$RECIPE] atha[$RECIPE] clip-lora[steps=50] coop[$RECIPE] maple[$RECIPE] vpt[$RECIPE] bitfit[$RECIPE]
          full[$RECIPE] tir[$RECIPE] mind[$RECIPE] 2sfs[$RECIPE] prolip[steps=50] vtt[steps=50] limo[steps=50]"
 BASES="coop vpt bitfit full"

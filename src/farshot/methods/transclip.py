@@ -29,6 +29,7 @@ from farshot.methods.frozen import Fitted, FrozenMethod, State, Support
 from farshot.methods.registry import register
 
 _TEMPER = 50.0
+_MOST_ROUNDS = 1000  # they are made for every prediction, also by a model of somebody else
 _LEAST_VARIANCE = 1e-8  # a feature in which all images agree
 
 
@@ -61,8 +62,10 @@ class TransCLIP(FrozenMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check(0, "support_weight", "brake", "rounds")
-        self.check(1, "neighbours", "inner_rounds")
+        self.check(0, "support_weight", "brake")
+        self.check(1, "neighbours")
+        self.check(0, "rounds", high=_MOST_ROUNDS)
+        self.check(1, "inner_rounds", high=_MOST_ROUNDS)
 
     def fit(self, support: Support) -> Fitted:
         """Keep what prediction needs."""
