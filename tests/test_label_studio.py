@@ -304,6 +304,27 @@ def test_labels_are_learned_in_the_background_and_survive_a_restart(
     assert not [path for path, _ in fake.asked[asked:] if path.startswith("/data")]  # nothing is new
 
 
+def test_labels_are_found_without_webhooks_when_it_connects_again(
+    place: Path, tmp_path: Path, fake: FakeLabelStudio
+):
+    options = {"model": str(place / "clip"), "limits": Limits(look_seconds=0)}
+    with backend(tmp_path / "model", fake.url, **options) as served:
+        served.setup()
+        for number in range(4):
+            fake.add(number, png(number), CLASSES[number % 2])
+        fake.files["/data/upload/5/0.png"] = b"nonsense"
+        fake.files["/data/upload/5/2.png"] = b"nonsense"
+        served.setup()
+        served.hear("Not adapted: Pictures of two classes are needed")
+        asked = len(fake.asked)
+        served.setup()  # what failed is not tried again by itself
+        served.client.post("/webhook", json={"action": "TASKS_CREATED", "project": {"id": 5}})
+        fake.tasks[3]["annotations"] = [given("owl")]
+        served.setup()
+        served.hear("adapted to 2 pictures")
+        assert len([path for path, _ in fake.asked[asked:] if path.startswith("/data")]) == 4
+
+
 def test_what_it_waits_for_and_why_it_failed_is_said(place: Path, tmp_path: Path, fake: FakeLabelStudio):
     for number in range(4):
         fake.add(number, png(number), "cat")

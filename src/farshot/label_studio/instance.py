@@ -254,9 +254,7 @@ class Instance:
 
     def _headers(self, renew: bool) -> dict[str, str]:
         if self._token is None:
-            raise DataError(
-                f"it is at {self.url}, which needs a token: set {TOKEN_VARIABLE} to that of a user."
-            )
+            raise DataError(f"{self.url} needs a token: set {TOKEN_VARIABLE} to that of a user.")
         if not self._is_personal:
             return {"authorization": f"Token {self._token}"}
         with self._lock:

@@ -30,6 +30,7 @@ class Limits:
         values: commas and brackets of a body, each of which may become an object of many times its bytes.
         body_seconds: for a body to arrive completely.
         requests: for predictions, that are worked on at once.
+        look_seconds: between looks at the labels that nobody asked for.
         labelled_bytes: of the labelled pictures together, which are held while the model adapts.
     """
 
@@ -39,6 +40,7 @@ class Limits:
     values: int = 1_000_000
     body_seconds: float = 60.0
     requests: int = 4
+    look_seconds: float = 30.0
     labelled_bytes: int = 2_000_000_000
 
     @property

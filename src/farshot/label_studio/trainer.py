@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -71,7 +72,9 @@ class Trainer:
         self.note: str | None = None
         self.is_training = False
         self._touched, self._left = set[int](), set[int]()  # since the last look; by it, too few to adapt to
-        self._asked = self._forced = self._again = self._looked = self._ended = False
+        self._asked = self._forced = self._again = self._ended = False
+        self._next_look = 0.0  # monotonic seconds
+        self._failed: dict[int, str] | None = None  # the labels to which adapting failed
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="farshot-adapt", daemon=True)
 
@@ -97,7 +100,9 @@ class Trainer:
             self._thread.join()
 
     def connect(self, project: int) -> None:
-        """Serve this project from now on; its labels are looked at once.
+        """Serve this project from now on; its labels are looked at, at most twice a minute.
+
+        Label Studio connects again before it asks for predictions, so labels are found without webhooks.
 
         Raises:
             DataError: another project is served already.
@@ -111,8 +116,8 @@ class Trainer:
                     f"{self._options.folder} belongs to project {self.project}, not {project}; run `farshot "
                     "label-studio` with another folder and --port for each project."
                 )
-            looked = self._looked
-        if not looked:
+            due = time.monotonic() >= self._next_look
+        if due and self._options.token is not None:
             self.look()
 
     def touch(self, tasks: Iterable[int]) -> None:
@@ -139,11 +144,12 @@ class Trainer:
                 self._wake.wait_for(self._is_due)
                 if self._ended:
                     return
-                forced, self._looked = self._forced, True
+                forced, unasked = self._forced, not self._forced and not self._touched
+                self._next_look = time.monotonic() + self._options.limits.look_seconds
                 self._asked = self._forced = self._again = False
                 self._touched, self._left = set(), set()
             try:
-                self._look(forced)
+                self._look(forced, unasked)
             except _Ended:
                 return
             except FarshotError as error:
@@ -160,10 +166,17 @@ class Trainer:
 
     def _fail(self, sentence: str) -> None:
         """The next label, whichever it is, starts another look."""
+        if sentence != self.note:
+            self._told(f"Not adapted: {sentence}")
         self.note, self._again = sentence, True
-        self._told(f"Not adapted: {sentence}")
 
-    def _look(self, forced: bool) -> None:
+    def _look(self, forced: bool, unasked: bool) -> None:
+        """Adapt if there are enough new labels.
+
+        Args:
+            unasked: neither a label nor a person is the reason, so that what failed with these labels is not
+                tried again.
+        """
         project = self.project
         assert project is not None
         control = control_of(self._instance.configuration(project), self._options.control)
@@ -173,6 +186,9 @@ class Trainer:
             self._left = changed
             self.note = f"{len(changed)} of {self._options.labels} new labels."
             return
+        if unasked and labels == self._failed:
+            return
+        self._failed = labels
         kept = self._kept()
         control.check_knows(label for _, label in kept)
         found = {*labels.values(), *(label for _, label in kept)}
@@ -190,7 +206,7 @@ class Trainer:
         version = _tried(made)
         self._state = State(project, labels)
         write_state(self._options.folder, self._state)
-        self.version, self.note = version, None
+        self.version, self.note, self._failed = version, None, None
         self._told(f"{version_name(version)} now answers, adapted to {len(made.support_ids_)} pictures.")
 
     def _labelled(self, project: int, control: Control) -> tuple[dict[int, Any], dict[int, str]]:
