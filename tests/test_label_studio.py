@@ -351,6 +351,26 @@ def test_what_it_waits_for_and_why_it_failed_is_said(place: Path, tmp_path: Path
         assert served.predict({"id": 1, "data": {"image": data_url(png(1))}}).json()["results"][0]["result"]
 
 
+def test_labelled_tasks_without_a_certain_class_are_left_out_and_named_once(
+    place: Path, tmp_path: Path, fake: FakeLabelStudio
+):
+    for number in range(5):
+        fake.add(number, png(number), CLASSES[number % 2])
+    fake.tasks[4]["annotations"][0]["result"] *= 2
+    fake.add(5, png(5), "none of the choices")
+    options = {"model": str(place / "clip"), "limits": Limits(look_seconds=0)}
+    with backend(tmp_path / "model", fake.url, **options) as served:
+        served.setup()
+        assert served.hear("no certain").startswith(
+            "1 labelled tasks have no certain label: task 4: it has 2 cl"
+        )
+        served.hear("adapted to 4 pictures")
+        served.client.post("/train", json={"project": 5})
+        fake.tasks[0]["annotations"] = []
+        served.client.post("/train", json={"project": 5})
+        assert served.said.get(timeout=60).startswith("Adapting to 3 labels")
+
+
 def test_a_model_of_files_keeps_them_when_labels_are_added(
     place: Path, tmp_path: Path, fake: FakeLabelStudio
 ):

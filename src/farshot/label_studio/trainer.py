@@ -73,6 +73,7 @@ class Trainer:
         self.is_training = False
         self._touched, self._left = set[int](), set[int]()  # since the last look; by it, too few to adapt to
         self._asked = self._forced = self._again = self._ended = False
+        self._odd = list[str]()  # what was said of tasks without a certain label
         self._next_look = 0.0  # monotonic seconds
         self._failed: dict[int, str] | None = None  # the labels to which adapting failed
         self._wake = threading.Condition()
@@ -222,7 +223,9 @@ class Trainer:
                 continue
             if label is not None and label in control.classes and isinstance(data, Mapping):
                 pictures[task["id"]], labels[task["id"]] = data.get(control.column), label
-        self._tell_some("have no certain label", odd)
+        if odd != self._odd:
+            self._tell_some("have no certain label", odd)
+        self._odd = odd
         return pictures, labels
 
     def _adapted(
