@@ -32,8 +32,10 @@ LAYERS = (
     ("pick",),
     ("report",),
     ("check", "choose"),
+    ("annotations",),
     ("web",),
     ("app", "serve"),
+    ("label_studio",),
     ("cli",),
     ("__main__",),
 )

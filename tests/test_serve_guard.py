@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import sys
 import threading
@@ -69,7 +70,8 @@ def test_a_key_is_asked_for_everything_that_tells_of_models(probe: Path):
         for wrong in ({"x-api-key": key + "x"}, {"authorization": f"Basic {key}"}, {"x-api-key": ""}):
             assert ask.get("/models", headers=wrong).status_code == 401
         bearers = [{"authorization": f"{word} {key}"} for word in ("Bearer", "bearer")]
-        for right in ({"x-api-key": key}, *bearers):
+        basic = {"authorization": f"Basic {base64.b64encode(f'any:{key}'.encode()).decode()}"}
+        for right in ({"x-api-key": key}, basic, *bearers):
             assert ask.get("/models", headers={**right, "host": "any.example"}).status_code == 200
             assert "models" in ask.get("/health", headers=right).json()
         assert set(ask.get("/health").json()) == {"status", "farshot"}

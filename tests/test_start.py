@@ -69,6 +69,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["adapt", "--help"],
         ["bench", "--help"],
         ["serve", "--help"],
+        ["label-studio", "--help"],
         ["methods"],
         ["methods", "*lora*", "--json"],
         ["encoders"],

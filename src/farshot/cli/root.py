@@ -20,6 +20,7 @@ from farshot.cli import (
     evaluate,
     explain,
     export,
+    label_studio,
     methods,
     pick,
     predict,
@@ -71,7 +72,7 @@ def demo(
 for _command in (check, choose, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
-for _command in (curve, bench, encoders, explain, export, pick, browser_app, serve):
+for _command in (curve, bench, encoders, explain, export, pick, browser_app, serve, label_studio):
     _command.register(app)
 
 

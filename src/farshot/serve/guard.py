@@ -8,6 +8,7 @@ compared in constant time.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -81,8 +82,8 @@ class Guard:
         if path not in OPEN and not self._has_key(headers):
             return Refusal(
                 401,
-                "The request must bring the service's key; send it as `Authorization: Bearer KEY` or "
-                "`X-API-Key: KEY`.",
+                "The request must bring the service's key; send it as `Authorization: Bearer KEY`, "
+                "`X-API-Key: KEY`, or the password of HTTP Basic.",
                 {"www-authenticate": "Bearer"},
             )
         return None
@@ -93,6 +94,11 @@ class Guard:
             return True
         kind, _, told = headers.get("authorization", "").partition(" ")
         given = [told.strip()] if kind.lower() == "bearer" else []
+        if kind.lower() == "basic":  # the key as password of any user
+            with contextlib.suppress(ValueError):
+                given.append(
+                    base64.b64decode(told.strip(), validate=True).decode("latin-1").partition(":")[2]
+                )
         given += headers.getlist("x-api-key")
         return any(hmac.compare_digest(_digest(one), self._key) for one in given)
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from socket import socket as Socket
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from farshot.serve.batches import Batcher
 from farshot.serve.guard import Guard
@@ -80,27 +82,42 @@ def serving(options: Options, told: Callable[[str], None] = _LOG.warning) -> Ite
     Raises:
         FarshotError: the port is taken, or a model cannot be loaded.
     """
-    with bound(options.host, [options.port]) as socket, assembled(options, told) as (app, models):
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            ws="none",
-            http="h11",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=_ENDING_S,
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, name="farshot-http")
-        port = socket.getsockname()[1]
-        thread.start()
-        try:
-            while not server.started and thread.is_alive():
-                time.sleep(_POLL_S)
-            yield Running(url_of(options.host, port), models, thread.is_alive)
-        finally:
-            server.should_exit = True
-            thread.join()
+    with (
+        bound(options.host, [options.port]) as socket,
+        assembled(options, told) as (app, models),
+        running(app, options.host, socket) as (url, is_alive),
+    ):
+        yield Running(url, models, is_alive)
+
+
+@contextmanager
+def running(app: ASGIApp, host: str, socket: Socket) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """Serve an application on a bound socket while the context lasts; requests that run at the end are
+    answered.
+
+    Returns:
+        The address at which this computer finds it, and whether it still runs.
+    """
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_ENDING_S,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, name="farshot-http")
+    port = socket.getsockname()[1]
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(_POLL_S)
+        yield url_of(host, port), thread.is_alive
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,1 @@
+"""Labelled pictures in the files of other annotation tools."""
