@@ -23,12 +23,12 @@ async function look() {
     if (failed >= MOST_FAILED) stopped();
     return;
   }
-  if (app !== null && now.app !== app) {
-    await window.farshotOutbox.drained(); // labels that wait for the app come first
+  if (app !== null && now.app !== app && !document.querySelector('.fs-sending progress, .fs-sending button')) {
+    await window.farshotOutbox.drained(); // labels and files that wait for the app come first
     location.reload();
     return;
   }
-  app = now.app;
+  app ??= now.app;
   // right after a click the page may lag behind
   different = now.busy === (progress() !== null) ? 0 : different + 1;
   if (different >= 2) {
