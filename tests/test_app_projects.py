@@ -169,10 +169,23 @@ def test_deleting_touches_nothing_outside_the_project(here: Place, tmp_path: Pat
     (here.root / gone / "pictures" / "link").symlink_to(tmp_path)
     link = here.root / ("a" * 32)
     link.symlink_to(here.root / other)
-    for id in ("a" * 32, "..", "../mine.png", "b" * 32, ".", "", f"{other}/pictures"):
+    elsewhere = tmp_path / "elsewhere" / ("e" * 32)
+    (elsewhere / "pictures").mkdir(parents=True)
+    for id in (
+        "a" * 32,
+        f"../elsewhere/{elsewhere.name}",
+        str(elsewhere),
+        "..",
+        "../mine.png",
+        "b" * 32,
+        ".",
+        "",
+        f"{other}/pictures",
+    ):
         assert do(client, do="delete", id=id).status_code == 400
     assert do(client, do="delete", id=gone).status_code == 200
     assert mine.read_bytes() == b"mine"
+    assert elsewhere.is_dir()
     assert {entry.name for entry in here.root.iterdir()} == {other, link.name}
     assert client.get(f"/p/{gone}/").headers["location"] == "/"
     assert client.get(f"/p/{gone}/farshot/status").status_code == 404

@@ -25,6 +25,7 @@ MOST_SESSIONS = 40
 _IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten
 _REST = 600  # seconds after which a project makes room in memory for others
 _MOST_PAGES = 100  # open pages of one browser whose actions are numbered
+_NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
 DELETED = ".deleted-"
 """How folders of sessions begin that are being deleted."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -284,7 +285,7 @@ class Sessions:
 
     def has(self, id: str) -> bool:
         """Whether there is a project of this id."""
-        return is_session(self.root / id)
+        return _NAME.fullmatch(id) is not None and is_session(self.root / id)
 
     def open_project(self, id: str) -> Session | None:
         """The session of a project that is in use; None where it is not."""
@@ -351,7 +352,7 @@ def new_token() -> str:
 
 def is_session(folder: Path) -> bool:
     """Whether it is the folder, no link, of a session."""
-    named = re.fullmatch("[0-9a-f]{32}", folder.name) is not None
+    named = _NAME.fullmatch(folder.name) is not None
     return named and not folder.is_symlink() and (folder / "pictures").is_dir()
 
 
