@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from farshot.app.access import Access
 from farshot.app.guard import Guard
+from farshot.app.projects import Projects
 from farshot.app.routes import routes
 from farshot.app.sessions import COOKIE, Sessions
+from farshot.app.start import start_routes
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.limits import Limits
 
 HEADER = {"x-farshot": "1"}
 
@@ -41,3 +46,40 @@ def send(client: TestClient, name: str, data: bytes) -> Any:
 
 def session_of(sessions: Sessions, client: TestClient) -> Any:
     return sessions.get(client.cookies[COOKIE])
+
+
+class Place:
+    """An app with projects, without Gradio."""
+
+    def __init__(self, root: Path, limits: Limits | None = None) -> None:
+        self.root = root
+        root.mkdir(exist_ok=True)
+        self.sessions = Sessions(root, limits, keep=True)
+        self.projects = Projects(self.sessions, ["mini", "some/clip"])
+        self.access = Access(b"k" * 32, self.sessions.has)
+        self.secret = self.access.address("127.0.0.1", 7860).partition("/?token=")[2]
+
+    def stranger(self, login: tuple[str, str] | None = None) -> TestClient:
+        """A browser without access."""
+        page = Route("/", lambda _request: PlainTextResponse("the page of a project"))
+        ours = [
+            *routes(self.sessions, Encoders("cpu"), self.projects),
+            *start_routes(self.projects, "Saved here."),
+        ]
+        guard = Middleware(Guard, access=self.access, login=login)
+        app = Starlette(routes=[page, *ours], middleware=[guard])
+        return TestClient(app, base_url="http://127.0.0.1:7860", follow_redirects=False)
+
+    def browser(self) -> TestClient:
+        """A browser that has opened the printed address."""
+        client = self.stranger()
+        assert client.get(f"/?token={self.secret}").status_code == 200
+        return client
+
+
+def do(client: TestClient, **told: Any) -> Any:
+    return client.post("/farshot/projects", json=told, headers=HEADER)
+
+
+def bring(client: TestClient, data: bytes, name: str = "x.zip") -> Any:
+    return client.post("/farshot/import", params={"name": name}, content=data, headers=HEADER)

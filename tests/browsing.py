@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,22 @@ PHONE = {"width": 390, "height": 844}
 @contextmanager
 def running_app(*options: str) -> Iterator[str]:
     """The address of `farshot app` as a separate program."""
+    with started_app(*options) as (_, address):
+        yield address
+
+
+@contextmanager
+def started_app(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`farshot app` as a separate program, and its address."""
     command = [str(Path(sys.executable).with_name("farshot")), "app", "--no-browser", *options]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
         try:
             assert program.stdout is not None
             line = program.stdout.readline()
             found = re.search(r"http://\S+", line)
             assert found, line
-            yield found.group()
+            yield program, found.group()
         finally:
             program.terminate()
             program.wait(30)
@@ -50,10 +57,15 @@ def browser(*options: str) -> Iterator[Browser]:
 
 
 class Watch:
-    """What a page did that it should not: errors, answers that are none, requests to others."""
+    """What a page did that it should not: errors, answers that are none, requests to others.
+
+    Attributes:
+        on_dialog: what is done with a question; by default it is a fault and answered with no.
+    """
 
     def __init__(self, page: Page, own: str) -> None:
         self.faults: list[str] = []
+        self.on_dialog: Callable[[Any], object] | None = None
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
         page.on("dialog", self._dialog)
@@ -61,6 +73,9 @@ class Watch:
         page.on("response", lambda got: self._got(got.status, got.url))
 
     def _dialog(self, dialog: Any) -> None:
+        if self.on_dialog is not None:
+            self.on_dialog(dialog)
+            return
         self.faults.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
@@ -74,10 +89,17 @@ class Watch:
 
 
 def open_page(browser: Browser, address: str, size: dict[str, int], **more: Any) -> tuple[Page, Watch]:
-    """A page in a new session, ready to be used."""
+    """A page in a new session, ready to be used; of an app with projects, in the first project."""
     page = browser.new_context(viewport=size, accept_downloads=True, **more).new_page()  # type: ignore[arg-type]
-    watch = Watch(page, address)
+    watch = Watch(page, address.partition("?")[0])
     page.goto(address)
+    if "?token=" in address:
+        page.wait_for_selector("#create")
+        if page.locator(".projects .open").count():
+            page.locator(".projects .open").first.click()
+        else:
+            page.fill("#create input", "Clothes")
+            page.click("#create button")
     ready(page)
     return page, watch
 

@@ -155,8 +155,10 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
         assert not watch.faults
 
         # what a stranger sees: nothing of it
-        other, _ = open_page(browser, address, PHONE)
-        assert other.locator("#board .fs-tile").count() == 0
+        other = browser.new_page()
+        for place in (address.partition("?")[0], page.url):
+            other.goto(place)
+            assert "has not opened the projects" in other.inner_text("body")
 
         # on a phone
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from farshot.app import server as app_server
+from farshot.app import folders
 from farshot.app import sessions as app_sessions
 from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
 from farshot.app.workspace import Setup
@@ -47,7 +47,7 @@ def test_idle_browsers_are_not_forgotten_where_pictures_are_kept(tmp_path: Path)
 def test_a_folder_that_is_there_keeps_its_permissions_and_pictures_are_private(tmp_path: Path) -> None:
     keep = tmp_path / "kept"
     keep.mkdir(mode=0o755)
-    with app_server._folder(keep):
+    with folders.kept(keep):
         session = Sessions(keep, keep=True).get(new_token())
     assert keep.stat().st_mode & 0o777 == 0o755
     assert session.workspace.folder.stat().st_mode & 0o777 == 0o700
@@ -68,7 +68,7 @@ def test_what_killed_apps_left_is_swept_and_nothing_else(
     for folder in (dead, alive, *others):
         folder.mkdir()
         (folder / "picture.png").write_bytes(b"x")
-    with app_server._folder(None) as folder:
+    with folders.temporary() as folder:
         assert folder.name.startswith(f"farshot-app-{os.getpid()}-")
         assert not dead.exists()
     assert all((place / "picture.png").exists() for place in (alive, *others))
@@ -80,7 +80,7 @@ def test_gradio_keeps_its_files_in_a_private_folder(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
     (tmp_path / "gradio").write_text("another user's")
-    with app_server._gradio_files():
+    with folders.gradio_files():
         assert Path(os.environ["GRADIO_TEMP_DIR"]).stat().st_mode & 0o777 == 0o700
     assert "GRADIO_TEMP_DIR" not in os.environ
 

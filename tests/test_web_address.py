@@ -41,3 +41,11 @@ def test_the_first_free_port_is_taken() -> None:
     with taken, pytest.raises(SettingError, match=f"Port {number} of 127.0.0.1 cannot be used"):
         bound("127.0.0.1", [number])
     assert url_of("::1", 8000) == "http://[::1]:8000"
+
+
+def test_of_two_that_listen_at_once_each_has_its_port() -> None:
+    """Two sockets that are only bound may have the same."""
+    with bound("127.0.0.1", [0], listening=True) as first:
+        number = first.getsockname()[1]
+        with bound("127.0.0.1", [number, 0], listening=True) as second:
+            assert second.getsockname()[1] != number

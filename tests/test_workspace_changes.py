@@ -269,6 +269,51 @@ def test_a_picture_that_was_removed_and_added_again_is_there_once(tmp_path: Path
     assert workspace.path(workspace.picture(first.id)).is_file()
 
 
+def test_what_was_taken_back_is_done_again_step_by_step(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 2)
+    ids = [picture.id for picture in workspace.pictures]
+    workspace.forget_removed()
+    states = [contents(workspace)]
+    steps: list[Callable[[], object]] = [
+        lambda: workspace.label(ids[:2], CLASSES[1]),
+        lambda: workspace.remove([ids[1], ids[3]]),
+        lambda: workspace.label([ids[0]], None),
+    ]
+    for step in steps:
+        step()
+        states.append(contents(workspace))
+    for _ in range(2):
+        for state in reversed(states[:-1]):
+            workspace.undo()
+            assert contents(workspace) == state
+        assert workspace.undoable is None
+        for state in states[1:]:
+            workspace.redo()
+            assert contents(workspace) == state
+        assert workspace.redoable is None
+    with pytest.raises(DataError, match="nothing to do again"):
+        workspace.redo()
+    assert {file.name for file in (workspace.folder / "removed").iterdir()} == {
+        file.name for file in (workspace.folder / "removed").iterdir() if file.stem in (ids[1], ids[3])
+    }
+    assert contents(Workspace(workspace.folder)) == states[-1]
+
+
+def test_after_another_change_nothing_is_done_again(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    first, second = workspace.pictures
+    workspace.label([first.id], None)
+    workspace.undo()
+    assert workspace.redoable is not None
+    workspace.label([second.id], None)
+    assert workspace.redoable is None
+    workspace.undo()
+    workspace.rename_class(CLASSES[1], "spots")
+    workspace.redo()
+    workspace.undo()
+    assert workspace.picture(second.id).label == "spots"
+
+
 # Brought again -------------------------------------------------------------------------------------------
 
 

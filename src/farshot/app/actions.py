@@ -17,7 +17,7 @@ from farshot.errors import DataError, FarshotError
 
 _MOST_IDS = 5000
 _MOST_ACTIONS = 1000
-UNDO = "undo"
+UNDO, REDO = "undo", "redo"
 
 
 def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
@@ -92,6 +92,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         return f"{len(ids)} picture{'s are' if len(ids) > 1 else ' is'} removed."
     elif do == UNDO:
         return f"Taken back: {workspace.undo()}."
+    elif do == REDO:
+        return f"Done again: {workspace.redo()}."
     elif do == "make":
         if value not in DOWNLOADS:
             raise DataError("There is no such file.")

@@ -12,9 +12,10 @@ import gradio as gr
 
 from farshot.app import actions, view
 from farshot.app.choices import KINDS, LATER, WANTED, about_method
-from farshot.app.guard import cookie_token
 from farshot.app.models import ModelChoice
+from farshot.app.projects import Projects
 from farshot.app.sessions import Note, Session, Sessions
+from farshot.app.who import project_of, session_of, token_of
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.run import Adaptation
@@ -32,10 +33,19 @@ class Page:
     Args:
         sessions, encoders: whose pictures, and what computes.
         models: the base models to choose from, the first by default.
+        projects: where sessions are projects.
+        saved: where they are saved, in words.
     """
 
-    def __init__(self, sessions: Sessions, encoders: Encoders, models: Sequence[ModelChoice]) -> None:
-        self.sessions, self.encoders = sessions, encoders
+    def __init__(
+        self,
+        sessions: Sessions,
+        encoders: Encoders,
+        models: Sequence[ModelChoice],
+        projects: Projects | None = None,
+        saved: str = "",
+    ) -> None:
+        self.sessions, self.encoders, self.projects, self.saved = sessions, encoders, projects, saved
         self.models = {one.title: one for one in models}
         self.methods = {name: kind for name, kind in available().items() if kind.kind in KINDS}
 
@@ -45,8 +55,9 @@ class Page:
             gr.HTML(
                 '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, adapt, '
                 "review its predictions of the others, download the model.</p></div>",
-                js_on_load=_script("steps.js"),
+                js_on_load=_script("steps.js") + _script("watch.js"),
             )
+            self.where = gr.HTML("", elem_id="where", apply_default_css=False)
             self.note = self._board("note", visible=False)
             self.progress = gr.HTML("", elem_id="progress", visible=False)
             self.stop = gr.Button("Stop", visible=False, elem_id="stop")
@@ -171,7 +182,7 @@ class Page:
         ]
         self._drawn = len(drawn)
         chosen = [self.model, self.method, self.quick, self.wanted]
-        forms = [self.classes, *chosen, self.about_model, self.about_method]
+        forms = [self.classes, *chosen, self.about_model, self.about_method, self.where]
         follow = {"fn": self._follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
         quiet: dict[str, Any] = {
             "show_progress": "hidden",
@@ -223,7 +234,9 @@ class Page:
         actions.received(session, self.encoders)  # what came before the page was loaded again
         limit = next((words for words, share in WANTED.items() if share == choice.wanted), next(iter(WANTED)))
         shown = [title, choice.method, choice.quick, limit]
-        return [*self._draw(session), self._words(session), *shown, *about]
+        project = None if self.projects is None else self.projects.name(project_of(request))
+        where = view.where(project, self.saved)
+        return [*self._draw(session), self._words(session), *shown, *about, where]
 
     def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Files have arrived; more may follow."""
@@ -236,8 +249,8 @@ class Page:
     def _act(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Something was done (`actions.act_in_order`), and the page is to show it."""
         told = event._data if isinstance(event._data, dict) else {}
-        if told.get("do") == "forget":
-            self.sessions.forget(_token(request))
+        if told.get("do") == "forget" and self.projects is None:
+            self.sessions.forget(token_of(request))
             session = self._session(request)
             session.note = Note("Everything is forgotten.")
             session.changed()
@@ -351,7 +364,7 @@ class Page:
             view.answers(session, run),
             why,
             view.result(session, run),
-            view.take_away(session, run),
+            view.take_away(session, run, of_project=self.projects is not None),
             gr.update(choices=[LATER, *names], **into),
             gr.update(value=again, interactive=not running and run is not None),
             gr.update(interactive=not running),
@@ -361,7 +374,7 @@ class Page:
     # Who and what ------------------------------------------------------------------------------------
 
     def _session(self, request: gr.Request) -> Session:
-        return self.sessions.get(_token(request))
+        return session_of(self.sessions, request, of_project=self.projects is not None)
 
     def _about_model(self, title: str) -> str:
         return self.models[title].about if title in self.models else ""
@@ -383,15 +396,6 @@ def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
         other.seconds,
         len(other.predictions),
     )
-
-
-def _token(request: gr.Request) -> str:
-    token = cookie_token(request.headers.get("cookie"))
-    if token is None:
-        raise gr.Error(
-            "This browser sends no cookies, by which the app knows your pictures; allow them for it."
-        )
-    return token
 
 
 @cache

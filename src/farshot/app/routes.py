@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import unquote
+from secrets import token_hex
+from urllib.parse import quote, unquote
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from farshot.app.actions import act_in_order
 from farshot.app.guard import UPLOAD
+from farshot.app.projects import Projects
 from farshot.app.sessions import Session, Sessions
+from farshot.app.workspace.archive import exported, file_name
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Refused, Upload
@@ -22,18 +25,26 @@ from farshot.images.untrusted import in_megabytes
 
 _MOST_WAITING = 4  # archives' worth of bytes that may be on their way at once, for each browser
 _READERS = 2  # uploads that are decoded at once; others wait
+_FRESH = {"cache-control": "no-store"}
 _OURS = "x-farshot"  # a header that no form on another page can send
 
 
-def routes(sessions: Sessions, encoders: Encoders) -> list[Route]:
-    """Everything below /farshot/."""
+def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = None) -> list[Route]:
+    """Everything below /farshot/ that belongs to a session.
+
+    Args:
+        projects: where sessions are projects.
+    """
+    started = token_hex(8)
     readers = CapacityLimiter(_READERS)
 
     def session_of(request: Request) -> Session:
-        token = request.scope["state"]["token"]
-        if token is None:
+        told = request.scope["state"]
+        if told["project"]:
+            return sessions.project(told["project"])
+        if told["token"] is None:
             raise DataError("This browser has not loaded the page; load it first.")
-        return sessions.get(token)
+        return sessions.get(told["token"])
 
     async def upload(request: Request) -> Response:
         """One file as the request's body; its name, with folders, is in the query. It is stored when this
@@ -103,6 +114,29 @@ def routes(sessions: Sessions, encoders: Encoders) -> list[Route]:
     async def alive(_request: Request) -> Response:
         return Response(status_code=204)
 
+    def status(request: Request) -> Response:
+        """Whether a job is running, and which start of the app this is, for pages that do not follow it."""
+        try:
+            session = session_of(request)
+        except DataError as error:
+            return PlainTextResponse(str(error), 409)
+        told = {"app": started, "busy": session.busy, "version": session.version}
+        return JSONResponse(told, headers=_FRESH)
+
+    def export(request: Request) -> Response:
+        """The pictures, labels, classes and settings as one file."""
+        try:
+            session = session_of(request)
+        except DataError as error:
+            return PlainTextResponse(str(error), 404)
+        id = request.scope["state"]["project"]
+        name = projects.name(id) if projects is not None and id else "project"
+        quoted = quote(file_name(name))
+        headers = {"content-disposition": f"attachment; filename*=utf-8''{quoted}", **_FRESH}
+        return StreamingResponse(
+            exported(session.workspace, name), media_type="application/zip", headers=headers
+        )
+
     def thumbnail(request: Request) -> Response:
         try:
             place = session_of(request).workspace.thumbnail(request.path_params["id"])
@@ -129,6 +163,8 @@ def routes(sessions: Sessions, encoders: Encoders) -> list[Route]:
         Route(UPLOAD, upload, methods=["POST"]),
         Route("/farshot/act", act, methods=["POST"]),
         Route("/farshot/alive", alive),
+        Route("/farshot/status", status),
+        Route("/farshot/export", export),
         Route("/farshot/thumbnail/{id}", thumbnail),
         Route("/farshot/download/{name}", download),
     ]

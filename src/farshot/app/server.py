@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import stat
-import tempfile
+import socket
+import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # before Gradio is imported: it looks for newer versions and counts its uses otherwise
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
+import uvicorn
+from gradio import http_server
 from starlette.middleware import Middleware
 
+from farshot.app.access import Access
+from farshot.app.folders import gradio_files, kept, temporary
 from farshot.app.guard import Guard
 from farshot.app.models import models
 from farshot.app.pages import STATIC, Page
+from farshot.app.projects import Projects
 from farshot.app.routes import routes
-from farshot.app.sessions import Sessions, is_session
+from farshot.app.sessions import Sessions
+from farshot.app.start import start_routes
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.picture import Setup
-from farshot.data.files import is_litter
 from farshot.errors import DataError
-from farshot.storage.atomic import check_writable
-from farshot.storage.paths import home
-from farshot.web.address import LOOPBACK, bound, is_loopback
+from farshot.web.address import LOOPBACK, bound, is_loopback, url_of
 
 PORTS = range(7860, 7880)
-_PREFIX = "farshot-app-"  # then the process that the folder belongs to
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 USER = "farshot"
 _MOST_WAITING = 500  # events; more are refused
@@ -45,7 +47,7 @@ class Options:
 
     Attributes:
         models: base models to offer in addition to those that are there.
-        keep: folder that keeps pictures and models beyond the program's end; without it they are removed.
+        keep: folder of projects, which stay; without it pictures belong to one browser and go at the end.
         host, port: where it listens; port 0 takes the first that is free.
         share: whether Gradio's relay makes it reachable from the internet, behind a password.
         device, precision: as for `farshot adapt`.
@@ -72,7 +74,7 @@ class Served:
     """A running app.
 
     Attributes:
-        url: where this computer finds it.
+        url: where this computer finds it; for projects with the secret that opens them.
         shared: where everybody finds it; None where it is not shared.
         password: of USER, where one is asked for.
         folder: where pictures lie.
@@ -91,53 +93,105 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
     Raises:
         FarshotError: the port is taken, the folder cannot be written, or the relay is out of reach.
     """
-    with _folder(options.keep) as folder, _gradio_files(), ExitStack() as closing:
+    with gradio_files(), ExitStack() as closing:
+        place = None if options.keep is None else closing.enter_context(kept(options.keep))
+        folder = closing.enter_context(temporary()) if place is None else place.folder
         encoders, offered = Encoders(options.device, options.precision), models(options.models)
         setup = _first_setup(offered[0].name, encoders)
         sessions = Sessions(folder, limits, setup, keep=options.keep is not None)
         closing.callback(sessions.close)
-        blocks = Page(sessions, encoders, offered).build()
-        blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         open_to_others = options.share or not options.loopback
         password = secrets.token_urlsafe(12) if open_to_others else None
+        # others are not told where things lie on this computer
+        saved = "Saved on the computer that runs this app." if open_to_others else f"Saved in {folder}."
+        projects = None if place is None else Projects(sessions, [one.name for one in offered])
+        access = None if place is None else Access(place.key, sessions.has)
+        blocks = Page(sessions, encoders, offered, projects, saved).build()
+        blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         guard = Middleware(
-            Guard, hosts=() if open_to_others else LOOPBACK, login=(USER, password) if password else None
+            Guard,
+            hosts=() if open_to_others else LOOPBACK,
+            login=(USER, password) if password else None,
+            access=access,
         )
-        with bound(options.host, [options.port] if options.port else PORTS) as free:
-            port = free.getsockname()[1]
+        ours = routes(sessions, encoders, projects)
+        if projects is not None:
+            ours += start_routes(projects, saved)
+        listening = closing.enter_context(
+            bound(options.host, [options.port] if options.port else PORTS, listening=True)
+        )
+        port = listening.getsockname()[1]
         try:
-            _, url, shared = blocks.launch(
-                server_name=options.host,
-                server_port=port,
-                share=options.share,
-                inbrowser=options.browser,
-                prevent_thread_lock=True,
-                quiet=True,
-                footer_links=[],
-                run_history=False,
-                enable_monitoring=False,
-                ssr_mode=False,
-                pwa=False,
-                mcp_server=False,
-                max_file_size="1kb",  # nothing is uploaded by Gradio's own route, which is closed besides
-                app_kwargs={
-                    "middleware": [guard],
-                    "routes": routes(sessions, encoders),
-                    "docs_url": None,
-                    "redoc_url": None,
-                },
-                theme=_theme(),
-                css_paths=[STATIC / "style.css"],
-            )
+            with _gradio_listens_on(listening):
+                _, url, shared = blocks.launch(
+                    server_name=options.host,
+                    server_port=port,
+                    share=options.share,
+                    prevent_thread_lock=True,
+                    quiet=True,
+                    footer_links=[],
+                    run_history=False,
+                    enable_monitoring=False,
+                    ssr_mode=False,
+                    pwa=False,
+                    mcp_server=False,
+                    max_file_size="1kb",  # nothing is uploaded by Gradio's own route, which is closed besides
+                    app_kwargs={
+                        "middleware": [guard],
+                        "routes": ours,
+                        "docs_url": None,
+                        "redoc_url": None,
+                    },
+                    theme=_theme(),
+                    css_paths=[STATIC / "style.css"],
+                )
         except RuntimeError as error:
             raise DataError(f"The app cannot be shared ({error}); start it without --share.") from error
         if options.share and not shared:
             blocks.close()
             raise DataError("The relay that shares the app is out of reach; start it without --share.")
+        opened = url
+        if place is not None and access is not None and not open_to_others:
+            url = access.address(options.host, port)
+            place.tell_address(url)
+            opened = place.opening(url).as_uri()
+        if options.browser:
+            webbrowser.open(opened)
         try:
             yield Served(url, shared or None, password, folder)
         finally:
             blocks.close(verbose=False)
+
+
+class _Server(http_server.Server):
+    """Gradio's server on a socket that listens already."""
+
+    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until it is closed."""
+        super().run([self._listening])
+
+
+@contextmanager
+def _gradio_listens_on(listening: socket.socket) -> Iterator[None]:
+    """Make Gradio's launch serve on this socket: by itself it looks for a free port, which another program
+    may take before it listens."""
+    host, port = listening.getsockname()[:2]
+
+    def start_server(app: Any, **_: Any) -> tuple[str, int, str, _Server]:
+        server = _Server(uvicorn.Config(app, log_level="warning"), listening)
+        server.run_in_thread()
+        return host, port, f"{url_of(host, port)}/", server
+
+    before = http_server.start_server
+    http_server.start_server = start_server
+    try:
+        yield
+    finally:
+        http_server.start_server = before
 
 
 def _first_setup(model: str, encoders: Encoders) -> Setup:
@@ -160,74 +214,3 @@ def _theme() -> gr.themes.Base:
         block_label_text_color="*neutral_700",
         block_title_text_color="*neutral_700",
     )
-
-
-@contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    """The given folder, or one that is removed at the end."""
-    _sweep()
-    if keep is None:
-        prefix = f"{_PREFIX}{os.getpid()}-"
-        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as place:
-            yield Path(place)
-        return
-    keep = home(keep)
-    _check_keep(keep)
-    try:
-        keep.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there keeps its permissions
-    except OSError as error:
-        raise DataError(f"{keep} cannot be used ({error.strerror}); name another --keep.") from error
-    yield keep
-
-
-@contextmanager
-def _gradio_files() -> Iterator[None]:
-    """A private place for Gradio's files: its own, in the shared temporary folder, may be another user's."""
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as place:
-        os.environ["GRADIO_TEMP_DIR"] = place
-        try:
-            yield
-        finally:
-            if before is None:
-                os.environ.pop("GRADIO_TEMP_DIR", None)
-            else:
-                os.environ["GRADIO_TEMP_DIR"] = before
-
-
-def _sweep() -> None:
-    """Delete what apps left in the temporary folder that were killed before they could."""
-    for place in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        number = place.name.removeprefix(_PREFIX).partition("-")[0]
-        if number.isdigit() and _is_ours(place) and not _is_running(int(number)):
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _is_ours(place: Path) -> bool:
-    """Whether it is a folder, no link, of this user."""
-    try:
-        about = place.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(about.st_mode) and about.st_uid == getattr(os, "getuid", lambda: about.st_uid)()
-
-
-def _is_running(process: int) -> bool:
-    """Whether there is a process of this number; True where that cannot be known."""
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _check_keep(keep: Path) -> None:
-    """Refuse a folder that holds anything else, which would be hard to tell apart from pictures later."""
-    check_writable(keep, "name another --keep")
-    for entry in keep.iterdir() if keep.is_dir() else ():
-        if not (is_session(entry) or is_litter([entry.name], hidden=True)):
-            raise DataError(f"{keep} holds something else ({entry.name}); name a new folder as --keep.")

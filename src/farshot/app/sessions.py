@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,11 @@ from farshot.errors import DataError, FarshotError
 COOKIE = "farshot_session"
 MOST_SESSIONS = 40
 _IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten
+_REST = 600  # seconds after which a project makes room in memory for others
 _MOST_PAGES = 100  # open pages of one browser whose actions are numbered
+_NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
+DELETED = ".deleted-"
+"""How folders of sessions begin that are being deleted."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -237,13 +241,13 @@ class Session:
 
 
 class Sessions:
-    """All browsers' sessions.
+    """All sessions: of browsers, or of projects that several browsers open.
 
     Args:
-        root: folder that holds theirs; names in it do not tell their cookies.
+        root: folder that holds theirs; names in it do not tell browsers' cookies.
         limits: of what each takes in.
         choice: of model and method, until somebody chooses.
-        keep: files of browsers that were not used for a day stay; else they are deleted.
+        keep: files of sessions that were not used for a day stay; else they are deleted.
     """
 
     def __init__(
@@ -260,30 +264,56 @@ class Sessions:
         self._lock = threading.Lock()
 
     def get(self, token: str) -> Session:
-        """Return the session of a cookie; create it if there is none.
+        """Return the session of a browser's cookie; create it if there is none.
 
         Raises:
             DataError: no more browsers are served.
         """
-        name = hashlib.sha256(token.encode()).hexdigest()[:32]
         with self._lock:
-            self._forget_idle()
-            if name not in self._open:
-                if len(self._open) >= MOST_SESSIONS:
-                    raise DataError("The app serves as many people as it can; try again later.")
-                self._open[name] = Session(self.root / name, self.limits, self.choice)
-            self._open[name].used = time.monotonic()
-            return self._open[name]
+            return self._opened(_name_of(token))
+
+    def project(self, id: str) -> Session:
+        """Return the session of a project.
+
+        Raises:
+            DataError: there is no such project, or too many are in use.
+        """
+        with self._lock:
+            if not self.has(id):
+                raise DataError("This project is not here any more; go back to the list of projects.")
+            return self._opened(id)
+
+    def has(self, id: str) -> bool:
+        """Whether there is a project of this id."""
+        return _NAME.fullmatch(id) is not None and is_session(self.root / id)
+
+    def open_project(self, id: str) -> Session | None:
+        """The session of a project that is in use; None where it is not."""
+        with self._lock:
+            return self._open.get(id)
 
     def forget(self, token: str) -> None:
         """Delete a browser's session with all files."""
-        name = hashlib.sha256(token.encode()).hexdigest()[:32]
+        self.delete(_name_of(token))
+
+    def delete(self, id: str) -> None:
+        """Delete a session with all files.
+
+        Raises:
+            DataError: its folder cannot be moved away; it is unchanged.
+        """
         with self._lock:
-            session = self._open.pop(name, None)
+            place, gone = self.root / id, self.root / f"{DELETED}{secrets.token_hex(16)}"
+            try:
+                with suppress(FileNotFoundError):
+                    place.replace(gone)  # at once, so that no half of it is ever listed
+            except OSError as error:
+                raise DataError(f"{place} cannot be deleted ({error.strerror}).") from error
+            session = self._open.pop(id, None)
         if session is not None and session.job is not None:
             session.job.stop()
             session.job.wait(10)
-        shutil.rmtree(self.root / name, ignore_errors=True)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
         """Delete for good what was removed in the sessions; called when the app ends."""
@@ -291,13 +321,28 @@ class Sessions:
             for session in self._open.values():
                 session.workspace.forget_removed()
 
-    def _forget_idle(self) -> None:
+    def _opened(self, name: str) -> Session:
+        self._forget_idle(_IDLE)
+        if name not in self._open:
+            if len(self._open) >= MOST_SESSIONS and self.keep:
+                self._forget_idle(_REST)
+            if len(self._open) >= MOST_SESSIONS:
+                raise DataError("The app serves as many people as it can; try again later.")
+            self._open[name] = Session(self.root / name, self.limits, self.choice)
+        self._open[name].used = time.monotonic()
+        return self._open[name]
+
+    def _forget_idle(self, seconds: float) -> None:
         now = time.monotonic()
         for name, session in list(self._open.items()):
-            if now - session.used > _IDLE and not session.busy:
+            if now - session.used > seconds and not session.busy and not session.bytes_arriving:
                 del self._open[name]
                 if not self.keep:
                     shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+def _name_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
 def new_token() -> str:
@@ -306,8 +351,9 @@ def new_token() -> str:
 
 
 def is_session(folder: Path) -> bool:
-    """Whether it is the folder of a session."""
-    return re.fullmatch("[0-9a-f]{32}", folder.name) is not None and (folder / "pictures").is_dir()
+    """Whether it is the folder, no link, of a session."""
+    named = _NAME.fullmatch(folder.name) is not None
+    return named and not folder.is_symlink() and (folder / "pictures").is_dir()
 
 
 def is_token(value: str | None) -> bool:

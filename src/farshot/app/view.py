@@ -48,6 +48,7 @@ def board(session: Session) -> str:
         "board.html",
         version=version,
         undoable=workspace.undoable,
+        redoable=workspace.redoable,
         total=len(pictures),
         filters=filters,
         shown=view.shown,
@@ -123,13 +124,22 @@ def result(session: Session, run: Adaptation | None) -> str:
     return _render("result.html", run=run, stale=stale)
 
 
-def take_away(session: Session, run: Adaptation | None) -> str:
+def where(project: str | None, saved: str) -> str:
+    """Which project this is and where it is saved; without one, that nothing is kept.
+
+    Args:
+        saved: where, in words.
+    """
+    return _render("where.html", project=project, where=saved)
+
+
+def take_away(session: Session, run: Adaptation | None, *, of_project: bool = False) -> str:
     """The list of downloads, prepared or not."""
     rows = [
         {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
         for name, one in DOWNLOADS.items()
     ]
-    return _render("take.html", adapted=run is not None, rows=rows)
+    return _render("take.html", adapted=run is not None, rows=rows, of_project=of_project)
 
 
 def note(said: Note, *, undoable: bool = False) -> str:

@@ -26,7 +26,7 @@ def app(
     ] = None,
     keep: Annotated[
         Path | None,
-        typer.Option(help="Folder that keeps pictures and models; without it they go when the app ends."),
+        typer.Option(help="Folder of projects, which stay; without it pictures go when the app ends."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than this computer's need a password.")
@@ -59,6 +59,9 @@ def app(
         until_stopped()
 
 
+_GOES = "Pictures and models are removed when it ends; --keep FOLDER keeps them as projects"
+
+
 def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> None:
     from farshot.app.server import USER
 
@@ -79,8 +82,13 @@ def _tell(served: Served, keep: Path | None, share: bool, loopback: bool) -> Non
         )
     if served.password:
         console.out.print(f"Name: {USER}  Password: {served.password}", markup=False)
-    kept = f"are kept in {served.folder}" if keep else "are removed when it ends; --keep FOLDER keeps them"
-    console.out.print(f"Pictures and models {kept}. Ctrl-C ends it.", markup=False)
+    if keep and loopback and not share:
+        console.out.print(
+            "The address opens your projects in every browser of this computer. Other users do not know it.",
+            markup=False,
+        )
+    kept = f"Projects are kept in {served.folder}" if keep else _GOES
+    console.out.print(f"{kept}. Ctrl-C ends it.", markup=False)
 
 
 def register(cli: typer.Typer) -> None:

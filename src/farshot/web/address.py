@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from farshot.errors import SettingError
 
+_WAITING = 128  # connections before the server takes them
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 """Host names under which only this computer can be asked."""
 
@@ -22,8 +24,12 @@ def url_of(host: str, port: int) -> str:
     return f"http://{f'[{name}]' if ':' in name and not name.startswith('[') else name}:{port}"
 
 
-def bound(host: str, ports: Iterable[int]) -> socket.socket:
-    """A socket on the first of these ports that is free; it does not listen yet.
+def bound(host: str, ports: Iterable[int], *, listening: bool = False) -> socket.socket:
+    """A socket on the first of these ports that is free.
+
+    Args:
+        listening: whether it listens already, so that no other program can take the port any more; of two
+            sockets that are only bound, the system may give both the same.
 
     Raises:
         SettingError: the host is none of this computer's, or all ports are taken.
@@ -37,6 +43,8 @@ def bound(host: str, ports: Iterable[int]) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((host.strip("[]"), port))
+            if listening:
+                found.listen(_WAITING)
             return found
         except socket.gaierror as error:
             found.close()

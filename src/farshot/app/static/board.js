@@ -80,8 +80,8 @@ element.addEventListener('focusin', (event) => {
 });
 
 element.addEventListener('keydown', (event) => {
-  if (event.key === 'z' && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
-    outbox.add({ do: 'undo', value: '', ids: [], next: null });
+  if (event.key.toLowerCase() === 'z' && (event.ctrlKey || event.metaKey) && !event.altKey) {
+    outbox.add({ do: event.shiftKey ? 'redo' : 'undo', value: '', ids: [], next: null });
     event.preventDefault();
     return;
   }

@@ -74,6 +74,7 @@ const outbox = (window.farshotOutbox ??= (() => {
     drained: () => new Promise((go) => { if (sending) drained.push(go); else go(); }),
     shows: (version) => drawn >= version,
     draws(how) { redraw = how; },
+    redraw() { redraw?.(); },
     drew(version) { drawn = Math.max(drawn, version); if (drawn >= acknowledged) clearTimeout(timer); },
   };
 })());

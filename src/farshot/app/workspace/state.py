@@ -22,22 +22,18 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from PIL import Image
-
 from farshot.app.workspace.classes import ClassWords, check, class_of_folder, cleaned
 from farshot.app.workspace.intake import UNFINISHED, Refused, Upload, take_in
-from farshot.app.workspace.journal import STATE, Journal
+from farshot.app.workspace.journal import Journal
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.picture import Picture, Setup, State
-from farshot.app.workspace.undo import Change, Undo
+from farshot.app.workspace.stored import stored
+from farshot.app.workspace.thumbnails import write_thumbnail
+from farshot.app.workspace.undo import Change, Undo, in_words
 from farshot.data.given import labelled_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.images.reading import read_image
-from farshot.storage.atomic import replaced
 from farshot.storage.paths import home
-
-_THUMBNAIL = 192  # pixels of the longer side
 
 
 class Workspace:
@@ -104,10 +100,19 @@ class Workspace:
         return tuple(picture for picture in self.pictures if picture.label is None)
 
     @property
+    def state(self) -> State:
+        """All that the person decided, as it is now."""
+        return self._state
+
+    @property
     def undoable(self) -> str | None:
         """The change that `undo` would take back, in words; None where there is none."""
-        change = self._undo.last
-        return change.what if change is not None else None
+        return self._undo.last
+
+    @property
+    def redoable(self) -> str | None:
+        """The change that `redo` would do again, in words; None where there is none."""
+        return self._undo.last_undone
 
     @property
     def adapted(self) -> Path:
@@ -138,10 +143,7 @@ class Workspace:
         picture = self.picture(id)
         place = self.folder / "thumbnails" / f"{picture.id}.jpg"
         if not place.exists():
-            small = read_image(self.path(picture))
-            small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            with replaced(place) as staging:
-                small.save(staging, "JPEG", quality=85)
+            write_thumbnail(self.path(picture), place)
         return place
 
     def support(self) -> ImageTable:
@@ -167,8 +169,7 @@ class Workspace:
         return {words.name: words.description for words in self._state.classes if words.description}
 
     def stamp(self) -> str:
-        """Hash of all that an adapted model depends on: another stamp means that adapting again would change
-        it."""
+        """Hash of all that an adapted model depends on: with another one, adapting again changes it."""
         with self._lock:
             labels = sorted((p.id, p.label) for p in self.pictures if p.label is not None)
             choice = asdict(self._state.choice)
@@ -214,7 +215,7 @@ class Workspace:
                 after = {id: replace(picture, label=known[id]) for id, picture in before.items()}
                 self._commit({**new, **after}, classes=tuple(classes))
                 if before:
-                    self._undo.add(Change(f"the class that {_pictures(before)} came with", before))
+                    self._undo.add(Change(f"the class that {in_words(before)} came with", before))
             said = [
                 replace(
                     one, reason=f"the same image is already here; its class is now {known[one.same_as]!r}."
@@ -287,15 +288,16 @@ class Workspace:
             before = {picture.id: picture for picture in chosen if picture.label != name}
             if before:
                 self._commit({id: replace(picture, label=name) for id, picture in before.items()})
-                what = (
-                    f"the class {name!r} of {_pictures(before)}"
-                    if name
-                    else f"{_pictures(before)} without class"
-                )
+                these = in_words(before)
+                what = f"the class {name!r} of {these}" if name else f"{these} without class"
                 self._undo.add(Change(what, before))
 
-    def remove(self, ids: Iterable[str]) -> None:
-        """Remove pictures; their files are deleted once this can no longer be taken back."""
+    def remove(self, ids: Iterable[str], *, again: bool = False) -> None:
+        """Remove pictures; their files are deleted once this can no longer be taken back.
+
+        Args:
+            again: whether this was done before and taken back.
+        """
         with self._lock:
             before = {id: self.picture(id) for id in ids}
             order = tuple(self._state.pictures)
@@ -304,7 +306,7 @@ class Workspace:
                 with suppress(OSError):  # else it is deleted with the folder
                     self.path(picture).replace(self.folder / "removed" / picture.file)
                 (self.folder / "thumbnails" / f"{picture.id}.jpg").unlink(missing_ok=True)
-            self._undo.add(Change(f"the removal of {_pictures(before)}", before, order))
+            self._undo.add(Change(f"the removal of {in_words(before)}", before, order), again=again)
 
     def undo(self) -> str:
         """Take back the last labels or removal; returns what, in words.
@@ -316,26 +318,45 @@ class Workspace:
             change = self._undo.pop()
             if change is None:
                 raise DataError("There is nothing to take back.")
-            names = {*self.class_names, None}
-            found = {
-                id: picture if picture.label in names else replace(picture, label=None)
-                for id, picture in change.before.items()
-            }
-            if change.order is None:
-                self._commit({id: picture for id, picture in found.items() if id in self._state.pictures})
-                return change.what
-            for picture in found.values():
-                with suppress(OSError):
-                    (self.folder / "removed" / picture.file).replace(self.path(picture))
-            back = {
-                id: picture
-                for id, picture in found.items()
-                if id not in self._state.pictures and self.path(picture).is_file()
-            }
-            state = self._state.changed(back).ordered(change.order)
-            self._journal.write(state.written())
-            self._state = state
+            self._undo.taken_back(self._reversed(change))
             return change.what
+
+    def redo(self) -> str:
+        """Do again what was taken back last; returns what, in words.
+
+        Raises:
+            DataError: there is nothing to do again.
+        """
+        with self._lock:
+            change = self._undo.pop_undone()
+            if change is None:
+                raise DataError("There is nothing to do again.")
+            if change.order is None:
+                self._undo.add(self._reversed(change), again=True)
+            else:
+                self.remove([id for id in change.before if id in self._state.pictures], again=True)
+            return change.what
+
+    def _reversed(self, change: Change) -> Change:
+        """Put pictures back to what they were before a change; returns the change that does the opposite."""
+        found = change.with_labels({*self.class_names, None})
+        if change.order is None:
+            found = {id: picture for id, picture in found.items() if id in self._state.pictures}
+            now = {id: self._state.pictures[id] for id in found}
+            self._commit(found)
+            return replace(change, before=now)
+        for picture in found.values():
+            with suppress(OSError):
+                (self.folder / "removed" / picture.file).replace(self.path(picture))
+        back = {
+            id: picture
+            for id, picture in found.items()
+            if id not in self._state.pictures and self.path(picture).is_file()
+        }
+        state = self._state.changed(back).ordered(change.order)
+        self._journal.write(state.written())
+        self._state = state
+        return replace(change, before=back)
 
     def forget_removed(self) -> None:
         """Delete what was removed; after that nothing can be taken back."""
@@ -371,17 +392,8 @@ class Workspace:
             self._state = after
 
     def _load(self) -> None:
-        found = self._journal.read()
-        if found is None:
-            return
-        try:
-            state = State.read(*found)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise DataError(f"{self.folder / STATE} is damaged ({error}); remove {self.folder}.") from error
-        # a file that somebody took away is no picture any more
-        there = {id: picture for id, picture in state.pictures.items() if self.path(picture).is_file()}
-        self._state = replace(state, pictures=there)
-
-
-def _pictures(these: Mapping[str, Picture]) -> str:
-    return "1 picture" if len(these) == 1 else f"{len(these)} pictures"
+        state = stored(self._journal)
+        if state is not None:
+            # a file that somebody took away is no picture any more
+            there = {id: picture for id, picture in state.pictures.items() if self.path(picture).is_file()}
+            self._state = replace(state, pictures=there)

@@ -1,4 +1,4 @@
-"""Take back labels and removals: what the last changes replaced, in memory.
+"""Take back labels and removals, and do them again: what the last changes replaced, in memory.
 
 Files of removed pictures are kept aside until their removal can no longer be taken back.
 """
@@ -6,7 +6,7 @@ Files of removed pictures are kept aside until their removal can no longer be ta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,13 @@ class Change:
     before: Mapping[str, Picture]
     order: tuple[str, ...] | None = None
 
+    def with_labels(self, names: Collection[str | None]) -> dict[str, Picture]:
+        """The pictures as they were, without labels that are none of these names."""
+        return {
+            id: picture if picture.label in names else replace(picture, label=None)
+            for id, picture in self.before.items()
+        }
+
 
 class Undo:
     """The last changes of a workspace.
@@ -41,15 +48,27 @@ class Undo:
     def __init__(self, aside: Path) -> None:
         self.aside = aside
         self._changes: deque[Change] = deque()
+        self._undone: deque[Change] = deque()
         self._delete(aside.glob("*"))
 
     @property
-    def last(self) -> Change | None:
-        """The change that would be taken back."""
-        return self._changes[-1] if self._changes else None
+    def last(self) -> str | None:
+        """The change that would be taken back, in words."""
+        return self._changes[-1].what if self._changes else None
 
-    def add(self, change: Change) -> None:
-        """Remember a change; the oldest one is final where there are too many."""
+    @property
+    def last_undone(self) -> str | None:
+        """The change that would be done again, in words."""
+        return self._undone[-1].what if self._undone else None
+
+    def add(self, change: Change, *, again: bool = False) -> None:
+        """Remember a change; the oldest one is final where there are too many.
+
+        Args:
+            again: whether it is one that was taken back; after any other nothing can be done again.
+        """
+        if not again:
+            self._undone.clear()
         self._changes.append(change)
         while len(self._changes) > MOST:
             self._end(self._changes.popleft())
@@ -58,21 +77,30 @@ class Undo:
         """The last change, which is forgotten."""
         return self._changes.pop() if self._changes else None
 
+    def taken_back(self, change: Change) -> None:
+        """Remember how to do again what was taken back."""
+        self._undone.append(change)
+
+    def pop_undone(self) -> Change | None:
+        """The change that was taken back last, which is forgotten."""
+        return self._undone.pop() if self._undone else None
+
     def relabel(self, new: Callable[[str], str]) -> None:
         """Change the names of the labels that would come back."""
-        self._changes = deque(
-            replace(
-                change,
-                before={
-                    id: picture if picture.label is None else replace(picture, label=new(picture.label))
-                    for id, picture in change.before.items()
-                },
-            )
-            for change in self._changes
-        )
+
+        def named(change: Change) -> Change:
+            before = {
+                id: picture if picture.label is None else replace(picture, label=new(picture.label))
+                for id, picture in change.before.items()
+            }
+            return replace(change, before=before)
+
+        self._changes = deque(map(named, self._changes))
+        self._undone = deque(map(named, self._undone))
 
     def clear(self) -> None:
         """Make all changes final."""
+        self._undone.clear()
         while self._changes:
             self._end(self._changes.popleft())
 
@@ -85,3 +113,8 @@ class Undo:
     def _delete(self, files: Iterable[Path]) -> None:
         for file in files:
             file.unlink(missing_ok=True)
+
+
+def in_words(these: Mapping[str, Picture]) -> str:
+    """How many pictures these are."""
+    return "1 picture" if len(these) == 1 else f"{len(these)} pictures"

@@ -1,0 +1,22 @@
+"""Read the state of a workspace from its journal, be the workspace open or not."""
+
+from __future__ import annotations
+
+from farshot.app.workspace.journal import STATE, Journal
+from farshot.app.workspace.picture import State
+from farshot.errors import DataError
+
+
+def stored(journal: Journal) -> State | None:
+    """The state on disk; None where there is none yet.
+
+    Raises:
+        DataError: it is damaged, or was written by a newer farshot.
+    """
+    found = journal.read()
+    if found is None:
+        return None
+    try:
+        return State.read(*found)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{journal.folder / STATE} is damaged ({error}); remove {journal.folder}.") from error
