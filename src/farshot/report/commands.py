@@ -78,7 +78,9 @@ def _bench_command(
     words += ["--model", run.model]
     if not run.shape.queries:
         words += ["--protocol", "split"]
-    elif (run.shape.ways, run.shape.queries) != (5, 15):
+    if run.shape.imbalance is not None:
+        words += ["--protocol", "imbalanced", "--imbalance", str(run.shape.imbalance)]
+    if run.shape.queries and (run.shape.ways, run.shape.queries) != (5, 15):
         words += ["--ways", str(run.shape.ways), "--queries", str(run.shape.queries)]
     if run.template != DEFAULT_TEMPLATE:
         words += ["--template", run.template]
