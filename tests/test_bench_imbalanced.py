@@ -1,4 +1,4 @@
-"""Imbalanced tasks: class sizes are drawn as documented, whatever the method, and old tasks stay."""
+"""Imbalanced tasks: class sizes are drawn as documented, the same for every method; old tasks stay."""
 
 from __future__ import annotations
 

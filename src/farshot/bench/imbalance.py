@@ -63,7 +63,7 @@ class Imbalance:
 
     @classmethod
     def of_protocol(cls, protocol: int) -> Imbalance | None:
-        """The imbalance that a version of the draw stands for; None for balanced tasks."""
+        """The imbalance of a version of the draw; None for balanced tasks."""
         for kind, millions in KINDS.items():
             if protocol // _MILLION == millions:
                 return cls(kind, protocol % _MILLION)

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from farshot import plugins
-from farshot.data.bscd import PUBLISHED, read_published
 from farshot.data.listing import Finding, Listing, augmented_copies
 from farshot.data.pool import GeneratedPool, Pool, pool_of
+from farshot.data.published import PUBLISHED, read_published
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
@@ -148,6 +148,8 @@ def published_pool(name: str, listing: Listing) -> Pool:
         np.array([codes[listing.files[i][1]] for i in ids], dtype=np.int64),
         tuple(listing.classes),
         tuple(listing.classes.values()),
+        tuple(listing.splits[i] for i in ids) if listing.splits else None,
+        tuple(listing.groups[i] for i in ids) if listing.groups else None,
     )
     notes = tuple(finding.what for finding in listing.findings if finding.differs)
     return Pool(name, table, tuple(ids), listing.root, notes=notes)
@@ -198,7 +200,7 @@ def _below_root(name: str, root: Path | None) -> Path:
         raise DataError(
             f"Where is {title}? Give --data-root, or --pool-path {name}=FOLDER, or set FARSHOT_DATA."
         )
-    for candidate in (name, title, title.lower(), title.upper()):
-        if (base / candidate).is_dir():
+    for candidate in (name, title, title.lower(), title.upper(), *PUBLISHED[name].places):
+        if (base / candidate).exists():
             return base / candidate
     raise DataError(f"{base} has no folder {name}; put {title} there ({PUBLISHED[name].source}).")

@@ -8,8 +8,8 @@ from typing import Any
 
 from farshot.bench.results import CellResult
 from farshot.bench.tasks import FIRST_REPORTING_SEED
-from farshot.data.bscd import PUBLISHED
 from farshot.data.pools import generated_pools
+from farshot.data.published import PUBLISHED
 from farshot.images.options import ReadOptions
 from farshot.methods.registry import find
 from farshot.task import DEFAULT_TEMPLATE
