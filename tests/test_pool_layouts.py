@@ -1,4 +1,4 @@
-"""Published pools as their owners distribute them: each in a small stand-in of the exact layout, with its bad
+"""Published pools as their owners distribute them: each in a small folder of the exact layout, with its bad
 inputs."""
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Path], list[int], str, set[str] |
     "eurosat-hub": ("eurosat", eurosat_hub, [5] * 10, "Forest", {"train", "test"}),
     "medmnist": ("breastmnist", medmnist, [8, 6], "normal or benign", set(SPLITS)),
 }
-"""Name of the pool, stand-in, sizes of classes, name of the second class, splits."""
+"""Name of the pool, its files, sizes of classes, name of the second class, splits."""
 
 
 @pytest.fixture(autouse=True)
@@ -553,3 +553,16 @@ def test_pools_are_listed_checked_and_asked_for(farshot: Farshot, tmp_path: Path
         *("--methods", "zero-shot", "--store", tmp_path / "r.db"),
     )
     assert "has no folder pathmnist; put PathMNIST there" in refusal(told)
+
+
+def test_your_own_images_may_have_the_name_of_a_pool_if_their_classes_are_named(tmp_path: Path) -> None:
+    for c, name in enumerate(("Grass", "Kiosk")):
+        for i in range(3):
+            picture(tmp_path / "own" / name / f"{i}.png", 10 * c + i)
+    (tmp_path / "names.txt").write_text("Grass: lawn\nKiosk: kiosk\n")
+    spec, words = f"rsscn7={tmp_path / 'own'}", {"rsscn7": tmp_path / "names.txt"}
+    assert open_pool(spec, class_names=words).table.names == ("lawn", "kiosk")
+    with pytest.raises(DataError, match="no image of the class Field"):
+        open_pool(spec)
+    with pytest.raises(DataError, match="eurosat have fixed names"):
+        open_pool(f"eurosat={tmp_path / 'own'}", class_names={"eurosat": tmp_path / "names.txt"})

@@ -19,6 +19,9 @@ from farshot.data.listing import Finding, Listing, Published
 from farshot.data.medmnist import MEDMNIST
 from farshot.errors import DataError
 
+BSCD_FSL = ("eurosat", "cropdiseases", "isic", "chestx")
+"""The pools that have always had these names."""
+
 PUBLISHED = {
     "eurosat": Published("EuroSAT", 27_000, 10, "EuroSAT.zip, RGB, 64x64 (Helber et al.)", read_eurosat),
     "cropdiseases": Published(
