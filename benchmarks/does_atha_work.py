@@ -6,6 +6,9 @@ Four questions, each answered on the same tasks for every method: do tail tokens
 plain fine-tuning lower CKA between domains and does the push restore it; where do gains come from; do learned
 strengths keep their sign. Real images take part as pools of another model, with other photographs
 domain: --also MODEL photos=PATH leaves=PATH scenes=PATH.
+
+ATHA is added to prompt-lora, or to another method with --base clip-lora, vtt or limo; limo also trains on the
+queries of a task.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from farshot.evaluation.intervals import (
 )
 from farshot.explain import Domain, domain_cka, learned_strengths, subject, token_agreement
 from farshot.explain.cka import embed
-from farshot.methods import Adapted, create
+from farshot.methods import Adapted, Method, create
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.model.tower import Hook, Pass
@@ -44,15 +47,16 @@ from farshot.task import Task
 from farshot.world import class_names, generate
 from farshot.world.pools import POOLS as MINI
 
-METHODS: dict[str, tuple[str, dict[str, str]]] = {
-    "plain (prompt-lora)": ("prompt-lora", {}),
-    "ATHA": ("atha", {}),
-    "push only": ("atha", {"align": "push"}),
-    "pull only": ("atha", {"align": "pull"}),
-    "uniform": ("atha", {"align": "uniform"}),
-    "random tokens": ("atha", {"align": "random"}),
+BEFORE, PLAIN, ATHA = "before (zero-shot)", "plain", "ATHA"
+ALIGNED = {
+    ATHA: "both",
+    "push only": "push",
+    "pull only": "pull",
+    "uniform": "uniform",
+    "random tokens": "random",
 }
-BEFORE, PLAIN, ATHA = "before (zero-shot)", "plain (prompt-lora)", "ATHA"
+"""State -> setting `align`."""
+BASES = ("prompt-lora", "clip-lora", "vtt", "limo")
 _WITH_CKA = (PLAIN, ATHA, "push only")
 _BATCH = 64
 _GROUPS = 8  # of images, for intervals
@@ -138,14 +142,27 @@ def erased_accuracy(
     return out
 
 
+def _views(base: str) -> str:
+    """How the support images are read."""
+    return "without views" if "views" in create(base).settings() else f"with the views of {base}"
+
+
+def states(base: str, steps: int) -> dict[str, Method]:
+    """The methods that are compared: zero-shot, the base method, and ATHA on it."""
+    settings = {"steps": str(steps)}
+    if "views" in create(base).settings():
+        settings["views"] = "none"
+    found = {BEFORE: create("zero-shot", {"reading": "centre"}), PLAIN: create(base, settings)}
+    for state, align in ALIGNED.items():
+        found[state] = create("atha", settings | {"base": base, "align": align})
+    return found
+
+
 def measure(encoder: Encoder, pool: Pool, given: argparse.Namespace, photos: Domain) -> Found:
     """All states on the same tasks of one pool."""
     found = Found()
     tasks = [sample_task(pool, shots=given.shots, seed=given.seed, index=i) for i in range(given.tasks)]
-    states = {BEFORE: ("zero-shot", {}), **METHODS}
-    for state, (method, settings) in states.items():
-        common = {"reading": "centre"} if method == "zero-shot" else {"steps": given.steps, "views": "none"}
-        made = create(method, settings | common)
+    for state, made in states(given.base, given.steps).items():
         for start in range(0, len(tasks), given.side_by_side):
             batch = tasks[start : start + given.side_by_side]
             for task, adapted in zip(batch, made.adapt(encoder, batch), strict=True):
@@ -183,8 +200,8 @@ def page(
         "# Does ATHA work?",
         "",
         f"Made by `python -m benchmarks.does_atha_work --tasks {given.tasks} --steps {given.steps} --shots "
-        f"{given.shots} --seed {given.seed} --images {given.images}{_also(given)}`; the mini worlds with the "
-        "bundled mini CLIP, without views. "
+        f"{given.shots} --seed {given.seed} --images {given.images}{_base(given)}{_also(given)}`; "
+        f"the mini worlds with the bundled mini CLIP, {_views(given.base)}. "
         f"Every state meets the same {given.tasks} tasks per pool; differences are paired, with "
         "95 % intervals by Student's t, not corrected for their number; other numbers come before their own "
         "95 % interval." + (_PROVISIONAL if given.tasks < _ENOUGH else ""),
@@ -237,7 +254,7 @@ def page(
         f"push alone it {_moves(results, 'cka', 'push only', PLAIN, 'falls', 'rises')}, with ATHA it "
         f"{_moves(results, 'cka', ATHA, PLAIN, 'falls', 'rises')}.",
     ]
-    others = [state for state in METHODS if state != PLAIN]
+    others = list(ALIGNED)
     lines += [
         "",
         "## Where do gains come from?",
@@ -283,6 +300,11 @@ def _moves(results: Mapping[str, Found], what: str, a: str, b: str, down: str, u
     found = [paired_difference(getattr(f, what)[a], getattr(f, what)[b]) for f in results.values()]
     fell, rose = [one.high < 0 for one in found], [one.low > 0 for one in found]
     return f"{down} in {_of(results, fell)} and {up} in {sum(rose)}"
+
+
+def _base(given: argparse.Namespace) -> str:
+    """The option where it is not the default."""
+    return "" if given.base == BASES[0] else f" --base {given.base}"
 
 
 def _also(given: argparse.Namespace) -> str:
@@ -354,6 +376,7 @@ def main() -> None:
         metavar="NAME",
         help="another model, its photographs, and pools for it",
     )
+    parser.add_argument("--base", choices=BASES, default=BASES[0], help="the method that ATHA is added to")
     parser.add_argument("--tasks", type=int, default=100, help="per pool, at least 2")
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--steps", type=int, default=100)

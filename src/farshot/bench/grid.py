@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from farshot.bench.imbalance import Imbalance
 from farshot.bench.records import Run
 from farshot.bench.split import TASKS as SPLIT_TASKS
 from farshot.bench.split import check_split, test_images
@@ -65,6 +66,7 @@ class Grid:
             (farshot.bench.split).
         ways_of: pool -> ways, for pools that have others.
         descriptions: class name -> words that replace it in the prompt.
+        imbalance: of the support sets, whose classes then have `shots` images on average.
     """
 
     pools: Sequence[Pool]
@@ -77,6 +79,7 @@ class Grid:
     template: str = DEFAULT_TEMPLATE
     descriptions: Mapping[str, str] = field(default_factory=dict)
     ways_of: Mapping[str, int] = field(default_factory=dict)
+    imbalance: Imbalance | None = None
 
     def __post_init__(self) -> None:
         for what, values in (("pool", self.pools), ("number of shots", self.shots), ("method", self.methods)):
@@ -91,7 +94,9 @@ class Grid:
     def cells(self) -> list[Cell]:
         """All cells, pool by pool, so that each pool's images are read once."""
         return [
-            Cell(pool, Shape(self._ways(pool), shots, self.queries), method, self._tasks(shots))
+            Cell(
+                pool, Shape(self._ways(pool), shots, self.queries, self.imbalance), method, self._tasks(shots)
+            )
             for pool in self.pools
             for shots in self.shots
             for method in self.methods

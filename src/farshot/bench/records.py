@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from farshot.arrays import NDArray
+from farshot.bench.imbalance import Imbalance
 from farshot.bench.tasks import PROTOCOL, Shape
 from farshot.errors import FarshotError
 from farshot.methods.values import RETIRED
@@ -82,6 +83,7 @@ class Run:
         parts = asdict(self)
         for recorded_only in ("label", "kind", "model", "notes"):
             del parts[recorded_only]
+        del parts["shape"]["imbalance"]  # the protocol covers it
         words = json.dumps(parts, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(words.encode()).hexdigest()[:32]
 
@@ -148,7 +150,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
         pool_fingerprint=row["pool_fingerprint"],
         class_names=texts(row["class_names"]),
         template=row["template"],
-        shape=Shape(row["ways"], row["shots"], row["queries"]),
+        shape=Shape(row["ways"], row["shots"], row["queries"], Imbalance.of_protocol(row["protocol"])),
         protocol=row["protocol"],
         label=row["label"],
         kind=row["kind"],

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from farshot.arrays import NDArray
+from farshot.bench.imbalance import Imbalance
 from farshot.bench.records import Run, Series
 from farshot.bench.schema import damaged
 from farshot.bench.store import Store
@@ -51,11 +52,17 @@ class TableKey:
     queries: int
     reporting: bool
 
+    @property
+    def shape(self) -> Shape:
+        """The shape of the tasks, at any number of shots."""
+        imbalance = Imbalance.of_protocol(self.protocol)
+        return Shape(self.ways, 2 if imbalance else 1, self.queries, imbalance)
+
     def __str__(self) -> str:
         seeds = "reporting seeds" if self.reporting else "development seeds"
         return (
             f"{self.model} ({self.model_fingerprint[:8]}, {self.precision}), "
-            f"{Shape(self.ways, 1, self.queries)}, prompt {self.template!r}, {seeds}"
+            f"{self.shape}, prompt {self.template!r}, {seeds}"
         )
 
     def place(self, shots: int) -> dict[str, str | int | float | None]:
@@ -66,6 +73,8 @@ class TableKey:
             "precision": self.precision,
             "template": self.template,
             "seeds": "reporting" if self.reporting else "development",
+            "protocol": self.shape.protocol_name,
+            "imbalance": str(self.shape.imbalance or ""),
             "ways": self.ways,
             "queries": self.queries,
             "shots": shots,

@@ -209,11 +209,11 @@ def episode_of(cell: Cell, task: Task, seed: int, index: int) -> Episode:
     """The task as the store keeps it."""
     table, ids = cell.pool.table, cell.pool.ids
     assert table.labels is not None
-    shots = cell.shape.shots
+    firsts = np.searchsorted(task.labels, range(len(task.class_names)))
     return Episode(
         seed,
         index,
-        tuple(table.classes[code] for code in table.labels[task.support[::shots]]),
+        tuple(table.classes[code] for code in table.labels[task.support[firsts]]),
         tuple(ids[row] for row in task.support),
         tuple(ids[row] for row in task.query),
         query_labels(task).astype(np.uint8),

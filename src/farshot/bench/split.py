@@ -93,7 +93,7 @@ def _draw(pool: Pool, shots: int, number: str) -> tuple[list[Rows], list[Rows]]:
     sizes = [len(rows) for rows in training]
     draw = Draw(",".join(map(str, [SPLIT_PROTOCOL, len(sizes), shots, 0, number, *sizes])))
     seen = {pool.copies[row] for row in tested if row in pool.copies}
-    groups = pool.table.groups if pool.near else None
+    groups = pool.table.groups
     others = {groups[row] for row in tested} if groups else set[str]()
     support = []
     for name, rows in zip(pool.table.classes, training, strict=True):

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Int
 
 from farshot.arrays import NDArray
+from farshot.bench.imbalance import Imbalance
 from farshot.data.pool import Pool
 from farshot.errors import DataError, SettingError
 from farshot.randomness import key
@@ -40,15 +41,21 @@ class Shape:
 
     Attributes:
         ways: classes of a task.
-        shots: support images per class.
+        shots: support images per class; their mean where classes are not equal.
         queries: query images per class; 0 for all test images of the owner's split (farshot.bench.split).
+        imbalance: of the support set; None where all classes have `shots` images.
     """
 
     ways: int = 5
     shots: int = 1
     queries: int = 15
+    imbalance: Imbalance | None = None
 
     def __post_init__(self) -> None:
+        if self.imbalance is not None and self.shots < 2:
+            raise SettingError(
+                "At 1 shot every class has exactly one image; imbalanced tasks need --shots of at least 2."
+            )
         if self.ways < 2 or self.shots < 1 or self.queries < 0:
             raise SettingError(
                 "A task needs at least 2 ways, 1 shot and 1 query, "
@@ -60,11 +67,19 @@ class Shape:
     @property
     def protocol(self) -> int:
         """Version of the draw."""
+        if self.imbalance is not None:
+            return self.imbalance.protocol
         return PROTOCOL if self.queries else SPLIT_PROTOCOL
+
+    @property
+    def protocol_name(self) -> str:
+        """How the command line calls the protocol."""
+        return "imbalanced" if self.imbalance is not None else "episodes" if self.queries else "split"
 
     def __str__(self) -> str:
         queries = f"{self.queries} queries per class" if self.queries else "all test images of the split"
-        return f"{self.ways}-way, {queries}"
+        sizes = f", class sizes {self.imbalance}" if self.imbalance is not None else ""
+        return f"{self.ways}-way{sizes}, {queries}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Ranks:
 
     Attributes:
         classes: which classes, in the task's order, (ways,).
-        support: ranks within each class by sorted name, (ways, shots).
+        support: ranks within each class by sorted name, `shots` of each class, or as many as were drawn.
         query: the same of the query images, disjoint from support, (ways, queries).
     """
 
@@ -89,6 +104,7 @@ def draw_ranks(
     index: int,
     copies: Callable[[int, int], int | None] | None = None,
     groups: Callable[[int, int], str] | None = None,
+    pictures: Sequence[int] | None = None,
 ) -> Ranks:
     """Draw classes, then images within each, without replacement.
 
@@ -103,6 +119,8 @@ def draw_ranks(
             default no image is a copy of another.
         groups: (class, rank) -> what the image was taken of; a query of a group that is in the support set is
             replaced in the same way, after all copies were.
+        pictures: number of different pictures of every class, by default `sizes`; no class of an imbalanced
+            task takes more.
 
     Raises:
         DataError: too few classes, images or different pictures.
@@ -110,25 +128,48 @@ def draw_ranks(
     ways, shots, queries = shape.ways, shape.shots, shape.queries
     if len(sizes) < ways:
         raise DataError(f"A {ways}-way task needs {ways} classes; this pool has {len(sizes)}: use --ways.")
-    if min(sizes) < shots + queries:
+    if shape.imbalance is None and min(sizes) < shots + queries:
         raise DataError(
             f"{shots} shots and {queries} queries need {shots + queries} images of every class; "
             f"the smallest has {min(sizes)}: use fewer --queries, or add images."
         )
-    words = [PROTOCOL, ways, shots, queries, seed, index, *sizes]
+    if shape.imbalance is not None:
+        _check_room(pictures or sizes, shape)
+    words = [shape.protocol, ways, shots, queries, seed, index, *sizes]
     draw = Draw(",".join(map(str, words)))
     classes = draw.sample(len(sizes), ways)
+    counts = [shots] * ways
+    if shape.imbalance is not None:
+        limits = [(pictures or sizes)[c] - queries for c in classes]
+        counts = shape.imbalance.sizes(ways * shots, limits, draw.below)
     streams = [draw.numbers(sizes[c]) for c in classes]
-    images = [list(islice(stream, shots + queries)) for stream in streams]
+    images = [list(islice(stream, count + queries)) for stream, count in zip(streams, counts, strict=True)]
     if copies is not None:
         _replace_copies(classes, images, streams, copies)
     if groups is not None:
-        _replace_groups(classes, images, streams, copies, groups, shots)
+        _replace_groups(classes, images, streams, copies, groups, counts)
     return Ranks(
         tuple(classes),
-        tuple(tuple(chosen[:shots]) for chosen in images),
-        tuple(tuple(chosen[shots:]) for chosen in images),
+        tuple(tuple(chosen[:count]) for chosen, count in zip(images, counts, strict=True)),
+        tuple(tuple(chosen[count:]) for chosen, count in zip(images, counts, strict=True)),
     )
+
+
+def _check_room(pictures: Sequence[int], shape: Shape) -> None:
+    """Refuse classes that are too small for the queries and one support image, or together for the support
+    set, whichever of them a task draws."""
+    room = sorted(count - shape.queries for count in pictures)
+    if room[0] < 1:
+        raise DataError(
+            f"{shape.queries} queries and a support image need {shape.queries + 1} different images of every "
+            f"class; the smallest has {min(pictures)}: use fewer --queries, or add images."
+        )
+    if sum(room[: shape.ways]) < shape.ways * shape.shots:
+        raise DataError(
+            f"{shape.shots} shots on average need {shape.ways * shape.shots} support images of {shape.ways} "
+            f"classes; next to {shape.queries} queries of each, the {shape.ways} smallest have "
+            f"{sum(room[: shape.ways])}: use fewer --shots or --queries, or add images."
+        )
 
 
 def _replace_copies(
@@ -161,15 +202,15 @@ def _replace_groups(
     streams: Sequence[Iterator[int]],
     copies: Callable[[int, int], int | None] | None,
     groups: Callable[[int, int], str],
-    shots: int,
+    counts: Sequence[int],
 ) -> None:
     """Replace each query whose group is in the support set by the next image of its class that is of another
     group and is no copy of an image in the task."""
-    drawn = list(zip(classes, images, strict=True))
-    adapted_to = {groups(c, rank) for c, ranks in drawn for rank in ranks[:shots]}
-    seen = {copies(c, rank) for c, ranks in drawn for rank in ranks} if copies else set()
-    for c, ranks, stream in zip(classes, images, streams, strict=True):
-        for place in range(shots, len(ranks)):
+    drawn = list(zip(classes, images, counts, strict=True))
+    adapted_to = {groups(c, rank) for c, ranks, count in drawn for rank in ranks[:count]}
+    seen = {copies(c, rank) for c, ranks, _ in drawn for rank in ranks} if copies else set()
+    for (c, ranks, count), stream in zip(drawn, streams, strict=True):
+        for place in range(count, len(ranks)):
             rank: int | None = ranks[place]
             while rank is not None and groups(c, rank) in adapted_to:
                 rank = next(
@@ -179,7 +220,7 @@ def _replace_groups(
             if rank is None:
                 raise DataError(
                     f"Class number {c + 1} has too few images of groups that are not in the support set for "
-                    f"{len(ranks) - shots} queries; use fewer --queries, or leave out the groups."
+                    f"{len(ranks) - count} queries; use fewer --queries, or leave out the groups."
                 )
             ranks[place] = rank
             if copies:
@@ -194,6 +235,7 @@ def sample_task(
     queries: int = 15,
     seed: int = 1,
     index: int = 0,
+    imbalance: Imbalance | None = None,
     template: str = DEFAULT_TEMPLATE,
     descriptions: Mapping[str, str] | None = None,
 ) -> Task:
@@ -215,15 +257,17 @@ def sample_task(
         assert pool.table.groups is not None
         return pool.table.groups[int(pool.by_class[c][rank])]
 
-    grouped = pool.near and pool.table.groups is not None
+    shape = Shape(ways, shots, queries, imbalance)
     ranks = draw_ranks(
         pool.sizes,
-        Shape(ways, shots, queries),
+        shape,
         seed,
         index,
         picture if pool.copies else None,
-        group if grouped else None,
+        group if pool.table.groups is not None else None,
+        pool.pictures if imbalance is not None else None,
     )
+    imbalanced = () if imbalance is None else (shape.protocol,)
 
     def rows(chosen: tuple[tuple[int, ...], ...]) -> Int[NDArray[np.int64], " images"]:
         return np.concatenate([pool.by_class[c][list(r)] for c, r in zip(ranks.classes, chosen, strict=True)])
@@ -232,11 +276,11 @@ def sample_task(
         pool.table,
         tuple(pool.table.names[c] for c in ranks.classes),
         rows(ranks.support),
-        np.repeat(np.arange(ways), shots),
+        np.repeat(np.arange(ways), list(map(len, ranks.support))),
         rows(ranks.query),
         template,
         dict(descriptions or {}),
-        key("task", pool.name, shots, seed, index),
+        key("task", pool.name, *imbalanced, shots, seed, index),
     )
 
 
@@ -278,11 +322,11 @@ class Draw:
         """All numbers below n in random order, each drawn when it is asked for (a Fisher-Yates shuffle)."""
         moved: dict[int, int] = {}
         for i in range(n):
-            j = i + self._below(n - i)
+            j = i + self.below(n - i)
             yield moved.get(j, j)
             moved[j] = moved.get(i, i)
 
-    def _below(self, n: int) -> int:
+    def below(self, n: int) -> int:
         """A uniform number below n; words beyond the last multiple of n are rejected."""
         limit = _WORD - _WORD % n
         while True:

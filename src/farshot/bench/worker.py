@@ -175,6 +175,7 @@ def tasks_of(grid: Grid, cell: Cell, indices: Sequence[int]) -> list[Task]:
             queries=shape.queries,
             seed=grid.seed,
             index=index,
+            imbalance=shape.imbalance,
             template=grid.template,
             descriptions=grid.descriptions,
         )

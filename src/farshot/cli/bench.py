@@ -15,6 +15,7 @@ from farshot.cli.options import Address, Executor, GpusPerWorker, Level, Track, 
 from farshot.errors import SettingError
 
 if TYPE_CHECKING:
+    from farshot.bench.imbalance import Imbalance
     from farshot.data.pool import Pool
 
 store_app = typer.Typer(help="Inspect a store of results.", no_args_is_help=True)
@@ -103,9 +104,17 @@ def bench(
         str,
         typer.Option(
             help="episodes: tasks of some classes, drawn from all images. split: all classes, shots from the "
-            "owner's training images, all test images as queries (as CoOp and Tip-Adapter report)."
+            "owner's training images, all test images as queries (as CoOp and Tip-Adapter report). "
+            "imbalanced: as episodes, with support classes of unequal size."
         ),
     ] = "episodes",
+    imbalance: Annotated[
+        str | None,
+        typer.Option(
+            help="Class sizes of --protocol imbalanced, whose mean is --shots: dirichlet:1.0 (its "
+            "concentration) or long-tail:10 (largest to smallest)."
+        ),
+    ] = None,
     template: Annotated[
         str, typer.Option(help="The prompt; {} is where the class name goes.")
     ] = "a photo of a {}.",
@@ -149,7 +158,7 @@ def bench(
     wanted = [parse_method(spec) for spec in methods]
     check_place(store)
     places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
-    queries = check_protocol(protocol, queries, ways)
+    queries, imbalanced = check_protocol(protocol, queries, ways, imbalance)
     default_ways, ways_of = read_ways(ways or [])
     found = [
         open_pool(name, root=data_root, paths=places, class_names=words_of, level=level) for name in pools
@@ -176,7 +185,8 @@ def bench(
                 found[i] = cached(pool, cache, progress, keep_features=keep_features)
         by_name = {pool.name: ways_of[pool.name.lower()] for pool in found if pool.name.lower() in ways_of}
         grid = Grid(
-            found, shots or [1, 5], wanted, tasks, chosen, default_ways, queries, template, words, by_name
+            *(found, shots or ([5] if imbalanced else [1, 5]), wanted, tasks, chosen, default_ways, queries),
+            *(template, words, by_name, imbalanced),
         )
         try:
             setup = partial(
@@ -295,20 +305,32 @@ def read_paths(flag: str, pairs: Sequence[str] | None) -> dict[str, Path]:
     return paths
 
 
-def check_protocol(protocol: str, queries: int | None, ways: Sequence[str] | None) -> int:
-    """Query images per class of a protocol; 0 means all test images of the owner's split.
+def check_protocol(
+    protocol: str, queries: int | None, ways: Sequence[str] | None, imbalance: str | None
+) -> tuple[int, Imbalance | None]:
+    """Query images per class of a protocol, and its imbalance; 0 means all test images of the owner's split.
 
     Raises:
         SettingError: no such protocol, or options that it has no use for.
     """
+    from farshot.bench.imbalance import Imbalance
+
+    if imbalance is not None and protocol != "imbalanced":
+        raise SettingError("--imbalance is for --protocol imbalanced; add this, or leave it out.")
+    if protocol == "imbalanced":
+        if imbalance is None:
+            raise SettingError(
+                "--protocol imbalanced needs --imbalance, such as dirichlet:1.0 or long-tail:10."
+            )
+        return 15 if queries is None else queries, Imbalance.parse(imbalance)
     if protocol == "episodes":
-        return 15 if queries is None else queries
+        return 15 if queries is None else queries, None
     if protocol != "split":
-        raise SettingError(f"There is no protocol {protocol!r}; choose episodes or split.")
+        raise SettingError(f"There is no protocol {protocol!r}; choose episodes, split or imbalanced.")
     for option, value in (("--queries", queries), ("--ways", ways)):
         if value is not None and value != []:
             raise SettingError(f"--protocol split takes all classes and all test images; leave out {option}.")
-    return 0
+    return 0, None
 
 
 def read_ways(values: Sequence[str]) -> tuple[int, dict[str, int]]:

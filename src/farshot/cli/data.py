@@ -22,8 +22,8 @@ Cache = Annotated[Path | None, typer.Option(help="Folder for decoded images; or 
 def list_pools(data_root: Root = None) -> None:
     """List the pools, and where they were found."""
     from farshot.bench.render import Block, render
-    from farshot.data.bscd import PUBLISHED
     from farshot.data.pools import find_pool, generated_pools
+    from farshot.data.published import PUBLISHED
     from farshot.errors import DataError
 
     rows = []

@@ -5,41 +5,24 @@ Reading a pool finds its files and classes, and reports what is wrong with the s
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Any
 
+from farshot.data.hub import from_parquet, from_saved, parquet_files
 from farshot.data.listing import (
     Finding,
     Listing,
     add_class_folders,
     add_listed,
     augmented_copies,
+    first_file,
     folder_with,
+    read_csv,
     repeated,
 )
+from farshot.data.saved import is_saved
 from farshot.errors import DataError
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published pool.
-
-    Attributes:
-        title: as papers call it.
-        images, classes: how many there are.
-        source: where it comes from.
-        read: lists its files.
-    """
-
-    title: str
-    images: int
-    classes: int
-    source: str
-    read: Callable[[Path], Listing]
-
+from farshot.images.member import Member
 
 EUROSAT = {
     "AnnualCrop": "Annual Crop Land",
@@ -65,14 +48,22 @@ ISIC = {
 CHESTX = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax")
 
 
+_EUROSAT_WORDS = {"brushland": "HerbaceousVegetation", "sea": "SeaLake", "lake": "SeaLake"}
+"""How data sets on the hub begin other names of classes."""
+
+
 def read_eurosat(path: Path) -> Listing:
-    """2750/<Class>/<Class>_<n>.jpg."""
-    root = folder_with(path, ("2750", "EuroSAT/2750", "EuroSAT", "."), lambda name: name in EUROSAT)
+    """2750/<Class>/<Class>_<n>.jpg, as in the owner's zip and torchvision's folder eurosat; or a data set of
+    the Hugging Face Hub, as Parquet files or saved by `datasets`."""
+    places = ("2750", "eurosat/2750", "EuroSAT/2750", "EuroSAT", "EuroSAT_RGB", ".")
+    root = folder_with(path, places, lambda name: name in EUROSAT)
+    if root is None and (is_saved(path) or parquet_files(path)):
+        return _eurosat_rows(path)
     if root is None:
         raise DataError(f"{path} has no folder 2750/AnnualCrop; unpack EuroSAT.zip (the RGB version) there.")
     found = Listing(root, dict(EUROSAT))
     add_class_folders(found, list(EUROSAT))
-    if any(file.suffix.lower() in (".tif", ".tiff") for file, _ in found.files.values()):
+    if any(name.lower().endswith((".tif", ".tiff")) for name in found.files):
         found.findings.append(
             Finding(
                 "these are the 13-band .tif files of EuroSAT_MS, not pictures",
@@ -81,6 +72,38 @@ def read_eurosat(path: Path) -> Listing:
             )
         )
     return found
+
+
+def _eurosat_rows(path: Path) -> Listing:
+    """The rows of a data set of the Hugging Face Hub."""
+    rows = from_saved(path) if is_saved(path) else from_parquet(parquet_files(path))
+    found = Listing(path, dict(EUROSAT))
+    known = {_letters(name): name for name in EUROSAT} | _EUROSAT_WORDS
+    for number, (image, label) in enumerate(zip(rows.images, rows.labels, strict=True)):
+        matches = {name for start, name in known.items() if _letters(label).startswith(start)}
+        if len(matches) != 1:
+            raise DataError(
+                f"{path} has the class {label!r}, which is none of EuroSAT's ten; use EuroSAT.zip."
+            )
+        if not isinstance(image, Path | Member):
+            raise DataError(f"{path}: the images cannot be read from its files; use EuroSAT.zip.")
+        split = rows.splits[number] if rows.splits is not None else "all"
+        called = f"{split}/{number:06d}"
+        found.files[called] = (image, matches.pop())
+        if rows.splits is not None:
+            found.splits[called] = split
+    found.findings.append(
+        Finding(
+            "the rows of this data set do not have the owner's file names, so tasks hold other images",
+            "Use EuroSAT.zip for the tasks of papers; --protocol split is not affected.",
+            differs=True,
+        )
+    )
+    return found
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower())
 
 
 def read_cropdiseases(path: Path) -> Listing:
@@ -100,7 +123,7 @@ def read_cropdiseases(path: Path) -> Listing:
 def read_isic(path: Path) -> Listing:
     """ISIC2018_Task3_Training_Input/*.jpg and ISIC2018_Task3_Training_GroundTruth.csv."""
     name = "ISIC2018_Task3_Training_GroundTruth"
-    table = _first_file(path, (f"{name}.csv", f"{name}/{name}.csv"))
+    table = first_file(path, (f"{name}.csv", f"{name}/{name}.csv"))
     if table is None:
         here = {entry.name for entry in path.iterdir() if entry.is_dir()} if path.is_dir() else set()
         if len(here & set(ISIC)) > 1:
@@ -109,7 +132,7 @@ def read_isic(path: Path) -> Listing:
                 f"prompts cost about two points. Give the folder with {name}.csv: its classes get full names."
             )
         raise DataError(f"{path} has no {name}.csv; unpack both ISIC 2018 task 3 training archives there.")
-    frame = _read_csv(table, ["image", *ISIC])
+    frame = read_csv(table, ["image", *ISIC])
     found = Listing(path, dict(ISIC))
     hot = frame[list(ISIC)].astype(float) == 1.0
     wrong = frame["image"][hot.sum(axis=1) != 1]
@@ -132,10 +155,10 @@ def read_isic(path: Path) -> Listing:
 
 def read_chestx(path: Path) -> Listing:
     """images/*.png and Data_Entry_2017.csv; rows with exactly one label, one of the seven."""
-    table = _first_file(path, ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"))
+    table = first_file(path, ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"))
     if table is None:
         raise DataError(f"{path} has no Data_Entry_2017.csv; fetch it from the NIH with the images.")
-    frame = _read_csv(table, ["Image Index", "Finding Labels"])
+    frame = read_csv(table, ["Image Index", "Finding Labels"])
     found = Listing(path, {name: name for name in CHESTX})
     if table.name != "Data_Entry_2017.csv":
         found.findings.append(
@@ -162,59 +185,8 @@ def read_chestx(path: Path) -> Listing:
     return found
 
 
-PUBLISHED = {
-    "eurosat": Published("EuroSAT", 27_000, 10, "EuroSAT.zip, RGB, 64x64 (Helber et al.)", read_eurosat),
-    "cropdiseases": Published(
-        "CropDiseases", 43_456, 38, "Kaggle plant-disease, train (PlantVillage)", read_cropdiseases
-    ),
-    "isic": Published("ISIC", 10_015, 7, "ISIC 2018 task 3, training input and ground truth", read_isic),
-    "chestx": Published("ChestX", 25_848, 7, "NIH ChestX-ray14, images and Data_Entry_2017.csv", read_chestx),
-}
-"""Name on the command line -> pool."""
-
-
-def read_published(name: str, path: Path) -> Listing:
-    """List the files of a published pool, and what is wrong with them."""
-    if not path.is_dir():
-        raise DataError(f"There is no folder {path}; give the folder of {PUBLISHED[name].title}.")
-    about, found = PUBLISHED[name], PUBLISHED[name].read(path)
-    counts = Counter(label for _, label in found.files.values())
-    empty = [label for label in found.classes if not counts[label]]
-    if empty:
-        found.findings.append(
-            Finding(f"no image of the class {empty[0]}", f"Fetch {about.title} again: {about.source}.", True)
-        )
-    if len(found.files) != about.images or len(found.classes) != about.classes:
-        found.findings.append(
-            Finding(
-                f"{len(found.files)} images of {len(found.classes)} classes; "
-                f"the published pool has {about.images} of {about.classes}",
-                f"Fetch {about.source}; numbers on other images are marked and not comparable with papers.",
-                differs=True,
-            )
-        )
-    return found
-
-
 def _chest_images(path: Path) -> dict[str, Path]:
     """The path of each picture: in images/, or in the twelve folders images_001/images/ of the original
     archives."""
     folders = [path / "images", *sorted(path.glob("images_*/images"))]
     return {file.name: file for folder in folders if folder.is_dir() for file in folder.iterdir()}
-
-
-def _first_file(path: Path, names: Sequence[str]) -> Path | None:
-    return next((path / name for name in names if (path / name).is_file()), None)
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> Any:
-    import pandas as pd  # slow to import, and `data list` needs none
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table ({str(error).splitlines()[0]}).") from error
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise DataError(f"{path} has no column {missing[0]!r}; use the file as it is distributed.")
-    return frame

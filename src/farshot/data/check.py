@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from farshot.data.bscd import PUBLISHED, read_published
 from farshot.data.listing import Finding
 from farshot.data.pool import Pool, pool_of
 from farshot.data.pools import published_pool, suspicions
+from farshot.data.published import PUBLISHED, read_published
 from farshot.data.readers import read_table
 from farshot.errors import DataError
 from farshot.images.reading import UnreadableImage

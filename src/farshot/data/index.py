@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import os
 import time
@@ -21,6 +22,7 @@ from farshot.errors import DataError
 from farshot.images.decode import MOST_PIXELS
 from farshot.images.identity import content_id
 from farshot.images.likeness import thumbnails
+from farshot.images.member import Member
 from farshot.images.reading import UnreadableImage, image_id, read_image
 from farshot.storage.atomic import replaced
 from farshot.storage.json_text import read_object
@@ -73,9 +75,10 @@ def read_index(pool: Pool, folder: Path, progress: Progress | None) -> list[Inde
     saved = time.monotonic()
 
     def look(row: int) -> tuple[str, IndexEntry]:
-        file = Path(str(pool.table.images[row]))
+        image = pool.table.images[row]
+        file = image if isinstance(image, Member) else Path(str(image))
         try:
-            status = file.stat()
+            status = (file.file if isinstance(file, Member) else file).stat()
         except OSError as error:
             raise DataError(f"{file} cannot be read ({error.strerror}); check the pool's folder.") from error
         old = known.get(pool.ids[row])
@@ -126,7 +129,7 @@ def _save(path: Path, entries: dict[str, IndexEntry]) -> None:
         raise cannot_write(path.parent, error) from error
 
 
-def _content(file: Path, hash: str) -> str:
+def _content(file: Path | Member, hash: str) -> str:
     """Identity of a file's picture. A file that cannot be decoded is reported by the task that draws it."""
     try:
         return content_id(file)
@@ -134,10 +137,10 @@ def _content(file: Path, hash: str) -> str:
         return hash
 
 
-def _upright_size(file: Path) -> tuple[int, int]:
+def _upright_size(file: Path | Member) -> tuple[int, int]:
     """(width, height) as an upright picture has them, from the file's header."""
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(file.read()) if isinstance(file, Member) else file) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION) in _TURNED
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

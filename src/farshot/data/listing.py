@@ -10,8 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from farshot.data.files import is_litter
+from farshot.errors import DataError
+from farshot.images.member import Member
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 # X_90deg.JPG, X_flipLR.JPG, X_new30degFlipLR.JPG: how the augmented PlantVillage names its copies
@@ -46,12 +49,38 @@ class Listing:
         classes: as the data calls them, and as prompts do.
         files: name within the pool -> (file, class).
         findings: what is not as it should be.
+        splits: name -> train, val or test; empty where the owner makes no split.
+        groups: name -> what the image was taken of; empty where the owner does not say.
+        expected: number of images where it is not that of the whole pool, as without its test images.
     """
 
     root: Path
     classes: dict[str, str]
-    files: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    files: dict[str, tuple[Path | Member, str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    splits: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    expected: int | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published pool.
+
+    Attributes:
+        title: as papers call it.
+        images, classes: how many there are.
+        source: where it comes from.
+        read: lists its files.
+        places: names below the folder of all pools at which it may lie, besides its own name and title.
+    """
+
+    title: str
+    images: int
+    classes: int
+    source: str
+    read: Callable[[Path], Listing]
+    places: tuple[str, ...] = ()
 
 
 def augmented_copies(names: Sequence[str]) -> list[Finding]:
@@ -78,14 +107,52 @@ def folder_with(path: Path, places: Sequence[str], is_class: Callable[[str], boo
     return None
 
 
-def add_class_folders(found: Listing, classes: Sequence[str]) -> None:
-    """Adds the pictures of a folder per class."""
+def pictures(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, sorted; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    files = sorted(folder.iterdir())
+    return [f for f in files if f.suffix.lower() in _IMAGES and not is_litter([f.name], hidden=True)]
+
+
+def add_class_folders(
+    found: Listing, classes: Sequence[str], below: str = "", split: str | None = None
+) -> None:
+    """Adds the pictures of a folder per class.
+
+    Args:
+        below: the folder below the root in which the class folders lie.
+        split: that these pictures belong to.
+    """
     for name in classes:
-        folder = found.root / name
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        for file in files:
-            if file.suffix.lower() in _IMAGES and not is_litter([file.name], hidden=True):
-                found.files[f"{name}/{file.name}"] = (file, name)
+        for file in pictures(found.root / below / name):
+            called = file.relative_to(found.root).as_posix()
+            found.files[called] = (file, name)
+            if split is not None:
+                found.splits[called] = split
+
+
+def first_file(path: Path, names: Sequence[str]) -> Path | None:
+    """The first of these files below a path that exists."""
+    return next((path / name for name in names if (path / name).is_file()), None)
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Any:
+    """A table as pandas.DataFrame.
+
+    Raises:
+        DataError: it cannot be read, or lacks one of these columns.
+    """
+    import pandas as pd  # slow to import, and `data list` needs none
+
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table ({str(error).splitlines()[0]}).") from error
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DataError(f"{path} has no column {missing[0]!r}; use the file as it is distributed.")
+    return frame
 
 
 def add_listed(found: Listing, places: dict[str, Path], labels: dict[str, str], table: Path) -> None:

@@ -52,8 +52,8 @@ class Pool:
         revision: identifies the content of generated images, whose pixels may differ by a grey level between
             machines; None where the content itself is hashed.
         notes: what is not as the protocol describes this pool; empty where all is as it should be.
-        near: whether near copies count as copies too, and groups are kept apart. Not in published pools,
-            whose tasks are facts that must not depend on how pictures are compared.
+        near: whether near copies count as copies too. Not in published pools, whose tasks are facts that must
+            not depend on how pictures are compared.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Pool:
         alike = [same for same in rows.values() if len(same) > 1]
         return {row: number for number, same in enumerate(alike) for row in same}
 
-    @property
+    @cached_property
     def pictures(self) -> tuple[int, ...]:
         """Number of different pictures of every class."""
         return tuple(len({self.copies.get(row, -1 - row) for row in rows.tolist()}) for rows in self.by_class)
@@ -112,7 +112,7 @@ class Pool:
             digest.update(b"copies apart")
             if self.near:
                 digest.update(f" {sorted(self.copies.items())}".encode())
-        if self.near and self.table.groups is not None:
+        if self.table.groups is not None:
             digest.update("\x1f".join(("groups apart", *self.table.groups)).encode())
         for name, rows in zip(self.table.classes, self.by_class, strict=True):
             digest.update(f"\x1e{name}".encode())

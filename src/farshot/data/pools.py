@@ -1,5 +1,4 @@
-"""Open a pool by name: the four of BSCD-FSL, generated pools such as the mini worlds, or any labelled
-images.
+"""Open a pool by name: a published one, a generated one such as the mini worlds, or any labelled images.
 
 open_pool("eurosat", root=Path("data"))     data/eurosat/2750/...
 open_pool("mini-crops")                     generated, no files needed
@@ -17,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from farshot import plugins
-from farshot.data.bscd import PUBLISHED, read_published
 from farshot.data.listing import Finding, Listing, augmented_copies
 from farshot.data.pool import GeneratedPool, Pool, pool_of
+from farshot.data.published import BSCD_FSL, PUBLISHED, read_published
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
@@ -45,7 +44,8 @@ def open_pool(
         name: of a published pool or a mini world, or NAME=PATH, or a path.
         root: folder that holds the published pools in subfolders; by default $FARSHOT_DATA.
         paths: name -> folder, where a pool does not lie below root.
-        class_names: name -> file with the words for prompts, for your own images.
+        class_names: name -> file with the words for prompts, for your own images; these may have the name
+            of a published pool that is not one of BSCD-FSL.
         images: images per class of a mini world.
         level: depth of the class folders of your own images, as for `read_table`.
 
@@ -54,11 +54,12 @@ def open_pool(
     """
     name, place = find_pool(name, root=root, paths=paths)
     words = {key.lower(): file for key, file in (class_names or {}).items()}
-    if name.lower() in words and (place is None or name in PUBLISHED):
+    own = name.lower() in words and place is not None and name not in BSCD_FSL
+    if name.lower() in words and not own:
         raise DataError(f"The classes of the pool {name} have fixed names; leave out class names for it.")
     if place is None:
         return generated_pools()[name].open(images)
-    if name in PUBLISHED:
+    if name in PUBLISHED and not own:
         return published_pool(name, read_published(name, place))
     pool = pool_of(name, read_table(place, class_names=words.get(name.lower()), level=level))
     for finding in suspicions(pool):
@@ -148,6 +149,8 @@ def published_pool(name: str, listing: Listing) -> Pool:
         np.array([codes[listing.files[i][1]] for i in ids], dtype=np.int64),
         tuple(listing.classes),
         tuple(listing.classes.values()),
+        tuple(listing.splits[i] for i in ids) if listing.splits else None,
+        tuple(listing.groups[i] for i in ids) if listing.groups else None,
     )
     notes = tuple(finding.what for finding in listing.findings if finding.differs)
     return Pool(name, table, tuple(ids), listing.root, notes=notes)
@@ -198,7 +201,7 @@ def _below_root(name: str, root: Path | None) -> Path:
         raise DataError(
             f"Where is {title}? Give --data-root, or --pool-path {name}=FOLDER, or set FARSHOT_DATA."
         )
-    for candidate in (name, title, title.lower(), title.upper()):
-        if (base / candidate).is_dir():
+    for candidate in (name, title, title.lower(), title.upper(), *PUBLISHED[name].places):
+        if (base / candidate).exists():
             return base / candidate
     raise DataError(f"{base} has no folder {name}; put {title} there ({PUBLISHED[name].source}).")

@@ -8,8 +8,8 @@ from typing import Any
 
 from farshot.bench.results import CellResult
 from farshot.bench.tasks import FIRST_REPORTING_SEED
-from farshot.data.bscd import PUBLISHED
 from farshot.data.pools import generated_pools
+from farshot.data.published import PUBLISHED
 from farshot.images.options import ReadOptions
 from farshot.methods.registry import find
 from farshot.task import DEFAULT_TEMPLATE
@@ -78,7 +78,9 @@ def _bench_command(
     words += ["--model", run.model]
     if not run.shape.queries:
         words += ["--protocol", "split"]
-    elif (run.shape.ways, run.shape.queries) != (5, 15):
+    if run.shape.imbalance is not None:
+        words += ["--protocol", "imbalanced", "--imbalance", str(run.shape.imbalance)]
+    if run.shape.queries and (run.shape.ways, run.shape.queries) != (5, 15):
         words += ["--ways", str(run.shape.ways), "--queries", str(run.shape.queries)]
     if run.template != DEFAULT_TEMPLATE:
         words += ["--template", run.template]
