@@ -1,0 +1,1 @@
+"""Labels in the formats of other tools: one module per format, with `read` and `write`."""
