@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,8 +129,7 @@ def use_downloads(wanted: bool) -> None:
         return
     from farshot.data.urls import downloading
 
-    update = console.at_end.enter_context(console.progress("downloading"))
-    console.at_end.enter_context(downloading(update))
+    console.at_end.enter_context(downloading(partial(console.progress, "downloading")))
 
 
 def read_options(

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from farshot.data.text import first_line
 from farshot.errors import DataError
 from farshot.images.costs import MOST_BYTES
 from farshot.images.member import Member, is_url
+from farshot.images.reading import ImageSource
 from farshot.sanitize import plain
 from farshot.storage.atomic import check_writable, reason, replaced
 from farshot.storage.paths import default_cache
@@ -33,7 +34,8 @@ from farshot.storage.paths import default_cache
 if TYPE_CHECKING:
     import httpx
 
-Progress = Callable[[int, int], None]
+Bar = Callable[[], AbstractContextManager[Callable[[int, int], None]]]
+"""Opens what shows how far the work is: a function of (pictures fetched or given up, all to be fetched)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class FetchLimits:
 
 @dataclass(frozen=True)
 class _Allowed:
-    progress: Progress | None
+    bar: Bar | None
     limits: FetchLimits
 
 
@@ -65,13 +67,13 @@ _allowed: ContextVar[_Allowed | None] = ContextVar("allowed", default=None)
 
 
 @contextmanager
-def downloading(progress: Progress | None = None, limits: FetchLimits | None = None) -> Iterator[None]:
+def downloading(bar: Bar | None = None, limits: FetchLimits | None = None) -> Iterator[None]:
     """A context in which images that are not in the cache yet are fetched.
 
     Args:
-        progress: called with (pictures fetched or given up, all to be fetched).
+        bar: shows the progress while there is something to fetch.
     """
-    token = _allowed.set(_Allowed(progress, limits or FetchLimits()))
+    token = _allowed.set(_Allowed(bar, limits or FetchLimits()))
     try:
         yield
     finally:
@@ -102,15 +104,24 @@ class UrlImages:
         return Member(url, _place(url))
 
     def fetched(self, found: Found) -> Found:
-        """The same with its images in the cache; those that could not be fetched say why when they are read,
-        and a note counts them.
+        """The same with its images in the cache, and a note on those that could not be fetched.
+
+        Raises:
+            DataError: as `fetch`.
+        """
+        images, note = self.fetch(found.images)
+        return replace(found, images=images, notes=(*found.notes, note)) if note else found
+
+    def fetch(self, sources: Sequence[ImageSource]) -> tuple[list[ImageSource], str]:
+        """The same images in the cache, and how many could not be fetched, in words; these say why when they
+        are read.
 
         Raises:
             DataError: images are to be fetched and that is not allowed, or the cache cannot be written.
         """
         missing = [url for url in self._where if not _place(url).is_file()]
         if not missing:
-            return found
+            return list(sources), ""
         allowed = _allowed.get()
         if allowed is None:
             what = "image is a URL that is" if len(missing) == 1 else "images are URLs that are"
@@ -120,13 +131,12 @@ class UrlImages:
             )
         faults = _fetch_all(missing, allowed)
         if not faults:
-            return found
+            return list(sources), ""
         images = [
             replace(image, fault=self._fault(image.name, faults)) if isinstance(image, Member) else image
-            for image in found.images
+            for image in sources
         ]
-        note = f"{len(faults)} of {len(missing)} images of {self._table} could not be downloaded"
-        return replace(found, images=images, notes=(*found.notes, note))
+        return images, f"{len(faults)} of {len(missing)} images of {self._table} could not be downloaded"
 
     def _fault(self, url: str, faults: Mapping[str, str]) -> str | None:
         why = faults.get(url)
@@ -155,6 +165,7 @@ def _fetch_all(urls: Sequence[str], allowed: _Allowed) -> dict[str, str]:
     waits = httpx.Timeout(min(limits.silence, limits.seconds))
     with (
         httpx.Client(headers=headers, timeout=waits, follow_redirects=False) as client,
+        allowed.bar() if allowed.bar else nullcontext() as update,
         ThreadPoolExecutor(limits.at_once) as threads,
     ):
         try:
@@ -162,8 +173,8 @@ def _fetch_all(urls: Sequence[str], allowed: _Allowed) -> dict[str, str]:
             for done, job in enumerate(as_completed(jobs), 1):
                 if (why := job.result()) is not None:
                     faults[jobs[job]] = why
-                if allowed.progress:
-                    allowed.progress(done, len(urls))
+                if update:
+                    update(done, len(urls))
         except BaseException:  # Ctrl-C, or a full disk: what is under way is given up, what is there stays
             stop.set()
             threads.shutdown(wait=True, cancel_futures=True)
@@ -194,7 +205,7 @@ def _fetch(client: httpx.Client, url: str, limits: FetchLimits, stop: threading.
     except httpx.TimeoutException:
         return f"the server did not answer for {limits.silence:g} s; try again later."
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        return f"{plain(first_line(error)) or type(error).__name__}; check the address and the connection."
+        return f"{plain(first_line(error)).rstrip('.')}; check the address and the connection."
     except OSError as error:
         raise DataError(
             f"{default_cache()} cannot be written ({reason(error)}); free some space or set FARSHOT_CACHE."

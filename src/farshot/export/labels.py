@@ -15,9 +15,10 @@ from farshot.annotations.formats import FORMATS, format_called, recognised, sing
 from farshot.annotations.rows import Labelled
 from farshot.data.lookup import counted_from, existing
 from farshot.data.readers import read_table
-from farshot.data.urls import from_cache
+from farshot.data.urls import UrlImages
 from farshot.errors import DataError, SettingError
 from farshot.images.member import Member, Named, is_url
+from farshot.images.reading import ImageSource
 from farshot.storage.paths import home
 
 IMAGEFOLDER = "imagefolder"
@@ -78,7 +79,7 @@ def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None
             f"{source} has no rows to convert{'' if choice.by is None else f' by a {choice.by}'}."
         )
     if to == IMAGEFOLDER:
-        return _copy(rows, folder, out)
+        return _copy(rows, folder, out, source)
     base = home(choice.relative_to) if choice.relative_to else out if as_folder else out.parent
     rows = [replace(row, image=_from(base, folder, row.image)) for row in rows]
     format_called(to).write(rows, out)
@@ -136,7 +137,7 @@ def _from(base: Path, folder: Path, image: str) -> str:
     return place.relative_to(below).as_posix() if place.is_relative_to(below) else str(place)
 
 
-def _copy(rows: Sequence[Labelled], folder: Path, out: Path) -> list[Labelled]:
+def _copy(rows: Sequence[Labelled], folder: Path, out: Path, source: str) -> list[Labelled]:
     """Copy the labelled images into a folder per class, perhaps within one per split."""
     with_label = [row for row in rows if row.label is not None]
     if len({row.image for row in with_label}) < len(with_label):
@@ -145,11 +146,12 @@ def _copy(rows: Sequence[Labelled], folder: Path, out: Path) -> list[Labelled]:
         )
     if not with_label:
         raise DataError("No image has a label; there is nothing to copy.")
+    images = _images(with_label, folder, source)
     splits = all(row.split for row in with_label)
     written: list[Labelled] = []
     taken: set[str] = set()
     with new_folder(out) as staging:
-        for row in with_label:
+        for row, image in zip(with_label, images, strict=True):
             parts = [*([str(row.split)] if splits else []), str(row.label)]
             for part in parts:
                 if _UNSAFE.search(part):
@@ -161,7 +163,7 @@ def _copy(rows: Sequence[Labelled], folder: Path, out: Path) -> list[Labelled]:
                 place = place.with_name(f"{PurePosixPath(_name(row.image)).stem}-{number}{place.suffix}")
             taken.add(str(place).lower())
             (staging / place).parent.mkdir(parents=True, exist_ok=True)
-            _copy_one(row.image, folder, staging / place)
+            _copy_one(image, staging / place)
             written.append(replace(row, image=str(place)))
     return written
 
@@ -171,11 +173,21 @@ def _name(image: str) -> str:
     return _UNSAFE.sub("_", PurePosixPath(name.replace("\\", "/")).name) or "image"
 
 
-def _copy_one(image: str, folder: Path, place: Path) -> None:
-    source = from_cache(image) if is_url(image) else existing(folder, image, image)
-    if source is None:
-        raise DataError(f"{image} is not in the cache yet; download=True fetches it.")
-    if isinstance(source, Member):
-        place.write_bytes(source.read())
+def _images(rows: Sequence[Labelled], folder: Path, source: str) -> list[ImageSource]:
+    """The images of rows, downloaded where they are named by URL."""
+    urls = UrlImages(source)
+    named = [
+        urls.image(row.image, f"{source}, {row.image}") or existing(folder, row.image, source) for row in rows
+    ]
+    images, note = urls.fetch(named)
+    for image in images:
+        if isinstance(image, Member) and image.fault is not None:
+            raise DataError(f"{note}: {image}: {image.fault}")
+    return images
+
+
+def _copy_one(image: ImageSource, place: Path) -> None:
+    if isinstance(image, Member):
+        place.write_bytes(image.read())
     else:
-        shutil.copyfile(str(source), place)
+        shutil.copyfile(str(image), place)
