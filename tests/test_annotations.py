@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -394,3 +396,28 @@ def test_an_image_in_an_archive_is_copied(tmp_path: Path) -> None:
     convert_labels(str(tmp_path / "a.zip"), tmp_path / "tree", "imagefolder")
     with Image.open(tmp_path / "tree" / "cat" / "0.png") as image:
         assert np.array_equal(np.asarray(image), np.asarray(picture(0)))
+
+
+COMMANDS = re.findall(
+    r"^    farshot (convert [^#\n]*)",
+    (Path(__file__).parents[1] / "docs" / "exchange.md").read_text(encoding="utf-8"),
+    flags=re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_page_run(
+    tmp_path: Path, command: str, farshot: Farshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "leaves", ("scab", "rust"), 2)
+    (tmp_path / "predictions.csv").write_text("image,class,rust,scab\nleaves/rust/0.png,rust,0.9,0.1\n")
+    both = [ONE, {**ONE, "id": 2, "category_id": 9}, {**ONE, "id": 3, "image_id": 1}]
+    coco(tmp_path / "photos", annotations=both).rename(tmp_path / "instances.json")
+    told = farshot(*shlex.split(command.strip()))
+    assert told.code == 0, told
+    assert re.search(r": [1-9]\d* labels of [12] class", told.out)
+
+
+def test_the_page_has_commands() -> None:
+    assert len(COMMANDS) >= 5
