@@ -22,7 +22,7 @@ from farshot.errors import DataError, SettingError
 from farshot.export.labels import TARGETS, Choice, convert_labels
 from tests.input_helpers import Farshot, class_folders, picture, refusal, refused_table, rows_of
 
-FILES = {"csv": "l.csv", "coco": "l.json", "cvat": "l.xml", "fiftyone": "folder"}
+FILES = {"csv": "l.csv", "coco": "l.json", "cvat": "l.xml", "datumaro": "l.json", "fiftyone": "folder"}
 PERSON = Labelled("cat/0.png", "cat", split="train", group="a")
 MODEL = Labelled("dog/1.png", "dog", 0.75, "model", "test", "b")
 UNLABELLED = Labelled("owl/2.png", None, split="val", group="c")
@@ -55,7 +55,7 @@ def test_a_format_gives_back_what_it_can_hold(tmp_path: Path, name: str) -> None
     assert [row.group for row in found] == ([None] * 3 if name == "cvat" else ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("name", ["coco", "cvat", "fiftyone"])
+@pytest.mark.parametrize("name", ["coco", "cvat", "datumaro", "fiftyone"])
 @settings(max_examples=15, deadline=None)
 @given(
     words=st.lists(
@@ -289,7 +289,7 @@ def test_predictions_become_labels_of_a_model(animals: Path) -> None:
     ]
     convert_labels(str(path), animals / "p.json", "coco")
     content = json.loads((animals / "p.json").read_text())
-    assert content["annotations"] == [{"id": 1, "image_id": 1, "category_id": 1, "score": 0.9}]
+    assert content["annotations"] == [{"id": 1, "image_id": 1, "category_id": 1, "score": 0.9, "by": "model"}]
     assert content["images"][0] == {"id": 1, "file_name": "cat/0.png", "width": 24, "height": 20}
 
 
@@ -336,6 +336,11 @@ def test_paths_count_from_the_folders_that_are_named(animals: Path) -> None:
     choice = Choice(images=animals, relative_to=animals.parent)
     rows = convert_labels(str(table), animals.parent / "elsewhere" / "l.json", "coco", choice)
     assert [row.image for row in rows] == ["animals/cat/0.png"]
+    with pytest.raises(
+        SettingError, match=r"CVAT names pictures by paths below a folder, and .*--relative-to"
+    ):
+        convert_labels(str(table), table.with_name("m.xml"), "cvat", Choice(images=animals))
+    assert not table.with_name("m.xml").exists()
     far = convert_labels(str(table), table.with_name("m.json"), "coco", Choice(images=animals))
     assert [row.image for row in far] == [str(animals / "cat" / "0.png")]
 
@@ -421,3 +426,34 @@ def test_the_commands_of_the_page_run(
 
 def test_the_page_has_commands() -> None:
     assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"items": [{"id": "a"}]}, "has no label that a person gave"),
+        ({"items": [{"annotations": []}]}, r"items\[0\]: the path of the image must be text"),
+        ({"items": [{"id": "a", "annotations": [{"type": "label", "label_id": 5}]}]}, "with the number 5"),
+        ({"categories": {"label": {"labels": [{}]}}}, r"labels\[0\]: its name must be text"),
+    ],
+)
+def test_what_is_wrong_in_a_datumaro_file_is_named(
+    tmp_path: Path, changed: dict[str, Any], says: str
+) -> None:
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"items": [], "categories": {}} | changed))
+    with pytest.raises(DataError, match=says):
+        read_table(path)
+
+
+def test_the_name_of_a_datumaro_file_is_its_split(animals: Path) -> None:
+    path = animals / "validation.json"
+    format_called("datumaro").write([Labelled("cat/0.png", "cat"), Labelled("dog/0.png", "dog")], path)
+    assert read_table(path).splits == ("val", "val")
+
+
+def test_images_in_folders_of_splits_are_found(tmp_path: Path) -> None:
+    path = coco(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "train2017").rename(tmp_path / "images" / "train")
+    assert labels_of(path) == {"train/0.png": "cat", "train/1.png": "dog"}

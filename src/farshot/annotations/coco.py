@@ -1,17 +1,19 @@
 """COCO's JSON with a category for each image: the lists images, categories and annotations.
 
 Files of object detection are read, too: the categories of an image's boxes are its labels. An annotation with
-a score was made by a model. `split` and `group` are keys of images that other programs ignore.
+a score, or with `by`, was made by a model. `split` and `group` are keys of images that other programs ignore.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from farshot.annotations.files import (
+    by_of,
     in_order,
     list_of_objects,
     new_file,
@@ -36,29 +38,27 @@ def read(path: Path) -> list[Labelled]:
     content = read_json_object(path)
     names = _by_id(content, "categories", path)
     images = _by_id(content, "images", path)
-    labels: dict[Any, list[tuple[str, float | None]]] = defaultdict(list)
+    labels: dict[Any, list[Labelled]] = defaultdict(list)
     for number, one in enumerate(list_of_objects(content, "annotations", path)):
         where = f"{path}, annotations[{number}]"
         image = _known(one, "image_id", images, where)
         category = _known(one, "category_id", names, where)
         label = text_of(names[category].get("name"), f"{path}, category {short(category)}", "its name")
-        labels[image].append((label, score_of(one.get("score"), where)))
-    found = []
+        score = score_of(one.get("score"), where)
+        labels[image].append(Labelled("", label, score, by_of(score, one.get("by"))))
+    found: list[Labelled] = []
     for identity, image in images.items():
         name = text_of(image.get("file_name"), f"{path}, image {short(identity)}", "file_name")
         split, group = optional_text(image.get("split")), optional_text(image.get("group"))
-        given = _different(labels.get(identity, []))
         found += [
-            Labelled(name, label, score, "person" if score is None else "model", split, group)
-            for label, score in given
+            replace(one, image=name, split=split, group=group)
+            for one in _different(labels.get(identity, [Labelled("", None)]))
         ]
-        if not given:
-            found.append(Labelled(name, None, split=split, group=group))
     return found
 
 
 def write(rows: Sequence[Labelled], path: Path) -> None:
-    """Write a file; a person's label has no score, a model's has one, or 1 where it is not known.
+    """Write a file; a model's label says so in a key `by` that other programs ignore.
 
     Raises:
         DataError: `path` is taken or not writable.
@@ -72,13 +72,14 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
             images[row.image] = {"id": len(images) + 1, "file_name": row.image}
             if (size := size_of(row.image, path.parent)) is not None:
                 images[row.image] |= {"width": size[0], "height": size[1]}
-            more = {"split": row.split, "group": row.group}
-            images[row.image] |= {key: value for key, value in more.items() if value is not None}
+            of_image = {"split": row.split, "group": row.group}
+            images[row.image] |= {key: value for key, value in of_image.items() if value is not None}
         if row.label is None:
             continue
         one = {"image_id": images[row.image]["id"], "category_id": numbers[row.label]}
-        score = {"score": 1.0 if row.score is None else row.score} if row.by == "model" else {}
-        annotations.append({"id": len(annotations) + 1, **one, **score})
+        more = {"score": row.score, "by": "model" if row.by == "model" else None}
+        known = {key: value for key, value in more.items() if value is not None}
+        annotations.append({"id": len(annotations) + 1, **one, **known})
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     content = {"images": list(images.values()), "categories": categories, "annotations": annotations}
     with new_file(path) as staging:
@@ -107,9 +108,9 @@ def _known(one: dict[str, Any], key: str, ids: dict[Any, Any], where: str) -> An
     return value
 
 
-def _different(labels: list[tuple[str, float | None]]) -> list[tuple[str, float | None]]:
+def _different(labels: list[Labelled]) -> list[Labelled]:
     """The labels without repetitions, as of several boxes; the first of each person's and of each model's."""
-    found: dict[tuple[str, bool], tuple[str, float | None]] = {}
-    for label, score in labels:
-        found.setdefault((label, score is None), (label, score))
+    found: dict[tuple[str | None, str], Labelled] = {}
+    for one in labels:
+        found.setdefault((one.label, one.by), one)
     return list(found.values())

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from farshot.data.text import load_json
 from farshot.errors import DataError
@@ -107,6 +107,11 @@ def score_of(value: Any, where: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(f"{where}: the score must be a number, not {short(value)}; export it again.")
     return float(value)
+
+
+def by_of(score: float | None, said: Any) -> Literal["person", "model"]:
+    """Who gave a label: a model if it has a score or the file says so."""
+    return "model" if score is not None or said == "model" else "person"
 
 
 def in_order(values: Iterable[str | None]) -> list[str]:

@@ -18,6 +18,7 @@ _MODULES = {
     "csv": "csv_file",
     "coco": "coco",
     "cvat": "cvat",
+    "datumaro": "datumaro",
     "fiftyone": "fiftyone",
     "label-studio": "label_studio",
 }
@@ -77,6 +78,8 @@ def _of_json(content: Any) -> str | None:
         return None
     if isinstance(content.get("images"), list) and "annotations" in content and "categories" in content:
         return "coco"
+    if isinstance(content.get("items"), list) and isinstance(content.get("categories"), dict):
+        return "datumaro"
     if isinstance(content.get("samples"), list) or isinstance(content.get("labels"), dict):
         return "fiftyone"
     return None

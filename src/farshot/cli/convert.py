@@ -15,14 +15,16 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="Anything that `adapt` reads, a CSV of predictions, or labels of COCO, CVAT, FiftyOne or "
-            "Label Studio."
+            help="Anything that `adapt` reads, a CSV of predictions, or labels of COCO, CVAT, Datumaro, "
+            "FiftyOne or Label Studio."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The new file or folder.")],
     to: Annotated[
         str,
-        typer.Option(help="csv, coco, cvat, fiftyone (a folder, or labels.json), label-studio, imagefolder."),
+        typer.Option(
+            help="csv, coco, cvat, datumaro, fiftyone (a folder, or labels.json), label-studio, imagefolder."
+        ),
     ],
     images: Annotated[
         Path | None,

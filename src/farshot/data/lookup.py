@@ -57,7 +57,7 @@ def existing(folder: Path, file: Any, where: str) -> ImageSource:
 
 def counted_from(path: Path, first: str) -> Path:
     """The folder that the paths of a list count from: that of the list, or the one folder in it that has the
-    first image. For lists in a folder `annotations`, as of COCO, the same one folder up.
+    first image. The same holds for folders in `images`, and one folder up for lists in `annotations`.
 
     Raises:
         DataError: several folders have it.
@@ -66,7 +66,8 @@ def counted_from(path: Path, first: str) -> Path:
     for folder in (path.parent, *above):
         if _is_file(folder / first):
             return folder
-    for folder in (path.parent, *above):
+    images = [folder / "images" for folder in (path.parent, *above) if (folder / "images").is_dir()]
+    for folder in (path.parent, *above, *images):
         inside = sorted(place for place in folder.iterdir() if _is_file(place / first))
         if len(inside) > 1:
             names = " and ".join(place.name for place in inside[:2])

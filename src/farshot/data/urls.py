@@ -136,7 +136,7 @@ class UrlImages:
             replace(image, fault=self._fault(image.name, faults)) if isinstance(image, Member) else image
             for image in sources
         ]
-        return images, f"{len(faults)} of {len(missing)} images of {self._table} could not be downloaded"
+        return images, f"{len(faults)} of {len(self._where)} images of {self._table} could not be downloaded"
 
     def _fault(self, url: str, faults: Mapping[str, str]) -> str | None:
         why = faults.get(url)

@@ -82,6 +82,12 @@ def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None
         return _copy(rows, folder, out, source)
     base = home(choice.relative_to) if choice.relative_to else out if as_folder else out.parent
     rows = [replace(row, image=_from(base, folder, row.image)) for row in rows]
+    outside = next((row.image for row in rows if Path(row.image).is_absolute()), None)
+    if to == "cvat" and outside is not None:
+        raise SettingError(
+            f"CVAT names pictures by paths below a folder, and {outside} is not below {base}; name the "
+            "folder that was uploaded, with --relative-to."
+        )
     format_called(to).write(rows, out)
     return rows
 
