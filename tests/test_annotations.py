@@ -377,6 +377,7 @@ def test_the_command_says_what_it_wrote(animals: Path, farshot: Farshot) -> None
     assert set(FORMATS) < set(TARGETS)
 
 
+@pytest.mark.slow
 def test_commands_take_labels_of_other_tools(animals: Path, farshot: Farshot) -> None:
     out = animals.parent / "l.xml"
     convert_labels(str(animals), out, "cvat")
