@@ -72,8 +72,7 @@ def recognised(path: Path, content: Any = None) -> Format | None:
 
 def _of_json(content: Any) -> str | None:
     if isinstance(content, list):
-        tasks = bool(content) and all(isinstance(one, dict) and "data" in one for one in content)
-        return "label-studio" if tasks else None
+        return "label-studio" if content and all(isinstance(one, dict) for one in content) else None
     if not isinstance(content, dict):
         return None
     if isinstance(content.get("images"), list) and "annotations" in content and "categories" in content:
