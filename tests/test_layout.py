@@ -17,7 +17,8 @@ LAYERS = (
     ("images",),
     ("storage",),
     ("data",),
-    ("task", "world"),
+    ("annotations",),
+    ("task", "world"),  # and data.readers
     ("model",),
     ("parts",),
     ("training",),
@@ -32,7 +33,6 @@ LAYERS = (
     ("pick",),
     ("report",),
     ("check", "choose"),
-    ("annotations",),
     ("web",),
     ("app", "serve"),
     ("label_studio",),
@@ -51,6 +51,8 @@ def name_of(file: Path) -> str:
 def layer_of(module: str) -> tuple[int, str]:
     if module in ("storage.model_folder", "storage.model_check"):
         return layer_of("estimator")[0], "storage"
+    if module == "data.readers":
+        return layer_of("task")[0], "data"
     for prefix in (".".join(module.split(".")[:2]), module.split(".")[0]):
         for number, names in enumerate(LAYERS):
             if prefix in names:

@@ -62,7 +62,7 @@ def test_folders_that_cannot_be_classes(tmp_path: Path) -> None:
     (folder / "empty").mkdir()
     assert f"{folder / 'empty'} holds no image" in refused(folder)
     (tmp_path / "data.xlsx").touch()
-    assert "not a folder, .csv, .parquet, .json, .zip or .tar" in refused(tmp_path / "data.xlsx")
+    assert "not a folder, .csv, .parquet, .json, .xml, .zip or .tar" in refused(tmp_path / "data.xlsx")
 
 
 @pytest.mark.parametrize("second", ["Black cat", "black  cat", "black cat "])

@@ -87,6 +87,11 @@ def test_looking_into_a_store_imports_nothing_heavy(store: Path):
     assert not imported("compare", "prototypes", "zero-shot", "--store", store) & (HEAVY - {"scipy"})
 
 
+def test_converting_labels_imports_nothing_heavy(tmp_path: Path):
+    (tmp_path / "l.xml").write_text('<annotations><image name="a"><tag label="x"/></image></annotations>')
+    assert not imported("convert", tmp_path / "l.xml", tmp_path / "o.json", "--to", "coco") & HEAVY
+
+
 @pytest.mark.timeout(120)
 def test_adapting_and_predicting_import_nothing_slow_beside_torch(tmp_path: Path):
     table = world_table("mini-land", 12)

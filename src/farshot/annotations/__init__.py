@@ -1,1 +1,1 @@
-"""Labelled pictures in the files of other annotation tools."""
+"""Labels in the formats of other tools: one module per format, with `read` and `write`."""

@@ -8,15 +8,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture with its label.
+    """A picture with at most one label.
 
     Attributes:
-        image: path or URL, as written.
-        label: None where there is none.
-        score: probability of the label; None where it is not calibrated or a person gave the label.
+        image: path or URL as written.
+        label: None where it has none.
+        score: of a model's label; None where it is not calibrated or a person gave the label.
         by: who gave the label.
-        split: such as "train".
-        group: of pictures that belong together.
+        split: as the format calls it.
+        group: what the picture shows a part of.
     """
 
     image: str

@@ -16,6 +16,7 @@ from farshot.cli import console
 from farshot.cli.options import (
     Bands,
     Device,
+    Download,
     Groups,
     Level,
     Page,
@@ -24,6 +25,7 @@ from farshot.cli.options import (
     Track,
     read_options,
     read_settings,
+    use_downloads,
     use_tracker,
 )
 from farshot.cli.tables import readable
@@ -120,6 +122,7 @@ def adapt(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
+    download: Download = False,
     track: Track = None,
 ) -> None:
     """Adapt an encoder to labelled images and save the result; with splits, to the images of train."""
@@ -149,6 +152,7 @@ def adapt(
     check_machine(device, precision)
     check_place(out)
     use_tracker(track)
+    use_downloads(download)
     options = read_options(value_range, bands, page) if before is None else before.options
     several = before is not None or len(data) > 1
     tables = [

@@ -11,7 +11,17 @@ import typer
 from typer.core import TyperCommand
 
 from farshot.cli import console
-from farshot.cli.options import Address, Executor, GpusPerWorker, Level, Track, Workers, use_tracker
+from farshot.cli.options import (
+    Address,
+    Download,
+    Executor,
+    GpusPerWorker,
+    Level,
+    Track,
+    Workers,
+    use_downloads,
+    use_tracker,
+)
 from farshot.errors import SettingError
 
 if TYPE_CHECKING:
@@ -84,6 +94,7 @@ def bench(
         typer.Option("--class-names", help="Words for prompts of your own images: NAME=FILE."),
     ] = None,
     level: Level = None,
+    download: Download = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
     ] = None,
@@ -160,6 +171,7 @@ def bench(
     places, words_of = read_paths("--pool-path", pool_path), read_paths("--class-names", class_names)
     queries, imbalanced = check_protocol(protocol, queries, ways, imbalance)
     default_ways, ways_of = read_ways(ways or [])
+    use_downloads(download)
     found = [
         open_pool(name, root=data_root, paths=places, class_names=words_of, level=level) for name in pools
     ]

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import Bands, Data, Device, Groups, Level, Page, Range, read_options
+from farshot.cli.options import (
+    Bands,
+    Data,
+    Device,
+    Download,
+    Groups,
+    Level,
+    Page,
+    Range,
+    read_options,
+    use_downloads,
+)
 from farshot.errors import SettingError
 from farshot.storage.paths import home
 
@@ -38,6 +49,7 @@ def check(
     device: Device = "auto",
     level: Level = None,
     groups: Groups = None,
+    download: Download = False,
 ) -> None:
     """Check labelled images: likely wrong labels, copies, classes that cannot be told apart, poor
     pictures."""
@@ -56,6 +68,7 @@ def check(
         out = home(out)
         check_page(out)
     options = read_options(value_range, bands, page)
+    use_downloads(download)
     table = read_table(data, level=level, groups=groups).with_options(options)
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)

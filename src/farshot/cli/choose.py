@@ -16,12 +16,14 @@ from farshot.cli.options import (
     Bands,
     Data,
     Device,
+    Download,
     Groups,
     Level,
     Page,
     Range,
     SkipUnreadable,
     read_options,
+    use_downloads,
 )
 from farshot.cli.tables import readable
 from farshot.errors import SettingError
@@ -56,6 +58,7 @@ def choose(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
+    download: Download = False,
 ) -> None:
     """Choose the encoder for these images: all are cross-validated on the same folds.
 
@@ -77,6 +80,7 @@ def choose(
         check_place(out)
     names = models or cached_encoders()
     options = read_options(value_range, bands, page)
+    use_downloads(download)
     table = read_table(data, level=level, groups=groups).with_options(options)
     table = readable(table, skip_unreadable, None)
     table = table.subset(table.train_rows())

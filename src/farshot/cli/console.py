@@ -61,7 +61,7 @@ _MOST_COLUMNS, _MOST_PAIRS = 12, 20
 _TEXT_WIDTH = 90
 
 _ARGUMENT = re.compile(
-    r"(?<!\S)(?P<name>include_support|calibrate|model|replace_card|runtime)=(?P<value>True|PLACE|NAME|FOLDER)(?![\w=/])"
+    r"(?<!\S)(?P<name>include_support|calibrate|download|model|replace_card|runtime)=(?P<value>True|PLACE|NAME|FOLDER)(?![\w=/])"
 )
 """A Python argument that library messages name; anything else, such as a path, stays as it is."""
 

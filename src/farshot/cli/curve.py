@@ -12,6 +12,7 @@ from farshot.cli.options import (
     Bands,
     Data,
     Device,
+    Download,
     Groups,
     Level,
     Page,
@@ -19,6 +20,7 @@ from farshot.cli.options import (
     SkipUnreadable,
     read_options,
     read_settings,
+    use_downloads,
 )
 from farshot.cli.tables import readable
 from farshot.storage.paths import home
@@ -48,6 +50,7 @@ def curve(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
+    download: Download = False,
 ) -> None:
     """Measure the accuracy for 1, 2, 3, 5, ... labelled images per class, and forecast what more would
     bring."""
@@ -64,6 +67,7 @@ def curve(
         out = home(out)
         check_figure(out)
     options = read_options(value_range, bands, page)
+    use_downloads(download)
     table = read_table(data, level=level, groups=groups).with_options(options)
     with console.progress("loading the model"):
         encoder = load_encoder(model, device=device)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import Level
+from farshot.cli.options import Download, Level, use_downloads
 from farshot.errors import SettingError
 from farshot.storage.paths import default_cache, home
 
@@ -47,10 +47,12 @@ def check(
     path: Annotated[Path, typer.Argument(help="Its folder.")],
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode every image.")] = False,
     level: Level = None,
+    download: Download = False,
 ) -> None:
     """Check counts, classes and readability; report what is wrong and how to fix it."""
     from farshot.data.check import check_pool
 
+    use_downloads(download)
     with console.progress(f"checking {name}") as progress:
         pool, findings = check_pool(name.lower(), home(path), quick=quick, level=level, progress=progress)
     for finding in findings:
@@ -82,6 +84,7 @@ def prepare(
     data_root: Root = None,
     cache: Cache = None,
     level: Level = None,
+    download: Download = False,
 ) -> None:
     """Decode a pool once, so that no benchmark does it again; goes on where it was stopped."""
     from farshot.data.cache import cached
@@ -97,6 +100,7 @@ def prepare(
         chosen, size = [encoder.reading(reading) for reading in chosen], encoder.size
     elif "model" in chosen:
         raise SettingError("--reading model is how an encoder's own program reads; add --model NAME.")
+    use_downloads(download)
     pool = open_pool(f"{name.lower()}={path}" if path else name, root=data_root, paths=paths, level=level)
     with console.progress(f"looking over {pool.name}") as progress:
         pool = cached(pool, cache, progress)

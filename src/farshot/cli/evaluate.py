@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import BaseModel, Data, Device, Groups, Level, Saved, SkipUnreadable
+from farshot.cli.options import (
+    BaseModel,
+    Data,
+    Device,
+    Download,
+    Groups,
+    Level,
+    Saved,
+    SkipUnreadable,
+    use_downloads,
+)
 from farshot.cli.tables import check_csv, note_on, print_left_out, readable, write_csv
 
 
@@ -35,6 +45,7 @@ def evaluate(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
+    download: Download = False,
 ) -> None:
     """Evaluate an adapted model on labelled images, without those it was adapted to.
 
@@ -47,6 +58,7 @@ def evaluate(
 
     if out is not None:
         check_csv(out)
+    use_downloads(download)
     table = read_table(data, for_prompts=False, level=level, groups=groups)
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)

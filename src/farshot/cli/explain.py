@@ -9,7 +9,17 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.bench import ManyValues
-from farshot.cli.options import BaseModel, Device, Groups, Images, Level, Saved, SkipUnreadable
+from farshot.cli.options import (
+    BaseModel,
+    Device,
+    Download,
+    Groups,
+    Images,
+    Level,
+    Saved,
+    SkipUnreadable,
+    use_downloads,
+)
 from farshot.errors import SettingError
 from farshot.storage.paths import home
 
@@ -85,6 +95,7 @@ def report(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
+    download: Download = False,
 ) -> None:
     """Write one self-contained page on a benchmark or on an adapted model."""
     from farshot.data.readers import read_table
@@ -96,6 +107,7 @@ def report(
     if is_on_hub(what) or what.is_dir():
         if baseline is not None:
             raise SettingError(f"{what} is an adapted model: --baseline is for a store of results.")
+        use_downloads(download)
         table = None if data is None else read_table(data, level=level, groups=groups)
         template = "model.html"
         words = _model_words(what, data, table, images, model, device, skip_unreadable)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farshot.cli import console
-from farshot.cli.options import BaseModel, Groups, Level, Saved, SkipUnreadable
+from farshot.cli.options import BaseModel, Download, Groups, Level, Saved, SkipUnreadable, use_downloads
 from farshot.errors import SettingError
 from farshot.storage.paths import quoted
 
@@ -72,6 +72,7 @@ def export(
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
     groups: Groups = None,
+    download: Download = False,
 ) -> None:
     """Export an adapted model: an ONNX file, a web page, a torch.export archive, a transformers checkpoint,
     or a PEFT adapter."""
@@ -85,6 +86,7 @@ def export(
             "--images."
         )
     int8 = quantize is not None
+    use_downloads(download)
     read = None if images is None else partial(_table, images, int8, level, groups)
     about = _export(folder, kind, out, read, int8, model, skip_unreadable, runtime)
     console.out.print(f"{out}: {', '.join(about['files'])}", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,8 @@ Data = Annotated[
     str,
     typer.Argument(
         help="A folder with one subfolder per class, perhaps within train, val and test; a .zip or .tar of "
-        "one; a CSV, Parquet or JSON list; WebDataset shards; a saved dataset; or hf:NAME[:SPLIT]."
+        "one; a CSV, Parquet or JSON list; labels of another tool (COCO, CVAT, FiftyOne); WebDataset shards; "
+        "a saved dataset; or hf:NAME[:SPLIT]."
     ),
 ]
 Images = Annotated[
@@ -89,6 +91,10 @@ Track = Annotated[
         "or wandb:PROJECT.",
     ),
 ]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch images that a table names by URL into the cache (FARSHOT_CACHE)."),
+]
 Executor = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
 Address = Annotated[
     str | None, typer.Option(help="Of a running Ray cluster, or auto; without it Ray starts here.")
@@ -115,6 +121,15 @@ def use_tracker(spec: str | None) -> None:
     tracker = open_tracker(spec)
     console.at_end.callback(tracker.close)
     console.at_end.enter_context(track(tracker))
+
+
+def use_downloads(wanted: bool) -> None:
+    """Fetch images that are named by URL until the command ends, where --download is given."""
+    if not wanted:
+        return
+    from farshot.data.urls import downloading
+
+    console.at_end.enter_context(downloading(partial(console.progress, "downloading")))
 
 
 def read_options(

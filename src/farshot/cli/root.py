@@ -15,6 +15,7 @@ from farshot.cli import (
     check,
     choose,
     console,
+    convert,
     curve,
     encoders,
     evaluate,
@@ -72,7 +73,7 @@ def demo(
 for _command in (check, choose, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
-for _command in (curve, bench, encoders, explain, export, pick, browser_app, serve, label_studio):
+for _command in (convert, curve, bench, encoders, explain, export, pick, browser_app, serve, label_studio):
     _command.register(app)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from farshot.data.found import Found
-from farshot.data.lookup import existing
+from farshot.data.lookup import counted_from, existing
 from farshot.data.names import nfc
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
@@ -46,7 +46,7 @@ def from_coop(path: Path, content: dict[str, Any]) -> Found:
     if len(set(names.values())) < len(names):
         twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
         raise DataError(f"{path} has two labels for the class {twice!r}; give it one.")
-    folder = _folder(path, entries[0][2])
+    folder = counted_from(path, entries[0][2])
     images: list[ImageSource] = [existing(folder, file, where) for _, where, file, _, _ in entries]
     return Found(
         images,
@@ -66,14 +66,3 @@ def _entry(path: Path, split: str, number: int, entry: Any) -> tuple[str, str, s
     if not (isinstance(file, str) and isinstance(name, str) and name.strip()):
         raise DataError(f"{where} must be [path, label, class name], with text as path and class name.")
     return split, where, file, code, nfc(name.strip())
-
-
-def _folder(path: Path, first: str) -> Path:
-    """The folder that paths count from."""
-    if (path.parent / first).is_file():
-        return path.parent
-    inside = sorted(place for place in path.parent.iterdir() if (place / first).is_file())
-    if len(inside) > 1:
-        names = " and ".join(place.name for place in inside[:2])
-        raise DataError(f"{path}: {first} is in {names}; put the file into the folder that paths count from.")
-    return inside[0] if inside else path.parent

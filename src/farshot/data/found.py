@@ -8,7 +8,7 @@ from farshot.images.reading import ImageSource
 
 IMAGE_COLUMNS = ("path", "image", "file", "filename", "image_path", "file_name")
 LABEL_COLUMNS = ("label", "class", "target", "category")
-SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
+SPLIT_COLUMN, GROUP_COLUMN, BY_COLUMN, URL_COLUMN = "split", "group", "by", "url"
 """Names of columns of a table, in lower case."""
 
 _SPLITS = {

@@ -13,19 +13,23 @@ from farshot.data.given import as_path
 from farshot.data.members import member_at
 from farshot.data.names import nfc
 from farshot.data.saved import is_saved, read_saved
+from farshot.data.urls import from_cache
 from farshot.errors import DataError
-from farshot.images.member import Named
+from farshot.images.member import Named, is_url
 from farshot.images.reading import ImageSource
 
 _ROW = re.compile(r"row (\d+)")
 
 
 def source_at(place: str | Path) -> Named | None:
-    """The file, or the image in an archive or a dataset, of this name; None if there is none.
+    """The file, the image in an archive or a dataset, or the image that was downloaded, of this name; None if
+    there is none.
 
     Raises:
         DataError: the archive or the dataset cannot be read.
     """
+    if isinstance(place, str) and is_url(place):
+        return from_cache(place)
     path = Path(place)
     if path.is_file():
         return path
@@ -49,6 +53,37 @@ def existing(folder: Path, file: Any, where: str) -> ImageSource:
     if found is None:
         raise DataError(f"{where}: there is no file {path}; paths are read from the folder of the table.")
     return found
+
+
+def counted_from(path: Path, first: str) -> Path:
+    """The folder that the paths of a list count from: that of the list, or the one folder in it that has the
+    first image. The same holds for folders in `images`, and one folder up for lists in `annotations`.
+
+    Raises:
+        DataError: several folders have it.
+    """
+    above = [path.parent.parent] if path.parent.name == "annotations" else []
+    for folder in (path.parent, *above):
+        if _is_file(folder / first):
+            return folder
+    images = [folder / "images" for folder in (path.parent, *above) if (folder / "images").is_dir()]
+    for folder in (path.parent, *above, *images):
+        inside = sorted(place for place in folder.iterdir() if _is_file(place / first))
+        if len(inside) > 1:
+            names = " and ".join(place.name for place in inside[:2])
+            raise DataError(
+                f"{path}: {first} is in {names}; put the file into the folder that paths count from."
+            )
+        if inside:
+            return inside[0]
+    return path.parent
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no file can have this name, or the folder is not ours to read
+        return False
 
 
 def _row_at(path: Path) -> Named | None:

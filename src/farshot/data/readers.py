@@ -1,31 +1,37 @@
-"""Read labelled images: a folder per class, a zip or tar of one, a CSV or Parquet table, JSON lists, or a
-Hugging Face dataset."""
+"""Read labelled images: a folder per class, a zip or tar of one, a CSV or Parquet table, JSON lists, files of
+labelling tools, or a Hugging Face dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from farshot.annotations.fiftyone import labels_file
+from farshot.annotations.formats import recognised, single
+from farshot.annotations.rows import Labelled
 from farshot.data.archive import from_archive
 from farshot.data.arrow import holds_images, read_parquet
 from farshot.data.coop import from_coop, is_coop
 from farshot.data.files import image_files, is_litter
 from farshot.data.folders import from_folder
-from farshot.data.found import Found
+from farshot.data.found import Found, split_called
 from farshot.data.hub import from_hub, from_parquet, from_saved, parquet_files
 from farshot.data.independence import group_hint, groups_by
-from farshot.data.lookup import existing
+from farshot.data.lookup import counted_from, existing
 from farshot.data.members import image_members, is_archive
-from farshot.data.names import ClassNames, check_labels, names_in_prompts, nfc
+from farshot.data.names import ClassNames, check_labels, in_class_order, names_in_prompts, nfc
 from farshot.data.rows import from_rows, read_rows, shared_groups
 from farshot.data.saved import is_saved, read_saved, splits_of
 from farshot.data.shards import from_shards, images_of, is_pattern, is_shard, shards_of, tars_in
 from farshot.data.table import ImageTable
 from farshot.data.text import load_json
+from farshot.data.urls import UrlImages, downloading
 from farshot.errors import DataError
-from farshot.images.member import Named
+from farshot.images.member import Named, is_url
 from farshot.images.reading import ImageSource
 from farshot.storage.paths import home
 
@@ -37,6 +43,7 @@ def read_table(
     for_prompts: bool = True,
     level: int | None = None,
     groups: str | None = None,
+    download: bool = False,
 ) -> ImageTable:
     """Read a labelled table from a folder, a file or a dataset.
 
@@ -44,8 +51,8 @@ def read_table(
         source: a folder with one subfolder per class, perhaps within folders train, val and test; a .zip or
             .tar of such folders, or of images and a CSV; a .csv or .parquet with a column of paths and one of
             labels, and perhaps `split` and `group`; a .json of the form {"image_names", "image_labels",
-            "label_names"}, or a split file of CoOp; WebDataset shards; a folder saved by `datasets`, or
-            "hf:NAME[:SPLIT]".
+            "label_names"}, or a split file of CoOp; a file of a labelling tool (docs/labels.md); WebDataset
+            shards; a folder saved by `datasets`, or "hf:NAME[:SPLIT]".
         class_names: how prompts call the classes; by default the classes themselves, '_' read as a space.
         for_prompts: whether prompts will be made of the names, so that they must differ in more than case; to
             compare predictions with labels, the labels need only be different.
@@ -54,11 +61,13 @@ def read_table(
         groups: which images belong together, such as those of one patient: a column of a table, by default
             `group`; or a regular expression on the path of each image below the folder, without extension,
             whose first parentheses, or whole match, name the group.
+        download: fetch images that a table names by URL and that are not in the cache yet.
 
     Raises:
         DataError: one sentence that names the path or row and the way out.
     """
-    found = _found(str(source), level, groups)
+    with downloading() if download else nullcontext():
+        found = _found(str(source), level, groups)
     if for_prompts:
         names = names_in_prompts(class_names, found.classes, str(source))
     else:
@@ -108,6 +117,8 @@ def _found(source: str, level: int | None, groups: str | None) -> Found:
     if is_pattern(source) and not path.exists():
         return from_shards(shards_of(str(path)))
     is_folder = not source.startswith("hf:") and path.is_dir()
+    if is_folder and labels_file(path) is not None:
+        return _from_annotations(path, groups)
     saved = is_folder and is_saved(path)
     shards = parquet_files(path) if is_folder and not saved else []
     tars = tars_in(path) if is_folder and not saved and not shards else []
@@ -133,12 +144,70 @@ def _found(source: str, level: int | None, groups: str | None) -> Found:
         raise DataError(f"There is no {path}; check the path.")
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return _from_json(path)
+        content = load_json(path)
+        return _from_annotations(path, groups) if recognised(path, content) else _from_json(path, content)
+    if suffix == ".xml":
+        return _from_annotations(path, groups)
     if suffix not in (".csv", ".parquet"):
-        raise DataError(f"{path} is not a folder, .csv, .parquet, .json, .zip or .tar; give one of these.")
+        raise DataError(
+            f"{path} is not a folder, .csv, .parquet, .json, .xml, .zip or .tar; give one of these."
+        )
     if suffix == ".parquet" and holds_images(path):
         return from_parquet([path], groups)
-    return from_rows(read_rows(path), groups, lambda cell, where: existing(path.parent, cell, where))
+    urls = UrlImages(path)
+    return urls.fetched(
+        from_rows(
+            read_rows(path),
+            groups,
+            lambda cell, where: urls.image(cell, where) or existing(path.parent, cell, where),
+        )
+    )
+
+
+def _from_annotations(path: Path, groups: str | None) -> Found:
+    """The labels that people gave in a file or folder of a labelling tool, without other images."""
+    file = (labels_file(path) or path) if path.is_dir() else path
+    known = recognised(path)
+    assert known is not None
+    rows = single(known.read(path), str(path))
+    labelled = [row for row in rows if row.label is not None and row.by == "person"]
+    if not labelled:
+        by_model = any(row.by == "model" for row in rows)
+        way = (
+            "convert it to CSV with --by model and remove the column 'by' to take a model's as labels."
+            if by_model
+            else "label some images first."
+        )
+        raise DataError(f"{path} has no label that a person gave; {way}")
+    without = len({row.image for row in rows} - {row.image for row in labelled})
+    first = next((row.image for row in labelled if not is_url(row.image)), None)
+    folder = file.parent if first is None else counted_from(file, first)
+    urls = UrlImages(path)
+    images = [
+        urls.image(row.image, str(path)) or existing(folder, row.image, f"{path}, {row.image}")
+        for row in labelled
+    ]
+    splits, owners = _splits_of(labelled), [row.group for row in labelled if row.group is not None]
+    found = owners if len(owners) == len(labelled) and groups in (None, "group") else None
+    notes = [] if folder == file.parent else [f"paths in {file.name} count from {folder}"]
+    notes += [f"{without} images without a label are left out"] if without else []
+    labels = [nfc(str(row.label).strip()) for row in labelled]
+    return urls.fetched(
+        Found(
+            images,
+            labels,
+            in_class_order(set(labels)),
+            splits,
+            found,
+            (*notes, *shared_groups(splits, found)),
+        )
+    )
+
+
+def _splits_of(rows: list[Labelled]) -> list[str] | None:
+    """The split of each row; None unless all name one."""
+    splits = [split for row in rows if row.split and (split := split_called(row.split))]
+    return splits if len(splits) == len(rows) else None
 
 
 def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
@@ -176,8 +245,7 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
     return ImageTable(tuple(files), None, (), ())
 
 
-def _from_json(path: Path) -> Found:
-    lists = load_json(path)
+def _from_json(path: Path, lists: Any) -> Found:
     if is_coop(lists):
         return from_coop(path, lists)
     keys = ("image_names", "image_labels", "label_names")
@@ -196,9 +264,12 @@ def _from_json(path: Path) -> Found:
             )
     if not files:
         raise DataError(f"{path} names no image; fill image_names.")
+    urls = UrlImages(path)
+    places = [f"{path}, image_names[{i}]" for i in range(len(files))]
     images: list[ImageSource] = [
-        existing(path.parent, file, f"{path}, image_names[{i}]") for i, file in enumerate(files)
+        urls.image(file, where) or existing(path.parent, file, where)
+        for file, where in zip(files, places, strict=True)
     ]
     # the field's lists number all classes of a larger set; those without an image are not classes here
     used = [nfc(str(classes[code])) for code in sorted(set(codes))]
-    return Found(images, [nfc(str(classes[code])) for code in codes], used)
+    return urls.fetched(Found(images, [nfc(str(classes[code])) for code in codes], used))

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farshot.data.found import GROUP_COLUMN, IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Found, split_called
+from farshot.data.found import (
+    BY_COLUMN,
+    GROUP_COLUMN,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMN,
+    URL_COLUMN,
+    Found,
+    split_called,
+)
 from farshot.data.names import in_class_order, nfc
 from farshot.data.text import first_line, read_text
 from farshot.errors import DataError
@@ -60,15 +69,15 @@ def from_rows(rows: Rows, groups: str | None, image: Lookup) -> Found:
     Raises:
         DataError: names the row and what is missing in it.
     """
-    path, frame, places = rows.name, rows.frame, rows.places
-    image_column = _column(frame, IMAGE_COLUMNS, "image paths", path)
-    label_column = _column(frame, LABEL_COLUMNS, "labels", path)
-    split_column = _column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
+    path = rows.name
+    frame, places, left_out = _by_people(rows)
+    image_at, label_at = image_column(frame, path), label_column(frame, path)
+    split_column = one_column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
     wanted = (GROUP_COLUMN if groups is None else groups.strip().lower(),)
-    group_column = _column(frame, wanted, "groups", path, needed=False)
+    group_column = one_column(frame, wanted, "groups", path, needed=False)
     images: list[ImageSource] = []
     labels: list[str] = []
-    for place, file, label in zip(places, frame[image_column], frame[label_column], strict=True):
+    for place, file, label in zip(places, frame[image_at], frame[label_at], strict=True):
         where = f"{path}, {place}"
         if is_blank(label):
             raise DataError(f"{where}: no label; fill it in or remove the row.")
@@ -80,8 +89,35 @@ def from_rows(rows: Rows, groups: str | None, image: Lookup) -> Found:
         raise DataError(f"{path} has no rows; add one per image.")
     splits = None if split_column is None else _splits(frame[split_column], places, path)
     found = None if group_column is None else _groups(frame[group_column], places, path)
-    notes = shared_groups(splits, found)
+    notes = (*left_out, *shared_groups(splits, found))
     return Found(images, labels, in_class_order(set(labels)), splits, found, notes)
+
+
+def image_column(frame: Any, path: str) -> Any:
+    """The column of images: of paths, or if there is none of URLs."""
+    names = {str(column).strip().lower() for column in frame.columns}
+    only_urls = URL_COLUMN in names and not names & set(IMAGE_COLUMNS)
+    return one_column(frame, (URL_COLUMN,) if only_urls else IMAGE_COLUMNS, "image paths", path)
+
+
+def label_column(frame: Any, path: str) -> Any:
+    """The column of labels."""
+    return one_column(frame, LABEL_COLUMNS, "labels", path)
+
+
+def _by_people(rows: Rows) -> tuple[Any, Sequence[str], tuple[str, ...]]:
+    """The rows without those whose label a model gave, where a column says so, and a note on these."""
+    column = one_column(rows.frame, (BY_COLUMN,), "who gave the label", rows.name, needed=False)
+    kept = [] if column is None else [str(value).strip() != "model" for value in rows.frame[column]]
+    if all(kept):
+        return rows.frame, rows.places, ()
+    if not any(kept):
+        raise DataError(
+            f"{rows.name}: all labels are a model's; remove the column {BY_COLUMN!r} to take them as labels."
+        )
+    places = [place for place, keep in zip(rows.places, kept, strict=True) if keep]
+    count = len(kept) - len(places)
+    return rows.frame[kept], places, (f"{count} labels that a model gave are left out",)
 
 
 def shared_groups(splits: Sequence[str] | None, groups: Sequence[str] | None) -> tuple[str, ...]:
@@ -171,7 +207,12 @@ def _read_parquet(path: Path) -> Rows:
     return Rows(str(path), frame, [f"row {number}" for number in range(1, len(frame) + 1)])
 
 
-def _column(frame: Any, wanted: Sequence[str], what: str, path: str, *, needed: bool = True) -> Any:
+def one_column(frame: Any, wanted: Sequence[str], what: str, path: str, *, needed: bool = True) -> Any:
+    """The column with one of these names, in any case; None where there is none and it is not needed.
+
+    Raises:
+        DataError: there are several, or none.
+    """
     found = [column for column in frame.columns if str(column).strip().lower() in wanted]
     if not found and not needed:
         return None

@@ -17,6 +17,11 @@ CHUNK = 1 << 16
 """Bytes in memory at a time."""
 
 
+def is_url(name: str) -> bool:
+    """Whether an image is called by a URL instead of a path."""
+    return name.lower().startswith(("http://", "https://"))
+
+
 @dataclass(frozen=True)
 class Span:
     """Bytes within a file.
@@ -44,11 +49,13 @@ class Member:
         name: what messages and output call it: the path of the file, "/" and the name within it.
         file: that it lies in.
         span: where; None for the whole file.
+        fault: why it is known to be missing, and the way out; the sentence follows a name and a colon.
     """
 
     name: str
     file: Path
     span: Span | None = None
+    fault: str | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -60,14 +67,17 @@ class Member:
             DataError: they are not what the file declares; the sentence follows a name and a colon.
             OSError: the file cannot be read.
         """
+        if self.fault is not None:
+            raise DataError(self.fault)
         if self.span is None:
             return self.file.read_bytes()
         with self.file.open("rb") as file:
             return b"".join(unpack(file, self.span))
 
     def absolute(self) -> Member:
-        """The same with absolute paths."""
-        return replace(self, name=str(Path(self.name).absolute()), file=self.file.absolute())
+        """The same with absolute paths; a URL stays."""
+        name = self.name if is_url(self.name) else str(Path(self.name).absolute())
+        return replace(self, name=name, file=self.file.absolute())
 
 
 Named = str | Path | Member

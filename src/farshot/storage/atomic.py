@@ -343,5 +343,5 @@ def _share(staging: Path, place: Path) -> None:
     except OSError:  # there is none, or another writer has just moved it away
         mode = stat.S_IMODE(staging.stat().st_mode)
     for path in staging.iterdir():
-        path.chmod(mode & 0o666)
+        path.chmod(mode if path.is_dir() else mode & 0o666)
     staging.chmod(mode)

@@ -1,0 +1,138 @@
+"""farshot's own tables: a CSV file with the columns path and label, and perhaps score, by, split and group.
+
+The files of `farshot predict --out` and the app's predictions.csv are read, too; their classes are labels
+that a model gave.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from farshot.annotations.files import new_file
+from farshot.annotations.rows import Labelled
+from farshot.data.found import GROUP_COLUMN, SPLIT_COLUMN
+from farshot.data.rows import BY_COLUMN, csv_rows, image_column, is_blank, label_column, one_column
+from farshot.data.text import read_text
+from farshot.errors import DataError
+from farshot.sanitize import cell, path_cell, short
+
+_APP = ["image", "label", "class", "sure", "unlike", "adapted_to"]
+"""How the header of the app's predictions.csv begins."""
+
+
+def read(path: Path) -> list[Labelled]:
+    """The rows of a CSV file.
+
+    Raises:
+        DataError: names the line.
+    """
+    rows = csv_rows(str(path), read_text(path))
+    frame: Any = rows.frame
+    header = [str(column).strip() for column in frame.columns]
+    cells = [list(map(_text, row)) for row in frame.itertuples(index=False, name=None)]
+    places = [f"{path}, {place}" for place in rows.places]
+    if header[: len(_APP)] == _APP:
+        return _of_app(header, cells, places)
+    if header[:2] == ["image", "class"] and _has_scores(header, cells):
+        return [_predicted(header, row, where) for row, where in zip(cells, places, strict=True)]
+    columns: dict[str, Any] = {
+        "image": image_column(frame, str(path)),
+        "label": label_column(frame, str(path)),
+        **{
+            name: one_column(frame, (name,), name, str(path), needed=False)
+            for name in ("score", BY_COLUMN, SPLIT_COLUMN, GROUP_COLUMN)
+        },
+    }
+    at = {name: list(frame.columns).index(column) for name, column in columns.items() if column is not None}
+    return [
+        _labelled({name: row[number] for name, number in at.items()}, where)
+        for row, where in zip(cells, places, strict=True)
+    ]
+
+
+def write(rows: Sequence[Labelled], path: Path) -> None:
+    """Write a CSV file; columns that would be empty are left out, and no cell is a formula.
+
+    Raises:
+        DataError: `path` is taken or not writable.
+    """
+    by_models = any(row.by == "model" for row in rows)
+    more: dict[str, list[str | None]] = {
+        "score": [None if row.score is None else f"{row.score:.6f}" for row in rows],
+        BY_COLUMN: [row.by if by_models else None for row in rows],
+        SPLIT_COLUMN: [row.split for row in rows],
+        GROUP_COLUMN: [row.group for row in rows],
+    }
+    kept = {name: values for name, values in more.items() if any(value is not None for value in values)}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", *kept])
+    for number, row in enumerate(rows):
+        values = [row.label, *(column[number] for column in kept.values())]
+        writer.writerow([path_cell(row.image), *(cell(value or "") for value in values)])
+    with new_file(path) as staging:
+        staging.write_bytes(text.getvalue().encode("utf-8", errors="backslashreplace"))
+
+
+def _text(value: Any) -> str | None:
+    return None if is_blank(value) else str(value).strip()
+
+
+def _labelled(cells: dict[str, str | None], where: str) -> Labelled:
+    by = cells.get(BY_COLUMN) or "person"
+    if by not in ("person", "model"):
+        raise DataError(f"{where}: {BY_COLUMN} is {short(by)}; write person or model.")
+    return Labelled(
+        _image(cells["image"], where),
+        cells["label"],
+        _number(cells.get("score"), where),
+        "model" if by == "model" else "person",
+        cells.get(SPLIT_COLUMN),
+        cells.get(GROUP_COLUMN),
+    )
+
+
+def _has_scores(header: list[str], cells: list[list[str | None]]) -> bool:
+    """Whether there is a column for each class, as in the files of `farshot predict`."""
+    classes = {row[1] for row in cells} - {None}
+    return bool(header[2:]) and classes <= set(header[2:])
+
+
+def _predicted(header: list[str], row: list[str | None], where: str) -> Labelled:
+    label = row[1]
+    score = None if label is None else _number(row[header.index(label, 2)], where)
+    return Labelled(_image(row[0], where), label, score, "model")
+
+
+def _of_app(header: list[str], cells: list[list[str | None]], places: list[str]) -> list[Labelled]:
+    found = []
+    for row, where in zip(cells, places, strict=True):
+        image, label, predicted = _image(row[0], where), row[1], row[2]
+        if label is not None:
+            found.append(Labelled(image, label))
+        column = f"p({predicted})"
+        score = _number(row[header.index(column)], where) if column in header else None
+        found.append(Labelled(image, predicted, score, "model"))
+    return found
+
+
+def _image(value: str | None, where: str) -> str:
+    if value is None:
+        raise DataError(f"{where}: no image; fill in its path or remove the row.")
+    return value
+
+
+def _number(value: str | None, where: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        found = float("nan")
+    if not 0 <= found <= 1:
+        raise DataError(f"{where}: the score {short(value)} must be a number from 0 to 1; fix or empty it.")
+    return found
