@@ -23,6 +23,8 @@ from tests.image_bytes import encoded, png, tiff, tiled
 from tests.test_bench_table import fill, run_of, shares
 from tests.zip_bytes import Piece, zipped
 
+from farshot.annotations.formats import FORMATS, format_called
+from farshot.annotations.rows import Labelled
 from farshot.bench.store import Store
 from farshot.classifier import FewShotClassifier
 from farshot.methods import available
@@ -70,6 +72,31 @@ def of_readers() -> list[bytes]:
         "folder": (b"cat/a.png\ndog/b.png", b"train/a/1.png\ntrain/b/2.png\ntest/a/3.png", b"a/x/1\nb/x/2"),
     }
     return [bytes([READERS.index(kind)]) + one for kind, several in contents.items() for one in several]
+
+
+LABELS = {
+    "csv": ".csv", "coco": ".json", "cvat": ".xml", "datumaro": ".json", "fiftyone": ".json",
+    "label-studio": ".json",
+}
+"""Format of labels -> ending of its files."""
+
+
+def of_labels() -> list[bytes]:
+    """The same labels in every format, to be written in each other one."""
+    rows = [
+        Labelled("a.png", "x", split="train", group="1"),
+        Labelled("b/c.png", "y", 0.5, "model"),
+        Labelled("https://a.b/d.png", None),
+    ]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for place, name in enumerate(FORMATS):
+            path = Path(folder, f"labels{place}{LABELS[name]}")
+            known = rows[:2] if name == "fiftyone" else rows  # labels.json holds no URLs
+            format_called(name).write(known, path)
+            content = path.read_bytes()
+            found += [bytes([place + other * len(FORMATS)]) + content for other in range(len(FORMATS))]
+    return found
 
 
 def picture(kind: str, mode: str = "RGB", side: int = 9, **options: object) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from farshot.annotations.formats import FORMATS, format_called, single
 from farshot.app.workspace.intake import Upload, take_in
 from farshot.app.workspace.limits import Limits
 from farshot.bench.compare import compare
@@ -123,6 +124,22 @@ def _folder(content: bytes) -> None:
                 continue
     read_table(root, level=None if len(content) % 3 else 1)
     unlabelled([root])
+
+
+# Labels --------------------------------------------------------------------------------------------------
+
+
+def labels(data: bytes) -> None:
+    """Labels in the files of other tools; what is read is written in another format and read again."""
+    name, other = FORMATS[data[0] % len(FORMATS)], FORMATS[data[0] // len(FORMATS) % len(FORMATS)]
+    folder = _place("labels")
+    path, again = folder / f"in{seeds.LABELS[name]}", folder / f"out{seeds.LABELS[other]}"
+    again.unlink(missing_ok=True)
+    path.write_bytes(data[1:])
+    rows = format_called(name).read(path)
+    format_called(other).write(single(rows, "in", "first"), again)
+    found = format_called(other).read(again)
+    assert len(found) <= 2 * len(rows), (len(found), len(rows))
 
 
 # Pictures ------------------------------------------------------------------------------------------------
@@ -328,6 +345,7 @@ def _set(file: sqlite3.Connection, table: str, column: str, row: int, value: Any
 
 
 TARGETS = {
+    "labels": Target(labels, seeds.of_labels),
     "readers": Target(readers, seeds.of_readers),
     "images": Target(images, seeds.of_images),
     "zips": Target(zips, seeds.of_zips),
