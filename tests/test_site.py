@@ -1,6 +1,5 @@
 """The documentation site: links as it has them, nothing fetched from elsewhere, every page in its place."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -56,10 +55,8 @@ def test_every_picture_has_words():
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The built site, and the address at which it is served."""
     place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
-    built = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "properdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     with serving(place) as (address, _):
         yield place, address
