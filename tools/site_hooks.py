@@ -3,6 +3,7 @@ as a page, links that lead out of docs/, and a refusal of pages that would fetch
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import sys
@@ -25,6 +26,12 @@ _LOADS = re.compile(
     re.IGNORECASE,
 )
 _STYLE_LOADS = re.compile(r"(?:url\(|@import\s*)[\"']?\s*(?:https?:)?//[^)\s;]*", re.IGNORECASE)
+
+
+def on_config(config: ProperDocsConfig) -> None:
+    """Where mike builds one of several versions, readers choose among them; its variable holds the version."""
+    if "MIKE_DOCS_VERSION" in os.environ:
+        config.extra["version"] = {"provider": "mike"}
 
 
 def on_files(files: Files, config: ProperDocsConfig) -> Files:
