@@ -1,4 +1,4 @@
-"""What is published: the distributions, the man page, conda-forge's recipe and the workflow that releases them."""
+"""What is published: the distributions, the man page, the conda recipe and the workflow that releases them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def sections(page: str) -> dict[str, str]:
     """The parts of a man page by the command they describe."""
     plain = page.replace("\\-", "-").replace("\\&", "")
     start, *rest = re.split(r'^\.SS "(.*)"\n', plain, flags=re.MULTILINE)
-    return {"farshot": start} | {f"farshot {name}": text for name, text in zip(rest[::2], rest[1::2], strict=True)}
+    return {"farshot": start} | {
+        f"farshot {name}": text for name, text in zip(rest[::2], rest[1::2], strict=True)
+    }
 
 
 def test_the_man_page_has_every_command_and_option():
@@ -112,6 +114,11 @@ def test_the_shell_completes_commands_and_options(words: str, expected: str):
     assert run(sys.executable, "-c", code, env=os.environ | asked).split() == [expected]
 
 
+def test_the_citation_names_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+
+
 def test_conda_installs_what_pip_installs():
     text = recipe(b"an archive").replace("${{ python_min }}", "3.11")
     found = yaml.safe_load(text)
@@ -129,7 +136,10 @@ def test_conda_installs_what_pip_installs():
     ]
     assert found["context"]["version"] == PROJECT["version"]
     assert re.fullmatch("[0-9a-f]{64}", found["context"]["sha256"])
-    assert found["about"]["license"] == PROJECT["license"] and found["about"]["summary"] == PROJECT["description"]
+    assert (
+        found["about"]["license"] == PROJECT["license"]
+        and found["about"]["summary"] == PROJECT["description"]
+    )
     assert all((ROOT / name).is_file() for name in found["about"]["license_file"])
 
 
@@ -138,7 +148,9 @@ def release() -> dict[str, Any]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the workflow runs on Linux")
-@pytest.mark.parametrize(("tag", "same"), [(f"v{PROJECT['version']}", True), ("v99.0", False), ("main", False)])
+@pytest.mark.parametrize(
+    ("tag", "same"), [(f"v{PROJECT['version']}", True), ("v99.0", False), ("main", False)]
+)
 def test_a_tag_of_another_version_is_not_released(tag: str, same: bool, tmp_path: Path):
     (step,) = [step for step in release()["jobs"]["build"]["steps"] if "tag" in step.get("name", "")]
     (tmp_path / "python").symlink_to(sys.executable)
@@ -157,7 +169,9 @@ def test_only_the_job_that_publishes_has_an_identity_and_only_after_the_tests():
     jobs = release()["jobs"]
     assert release()["permissions"] == {}
     assert {name for name, job in jobs.items() if "id-token" in job["permissions"]} == {"publish"}
-    assert jobs["publish"]["permissions"] == {"id-token": "write"} and jobs["publish"]["environment"] == "pypi"
+    assert (
+        jobs["publish"]["permissions"] == {"id-token": "write"} and jobs["publish"]["environment"] == "pypi"
+    )
     assert [jobs[name]["needs"] for name in ("test", "publish", "release")] == ["build", "test", "publish"]
     assert not any("run" in step for step in jobs["publish"]["steps"])
 
@@ -249,8 +263,8 @@ def test_the_wheel_works_where_nothing_of_the_clone_is(distributions: tuple[Path
     assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
     pages = """
 from jinja2 import Environment, PackageLoader
-for package in ("farshot.app", "farshot.check", "farshot.explain", "farshot.pick", "farshot.report", "farshot.serve"):
-    names = Environment(loader=PackageLoader(package)).list_templates()
+for package in ("app", "check", "explain", "pick", "report", "serve"):
+    names = Environment(loader=PackageLoader(f"farshot.{package}")).list_templates()
     assert names, package
 """
     run(python, "-c", pages, cwd=tmp_path, env=clean)

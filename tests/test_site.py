@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tools.site_hooks import outside_loads, plain_pipes, site_links
 
-from tests.pages import serving
+from tests.pages import is_there, serving
 
 ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -43,7 +43,7 @@ def test_what_a_page_would_fetch_is_found():
 def test_every_link_and_picture_of_the_pages_is_there():
     for page in ROOT.glob("docs/**/*.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert is_there(page.parent / target), f"{page.name}: {target}"
 
 
 def test_every_picture_has_words():

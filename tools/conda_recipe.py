@@ -1,6 +1,6 @@
 """The conda-forge recipe for a source distribution: packaging/conda/recipe.yaml with its checksum.
 
-    python -m tools.conda_recipe dist/farshot-0.1.0.tar.gz build/recipe.yaml
+python -m tools.conda_recipe dist/farshot-0.1.0.tar.gz build/recipe.yaml
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the documentation site needs beyond ProperDocs, which calls these functions by their names: the tutorial
-as a page, links that lead out of docs/, and a refusal of pages that would fetch anything from elsewhere."""
+"""What the documentation site needs beyond ProperDocs, which calls these functions by their names: the
+tutorial as a page, links that lead out of docs/, and a refusal of pages that would fetch anything from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from properdocs.exceptions import PluginError
 from properdocs.structure.files import File, Files
 from properdocs.structure.pages import Page
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the program `properdocs` does not look into its own folder
+sys.path.insert(
+    0, str(Path(__file__).parents[1])
+)  # the program `properdocs` does not look into its own folder
 
 from tools.notebook import as_markdown, read
 
@@ -29,7 +31,7 @@ _STYLE_LOADS = re.compile(r"(?:url\(|@import\s*)[\"']?\s*(?:https?:)?//[^)\s;]*"
 
 
 def on_config(config: ProperDocsConfig) -> None:
-    """Where mike builds one of several versions, readers choose among them; its variable holds the version."""
+    """Adds a menu of versions where mike, which sets this variable, builds one of several."""
     if "MIKE_DOCS_VERSION" in os.environ:
         config.extra["version"] = {"provider": "mike"}
 
