@@ -1,4 +1,4 @@
-"""What is published: the distributions, the man page, the conda recipe and the workflow that releases them."""
+"""What is published: the distributions, the man page, the conda recipe and the workflow that releases."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The conda-forge recipe for a source distribution: packaging/conda/recipe.yaml with its checksum.
+"""The conda-forge recipe for a source distribution.
 
-python -m tools.conda_recipe dist/farshot-0.1.0.tar.gz build/recipe.yaml
+    python -m tools.conda_recipe dist/farshot-0.1.0.tar.gz build/recipe.yaml
+
+writes packaging/conda/recipe.yaml with the checksum of the archive.
 """
 
 from __future__ import annotations

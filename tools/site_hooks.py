@@ -1,5 +1,6 @@
 """What the documentation site needs beyond ProperDocs, which calls these functions by their names: the
-tutorial as a page, links that lead out of docs/, and a refusal of pages that would fetch anything from elsewhere."""
+tutorial as a page, links that lead out of docs/, and a refusal of pages that would fetch anything from
+elsewhere."""
 
 from __future__ import annotations
 
