@@ -4,7 +4,7 @@ BIN := .venv/bin
 # what is imported is compiled once and kept, what is not never: installing takes half as long
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all fuzz check format docs tutorial bench clean
+.PHONY: demo test test-all fuzz check format docs tutorial dist bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -37,12 +37,22 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 docs: .venv/ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/properdocs build --strict --quiet
 	@echo "The documentation: site/index.html. To search it, serve it: $(PYTHON) -m http.server -d site"
 
 # runs docs/tutorial.ipynb and writes what its cells print and show into it
 tutorial: .venv/ready
 	$(BIN)/python -m tools.notebook docs/tutorial.ipynb
+
+# the source distribution, the wheel and the man page, checked; and conda-forge's recipe for them
+dist: .venv/ready
+	rm -rf build dist
+	$(BIN)/python -m tools.man_page man/farshot.1
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	@test -z "$$(find dist -type f -size +10000k)" || { echo "A file in dist/ is larger than 10 MB." >&2; exit 1; }
+	$(BIN)/python -m tools.conda_recipe dist/*.tar.gz build/recipe.yaml
 
 bench: .venv/ready
 	$(BIN)/farshot bench --pools mini-crops mini-land mini-skin mini-xray --model mini --shots 1 5 --tasks 100 \
@@ -50,4 +60,4 @@ bench: .venv/ready
 	$(BIN)/farshot table --store bench.db
 
 clean:
-	rm -rf .venv demo build dist site fuzz-found
+	rm -rf .venv demo build dist man site fuzz-found

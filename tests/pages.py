@@ -12,7 +12,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
 _NO_END = {"meta", "img", "br", "input", "link"}
+
+
+def is_there(target: Path) -> bool:
+    """Whether a link leads to a file; source distributions, known by PKG-INFO, lack the pictures of docs/."""
+    return target.exists() or (target.suffix == ".png" and (ROOT / "PKG-INFO").exists())
 
 
 class Page(HTMLParser):

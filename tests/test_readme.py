@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from farshot.cli.root import app
 from farshot.world import class_names, generate
+from tests.pages import ROOT, is_there
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    farshot ([^#\n]*)", README, flags=re.MULTILINE)
 NAMES = {"scab": "apple scab", "rust": "apple rust", "vein": "healthy leaf"}
 PER_CLASS = 7  # five to adapt to, and some to evaluate on
@@ -122,6 +123,5 @@ def test_the_code_runs(folder: Path, monkeypatch):
 
 
 def test_every_link_leads_somewhere():
-    root = Path(__file__).parents[1]
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (root / target).exists(), target
+        assert is_there(ROOT / target), target

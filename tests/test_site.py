@@ -1,6 +1,5 @@
 """The documentation site: links as it has them, nothing fetched from elsewhere, every page in its place."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from tools.site_hooks import outside_loads, plain_pipes, site_links
 
-from tests.pages import serving
+from tests.pages import is_there, serving
 
 ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -44,7 +43,7 @@ def test_what_a_page_would_fetch_is_found():
 def test_every_link_and_picture_of_the_pages_is_there():
     for page in ROOT.glob("docs/**/*.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert is_there(page.parent / target), f"{page.name}: {target}"
 
 
 def test_every_picture_has_words():
@@ -56,10 +55,8 @@ def test_every_picture_has_words():
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The built site, and the address at which it is served."""
     place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
-    built = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "properdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     with serving(place) as (address, _):
         yield place, address

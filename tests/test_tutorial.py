@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def test_every_cell_runs_and_says_what_the_page_says(tmp_path: Path, monkeypatch
         said = recorded(cell)
         assert_agrees(said.text, found.text)
         assert size(found.picture) == size(said.picture)
+
+
+@pytest.mark.parametrize(
+    ("variable", "installs"),
+    [("COLAB_RELEASE_TAG", True), ("KAGGLE_KERNEL_RUN_TYPE", True), ("HOME", False)],
+)
+def test_the_first_cell_installs_farshot_on_hosted_notebooks_only(
+    variable: str, installs: bool, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[list[str]] = []
+    monkeypatch.setenv(variable, "set")
+    monkeypatch.setattr("subprocess.run", lambda command, check: asked.append(command))
+    first, *_ = code_cells(read(TUTORIAL))
+    list(run({"cells": [first]}))
+    expected = [sys.executable, "-m", "pip", "install", "--quiet", "farshot"]
+    assert asked == ([expected] if installs else [])
 
 
 def test_the_committed_outputs_come_from_one_run_in_order():

@@ -1,19 +1,23 @@
-"""What the documentation site needs beyond MkDocs, which calls these functions by their names: the tutorial
-as a page, links that lead out of docs/, and a refusal of pages that would fetch anything from elsewhere."""
+"""What the documentation site needs beyond ProperDocs, which calls these functions by their names: the
+tutorial as a page, links that lead out of docs/, and a refusal of pages that would fetch anything from
+elsewhere."""
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import sys
 from pathlib import Path
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+from properdocs.config.defaults import ProperDocsConfig
+from properdocs.exceptions import PluginError
+from properdocs.structure.files import File, Files
+from properdocs.structure.pages import Page
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the program `mkdocs` does not look into its own folder
+sys.path.insert(
+    0, str(Path(__file__).parents[1])
+)  # the program `properdocs` does not look into its own folder
 
 from tools.notebook import as_markdown, read
 
@@ -27,7 +31,13 @@ _LOADS = re.compile(
 _STYLE_LOADS = re.compile(r"(?:url\(|@import\s*)[\"']?\s*(?:https?:)?//[^)\s;]*", re.IGNORECASE)
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_config(config: ProperDocsConfig) -> None:
+    """Adds a menu of versions where mike, which sets this variable, builds one of several."""
+    if "MIKE_DOCS_VERSION" in os.environ:
+        config.extra["version"] = {"provider": "mike"}
+
+
+def on_files(files: Files, config: ProperDocsConfig) -> Files:
     """Every notebook becomes a page of its name; the notebook itself stays for those who want to run it."""
     for file in list(files):
         if file.src_uri.endswith(".ipynb"):
@@ -40,7 +50,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, config: ProperDocsConfig, files: Files) -> str:
     """Links and tables as the site has them."""
     return plain_pipes(site_links(markdown, page.file.src_uri))
 
@@ -71,7 +81,7 @@ def site_links(markdown: str, page: str) -> str:
     return _LINK.sub(written, markdown)
 
 
-def on_post_build(config: MkDocsConfig) -> None:
+def on_post_build(config: ProperDocsConfig) -> None:
     """Refuses a site that would ask other machines for anything."""
     for path in sorted(Path(config.site_dir).rglob("*")):
         if path.suffix in (".html", ".css", ".svg") and (found := outside_loads(path.read_text("utf-8"))):
