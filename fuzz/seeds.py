@@ -75,7 +75,11 @@ def of_readers() -> list[bytes]:
 
 
 LABELS = {
-    "csv": ".csv", "coco": ".json", "cvat": ".xml", "datumaro": ".json", "fiftyone": ".json",
+    "csv": ".csv",
+    "coco": ".json",
+    "cvat": ".xml",
+    "datumaro": ".json",
+    "fiftyone": ".json",
     "label-studio": ".json",
 }
 """Format of labels -> ending of its files."""

@@ -259,3 +259,23 @@ def test_the_bytes_are_those_of_the_file(tmp_path: Path) -> None:
         image(n)["bytes"] for n in range(6)
     ]
     assert io.BytesIO(image(0)["bytes"]).read(4) == b"\x89PNG"
+
+
+def test_images_of_the_hub_stay_in_the_files_of_its_cache(tmp_path: Path, monkeypatch) -> None:
+    dataset(group=["a", "a", "b", "b", "c", "c"]).to_parquet(tmp_path / "x.parquet")
+    load = datasets.load_dataset
+
+    def from_the_hub(name: str, split: str) -> datasets.Dataset:
+        assert name == "ada/leaves"
+        files = str(tmp_path / "x.parquet")
+        return load("parquet", data_files=files, split=split, cache_dir=str(tmp_path / "hub"))
+
+    monkeypatch.setattr(datasets, "load_dataset", from_the_hub)
+    table = read_table("hf:ada/leaves", groups="group")
+    check(table, Path("hf:ada/leaves"), 0)
+    assert table.groups == ("a", "a", "b", "b", "c", "c")
+    assert {Path(one.file).suffix for one in table.images} == {".arrow"}
+    assert all(str(tmp_path / "hub") in str(one.file) for one in table.images)
+    part = read_table("hf:ada/leaves:train[:4]")
+    assert len(part) == 4
+    assert np.array_equal(pixels_of(part.image(3)), pixels_of(picture(3)))

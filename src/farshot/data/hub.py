@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from farshot.data.arrow import Table, holds_images, read_parquet
+from farshot.data.arrow import Table, holds_images, read_arrow, read_parquet
 from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS, Found, split_called
 from farshot.data.names import in_class_order, nfc
 from farshot.data.rows import Rows, from_rows, is_blank, shared_groups
@@ -93,8 +93,12 @@ def _joined(parts: Sequence[tuple[str | None, Found]], name: str) -> Found:
     )
 
 
-def from_hub(name: str) -> Found:
-    """NAME or NAME:SPLIT of the hub or of the local cache; the split is "train" where none is given."""
+def from_hub(name: str, groups: str | None = None) -> Found:
+    """NAME or NAME:SPLIT of the hub or of the local cache; the split is "train" where none is given.
+
+    The images stay in the files of the cache of `datasets` and are read one by one. Of a part of a split,
+    such as "train[:10%]", they are held in memory.
+    """
     datasets = _datasets()
     name, _, split = name.partition(":")
     split = split or "train"
@@ -105,6 +109,11 @@ def from_hub(name: str) -> Found:
             f"The dataset {name} (split {split}) could not be loaded ({first_line(error)}); check name and "
             "network, or give a folder of images."
         ) from error
+    files = [Path(one["filename"]) for one in found.cache_files]
+    if files:
+        table = read_arrow(files, f"hf:{name}")
+        if len(table.images) == len(found):
+            return _from_table(table, f"hf:{name}", groups, 0)
     return _from_dataset(found, name)
 
 

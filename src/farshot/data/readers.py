@@ -133,7 +133,7 @@ def _found(source: str, level: int | None, groups: str | None) -> Found:
             f"{source} is not a folder per class, so it has no levels; leave out level (--level)."
         )
     if source.startswith("hf:"):
-        return from_hub(source[3:])
+        return from_hub(source[3:], groups)
     if saved:
         return from_saved(path, groups)
     if shards:
