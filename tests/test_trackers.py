@@ -95,8 +95,10 @@ def test_tensorboard_reads_what_adapt_writes(farshot: Farshot, place: Path, tmp_
     out, runs = tmp_path / "adapted", tmp_path / "runs"
     adapt = ("adapt", place / "data", "--model", place / "clip", "--out", out, "--method", "prompt-lora")
     adapt += ("--set", "steps=3", "--set", "views=none", "--set", "rank=1", "--device", "cpu", "--estimate")
-    told = farshot(*adapt, "--track", f"tensorboard:{runs}")
+    also = ("--track", f"mlflow:{tmp_path / 'mlruns'}")
+    told = farshot(*adapt, "--track", f"tensorboard:{runs}", *also)
     assert told.code == 0, told.err
+    assert list((tmp_path / "mlruns").glob("*/*/metrics/loss"))
     events = EventAccumulator(str(runs)).Reload()
     assert [one.step for one in events.Scalars("loss")] == [1, 2, 3]
     assert all(np.isfinite(one.value) for one in events.Scalars("loss"))

@@ -26,7 +26,7 @@ from farshot.cli.options import (
     read_options,
     read_settings,
     use_downloads,
-    use_tracker,
+    use_trackers,
 )
 from farshot.cli.tables import readable
 from farshot.errors import DataError, SettingError
@@ -151,7 +151,7 @@ def adapt(
     kind = create(method, chosen).kind  # refuses a wrong name or value before any image is read
     check_machine(device, precision)
     check_place(out)
-    use_tracker(track)
+    use_trackers(track)
     use_downloads(download)
     options = read_options(value_range, bands, page) if before is None else before.options
     several = before is not None or len(data) > 1

@@ -20,7 +20,7 @@ from farshot.cli.options import (
     Track,
     Workers,
     use_downloads,
-    use_tracker,
+    use_trackers,
 )
 from farshot.errors import SettingError
 
@@ -190,7 +190,7 @@ def bench(
             console.err.print(f"Note: {pool.name}: {note}; its numbers are marked.", markup=False)
     machines = Machines(executor, device, workers, address, gpus_per_worker, cpus_per_worker)
     encoder = load_encoder(model, device=machines.driver_device, precision=precision)  # no store without it
-    use_tracker(track)
+    use_trackers(track)
     with Store(store) as filled:
         for i, pool in enumerate(found):
             with console.progress(f"looking over {pool.name}") as progress:

@@ -83,12 +83,12 @@ Groups = Annotated[
 
 
 Track = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--track",
         metavar="KIND:PLACE",
         help="Record settings, losses and results: tensorboard:FOLDER, mlflow:FOLDER (or a server's address) "
-        "or wandb:PROJECT.",
+        "or wandb:PROJECT. Repeatable.",
     ),
 ]
 Download = Annotated[
@@ -108,19 +108,21 @@ GpusPerWorker = Annotated[
 ]
 
 
-def use_tracker(spec: str | None) -> None:
-    """Use the tracker of --track, if there is one, until the command ends.
+def use_trackers(specs: list[str] | None) -> None:
+    """Use the trackers of --track, if there are any, until the command ends.
 
     Raises:
         SettingError, DataError: as `farshot.trackers.open_tracker`.
     """
-    if spec is None:
+    if not specs:
         return
-    from farshot.trackers import open_tracker, track
+    from farshot.trackers import Several, open_tracker, track
 
-    tracker = open_tracker(spec)
-    console.at_end.callback(tracker.close)
-    console.at_end.enter_context(track(tracker))
+    opened = []
+    for spec in specs:
+        opened.append(open_tracker(spec))
+        console.at_end.callback(opened[-1].close)
+    console.at_end.enter_context(track(Several(opened)))
 
 
 def use_downloads(wanted: bool) -> None:

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 
@@ -35,6 +35,39 @@ class Tracker:
 
     def close(self) -> None:
         """Write what is left."""
+
+
+class Several(Tracker):
+    """Tells several trackers."""
+
+    def __init__(self, trackers: Iterable[Tracker]) -> None:
+        self._trackers = tuple(trackers)
+
+    def on_settings(self, name: str, settings: Mapping[str, object]) -> None:
+        """To each."""
+        for one in self._trackers:
+            one.on_settings(name, settings)
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        """To each."""
+        for one in self._trackers:
+            one.on_step(step, steps, loss)
+
+    def on_task(self, cell: str, task: int, accuracy: float) -> None:
+        """To each."""
+        for one in self._trackers:
+            one.on_task(cell, task, accuracy)
+
+    def on_result(self, name: str, values: Mapping[str, float]) -> None:
+        """To each."""
+        for one in self._trackers:
+            one.on_result(name, values)
+
+    def close(self) -> None:
+        """Close each."""
+        with ExitStack() as closing:
+            for one in self._trackers:
+                closing.callback(one.close)
 
 
 _current: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
