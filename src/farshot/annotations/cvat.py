@@ -33,6 +33,8 @@ def read(path: Path) -> list[Labelled]:
     except expat.ExpatError as error:
         why = expat.ErrorString(error.code)
         raise DataError(f"{path}, line {error.lineno}: not XML ({why}); export it again.") from error
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{path} has an encoding that cannot be read ({error}); save it as UTF-8.") from error
     if not reader.is_cvat:
         raise DataError(f"{path} is not XML of CVAT; export the task or project as 'CVAT for images 1.1'.")
     return reader.rows

@@ -7,12 +7,12 @@ last prediction, by the same order, or none.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from farshot.annotations.files import write_json
 from farshot.annotations.rows import Labelled
 from farshot.errors import DataError
 from farshot.sanitize import short
@@ -82,7 +82,7 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
     with whole_file(
         path, lambda place: check_file(place, "a list of tasks of Label Studio", _is_tasks)
     ) as new:
-        new.write_text(json.dumps(tasks, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(new, tasks)
 
 
 def counted(annotations: Iterable[Any]) -> Mapping[str, Any] | None:
