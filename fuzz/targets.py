@@ -33,7 +33,7 @@ from farshot.errors import DataError
 from farshot.images.decode import decode
 from farshot.images.faults import Unreadable
 from farshot.images.options import ReadOptions
-from farshot.methods import available, create
+from farshot.methods import create
 from farshot.model.find import load_encoder
 from farshot.model.formats.files import Source
 from farshot.model.formats.preprocessing_hf import read_preprocessing
@@ -255,7 +255,7 @@ def settings(data: bytes) -> None:
         read_preprocessing(Source("x", folder), 32)
     else:
         pairs = options.read_settings(text.split("\n"))
-        for method in list(available())[:3]:
+        for method in ("2sfs", "atha", "bitfit"):
             create(method, pairs)
 
 
