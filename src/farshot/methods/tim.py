@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from farshot.methods.base import require
-from farshot.methods.frozen import Fitted, FrozenMethod, State, Support
+from farshot.methods.frozen import Fitted, FrozenMethod, State, Support, train
 from farshot.methods.registry import register
+from farshot.training.recipe import AdamW, ParameterGroup
 
 _MOST_STEPS = 100_000  # they are taken for every prediction, also by a model of somebody else
 _LEAST = 1e-12  # of a probability, in its logarithm
@@ -70,19 +71,19 @@ class TIM(FrozenMethod):
     @torch.enable_grad()
     def scores(self, images: Float[Tensor, "B E"], state: State, scale: float) -> Float[Tensor, "B N"]:
         """Logits of these images, which are the queries."""
-        weights = state["means"].clone().requires_grad_()
-        optimiser = torch.optim.Adam([weights], lr=self.lr)
-        for _ in range(self.steps):
+        weights = nn.Parameter(state["means"].clone())
+
+        def loss():  # type: ignore[no-untyped-def]
             known = self._logits(state["support"], weights).softmax(-1)
             p = self._logits(images, weights).softmax(-1)
             of_support = -(state["targets"] * (known + _LEAST).log()).sum(-1).mean()
             of_queries = self.conditional_weight * _entropy(p).mean() - self.marginal_weight * _entropy(
                 p.mean(0)
             )
-            loss = self.support_weight * of_support + of_queries
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            return (self.support_weight * of_support + of_queries)[None]
+
+        if self.steps:
+            train(loss, [ParameterGroup([weights], AdamW(self.lr, 0.0))], self.steps, cosine_to=None)
         return self._logits(images, weights).detach()
 
     def _logits(self, images: Float[Tensor, "B E"], weights: Float[Tensor, "N E"]) -> Float[Tensor, "B N"]:
