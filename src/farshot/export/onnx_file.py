@@ -156,9 +156,7 @@ def write_onnx(module: Predictor, size: int, file: Path, method: str, about: Map
 
 def runtime(file: Path) -> Predict:
     """The file as onnxruntime runs it."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    session = _session(file)
 
     def predict(pixels: UInt8[NDArray[np.uint8], "B R R 3"]) -> Float[NDArray[np.float32], "B N"]:
         return session.run(["probabilities"], {"pixels": pixels})[0]
@@ -168,10 +166,17 @@ def runtime(file: Path) -> Predict:
 
 def similarities(file: Path) -> Predict:
     """The second output of the file as onnxruntime runs it, (B, 1)."""
+    session = _session(file)
+    return lambda pixels: session.run(["similarity"], {"pixels": pixels})[0][:, None]
+
+
+def _session(file: Path) -> Any:
+    """Its threads sleep while they wait: where they spin, a busy machine takes twice as long."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(["similarity"], {"pixels": pixels})[0][:, None]
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def _in_8_bits(classifier: FewShotClassifier, file: Path, images: ImageTable | None) -> Cost:

@@ -129,7 +129,11 @@ def main(arguments: list) -> int:
             sys.exit(f"--reject {given.reject:g} is too little for {len(known)} labelled images.")
     threshold = None if given.coverage is None else set_threshold(given.coverage)
     warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels are what counts
-    session = onnxruntime.InferenceSession(str(HERE / ABOUT["file"]), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other programs get on
+    session = onnxruntime.InferenceSession(
+        str(HERE / ABOUT["file"]), options, providers=["CPUExecutionProvider"]
+    )
     bad = 0
     for path in given.paths:
         try:
