@@ -41,9 +41,13 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
     }
 
 
-def interface(classifier: FewShotClassifier, file: str) -> dict[str, Any]:
-    """Input and output of a file from pixels to probabilities, which takes any number of images at once."""
-    size, classes = classifier.encoder_.size, len(classifier.classes_)
+def interface(classifier: FewShotClassifier, file: str, size: int | None = None) -> dict[str, Any]:
+    """Input and output of a file from pixels to probabilities, which takes any number of images at once.
+
+    Args:
+        size: side of an image; by default that of the adapted model.
+    """
+    size, classes = size or classifier.encoder_.size, len(classifier.classes_)
     return {
         "file": file,
         "precision": "float32",
