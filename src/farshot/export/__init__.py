@@ -7,6 +7,8 @@ checkpoint, a PEFT adapter, the hub.
     export(classifier, "onnx", "exported/")
     push(classifier, "OWNER/NAME")
 
+`farshot.export.student` trains a small network that answers as the model does, and exports that.
+
 An export is a folder with an `export.json` that describes it. It is written completely or not at all, and is
 compared with the adapted model before it takes its place.
 """

@@ -160,11 +160,13 @@ def write_onnx(module: PixelModel, size: int, file: Path, method: str, about: Ma
         program.save(file, external_data=False)
 
 
-def runtime(file: Path) -> Predict:
-    """The file as onnxruntime runs it."""
+def runtime(file: Path, threads: int = 0) -> Predict:
+    """The file as onnxruntime runs it; 0 threads are as many as it chooses."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def predict(pixels: UInt8[NDArray[np.uint8], "B R R 3"]) -> Float[NDArray[np.float32], "B N"]:
         return session.run(["probabilities"], {"pixels": pixels})[0]

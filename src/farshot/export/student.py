@@ -43,7 +43,7 @@ from farshot.images.preprocess import at_size
 from farshot.storage.atomic import whole_folder
 from farshot.training.loop import Progress
 
-ENOUGH = 0
+ENOUGH = 1000
 """Pictures below which the student is warned of."""
 
 _LABELLED = 20  # pictures from which on a temperature is fitted
@@ -240,15 +240,16 @@ def _speed(
     teacher: Predictor, size: int, file: Path, side: int, scratch: Path, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Milliseconds for a picture that is decoded already, the median of single ones in turn: the ONNX file of
-    the student against that of the teacher, or the teacher in PyTorch where it cannot be written as one."""
+    the student against that of the teacher, each on one thread, or the teacher in PyTorch where it cannot be
+    written as one."""
     try:
         write_onnx(teacher, size, scratch, about["method"], about)
-        theirs, written, by = runtime(scratch), scratch.stat().st_size, "ONNX Runtime"
+        theirs, written, by = runtime(scratch, threads=1), scratch.stat().st_size, "ONNX Runtime"
     except ModelError:
         theirs, by = _in_torch(teacher), "PyTorch"
         written = sum(tensor.nbytes for tensor in teacher.state_dict().values())
     scratch.unlink(missing_ok=True)
-    ours = runtime(file)
+    ours = runtime(file, threads=1)
     taken: dict[str, list[float]] = {"teacher_ms": [], "student_ms": []}
     for number in range(_WARM + _TIMED):
         for name, run, width in (("teacher_ms", theirs, size), ("student_ms", ours, side)):

@@ -1,8 +1,8 @@
-"""The networks of `farshot export --student`: residual networks of half the usual width (He et al., Deep
-Residual Learning for Image Recognition, 2016), without torchvision.
+"""The networks of `farshot export --student`: narrow residual networks (He et al., Deep Residual Learning
+for Image Recognition, 2016), without torchvision.
 
-    small    ResNet-10: a block in each of four stages, 1.2 million weights
-    medium   ResNet-18: two blocks in each, 2.8 million
+    small    ResNet-10 of a quarter of the width: a block in each of four stages, 0.3 million weights
+    medium   ResNet-18 of half the width: two blocks in each, 2.8 million
 
 Shapes: B images, N classes, R side of an image, C channels.
 """
@@ -23,9 +23,9 @@ from farshot.parts.keyed import torch_generator
 
 Size = Literal["small", "medium"]
 
-_BLOCKS: dict[Size, int] = {"small": 1, "medium": 2}  # of a stage
+_STAGES: dict[Size, tuple[int, int]] = {"small": (16, 1), "medium": (32, 2)}
+"""Channels of the first stage, which double in each, and blocks of a stage."""
 
-_WIDTHS = (32, 64, 128, 256)
 _POOLED_FROM = 112  # side of an image from which on it is halved twice before the first stage
 
 
@@ -64,17 +64,17 @@ class Student(PixelModel):
     ) -> None:
         super().__init__()
         self.mean, self.std, self.temperature = preprocessing.mean, preprocessing.std, 1.0
+        width, blocks = _STAGES[size]
         with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced below
-            self.stem = nn.Conv2d(3, _WIDTHS[0], 3, 2, padding=1, bias=False)
-            self.norm = nn.BatchNorm2d(_WIDTHS[0])
+            self.stem = nn.Conv2d(3, width, 3, 2, padding=1, bias=False)
+            self.norm = nn.BatchNorm2d(width)
             self.pool = nn.MaxPool2d(3, 2, padding=1) if pixels >= _POOLED_FROM else nn.Identity()
-            blocks, inputs = [], _WIDTHS[0]
-            for stage, width in enumerate(_WIDTHS):
-                for number in range(_BLOCKS[size]):
-                    blocks.append(Block(inputs, width, 2 if stage and not number else 1))
-                    inputs = width
-            self.blocks = nn.Sequential(*blocks)
-            self.head = nn.Linear(inputs, classes)
+            self.blocks = nn.Sequential(*(Block(width, width, 1) for _ in range(blocks)))
+            for _ in range(3):
+                self.blocks.append(Block(width, 2 * width, 2))
+                width *= 2
+                self.blocks.extend(Block(width, width, 1) for _ in range(1, blocks))
+            self.head = nn.Linear(width, classes)
         _initialise(self, seed)
 
     @property
