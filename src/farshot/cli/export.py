@@ -89,9 +89,13 @@ def export(
     ] = StudentSize.small,
     student_pixels: Annotated[
         int | None,
-        typer.Option(help="Side of the student's input; by default that of the model, and at most 128."),
+        typer.Option(
+            help="Side of the student's input; by default that of the model, and at most 128.",
+            min=32,
+            max=384,
+        ),
     ] = None,
-    student_steps: Annotated[int | None, typer.Option(help="Steps of the student's training.")] = None,
+    student_steps: Annotated[int | None, typer.Option(help="Steps of the student's training.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of every random draw for --student.")] = 0,
     model: BaseModel = None,
     skip_unreadable: SkipUnreadable = False,

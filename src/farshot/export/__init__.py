@@ -61,13 +61,9 @@ def export(
         DataError: the folder exists and is not an export, or cannot be written.
     """
     from farshot.data.given import image_table
+    from farshot.export.about import check_exact
 
-    encoder = classifier.encoder_
-    if encoder.precision != "float32" or encoder.device.type != "cpu":
-        raise SettingError(
-            f"This classifier runs in {encoder.precision} on {encoder.device}, and exports are made in "
-            'float32 on the CPU; save it, and load it with device="cpu", precision="float32".'
-        )
+    check_exact(classifier)
     if format not in FORMATS:
         raise SettingError(f"Unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
     if int8 and (format not in ("onnx", "web") or images is None):

@@ -26,7 +26,7 @@ from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
 from farshot.evaluation.crossval import fit_temperature
 from farshot.evaluation.intervals import Interval, paired_difference, proportion_interval
-from farshot.export.about import check_place, describe, describe_reading, interface, write_about
+from farshot.export.about import check_exact, check_place, describe, describe_reading, interface, write_about
 from farshot.export.check import TOLERANCE, Predict
 from farshot.export.distillation import Distillation, answers, make_views, split, train
 from farshot.export.onnx_file import (
@@ -75,12 +75,14 @@ def export_student(
         What export.json holds; `student` has what was measured, and `warnings`.
 
     Raises:
+        SettingError: a classifier on another device or in another precision.
         DataError: a missing package, too few pictures, or a place that is taken or cannot be written.
         ModelError: a method whose predictions are no function of one picture.
         UnreadableImage: the first that cannot be read.
     """
     how, out = how or Distillation(), Path(out)
     needed_packages()
+    check_exact(classifier)
     check_place(out)
     table = image_table(images).with_options(classifier.read_options_)
     teacher = predictor(classifier)
