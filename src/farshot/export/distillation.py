@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from farshot.data.independence import units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError, SettingError
 from farshot.export.predictor import Predictor
-from farshot.export.student_net import Size, Student
+from farshot.export.student_net import STAGES, Student
 from farshot.images.preprocess import at_size, prepare
 from farshot.images.views import crop_and_flip
 from farshot.randomness import numpy_generator
@@ -47,7 +46,7 @@ class Distillation:
     """How a student is trained.
 
     Attributes:
-        size: of the network (farshot.export.student_net).
+        size: of the network, "small" or "medium" (farshot.export.student_net).
         pixels: R, the side of its input; 0 for that of the teacher, and at most 128.
         steps: of AdamW, each on 64 views.
         views: of each picture that the teacher answers: the picture as it is, and random crops.
@@ -56,7 +55,7 @@ class Distillation:
         seed: of every random draw.
     """
 
-    size: Size = "small"
+    size: str = "small"
     pixels: int = 0
     steps: int = 1000
     views: int = 4
@@ -66,10 +65,8 @@ class Distillation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.size not in get_args(Size):
-            raise SettingError(
-                f"Unknown size of a student {self.size!r}; choose one of {', '.join(get_args(Size))}."
-            )
+        if self.size not in STAGES:
+            raise SettingError(f"Unknown size of a student {self.size!r}; choose one of {', '.join(STAGES)}.")
         if self.pixels and not 32 <= self.pixels <= _MOST_PIXELS:
             raise SettingError(f"pixels={self.pixels} must be between 32 and {_MOST_PIXELS}, such as 128.")
         if self.steps < 1:

@@ -10,7 +10,6 @@ Shapes: B images, N classes, R side of an image, C channels.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -21,9 +20,7 @@ from farshot.export.predictor import PixelModel
 from farshot.model.encoder import Preprocessing, normalise
 from farshot.parts.keyed import torch_generator
 
-Size = Literal["small", "medium"]
-
-_STAGES: dict[Size, tuple[int, int]] = {"small": (16, 1), "medium": (32, 2)}
+STAGES = {"small": (16, 1), "medium": (32, 2)}
 """Channels of the first stage, which double in each, and blocks of a stage."""
 
 _POOLED_FROM = 112  # side of an image from which on it is halved twice before the first stage
@@ -49,7 +46,7 @@ class Student(PixelModel):
     """uint8 pixels (B, R, R, 3) -> probabilities (B, N), float32.
 
     Args:
-        size: of the network, as above.
+        size: a key of STAGES.
         pixels: R.
         classes: N.
         preprocessing: of the teacher, whose normalisation is used.
@@ -59,12 +56,10 @@ class Student(PixelModel):
         temperature: by which `forward` divides the scores.
     """
 
-    def __init__(
-        self, size: Size, pixels: int, classes: int, preprocessing: Preprocessing, seed: int
-    ) -> None:
+    def __init__(self, size: str, pixels: int, classes: int, preprocessing: Preprocessing, seed: int) -> None:
         super().__init__()
         self.mean, self.std, self.temperature = preprocessing.mean, preprocessing.std, 1.0
-        width, blocks = _STAGES[size]
+        width, blocks = STAGES[size]
         with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced below
             self.stem = nn.Conv2d(3, width, 3, 2, padding=1, bias=False)
             self.norm = nn.BatchNorm2d(width)
