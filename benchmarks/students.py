@@ -44,9 +44,7 @@ def main() -> None:
         adapted = Path(place) / "adapted"
         FewShotClassifier(given.model, given.method, device="cpu").fit(table.subset(support)).save(adapted)
         teacher = load_exact(adapted)
-        print(
-            "| pictures | agreement % | chance % | most frequent % | teacher % | student % | ms, ms, ratio | MB |"
-        )
+        print("| pictures | agreement | chance | most frequent | teacher | student | ms, ms, ratio | MB |")
         for count in given.pictures:
             how = Distillation(size=given.size, steps=given.steps)
             about = export_student(
