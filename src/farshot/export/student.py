@@ -44,8 +44,8 @@ from farshot.storage.atomic import whole_folder
 from farshot.training.loop import Progress
 
 ENOUGH = 1000
-"""Pictures below which a warning is given: with 720 photographs of 20 classes a student still loses eight points
-of accuracy (docs/export.md, "A student")."""
+"""Pictures below which a warning is given: with 720 photographs of 20 classes a student still loses eight
+points of accuracy (docs/export.md, "A student")."""
 
 _LABELLED = 20  # pictures from which on a temperature is fitted
 _TIMED, _WARM = 15, 3  # pictures one by one, in both files
@@ -207,8 +207,8 @@ def _warnings(pictures: int, seen: Int[NDArray[np.int64], " I"], classes: list[s
     found = []
     if pictures < ENOUGH:
         found.append(
-            f"{pictures} pictures are few for a student: with fewer than {ENOUGH:,} it often answers otherwise "
-            "than its teacher (docs/export.md); add pictures, which need no labels."
+            f"{pictures} pictures are few for a student: with fewer than {ENOUGH:,} it often answers "
+            "otherwise than its teacher (docs/export.md); add pictures, which need no labels."
         )
     missing = [name for c, name in enumerate(classes) if c not in set(seen.tolist())]
     if missing:
