@@ -132,7 +132,7 @@ def _about(classifier: FewShotClassifier, student: Student, side: int) -> dict[s
         "estimate": None,
         "limit": None,
         "images": describe_reading(reading, side) | classifier.read_options_.to_dict(),
-        "left_out": ["p-values", "none of these", "prediction sets", "not sure"],
+        "left_out": ["p-values", "none of these", "prediction sets", "limit of sure answers"],
     }
 
 
