@@ -122,7 +122,8 @@ class Killer:
         names = ("data", "more", "most")
         for start, name in enumerate(names):
             class_folders(self.inputs / name, images=4, start=1000 * start)
-        for name in (*names, "model", "model2", "lora", "lora2", "store", "store2"):
+        class_folders(self.inputs / "crowd", images=8, start=5000)  # enough for a student
+        for name in (*names, "crowd", "model", "model2", "lora", "lora2", "store", "store2"):
             self.words[name] = self.inputs / (f"{name}.db" if name.startswith("store") else name)
         for name, data, method in (
             *(("model", "data", "linear-probe"), ("model2", "more", "linear-probe")),

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "explain": "explain {model} {data} --out {out}/e",
     "report-model": "report {model} --data {more} --out {out}/r.html",
     "export-onnx": "export {model} --format onnx --out {out}/o",
+    "export-student": "export {model} --student {crowd} --student-steps 1 --out {out}/o",
     "export-torch": "export {model} --format torch --out {out}/o",
     "adapt-tracked": "adapt {data} --model {clip} --out {out}/m --track tensorboard:{out}/runs "
     + " ".join(map(str, QUICK)),
@@ -71,6 +72,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
     tiny_checkpoint(folder / "clip")
     class_folders(folder / "data", images=4)
     class_folders(folder / "more", images=2, start=700)
+    class_folders(folder / "crowd", images=10, start=2000)
     for start, split in ((1100, "train"), (1500, "test")):
         class_folders(folder / "tree" / split, images=2, start=start)
     adapted_in(folder)
@@ -79,6 +81,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
     yield {
         "data": folder / "data",
         "more": folder / "more",
+        "crowd": folder / "crowd",
         "tree": folder / "tree",
         "clip": folder / "clip",
         "model": folder / "adapted",

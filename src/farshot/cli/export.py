@@ -29,6 +29,13 @@ class Format(StrEnum):
     peft = "peft"
 
 
+class StudentSize(StrEnum):
+    """Networks that can be trained (farshot.export.student_net)."""
+
+    small = "small"
+    medium = "medium"
+
+
 class Bits(StrEnum):
     """How weights can be quantised."""
 
@@ -37,21 +44,21 @@ class Bits(StrEnum):
 
 def export(
     folder: Saved,
+    out: Annotated[Path, typer.Option(help="Folder for the export.")],
     kind: Annotated[
-        Format,
+        Format | None,
         typer.Option(
             "--format",
             help="onnx: one file, pixels in, probabilities out. web: a page that classifies pictures in the "
             "browser. torch: an archive of torch.export. transformers: a CLIPModel folder. peft: the LoRA "
-            "alone.",
+            "alone. With --student always onnx.",
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the export.")],
+    ] = None,
     images: Annotated[
         str | None,
         typer.Option(
-            help="Your own images to check the export on, as for `farshot predict`; for --quantize labelled, "
-            "as for `farshot adapt`."
+            help="Your own images to check the export on, as for `farshot predict`; for --quantize and "
+            "--student labelled, as for `farshot adapt`."
         ),
     ] = None,
     quantize: Annotated[
@@ -68,6 +75,28 @@ def export(
             "npm registry, once.",
         ),
     ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGES",
+            help="Train a small network to answer as the model does, on these images without labels, and "
+            "export it instead; how often both agree is measured on a fifth of them.",
+        ),
+    ] = None,
+    student_size: Annotated[
+        StudentSize,
+        typer.Option(help="small: ResNet-10, 0.3 million weights. medium: ResNet-18, 2.8 million."),
+    ] = StudentSize.small,
+    student_pixels: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the student's input; by default that of the model, and at most 128.",
+            min=32,
+            max=384,
+        ),
+    ] = None,
+    student_steps: Annotated[int | None, typer.Option(help="Steps of the student's training.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw for --student.")] = 0,
     model: BaseModel = None,
     skip_unreadable: SkipUnreadable = False,
     level: Level = None,
@@ -75,7 +104,21 @@ def export(
     download: Download = False,
 ) -> None:
     """Export an adapted model: an ONNX file, a web page, a torch.export archive, a transformers checkpoint,
-    or a PEFT adapter."""
+    or a PEFT adapter; or a small network that learned its answers (--student)."""
+    if student is not None:
+        if kind not in (None, Format.onnx) or quantize or runtime is not None:
+            raise SettingError(
+                "--student writes an ONNX file in float32; leave out --quantize, --runtime and other formats."
+            )
+        how = {"size": student_size.value, "pixels": student_pixels, "steps": student_steps, "seed": seed}
+        given = {name: value for name, value in how.items() if value is not None}
+        labelled = None if images is None else partial(_table, images, True, level, groups)
+        _print_student(out, _export_student(folder, out, student, given, labelled, model, skip_unreadable))
+        return
+    if (student_size, student_pixels, student_steps) != (StudentSize.small, None, None):
+        raise SettingError("--student-size, --student-pixels and --student-steps are for --student IMAGES.")
+    if kind is None:
+        raise SettingError(f"Name a format: --format {', '.join(Format)}.")
     if quantize and kind not in (Format.onnx, Format.web):
         raise SettingError("--quantize is for --format onnx and --format web.")
     if runtime is not None and kind is not Format.web:
@@ -190,6 +233,61 @@ def _export(
         table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     with console.progress(f"exporting to {kind}"):
         return export_model(classifier, kind.value, out, images=table, int8=int8, runtime=runtime)
+
+
+def _export_student(
+    folder: Path,
+    out: Path,
+    images: str,
+    how: dict[str, Any],
+    read: Callable[[], ImageTable] | None,
+    model: str | None,
+    skip_unreadable: bool,
+) -> dict[str, Any]:
+    from farshot.export.about import check_place, load_exact
+    from farshot.export.distillation import Distillation
+    from farshot.export.onnx_file import needed_packages
+    from farshot.export.student import export_student
+
+    settings = Distillation(**how)
+    check_place(out)
+    needed_packages()
+    table, labelled = _table(images, False, None, None), None if read is None else read()
+    classifier = load_exact(folder, model)
+    options = classifier.read_options_
+    table = table.with_options(options).check_readable(skip_unreadable)
+    if labelled is not None:
+        labelled = labelled.with_options(options).check_readable(skip_unreadable)
+    with console.progress("training a student") as bar:
+        return export_student(classifier, table, out, settings, labelled=labelled, progress=bar)
+
+
+def _print_student(out: Path, about: dict[str, Any]) -> None:
+    """How near the student is to its teacher, and what it costs."""
+    found, speed = about["student"], about["student"]["speed"]
+    console.out.print(
+        f"{out}: {', '.join(about['files'])}\n"
+        f"The student answers as its teacher does for {_share(found['agreement'])} % of "
+        f"{found['agreement']['images']} pictures that it was not trained on (95 % interval); by chance "
+        f"{100 * found['chance']:.1f} %, always with the most frequent class "
+        f"{100 * found['most_frequent']:.1f} %.\n"
+        f"It takes {speed['student_ms']:.1f} ms for a picture and the teacher {speed['teacher_ms']:.1f} "
+        f"({speed['teacher_in']}, one thread, one run): {speed['ratio']:.1f} times as fast. The file has "
+        f"{found['bytes'] / 1e6:.1f} MB, the teacher's {speed['teacher_bytes'] / 1e6:.1f}.",
+        markup=False,
+    )
+    if "labelled" in found:
+        on, apart = found["labelled"], found["labelled"]["difference"]
+        console.out.print(
+            f"Accuracy on {on['images']} labelled pictures that neither was trained on: teacher "
+            f"{_share(on['teacher'])} %, student {_share(on['student'])} %; difference "
+            f"{100 * apart['mean']:+.1f} points [{100 * apart['low']:+.1f}, {100 * apart['high']:+.1f}].",
+            markup=False,
+        )
+    scores = "" if about["calibrated"] else " Its probabilities are scores, which are not calibrated."
+    console.out.print(f"It has no {', '.join(about['left_out'])}.{scores}", markup=False)
+    for warning in found["warnings"]:
+        console.err.print(f"Warning: {warning}", markup=False)
 
 
 def _fetch_runtime(runtime: Path | None) -> None:

@@ -7,6 +7,8 @@ checkpoint, a PEFT adapter, the hub.
     export(classifier, "onnx", "exported/")
     push(classifier, "OWNER/NAME")
 
+`farshot.export.student` trains a small network that answers as the model does, and exports that.
+
 An export is a folder with an `export.json` that describes it. It is written completely or not at all, and is
 compared with the adapted model before it takes its place.
 """
@@ -59,13 +61,9 @@ def export(
         DataError: the folder exists and is not an export, or cannot be written.
     """
     from farshot.data.given import image_table
+    from farshot.export.about import check_exact
 
-    encoder = classifier.encoder_
-    if encoder.precision != "float32" or encoder.device.type != "cpu":
-        raise SettingError(
-            f"This classifier runs in {encoder.precision} on {encoder.device}, and exports are made in "
-            'float32 on the CPU; save it, and load it with device="cpu", precision="float32".'
-        )
+    check_exact(classifier)
     if format not in FORMATS:
         raise SettingError(f"Unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
     if int8 and (format not in ("onnx", "web") or images is None):

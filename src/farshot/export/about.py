@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from farshot.classifier import FewShotClassifier, load
+from farshot.errors import SettingError
 from farshot.images.preprocess import resizing
 from farshot.storage.atomic import check_folder
 from farshot.storage.json_text import parse
@@ -20,6 +21,20 @@ ABOUT = "export.json"
 def load_exact(folder: str | Path, model: str | None = None) -> FewShotClassifier:
     """Load an adapted model on the CPU in float32, whichever precision it was adapted in."""
     return load(folder, model=model, device="cpu", precision="float32")
+
+
+def check_exact(classifier: FewShotClassifier) -> None:
+    """Refuse a classifier that does not run on the CPU in float32.
+
+    Raises:
+        SettingError: it runs elsewhere; says how to load it.
+    """
+    encoder = classifier.encoder_
+    if encoder.precision != "float32" or encoder.device.type != "cpu":
+        raise SettingError(
+            f"This classifier runs in {encoder.precision} on {encoder.device}, and exports are made in "
+            'float32 on the CPU; save it, and load it with device="cpu", precision="float32".'
+        )
 
 
 def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
@@ -41,9 +56,13 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
     }
 
 
-def interface(classifier: FewShotClassifier, file: str) -> dict[str, Any]:
-    """Input and output of a file from pixels to probabilities, which takes any number of images at once."""
-    size, classes = classifier.encoder_.size, len(classifier.classes_)
+def interface(classifier: FewShotClassifier, file: str, size: int | None = None) -> dict[str, Any]:
+    """Input and output of a file from pixels to probabilities, which takes any number of images at once.
+
+    Args:
+        size: side of an image; by default that of the adapted model.
+    """
+    size, classes = size or classifier.encoder_.size, len(classifier.classes_)
     return {
         "file": file,
         "precision": "float32",

@@ -26,7 +26,7 @@ from farshot.errors import DataError, ModelError
 from farshot.export.about import check_place, describe, interface, trust, write_about
 from farshot.export.check import Predict, check_familiarity, check_same, samples
 from farshot.export.int8 import Cost, measure_cost, quantise
-from farshot.export.predictor import Predictor, predictor, quiet
+from farshot.export.predictor import PixelModel, predictor, quiet
 from farshot.images import READ_BY, decode
 from farshot.storage.atomic import reason, whole_folder
 
@@ -35,6 +35,7 @@ OPSET = 18  # of 2022: old enough for what runs on small machines
 METADATA = (
     *("classes", "images", "temperature", "calibrated", "labelled_similarity", "held_out_probability"),
     *("limit", "opset", "dynamic_batch", "method", "base_model", "base_fingerprint", "estimate"),
+    "student",
 )
 """Entries of export.json that the file has, too: "farshot." before the name, the value as JSON."""
 
@@ -70,9 +71,14 @@ def export_onnx(
     check_place(out)
     with whole_folder(out, check_place) as staging:
         about = write_model(classifier, staging, "onnx", images, int8=int8)
-        for file in _PROGRAM:
-            shutil.copyfile(file, staging / file.name)
+        copy_program(staging)
         return write_about(staging, about)
+
+
+def copy_program(folder: Path) -> None:
+    """Put predict.py and what it reads images by into an export."""
+    for file in _PROGRAM:
+        shutil.copyfile(file, folder / file.name)
 
 
 def write_model(
@@ -117,8 +123,8 @@ def needed_packages() -> None:
         ) from error
 
 
-def write_onnx(module: Predictor, size: int, file: Path, method: str, about: Mapping[str, Any]) -> None:
-    """Trace the predictor into a file that takes any number of images.
+def write_onnx(module: PixelModel, size: int, file: Path, method: str, about: Mapping[str, Any]) -> None:
+    """Trace a model into a file that takes any number of images.
 
     Args:
         about: what export.json says; `METADATA` of it is stored in the file, as JSON.
@@ -154,9 +160,9 @@ def write_onnx(module: Predictor, size: int, file: Path, method: str, about: Map
         program.save(file, external_data=False)
 
 
-def runtime(file: Path) -> Predict:
-    """The file as onnxruntime runs it."""
-    session = _session(file)
+def runtime(file: Path, threads: int = 0) -> Predict:
+    """The file as onnxruntime runs it; 0 threads are as many as it chooses."""
+    session = _session(file, threads)
 
     def predict(pixels: UInt8[NDArray[np.uint8], "B R R 3"]) -> Float[NDArray[np.float32], "B N"]:
         return session.run(["probabilities"], {"pixels": pixels})[0]
@@ -170,11 +176,12 @@ def similarities(file: Path) -> Predict:
     return lambda pixels: session.run(["similarity"], {"pixels": pixels})[0][:, None]
 
 
-def _session(file: Path) -> Any:
+def _session(file: Path, threads: int = 0) -> Any:
     """Its threads sleep while they wait: where they spin, a busy machine takes twice as long."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 

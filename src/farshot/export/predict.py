@@ -65,7 +65,7 @@ def needed(name: str, why: str) -> list:
 
 def set_threshold(coverage: float) -> float:
     """The probability from which on a class is in the set of an image."""
-    known = needed("held_out_probability", "it was adapted without --calibrate")
+    known = needed("held_out_probability", "it was adapted without --calibrate, or is a student")
     rank = math.ceil((len(known) + 1) * coverage - 1e-9)
     if not 0 < coverage < 1 or rank > len(known):
         sys.exit(

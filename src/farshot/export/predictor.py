@@ -29,17 +29,21 @@ from farshot.parts.merging import merged
 from farshot.training.loop import class_logits
 
 
-class Predictor(nn.Module, ABC):
+class PixelModel(nn.Module):
     """uint8 pixels (B, R, R, 3) -> probabilities (B, N), float32."""
-
-    def __init__(self, encoder: Encoder, temperature: float) -> None:
-        super().__init__()
-        self.encoder, self.temperature = encoder, temperature
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what `forward` returns."""
         return ("probabilities",)
+
+
+class Predictor(PixelModel, ABC):
+    """An adapted model as a function of pixels."""
+
+    def __init__(self, encoder: Encoder, temperature: float) -> None:
+        super().__init__()
+        self.encoder, self.temperature = encoder, temperature
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Probabilities."""
