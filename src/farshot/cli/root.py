@@ -24,7 +24,9 @@ from farshot.cli import (
     methods,
     pick,
     predict,
+    reproduce,
     serve,
+    store,
 )
 from farshot.cli import (
     app as browser_app,
@@ -72,7 +74,19 @@ def demo(
 for _command in (check, choose, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
-for _command in (curve, bench, encoders, explain, export, pick, browser_app, serve, label_studio):
+for _command in (
+    curve,
+    bench,
+    store,
+    reproduce,
+    encoders,
+    explain,
+    export,
+    pick,
+    browser_app,
+    serve,
+    label_studio,
+):
     _command.register(app)
 
 
