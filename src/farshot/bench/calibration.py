@@ -134,9 +134,11 @@ def calibrate(
     image = _decoding(list(small.values()), encoder)
     forward = _forward_pass(next(iter(small.values())), encoder)
     ordered = sorted(groups.items(), key=lambda group: _cost(group[1][0]))
+    trials = _Trials(grid, small, encoder, forward, at_once)
+    trials.warm_up([cells[0] for _, cells in ordered], seconds)
     for number, (key, cells) in enumerate(ordered):
         share = max(0.0, seconds - (time.perf_counter() - start)) / (len(ordered) - number)
-        rates[key] = _try(_Trials(grid, small, encoder, forward, at_once), cells, share)
+        rates[key] = _try(trials, cells, share)
     return Rates(rates, image)
 
 
@@ -261,6 +263,12 @@ class _Trials:
             if tasks * each * self.forward <= share:
                 return tasks
         return None
+
+    def warm_up(self, cells: Sequence[Cell], seconds: float) -> None:
+        """Take a few steps of training that do not count: the first ones load what all need."""
+        trained = [cell for cell in cells if images_per_step(cell.method, cell.shape)]
+        if trained and self.fitting(trained[0], seconds / len(cells)) is not None:
+            self.run(trained[0], 1, 0.0)
 
     def run(self, cell: Cell, tasks: int, seconds: float) -> Seconds:
         """Seconds of a task, from one batch on a small pool."""

@@ -162,8 +162,9 @@ def _print_verified(found: Verified, seed: int, *, with_model: bool) -> None:
             f"Tasks: {pool} has the same images here, and the protocol draws the tasks of all {count} "
             "results."
         )
-    for pool in found.not_drawn:
-        say(f"Not checked: the tasks of {pool}, whose images are not here; see --data-root and --pool-path.")
+    if found.not_drawn:
+        names = ", ".join(found.not_drawn)
+        say(f"Not checked: the tasks of {names}, whose images are not here; see --data-root and --pool-path.")
     for note in found.notes:
         say(f"Not checked: {note}.")
     if found.computed:
