@@ -56,7 +56,7 @@ def merge(sources: Sequence[Path], out: Path) -> list[Merged]:
             try:
                 with Store(room / "store.db") as target:
                     found = [_add(home(source), target) for source in sources]
-                (room / "store.db").replace(staging)
+                shutil.copyfile(room / "store.db", staging)  # the staging file is locked: it stays
             finally:
                 shutil.rmtree(room, ignore_errors=True)
     return found
