@@ -71,6 +71,8 @@ COMMANDS: dict[str, Command] = {
     "store export, jsonl": _replacing("store export {store} {out}/x.jsonl", store="store2"),
     "store export, csv": _replacing("store export {store} {out}/x.csv", store="store2"),
     "store export, parquet": _replacing("store export {store} {out}/x.parquet", store="store2"),
+    "store export, bundle": _replacing("store export {store} --bundle {out}/x.zip", store="store2"),
+    "store merge": Command("store merge {store} {store2} {out}/x.db"),
     "table --figure": _replacing("table --store {store} --figure {out}/f.png", store="store2"),
     "data prepare": Command("data prepare p={data} --model mini"),
     "demo": Command("demo --out {out}/demo --tasks 3", grows=("demo",), rounded=True),

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from farshot.bench.agreement import CLOSE, CLOSE_PROBABILITIES, EQUAL_LABELS
 from farshot.bench.export import rows
 from farshot.bench.store import Store
-
-EQUAL_LABELS, CLOSE_PROBABILITIES, CLOSE = 0.999, 0.99, 1e-3
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ COMMANDS: dict[str, str] = {
     "table": "table --store {store}",
     "compare": "compare linear-probe zero-shot --store {store}",
     "store-export": "store export {store} {out}/rows.jsonl",
+    "store-bundle": "store export {store} --bundle {out}/rows.zip",
+    "store-merge": "store merge {store} {store} {out}/all.db",
+    "verify": "verify {bundle} --model mini --sample 2",
+    "reproduce-estimate": "reproduce mini --quick --estimate --calibrate 1 --queries 2 --tasks 3",
     "report-store": "report {store} --out {out}/r.html",
     "data-check": "data check p {data}",
     "data-prepare": "data prepare p={data} --model {clip}",
@@ -78,7 +82,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
     adapted_in(folder)
     command = [sys.executable, "-c", MAIN, *BENCH.split(), "--model", "mini", "--store", str(folder / "r.db")]
     subprocess.run(command, env=subprocess_environment(), check=True, capture_output=True)
+    bundled = [*command[:3], "store", "export", str(folder / "r.db"), "--bundle", str(folder / "r.zip")]
+    subprocess.run(bundled, env=subprocess_environment(), check=True, capture_output=True)
     yield {
+        "bundle": folder / "r.zip",
         "data": folder / "data",
         "more": folder / "more",
         "crowd": folder / "crowd",

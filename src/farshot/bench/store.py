@@ -198,6 +198,10 @@ class Store:
 
     def record(self, run: int, seed: int, results: Sequence[Result], episodes: Iterable[Episode]) -> int:
         """Store a batch, all or nothing; returns how many of its tasks were new."""
+        return self.add(run, [result_row(run, seed, result) for result in results], episodes)
+
+    def add(self, run: int, rows: Sequence[dict[str, Any]], episodes: Iterable[Episode]) -> int:
+        """The same with rows of the table `results`, which may come from another store."""
         row = self._rows(
             "SELECT pool_fingerprint, protocol, ways, shots, queries FROM runs WHERE id = ?", (run,)
         )[0]
@@ -208,12 +212,12 @@ class Store:
                     (*row, episode.seed, episode.index, *episode_words(episode), episode.labels.tobytes()),
                 )
             before = self._connection.total_changes
-            for result in results:
-                self._insert("results", result_row(run, seed, result))
+            for values in rows:
+                self._insert("results", values)
             new = self._connection.total_changes - before
             self._connection.executemany(
                 "DELETE FROM claims WHERE run = ? AND seed = ? AND idx = ?",
-                [(run, seed, result.index) for result in results],
+                [(run, values["seed"], values["idx"]) for values in rows],
             )
         return new
 

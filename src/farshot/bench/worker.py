@@ -209,7 +209,7 @@ def run_tasks(
     logits = [one.logits(task.table, task.query) for one, task in zip(adapted, tasks, strict=True)]
     seconds = (time.perf_counter() - start) / len(tasks)
     memory = torch.cuda.max_memory_allocated(encoder.device) if on_gpu else _largest_size()
-    device = torch.cuda.get_device_name(encoder.device) if on_gpu else encoder.device.type
+    device = device_name(encoder)
     results = []
     for one, task, index, scores in zip(adapted, tasks, indices, logits, strict=True):
         if not np.isfinite(scores).all():
@@ -229,6 +229,12 @@ def run_tasks(
             )
         )
     return results
+
+
+def device_name(encoder: Encoder) -> str:
+    """What the store calls the device of an encoder."""
+    device = encoder.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _largest_size() -> int:

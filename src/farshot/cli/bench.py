@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,8 +26,6 @@ from farshot.errors import SettingError
 if TYPE_CHECKING:
     from farshot.bench.imbalance import Imbalance
     from farshot.data.pool import Pool
-
-store_app = typer.Typer(help="Inspect a store of results.", no_args_is_help=True)
 
 StorePath = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
 Format = Annotated[str, typer.Option("--format", help="text, markdown, latex or csv.")]
@@ -153,12 +150,10 @@ def bench(
 ) -> None:
     """Run methods on the same tasks and store every result; the same command continues an interrupted run."""
     from farshot.bench.grid import Grid, parse_method
-    from farshot.bench.runner import run_grid
     from farshot.bench.schema import check_place
     from farshot.bench.store import Store
     from farshot.bench.tasks import FIRST_REPORTING_SEED, check_seed
-    from farshot.bench.worker import setup_for
-    from farshot.cli.console_bench import GridProgress
+    from farshot.cli.grids import run_on_machines
     from farshot.data.cache import cached
     from farshot.data.names import read_descriptions
     from farshot.data.pools import open_pool, remarks
@@ -200,26 +195,7 @@ def bench(
             *(found, shots or ([5] if imbalanced else [1, 5]), wanted, tasks, chosen, default_ways, queries),
             *(template, words, by_name, imbalanced),
         )
-        try:
-            setup = partial(
-                setup_for, grid, encoder, tasks_per_batch=tasks_per_batch, micro_batch=micro_batch
-            )
-            with (
-                machines.open(setup) as at_work,
-                GridProgress() as watcher,
-            ):
-                run_grid(
-                    grid,
-                    encoder,
-                    filled,
-                    executor=at_work,
-                    tasks_per_batch=tasks_per_batch,
-                    micro_batch=micro_batch,
-                    watcher=watcher,
-                )
-        except KeyboardInterrupt:
-            farewell = f"stopped; {store} holds all finished tasks, and the same command goes on."
-            raise console.Stopped(farewell) from None
+        run_on_machines(grid, encoder, filled, machines, tasks_per_batch, micro_batch)
 
 
 def compare(
@@ -273,35 +249,6 @@ def table(
     if figure is not None:
         draw_results(groups, figure, metric)
     console.print_rendered(render(blocks, form), form)
-
-
-@store_app.command("list")
-def list_runs(store: Annotated[Path, typer.Argument(help="A store.")]) -> None:
-    """List the runs of a store."""
-    from farshot.bench.export import runs_block
-    from farshot.bench.render import render
-    from farshot.bench.store import Store
-
-    with Store(store, read_only=True) as filled:
-        console.print_rendered(render([runs_block(filled)], "text"), "text")
-
-
-@store_app.command("export")
-def export_store(
-    store: Annotated[Path, typer.Argument(help="A store.")],
-    out: Annotated[Path, typer.Argument(help="A file that ends in .jsonl, .csv or .parquet.")],
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help="jsonl, csv or parquet; by default as the file's name ends."),
-    ] = None,
-) -> None:
-    """Write every task of every run to JSON lines, CSV or Parquet."""
-    from farshot.bench.export import export
-    from farshot.bench.store import Store
-
-    with Store(store, read_only=True) as filled:
-        count = export(filled, out, form)
-    console.out.print(f"{count} tasks: {out}", markup=False)
 
 
 def read_paths(flag: str, pairs: Sequence[str] | None) -> dict[str, Path]:
@@ -371,6 +318,7 @@ def check_pool_names(flag: str, named: Iterable[str], pools: Sequence[Pool]) -> 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     from farshot.cli.data import data_app
+    from farshot.cli.store import store_app
 
     app.command(cls=ManyValues)(bench)
     app.command()(compare)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from farshot.cli import console
 from farshot.cli.options import Download, Level, use_downloads
 from farshot.errors import SettingError
 from farshot.storage.paths import default_cache, home
+
+if TYPE_CHECKING:
+    from farshot.data.listing import Finding
 
 data_app = typer.Typer(help="Pools of images that the benchmark draws from.", no_args_is_help=True)
 
@@ -56,9 +59,7 @@ def check(
     with console.progress(f"checking {name}") as progress:
         pool, findings = check_pool(name.lower(), home(path), quick=quick, level=level, progress=progress)
     for finding in findings:
-        word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
-        word = "COPIES" if finding.copies else word
-        console.out.print(f"{word}: {finding.what.rstrip('.')}. {finding.fix}".rstrip(), markup=False)
+        console.out.print(finding_words(finding), markup=False)
     if pool is None:
         console.out.print(f"{name} in {path} is refused until this is fixed.", markup=False)
         raise typer.Exit(console.EXIT_REFUSED)
@@ -67,6 +68,13 @@ def check(
         verdict = "can be used, but holds copies"
     classes = len(pool.table.classes)
     console.out.print(f"{name} {verdict}: {len(pool.table)} images of {classes} classes.", markup=False)
+
+
+def finding_words(finding: Finding) -> str:
+    """A remark on a pool with its weight."""
+    word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
+    word = "COPIES" if finding.copies else word
+    return f"{word}: {finding.what.rstrip('.')}. {finding.fix}".rstrip()
 
 
 @data_app.command()

@@ -25,7 +25,9 @@ from farshot.cli import (
     methods,
     pick,
     predict,
+    reproduce,
     serve,
+    store,
 )
 from farshot.cli import (
     app as browser_app,
@@ -73,7 +75,20 @@ def demo(
 for _command in (check, choose, adapt, predict, evaluate, methods):
     _command.register(app)
 app.command()(demo)
-for _command in (convert, curve, bench, encoders, explain, export, pick, browser_app, serve, label_studio):
+for _command in (
+    convert,
+    curve,
+    bench,
+    store,
+    reproduce,
+    encoders,
+    explain,
+    export,
+    pick,
+    browser_app,
+    serve,
+    label_studio,
+):
     _command.register(app)
 
 

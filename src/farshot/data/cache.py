@@ -66,8 +66,7 @@ def cached(
     """
     if pool.root is None:
         return pool
-    digest = hashlib.sha256(str(pool.root.absolute()).encode()).hexdigest()[:8]
-    folder = home(cache or default_cache()) / f"{pool.name}-{digest}"
+    folder = _folder(pool.name, pool.root, cache)
     if not (folder / "index.json").is_file():  # one that is there may be complete
         check_writable(folder, "choose another --cache", "index.json")  # before minutes of reading
     entries = read_index(pool, folder, progress)
@@ -92,8 +91,22 @@ def cached(
     return replace(pool, table=read_through)
 
 
+def is_looked_over(pool: Pool, cache: Path | None = None) -> bool:
+    """Whether `cached` has looked over this pool before; generated pools need no look."""
+    return pool.root is None or (_folder(pool.name, pool.root, cache) / "index.json").is_file()
+
+
+def _folder(name: str, root: Path, cache: Path | None) -> Path:
+    digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
+    return home(cache or default_cache()) / f"{name}-{digest}"
+
+
 def prepare(
-    pool: Pool, readings: Iterable[str], size: int, progress: Progress | None = None
+    pool: Pool,
+    readings: Iterable[str],
+    size: int,
+    progress: Progress | None = None,
+    rows: Iterable[int] | None = None,
 ) -> tuple[int, int]:
     """Decode the images that are not in the cache yet. May be interrupted. Return (images decoded now,
     bytes of all files).
@@ -101,8 +114,10 @@ def prepare(
     Args:
         pool: as `cached` gives it.
         size: side R of the model's input in pixels.
+        rows: of the images; by default all.
     """
     table = pool.table
+    chosen = list(range(len(table)) if rows is None else rows)
     if not isinstance(table, CachedTable) or table.cache is None:
         raise DataError(
             f"The pool {pool.name} is generated, not read from files; there is nothing to prepare."
@@ -114,7 +129,7 @@ def prepare(
             raise DataError(f"There is no reading {reading!r}; choose of {', '.join(READINGS)}.")
         slots = table.cache.slots(reading, size)
         total += slots.bytes
-        plan += [(reading, row) for row in range(len(table)) if not slots.has(table.id(row))]
+        plan += [(reading, row) for row in chosen if not slots.has(table.id(row))]
     for start in range(0, len(plan), _CHUNK):
         chunk = plan[start : start + _CHUNK]
         for reading in dict.fromkeys(reading for reading, _ in chunk):
