@@ -44,7 +44,7 @@ def prepare(page: Page, folders: list[Path]) -> None:
 
 def adapt(page: Page, method: str) -> tuple[float, float]:
     """Seconds from Adapt to the first prediction on the page, and to the end of the cross-validation."""
-    tab(page, "2. Adapt")
+    tab(page, "2. Train")
     page.click("#method input")
     page.get_by_role("option", name=method, exact=True).click()
     page.wait_for_timeout(1000)

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 CLASSES = ("hat", "shoes")
-STEPS = ("1. Pictures", "2. Adapt", "3. Look", "4. Take away")
+STEPS = ("1. Pictures", "2. Train", "3. Check", "4. Download")
 PATIENCE = 600
 """Seconds for a model to adapt and measure itself on a busy machine."""
 
@@ -98,7 +98,7 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
         page.click("#adapt-button")
         page.wait_for_selector("#progress progress")
         idle(page, PATIENCE)
-        assert "of new pictures right" in page.inner_text("#result")
+        assert "Expected accuracy" in page.inner_text("#result")
         assert "(" in page.inner_text("#result .fs-big")  # with its interval
         accessible(page, "adapt")
         screenshot(page, "adapt")
@@ -132,7 +132,7 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
         page.wait_for_selector("#progress progress")
         idle(page, PATIENCE)
         tab(page, STEPS[1])
-        assert "to 10 pictures of 2 classes" in page.inner_text("#result")
+        assert "to 10 labelled pictures of 2 classes" in page.inner_text("#result")
 
         # a reload loses nothing
         page.reload()
