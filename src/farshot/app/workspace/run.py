@@ -148,7 +148,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
             )
             _keep(workspace, run)
             report("looking for doubtful labels", 0, 0)
-            answers = LeftOut.of(held_out, support.contents(), stamp, choice.model, choice.method)
+            answers = LeftOut.of(held_out, support.ids, stamp, choice.model, choice.method)
             left_out.keep(workspace, answers)
         _keep(workspace, run)
     return run
