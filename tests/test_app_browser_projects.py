@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests import browsing
-from tests.browsing import DESKTOP, PHONE, open_page, ready, started_app, tab
+from tests.browsing import DESKTOP, PHONE, advanced, open_page, ready, started_app, tab
 from tests.test_app_browser import accessible, screenshot
 from tests.workspaces import CLASSES, drawn
 
@@ -131,6 +131,7 @@ def test_a_second_tab_follows_a_job_and_a_killed_app_leaves_no_progress(tmp_path
             ready(second)
             tab(second, "2. Train")
             tab(first, "2. Train")
+            advanced(first)
             first.click("#method input")
             first.get_by_role("option", name="atha", exact=True).click()
             first.click("#adapt-button")

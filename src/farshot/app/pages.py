@@ -204,7 +204,7 @@ class Page:
         on(self.suggest.click, self._suggest)
         on(self.suggest_next.click, self._suggest)
         for one in chosen:
-            on(one.input, self._choose, chosen, [*chosen, *about])
+            on(one.input, self._choose, chosen, about)
         timed = {"outputs": self.train.way, **quiet}
         self.train_tab.select(self._time, None, **timed)
         self.train.model.input(self._time, None, **timed)
@@ -214,11 +214,12 @@ class Page:
         session = self._session(request)
         choice = self.train.offered(session.workspace.choice)
         session.workspace.choose(choice)
+        shown = [*self.train.shown(choice), *self.train.sentences(choice)]
         session.note = Note()
         actions.received(session, self.encoders)  # what came before the page was loaded again
         project = None if self.projects is None else self.projects.name(project_of(request))
         where = view.where(project, self.saved)
-        return [*self._draw(session), self._words(session), *self.train.shown(choice), where]
+        return [*self._draw(session), self._words(session), *shown, where]
 
     def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Files have arrived; more may follow."""
@@ -265,7 +266,7 @@ class Page:
         session = self._session(request)
         choice = self.train.setup(session.workspace.choice, title, way, method, quick)
         session.workspace.choose(choice)
-        return [*self._draw(session), *self.train.shown(choice)]
+        return [*self._draw(session), *self.train.sentences(choice)]
 
     def _start_adapting(
         self, title: str, way: str, method: str, quick: bool, request: gr.Request

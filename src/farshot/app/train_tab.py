@@ -13,7 +13,9 @@ from farshot.app.models import ModelChoice
 from farshot.app.workspace.picture import Setup
 from farshot.methods.base import Method
 
-_SET_BY_HAND = f"() => {OTHER!r}"  # in the browser, so that a click right after it sends what is shown
+# in the browser, so that a click right after it sends what is shown
+_SET_BY_HAND = f"() => {OTHER!r}"
+_SET_BY_WAY = f"(way, method, quick) => way === {OTHER!r} ? [method, quick] : [way, false]"
 
 
 class TrainTab:
@@ -46,8 +48,12 @@ class TrainTab:
                 "about five times faster.",
                 elem_id="quick",
             )
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
         for one in (self.method, self.quick):
-            one.input(None, None, self.way, js=_SET_BY_HAND, show_progress="hidden", api_visibility="private")
+            one.input(None, None, self.way, js=_SET_BY_HAND, **quiet)
+        self.way.input(
+            None, [self.way, self.method, self.quick], [self.method, self.quick], js=_SET_BY_WAY, **quiet
+        )
         self.train = gr.Button("Train", variant="primary", elem_id="adapt-button")
         self.result = gr.HTML("", elem_id="result", apply_default_css=False)
 
@@ -75,11 +81,14 @@ class TrainTab:
         return replace(choice, model=self.models[title].name, method=Setup().method)
 
     def shown(self, choice: Setup) -> list[Any]:
-        """Values of `chosen`, then of `about`."""
+        """Values of `chosen`."""
+        return [self._title(choice), way_of(choice), choice.method, choice.quick]
+
+    def sentences(self, choice: Setup) -> list[str]:
+        """Values of `about`."""
         title = self._title(choice)
-        about = [self.models[title].about] if title is not None else [""]
-        about += [about_way(way_of(choice)), about_method(self.methods[choice.method])]
-        return [title, way_of(choice), choice.method, choice.quick, *about]
+        about_model = "" if title is None else self.models[title].about
+        return [about_model, about_way(way_of(choice)), about_method(self.methods[choice.method])]
 
     def _title(self, choice: Setup) -> str | None:
         return next((title for title, one in self.models.items() if one.name == choice.model), None)
