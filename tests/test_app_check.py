@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 
 from farshot.app import check_actions
+from farshot.app.actions import act
 from farshot.app.check_view import check
 from farshot.app.choices import OTHER, by_way, way_of, ways
-from farshot.app.sessions import Session
+from farshot.app.sessions import Session, Sessions
 from farshot.app.view import answers
 from farshot.app.workspace import Setup, left_out, more_labels, timing
 from farshot.app.workspace.encoders import Encoders
@@ -288,6 +291,7 @@ def test_a_few_steps_tell_how_long_the_thorough_way_takes(
     assert found.seconds > 0
     assert (workspace.folder / "run.json").read_bytes() == before
     assert found.seconds_for(choice, found.counts) == found.seconds
+    assert found.seconds_for(replace(choice, wanted=0.5), found.counts) == found.seconds
     assert found.seconds_for(choice, (5, 8)) == pytest.approx(found.seconds * 13 / 12)
     assert found.seconds_for(choice, (2, 10)) is None  # fewer folds
     assert found.seconds_for(choice, (30, 30)) is None
@@ -308,4 +312,34 @@ def test_timing_gives_way_to_what_a_person_asks_for(tmp_path: Path):
     timed.wait(30)
     job.wait(30)
     assert timed.stopped
+    timed = session.time(endless)
+    act(session, Encoders("cpu"), {"do": "show", "ids": ["x"]})  # its explanation is computed next
+    assert timed.stopped
     assert session.timed is None
+
+
+def test_a_page_learns_how_far_the_job_is_and_how_it_ended(tmp_path: Path):
+    sessions = Sessions(tmp_path)
+    browser = app_clients.browser(sessions)
+    session = app_clients.session_of(sessions, browser)
+    told = lambda: browser.get("/farshot/status").json()["job"]  # noqa: E731
+    assert told() == {"running": False, "done": 0, "total": 0, "ended": 0, "how": ""}
+    going, finish = threading.Event(), threading.Event()
+
+    def work(report: Any) -> None:
+        report("training", 3, 12)
+        going.set()
+        assert finish.wait(30)
+
+    job = session.start(work)
+    assert going.wait(10)
+    assert told() == {"running": True, "done": 3, "total": 12, "ended": 0, "how": ""}
+    finish.set()
+    job.wait(30)
+    assert told() == {"running": False, "done": 3, "total": 12, "ended": 1, "how": "done"}
+
+    def fails(_report: Any) -> None:
+        raise DataError("no")
+
+    session.start(fails).wait(30)
+    assert (told()["ended"], told()["how"]) == (2, "failed")

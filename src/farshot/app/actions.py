@@ -20,6 +20,7 @@ from farshot.methods.catalogue import THOROUGH
 
 _MOST_IDS = 5000
 _MOST_ACTIONS = 1000
+_PATIENCE = 10  # seconds for a step of training to end
 UNDO, REDO = "undo", "redo"
 _UNDOABLE = ("remove", "accept")  # their messages have a button
 _CHECKS = {"accept": accept, "keep": keep_label, "limit": limit, "more": measure_more, "cell": show_cell}
@@ -83,6 +84,7 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         view.answers_shown, view.answers_page = value, 0
     elif do == "show":
         view.chosen = ids[0] if ids else None
+        session.stop_timing(_PATIENCE)  # the explanation needs what computes
     elif do in ("label", "correct"):
         name = _class(workspace, value)
         if not ids:

@@ -176,5 +176,5 @@ def _about(session: Session) -> dict[str, object]:
     ended = session.jobs - running
     if job is None:
         return {"running": False, "done": 0, "total": 0, "ended": ended, "how": ""}
-    how = "failed" if job.error else "stopped" if job.stopped else "done"
+    how = "" if running else "failed" if job.error else "stopped" if job.stopped else "done"
     return {"running": running, "done": job.done, "total": job.total, "ended": ended, "how": how}

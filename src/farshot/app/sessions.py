@@ -181,8 +181,7 @@ class Session:
         with self._lock:
             if self.busy:
                 raise DataError("One thing after the other: wait for what is running, or stop it.")
-            if self.timing is not None:
-                self.timing.stop()
+            self.stop_timing(0)
             self.job, self.jobs = Job(work), self.jobs + 1
             return self.job
 
@@ -197,6 +196,12 @@ class Session:
             if self.timing is None or not self.timing.running:
                 self.timing = Job(noted)
             return self.timing
+
+    def stop_timing(self, seconds: float) -> None:
+        """Stop finding out how long training would take; wait so long for its step to end."""
+        if self.timing is not None:
+            self.timing.stop()
+            self.timing.wait(seconds)
 
     @property
     def busy(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from farshot.app.workspace.encoders import Encoders, Report
@@ -33,6 +33,7 @@ class Timed:
     def seconds_for(self, choice: Setup, counts: tuple[int, ...]) -> float | None:
         """The time for these pictures, in proportion to their number; None where they differ too much."""
         here, there = sum(self.counts), sum(counts)
+        choice = replace(choice, wanted=self.choice.wanted)  # takes no time
         same = (
             self.choice == choice
             and len(self.counts) == len(counts)
