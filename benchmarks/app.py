@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page
-from tests.browsing import DESKTOP, browser, idle, open_page, running_app, tab
+from tests.browsing import DESKTOP, advanced, browser, idle, open_page, running_app, tab
 
 SHOTS, ASKED = 5, 3
 METHODS = ("linear-probe", "atha")
@@ -44,14 +44,15 @@ def prepare(page: Page, folders: list[Path]) -> None:
 
 def adapt(page: Page, method: str) -> tuple[float, float]:
     """Seconds from Adapt to the first prediction on the page, and to the end of the cross-validation."""
-    tab(page, "2. Adapt")
+    tab(page, "2. Train")
+    advanced(page)
     page.click("#method input")
     page.get_by_role("option", name=method, exact=True).click()
     page.wait_for_timeout(1000)
     begun = time.perf_counter()
     page.click("#adapt-button")
     page.wait_for_function(
-        "method => document.querySelector('#result')?.innerText.includes(`Adapted with ${method} `)"
+        "method => document.querySelector('#result')?.innerText.includes(`Trained with ${method} `)"
         " && !document.querySelector('#result .fs-stale')",
         arg=method,
         timeout=600_000,

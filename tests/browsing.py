@@ -122,6 +122,14 @@ def tab(page: Page, name: str) -> None:
     page.wait_for_timeout(400)  # until the panel is drawn
 
 
+def advanced(page: Page) -> None:
+    """Opens what lies under Advanced, with the views of pictures left out."""
+    if not page.locator("#method input").is_visible():
+        page.click("#advanced button")
+        page.wait_for_selector("#method input")
+    page.check("#quick input")
+
+
 def sent(page: Page) -> None:
     """Waits until all files have been sent."""
     page.wait_for_function(

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests import browsing
-from tests.browsing import DESKTOP, PHONE, open_page, ready, started_app, tab
+from tests.browsing import DESKTOP, PHONE, advanced, open_page, ready, started_app, tab
 from tests.test_app_browser import accessible, screenshot
 from tests.workspaces import CLASSES, drawn
 
@@ -129,8 +129,9 @@ def test_a_second_tab_follows_a_job_and_a_killed_app_leaves_no_progress(tmp_path
             second = first.context.new_page()
             second.goto(first.url)
             ready(second)
-            tab(second, "2. Adapt")
-            tab(first, "2. Adapt")
+            tab(second, "2. Train")
+            tab(first, "2. Train")
+            advanced(first)
             first.click("#method input")
             first.get_by_role("option", name="atha", exact=True).click()
             first.click("#adapt-button")

@@ -13,21 +13,22 @@ from farshot import load
 from farshot.app import models as app_models
 from farshot.app import view
 from farshot.app.actions import act_in_order
-from farshot.app.choices import LATER, WANTED, about_method
+from farshot.app.choices import LATER, OTHER, about_method
 from farshot.app.pages import Page
 from farshot.app.sessions import COOKIE, Sessions, new_token
 from farshot.app.workspace import Setup
 from farshot.app.workspace.encoders import Encoders
 from farshot.evaluation.calibration import Limit
 from farshot.methods import available
+from farshot.methods.catalogue import FAST
 from tests import app_clients
 from tests.workspaces import CLASSES, drawn, uploads
 
 pytestmark = app_clients.marks
 
 
-SHOWN = ("mini (bundled)", "linear-probe", False, next(iter(WANTED)))
-"""Model, method, "Quick" and limit as the page shows them."""
+SHOWN = (app_models.MINI.title, FAST, FAST, False)
+"""Model, way, method and "Quick" as the page shows them."""
 
 
 class Person:
@@ -89,7 +90,7 @@ def test_the_whole_way(person: Person) -> None:
     page._choose(*SHOWN, person.request)
     page._start_adapting(*SHOWN, person.request)
     last = person.waits()
-    assert "of new pictures right" in last[6]
+    assert "Expected accuracy on new pictures" in last[6]
     # new pictures are asked about at once
     person.brings(drawn(2, start=3000), "second")
     last = person.waits()
@@ -109,7 +110,7 @@ def test_the_whole_way(person: Person) -> None:
     assert session.view.chosen == other
     last = person.act(do="page", value="0", ids=[])
     assert "Something has changed since" in last[5]
-    assert last[8]["value"] == "Adapt again with your corrections"
+    assert last[8]["value"] == "Train again with your corrections"
     page._start_adapting(*SHOWN, person.request)
     last = person.waits()
     assert "Something has changed since" not in last[6]
@@ -122,9 +123,9 @@ def test_the_whole_way(person: Person) -> None:
     assert "fs-suggested" in last[4]
     # a page that is loaded again shows all of it
     again = page._load(person.request)
-    assert again[11] == "\n".join(CLASSES)
-    assert again[12:15] == ["mini (bundled)", "linear-probe", False]
-    assert "of new pictures right" in again[5]
+    assert again[12] == "\n".join(CLASSES)
+    assert again[13:17] == list(SHOWN)
+    assert "Expected accuracy on new pictures" in again[5]
     last = person.act(do="forget", value="", ids=[])
     assert "Everything is forgotten" in said(last)
     assert "No pictures yet" in last[2]
@@ -186,7 +187,7 @@ def test_what_the_page_shows_is_what_is_adapted(person: Person) -> None:
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
     person.session.workspace.choose(Setup("mini", "clap"))
-    person.page._start_adapting("mini (bundled)", "prototypes", *SHOWN[2:], person.request)
+    person.page._start_adapting(SHOWN[0], OTHER, "prototypes", False, person.request)
     person.waits()
     run = view.current(person.session)
     assert run is not None
@@ -201,8 +202,8 @@ def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(per
     person.waits()
     workspace, stamp = person.session.workspace, person.session.workspace.stamp()
     found = []
-    for words, wanted in WANTED.items():
-        person.page._choose(*SHOWN[:3], words, person.request)
+    for wanted in (0.5, 0.9, 0.99):
+        person.act(do="limit", value=str(wanted), ids=[])
         assert "Something has changed" not in person.waits()[6]
         run = view.current(person.session)
         assert run is not None
@@ -212,12 +213,11 @@ def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(per
         assert repr(run.certainty) == repr(kept.held_out_.certainty(wanted))  # NaN is not equal to itself
         assert kept.limit_ == Limit.of(run.certainty)
         found.append(kept.limit_)
-    assert len(set(found)) == len(WANTED)
+    assert len(set(found)) == 3
     assert workspace.stamp() == stamp  # nothing to adapt again for
-    assert person.page._load(person.request)[15] == list(WANTED)[-1]
-    person.page._start_adapting(*SHOWN[:3], list(WANTED)[2], person.request)
+    person.page._start_adapting(*SHOWN, person.request)
     person.waits()
-    assert load(workspace.adapted, device="cpu").limit_.wanted == 0.9
+    assert load(workspace.adapted, device="cpu").limit_.wanted == 0.99
 
 
 def test_the_board_shows_what_is_asked_for(person: Person) -> None:
@@ -291,7 +291,7 @@ def test_a_browser_without_cookies_is_told(person: Person) -> None:
 
 def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
     person.session.workspace.choose(Setup("gone/away", "clap", True))
-    assert person.page._load(person.request)[12:15] == ["mini (bundled)", "linear-probe", True]
+    assert person.page._load(person.request)[13:17] == [SHOWN[0], FAST, FAST, True]
 
 
 def test_every_method_has_a_plain_sentence_and_transductive_ones_are_left_out(person: Person) -> None:

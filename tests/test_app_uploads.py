@@ -159,11 +159,11 @@ def test_a_drop_anywhere_on_the_page_is_an_upload(page: Page, files: list[Path])
     )  # else the browser would open the file
     page.dispatch_event(".fs-head h1", "drop", {"dataTransfer": dropped(page, files[0])})
     shown(page, 1)
-    tab(page, "2. Adapt")
+    tab(page, "2. Train")
     page.dispatch_event("#result", "drop", {"dataTransfer": dropped(page, files[1])})
     tab(page, "1. Pictures")
     shown(page, 2)
-    tab(page, "3. Look")
+    tab(page, "3. Check")
     page.wait_for_selector("#drop-new .fs-drop")
     page.dispatch_event(".fs-head h1", "drop", {"dataTransfer": dropped(page, files[2])})
     tab(page, "1. Pictures")
@@ -215,20 +215,20 @@ def test_a_removal_can_be_undone_from_a_message_that_is_seen(page: Page, files: 
 
 def test_back_goes_to_the_step_before_and_not_away(page: Page) -> None:
     address = page.url
-    for name in ("2. Adapt", "3. Look"):
+    for name in ("2. Train", "3. Check"):
         tab(page, name)
-    for name in ("2. Adapt", "1. Pictures"):
+    for name in ("2. Train", "1. Pictures"):
         page.go_back()
         page.wait_for_timeout(400)
         assert page.url == address
         assert page.get_by_role("tab", name=name).get_attribute("aria-selected") == "true"
     page.go_forward()
     page.wait_for_timeout(400)
-    assert page.get_by_role("tab", name="2. Adapt").get_attribute("aria-selected") == "true"
+    assert page.get_by_role("tab", name="2. Train").get_attribute("aria-selected") == "true"
 
 
 def test_a_button_can_be_read_as_soon_as_it_can_be_used(page: Page) -> None:
-    tab(page, "2. Adapt")
+    tab(page, "2. Train")
     found = page.evaluate(
         """() => { const button = document.querySelector('#adapt-button');
             button.disabled = true; getComputedStyle(button).opacity;

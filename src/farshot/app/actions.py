@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from farshot.app.check_actions import accept, keep_label, limit, measure_more, show_cell
+from farshot.app.choices import by_way
 from farshot.app.sessions import Job, Note, Session
 from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.run import adapt, last_run, predict
-from farshot.app.workspace.run import set_limit as apply_limit
 from farshot.app.workspace.state import Workspace
 from farshot.app.workspace.suggest import suggest
+from farshot.app.workspace.timing import counts_of, time_of
 from farshot.errors import DataError, FarshotError
+from farshot.methods.catalogue import THOROUGH
 
 _MOST_IDS = 5000
 _MOST_ACTIONS = 1000
+_PATIENCE = 10  # seconds for a step of training to end
 UNDO, REDO = "undo", "redo"
+_UNDOABLE = ("remove", "accept")  # their messages have a button
+_CHECKS = {"accept": accept, "keep": keep_label, "limit": limit, "more": measure_more, "cell": show_cell}
 
 
 def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
@@ -49,7 +55,7 @@ def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
                 continue
             try:
                 text = act(session, encoders, one if isinstance(one, dict) else {})
-                notes.append(Note(text, undo=isinstance(one, dict) and one.get("do") == "remove"))
+                notes.append(Note(text, undo=isinstance(one, dict) and one.get("do") in _UNDOABLE))
             except FarshotError as error:
                 notes.append(Note(str(error), fault=True))
         if notes:  # of several, a fault is what has to be read
@@ -74,8 +80,11 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         view.shown, view.page = value, 0
     elif do == "page":
         view.page = view.answers_page = int(value) if value.isdigit() else 0
+    elif do == "answers":
+        view.answers_shown, view.answers_page = value, 0
     elif do == "show":
         view.chosen = ids[0] if ids else None
+        session.stop_timing(_PATIENCE)  # the explanation needs what computes
     elif do in ("label", "correct"):
         name = _class(workspace, value)
         if not ids:
@@ -94,6 +103,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         return f"Taken back: {workspace.undo()}."
     elif do == REDO:
         return f"Done again: {workspace.redo()}."
+    elif do in _CHECKS:
+        return _CHECKS[do](session, encoders, value, ids)
     elif do == "make":
         if value not in DOWNLOADS:
             raise DataError("There is no such file.")
@@ -136,6 +147,32 @@ def classes_as_text(workspace: Workspace) -> str:
     )
 
 
+def start_timing(session: Session, encoders: Encoders, here: Collection[str]) -> Job | None:
+    """Begin to find out how long the thorough way takes, in the background.
+
+    Args:
+        here: models that are on this computer; another one is not downloaded to be timed.
+
+    Returns:
+        The job; None where the time is known, cannot be known yet, or something else is computed.
+    """
+    workspace = session.workspace
+    choice = by_way(workspace.choice, THOROUGH)
+    if session.busy or choice.model not in here or len(counts_of(workspace)) < 2:
+        return None
+    if thorough_seconds(session) is not None:
+        return None
+    return session.time(lambda report: time_of(workspace, encoders, choice, report))
+
+
+def thorough_seconds(session: Session) -> float | None:
+    """How long the thorough way takes; None where that is not known."""
+    workspace, timed = session.workspace, session.timed
+    if timed is None:
+        return None
+    return timed.seconds_for(by_way(workspace.choice, THOROUGH), counts_of(workspace))
+
+
 def start_adapting(session: Session, encoders: Encoders) -> Job:
     """Start a job that adapts, predicts and cross-validates."""
     session.workspace.support()  # what is missing is said at once
@@ -149,14 +186,6 @@ def ask(session: Session, encoders: Encoders) -> bool:
         return False
     session.start(lambda report: predict(session.workspace, encoders, report))
     return True
-
-
-def set_limit(session: Session, encoders: Encoders) -> None:
-    """Start giving the model, if there is one, the limit that is chosen; one that is being made gets it."""
-    run = last_run(session.workspace)
-    if run is None or run.certainty is None or run.certainty.wanted == session.workspace.choice.wanted:
-        return
-    session.start(lambda report: apply_limit(session.workspace, encoders, report))
 
 
 def start_suggesting(session: Session, encoders: Encoders) -> Job:

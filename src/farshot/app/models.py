@@ -15,17 +15,22 @@ from farshot.storage.paths import home
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A base model: as `load_encoder` takes it, as a list shows it, and one sentence."""
+    """A base model: as `load_encoder` takes it, as a list shows it, and one sentence.
+
+    Attributes:
+        here: whether it is on this computer, so that loading it asks nobody.
+    """
 
     name: str
     title: str
     about: str
+    here: bool = True
 
 
 MINI = ModelChoice(
     "mini",
-    "mini (bundled)",
-    "Small and quick, made for drawn pictures: good to try the app, not to judge photographs.",
+    "mini (a toy, bundled)",
+    "A toy to try the app with: small and quick, made for drawn pictures, and poor at photographs.",
 )
 
 
@@ -33,7 +38,7 @@ def models(given: Sequence[str] = ()) -> list[ModelChoice]:
     """Those given on the command line first, then those in the hub's cache, then the bundled one."""
     found = {name: _given(name) for name in given if name != MINI.name}
     for name in _cached():
-        found.setdefault(name, ModelChoice(name, name, "A CLIP that was downloaded to this computer before."))
+        found[name] = ModelChoice(name, name, "A CLIP that was downloaded to this computer before.")
     first = [MINI] if given and given[0] == MINI.name else []
     return [*first, *found.values(), *([] if first else [MINI])]
 
@@ -42,7 +47,7 @@ def _given(name: str) -> ModelChoice:
     path = home(name)
     if path.is_dir():
         return ModelChoice(name, path.resolve().name, "A CLIP in a folder of this computer.")
-    return ModelChoice(name, name, "A CLIP from the hub; it is downloaded when it is first used.")
+    return ModelChoice(name, name, "A CLIP from the hub; it is downloaded when it is first used.", False)
 
 
 def _cached() -> list[str]:

@@ -11,13 +11,14 @@ from typing import Any
 import gradio as gr
 
 from farshot.app import actions, view
-from farshot.app.choices import KINDS, LATER, WANTED, about_method
+from farshot.app.check_view import check
+from farshot.app.choices import KINDS, LATER, ways
 from farshot.app.models import ModelChoice
 from farshot.app.projects import Projects
 from farshot.app.sessions import Note, Session, Sessions
+from farshot.app.train_tab import TrainTab
 from farshot.app.who import project_of, session_of, token_of
 from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.run import Adaptation
 from farshot.errors import FarshotError
 from farshot.methods import available
@@ -48,13 +49,14 @@ class Page:
         self.sessions, self.encoders, self.projects, self.saved = sessions, encoders, projects, saved
         self.models = {one.title: one for one in models}
         self.methods = {name: kind for name, kind in available().items() if kind.kind in KINDS}
+        self.train = TrainTab(self.models, self.methods)
 
     def build(self) -> gr.Blocks:
         """The page."""
         with gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
             gr.HTML(
-                '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, adapt, '
-                "review its predictions of the others, download the model.</p></div>",
+                '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, train, '
+                "check its answers for the others, download the model.</p></div>",
                 js_on_load=_script("steps.js") + _script("watch.js"),
             )
             self.where = gr.HTML("", elem_id="where", apply_default_css=False)
@@ -64,11 +66,11 @@ class Page:
             with gr.Tabs():
                 with gr.Tab("1. Pictures", id="pictures"):
                     self._pictures()
-                with gr.Tab("2. Adapt", id="adapt"):
-                    self._adapt()
-                with gr.Tab("3. Look", id="look"):
-                    self._look()
-                with gr.Tab("4. Take away", id="take"):
+                with gr.Tab("2. Train", id="adapt") as self.train_tab:
+                    self.train.build()
+                with gr.Tab("3. Check", id="look"):
+                    self._check()
+                with gr.Tab("4. Download", id="take"):
                     self.take = self._board("take")
             self._connect(blocks)
         return blocks
@@ -86,7 +88,7 @@ class Page:
                     "you may describe how it looks.",
                     elem_id="classes",
                 )
-                self.name_them = gr.Button("Use these classes", size="sm", elem_id="name-classes")
+                self.name_them = gr.Button("Save classes", size="sm", elem_id="name-classes")
                 with gr.Accordion("Rename a class", open=False, elem_id="rename-class"):
                     self.renamed = gr.Dropdown([], label="Class", elem_id="renamed")
                     self.new_name = gr.Textbox(label="New name", elem_id="new-name")
@@ -108,39 +110,22 @@ class Page:
             with gr.Column(scale=5, min_width=300):
                 self.board = self._board("board")
 
-    def _adapt(self) -> None:
-        models, methods = list(self.models), list(self.methods)
-        self.model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model")
-        self.about_model = gr.Markdown(self._about_model(models[0]))
-        self.method = gr.Dropdown(methods, value=Setup().method, label="Method", elem_id="method")
-        self.about_method = gr.Markdown(self._about_method(Setup().method))
-        self.quick = gr.Checkbox(
-            False,
-            label="Quick",
-            info="Train on the pictures as they are, without turned, flipped and recoloured copies: about "
-            "five times faster.",
-            elem_id="quick",
-        )
-        self.wanted = gr.Dropdown(
-            list(WANTED),
-            value=next(iter(WANTED)),
-            label="Say that it is not sure",
-            info="The limit is found by cross-validation, and is part of what you download.",
-            elem_id="wanted",
-        )
-        self.adapt = gr.Button("Adapt", variant="primary", elem_id="adapt-button")
-        self.result = gr.HTML("", elem_id="result", apply_default_css=False)
-
-    def _look(self) -> None:
+    def _check(self) -> None:
         self.drop_new = self._drop("New pictures: the model says what they show.", "drop-new")
         with gr.Row():
-            self.again = gr.Button("Adapt again", variant="primary", elem_id="again")
+            self.again = gr.Button("Train again", variant="primary", elem_id="again")
             self.suggest_next = gr.Button("Which should I label next?", elem_id="suggest-next")
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 self.answers = self._board("answers")
             with gr.Column(scale=4, min_width=300):
                 self.detail = self._board("detail")
+        self.check = gr.HTML(
+            "",
+            js_on_load=_script("outbox.js") + _script("check.js"),
+            elem_id="check",
+            apply_default_css=False,
+        )
 
     def _board(self, name: str, *, visible: bool = True) -> gr.HTML:
         """A component with tiles and buttons. Their clicks and keys go to the server by themselves; then the
@@ -173,16 +158,17 @@ class Page:
             self.board,
             self.answers,
             self.detail,
-            self.result,
+            self.train.result,
             self.take,
             self.into,
             self.again,
-            self.adapt,
+            self.train.train,
             self.renamed,
+            self.check,
         ]
         self._drawn = len(drawn)
-        chosen = [self.model, self.method, self.quick, self.wanted]
-        forms = [self.classes, *chosen, self.about_model, self.about_method, self.where]
+        chosen, about = self.train.chosen, self.train.about
+        forms = [self.classes, *chosen, *about, self.where]
         follow = {"fn": self._follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
         quiet: dict[str, Any] = {
             "show_progress": "hidden",
@@ -213,30 +199,27 @@ class Page:
             [self.renamed, self.new_name],
             [self.classes, self.new_name],
         )
-        on(self.adapt.click, self._start_adapting, chosen)
+        on(self.train.train.click, self._start_adapting, chosen)
         on(self.again.click, self._start_adapting, chosen)
         on(self.suggest.click, self._suggest)
         on(self.suggest_next.click, self._suggest)
         for one in chosen:
-            on(one.input, self._choose, chosen, [self.about_model, self.about_method])
+            on(one.input, self._choose, chosen, about)
+        timed = {"outputs": self.train.way, **quiet}
+        self.train_tab.select(self._time, None, **timed)
+        self.train.model.input(self._time, None, **timed)
         self.stop.click(self._stop, None, None, **quiet)
 
     def _load(self, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        choice = session.workspace.choice
-        title = next((t for t, one in self.models.items() if one.name == choice.model), None)
-        if title is None or choice.method not in self.methods:  # no longer there, or never chosen
-            title = title or next(iter(self.models))
-            choice = Setup(self.models[title].name, Setup().method, choice.quick, choice.wanted)
-            session.workspace.choose(choice)
-        about = [self._about_model(title), self._about_method(choice.method)]
+        choice = self.train.offered(session.workspace.choice)
+        session.workspace.choose(choice)
+        shown = [*self.train.shown(choice), *self.train.sentences(choice)]
         session.note = Note()
         actions.received(session, self.encoders)  # what came before the page was loaded again
-        limit = next((words for words, share in WANTED.items() if share == choice.wanted), next(iter(WANTED)))
-        shown = [title, choice.method, choice.quick, limit]
         project = None if self.projects is None else self.projects.name(project_of(request))
         where = view.where(project, self.saved)
-        return [*self._draw(session), self._words(session), *shown, *about, where]
+        return [*self._draw(session), self._words(session), *shown, where]
 
     def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Files have arrived; more may follow."""
@@ -279,22 +262,28 @@ class Page:
         same = session.view.words == actions.classes_as_text(session.workspace)
         return gr.skip() if same else self._words(session)
 
-    def _choose(self, title: str, method: str, quick: bool, wanted: str, request: gr.Request) -> list[Any]:
+    def _choose(self, title: str, way: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         session = self._session(request)
-        self._set_choice(session, title, method, quick, wanted)
-        self._try(session, lambda: actions.set_limit(session, self.encoders))
-        return [*self._draw(session), self._about_model(title), self._about_method(method)]
-
-    def _set_choice(self, session: Session, title: str, method: str, quick: bool, wanted: str) -> None:
-        if title in self.models and method in self.methods and wanted in WANTED:
-            session.workspace.choose(Setup(self.models[title].name, method, bool(quick), WANTED[wanted]))
+        choice = self.train.setup(session.workspace.choice, title, way, method, quick)
+        session.workspace.choose(choice)
+        return [*self._draw(session), *self.train.sentences(choice)]
 
     def _start_adapting(
-        self, title: str, method: str, quick: bool, wanted: str, request: gr.Request
+        self, title: str, way: str, method: str, quick: bool, request: gr.Request
     ) -> list[Any]:
         session = self._session(request)
-        self._set_choice(session, title, method, quick, wanted)  # what the page shows when it is clicked
+        # what the page shows when it is clicked
+        session.workspace.choose(self.train.setup(session.workspace.choice, title, way, method, quick))
         return self._done(session, lambda: actions.start_adapting(session, self.encoders))
+
+    def _time(self, request: gr.Request) -> Any:
+        """Say how long the thorough way takes, once that is known."""
+        session = self._session(request)
+        here = [one.name for one in self.models.values() if one.here]
+        timing = actions.start_timing(session, self.encoders, here)
+        while timing is not None and timing.running:
+            timing.wait(_TICK)
+        return gr.update(choices=ways(actions.thorough_seconds(session)))
 
     def _suggest(self, request: gr.Request) -> list[Any]:
         session = self._session(request)
@@ -354,7 +343,7 @@ class Page:
         into = {} if same else {"value": LATER}
         session.view.offered = names
         stale = run is not None and run.stamp != session.workspace.stamp()
-        again = "Adapt again with your corrections" if stale else "Adapt again"
+        again = "Train again with your corrections" if stale else "Train again"
         # while something is computed, pictures are not explained: the page must not wait for it
         why = view.waiting(session) if self.encoders.busy else view.detail(session, run, self.encoders)
         return [
@@ -369,18 +358,13 @@ class Page:
             gr.update(value=again, interactive=not running and run is not None),
             gr.update(interactive=not running),
             gr.update(choices=list(names), **({} if same else {"value": None})),
+            check(session, run),
         ]
 
     # Who and what ------------------------------------------------------------------------------------
 
     def _session(self, request: gr.Request) -> Session:
         return session_of(self.sessions, request, of_project=self.projects is not None)
-
-    def _about_model(self, title: str) -> str:
-        return self.models[title].about if title in self.models else ""
-
-    def _about_method(self, name: str) -> str:
-        return about_method(self.methods[name]) if name in self.methods else ""
 
 
 def _shown(html: str) -> Any:

@@ -120,7 +120,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
             session = session_of(request)
         except DataError as error:
             return PlainTextResponse(str(error), 409)
-        told = {"app": started, "busy": session.busy, "version": session.version}
+        told = {"app": started, "busy": session.busy, "version": session.version, "job": _about(session)}
         return JSONResponse(told, headers=_FRESH)
 
     def export(request: Request) -> Response:
@@ -168,3 +168,13 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         Route("/farshot/thumbnail/{id}", thumbnail),
         Route("/farshot/download/{name}", download),
     ]
+
+
+def _about(session: Session) -> dict[str, object]:
+    """How far the last job is, how many have ended, and how the last one did."""
+    job, running = session.job, session.busy
+    ended = session.jobs - running
+    if job is None:
+        return {"running": False, "done": 0, "total": 0, "ended": ended, "how": ""}
+    how = "" if running else "failed" if job.error else "stopped" if job.stopped else "done"
+    return {"running": running, "done": job.done, "total": job.total, "ended": ended, "how": how}

@@ -33,6 +33,7 @@ from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.picture import Setup
 from farshot.errors import DataError
+from farshot.methods.catalogue import FAST, THOROUGH
 from farshot.web.address import LOOPBACK, bound, is_loopback, url_of
 
 PORTS = range(7860, 7880)
@@ -197,8 +198,8 @@ def _gradio_listens_on(listening: socket.socket) -> Iterator[None]:
 def _first_setup(model: str, encoders: Encoders) -> Setup:
     """What is chosen before anybody chooses: what takes seconds, and with a GPU what takes minutes."""
     if encoders.on_processor:
-        return Setup(model, quick=True)
-    return Setup(model, "atha")
+        return Setup(model, FAST)
+    return Setup(model, THOROUGH)
 
 
 def _theme() -> gr.themes.Base:

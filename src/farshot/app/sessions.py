@@ -18,6 +18,7 @@ from farshot.app.workspace import Setup, Workspace
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.limits import Limits
+from farshot.app.workspace.timing import Timed
 from farshot.errors import DataError, FarshotError
 
 COOKIE = "farshot_session"
@@ -90,7 +91,10 @@ class BoardView:
     Attributes:
         shown: "all", "none" for those without a class, or the index of a class.
         page, answers_page: of the two boards, from 0.
+        answers_shown: which answers: "all", "sure", "unsure", or "none" for pictures of none of the classes.
         chosen: the picture whose answer is looked at.
+        cell: true class and answer, by their index, whose pictures are shown; None for no cell.
+        kept: pictures whose doubtful label was confirmed.
         suggested: picture -> why it should be labelled next.
         offered: the classes that new pictures can be given.
         words: the classes as the page's text field has them.
@@ -99,7 +103,10 @@ class BoardView:
     shown: str = "all"
     page: int = 0
     answers_page: int = 0
+    answers_shown: str = "all"
     chosen: str | None = None
+    cell: tuple[int, int] | None = None
+    kept: set[str] = field(default_factory=set)
     suggested: dict[str, str] = field(default_factory=dict)
     offered: tuple[str, ...] = ()
     words: str = ""
@@ -136,6 +143,9 @@ class Session:
     Attributes:
         workspace: its pictures and labels.
         job: the last one.
+        jobs: how many were begun.
+        timing: a job that finds out how long training would take, and gives way to any other.
+        timed: what it found; None while that is not known.
         view: what of it is shown.
         note: the message above it.
         version: larger after every action, also after a restart; tells a page whether it is drawn.
@@ -149,6 +159,9 @@ class Session:
         self.incoming = folder / "incoming"
         shutil.rmtree(self.incoming, ignore_errors=True)  # left behind by a program that was ended
         self.job: Job | None = None
+        self.jobs = 0
+        self.timing: Job | None = None
+        self.timed: Timed | None = None
         self.view = BoardView()
         self.note = Note()
         self.version = 0
@@ -168,8 +181,27 @@ class Session:
         with self._lock:
             if self.busy:
                 raise DataError("One thing after the other: wait for what is running, or stop it.")
-            self.job = Job(work)
+            self.stop_timing(0)
+            self.job, self.jobs = Job(work), self.jobs + 1
             return self.job
+
+    def time(self, work: Callable[[Report], Timed]) -> Job:
+        """Begin a job in the background that finds out how long training would take; return the one that is
+        running where there is one."""
+
+        def noted(report: Report) -> None:
+            self.timed = work(report)
+
+        with self._lock:
+            if self.timing is None or not self.timing.running:
+                self.timing = Job(noted)
+            return self.timing
+
+    def stop_timing(self, seconds: float) -> None:
+        """Stop finding out how long training would take; wait so long for its step to end."""
+        if self.timing is not None:
+            self.timing.stop()
+            self.timing.wait(seconds)
 
     @property
     def busy(self) -> bool:
@@ -310,9 +342,10 @@ class Sessions:
             except OSError as error:
                 raise DataError(f"{place} cannot be deleted ({error.strerror}).") from error
             session = self._open.pop(id, None)
-        if session is not None and session.job is not None:
-            session.job.stop()
-            session.job.wait(10)
+        for job in () if session is None else (session.job, session.timing):
+            if job is not None:
+                job.stop()
+                job.wait(10)
         shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from farshot.app.check_actions import mark_of, sure_answers
 from farshot.app.sessions import Job, Note, Session
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
@@ -17,6 +18,7 @@ from farshot.explain.style import places
 from farshot.explain.subject import OWN
 
 PER_PAGE = 60
+_KINDS = {"all": "all", "unsure": "not sure", "none": "none of these?", "sure": "sure"}
 
 
 def board(session: Session) -> str:
@@ -30,7 +32,7 @@ def board(session: Session) -> str:
     order = {id: place for place, id in enumerate(view.suggested)}
     kept.sort(key=lambda picture: order.get(picture.id, len(order)))  # stable: those to label come first
     view.page, pages, part = _page(kept, view.page)
-    order_of = _places(session)
+    order_of = places_of(session)
     filters = [{"value": "all", "name": "all", "count": len(pictures)}]
     filters += [{"value": "none", "name": "no class", "count": len(workspace.unlabelled)}]
     filters += [{"value": str(i), "name": name, "count": counts[name]} for i, name in enumerate(names)]
@@ -44,7 +46,7 @@ def board(session: Session) -> str:
         }
         for picture in part
     ]
-    return _render(
+    return render(
         "board.html",
         version=version,
         undoable=workspace.undoable,
@@ -64,6 +66,19 @@ def answers(session: Session, run: Adaptation | None) -> str:
     view = session.view
     asked = [(picture, run.answer(picture.id)) for picture in session.workspace.unlabelled] if run else []
     known = [(picture, answer) for picture, answer in asked if answer is not None]
+    kinds = {
+        "all": known,
+        "unsure": [pair for pair in known if pair[1].sure is False and not pair[1].unlike],
+        "none": [pair for pair in known if pair[1].unlike],
+        "sure": [pair for pair in known if pair[1].sure and not pair[1].unlike],
+    }
+    filters = [
+        {"value": name, "name": words, "count": len(kinds[name])}
+        for name, words in _KINDS.items()
+        if kinds[name] or name in ("all", view.answers_shown)
+    ]
+    known = list(kinds.get(view.answers_shown, known))
+    sure = {} if run is None else sure_answers(session, run)
     order = {id: place for place, id in enumerate(view.suggested)}
     known.sort(key=lambda pair: (order.get(pair[0].id, len(order)), _margin(pair[1])))
     view.answers_page, pages, part = _page(known, view.answers_page)
@@ -74,15 +89,21 @@ def answers(session: Session, run: Adaptation | None) -> str:
             "said": _said(answer),
             "sure": answer.sure,
             "place": run.classes.index(answer.name) if run is not None else 0,
+            "unlike": answer.unlike,
             "reason": view.suggested.get(picture.id),
         }
         for picture, answer in part
     ]
-    return _render(
+    return render(
         "answers.html",
         adapted=run is not None,
         total=len(asked),
-        asking=len(asked) - len(known),
+        asking=sum(answer is None for _, answer in asked),
+        filters=filters,
+        shown=view.answers_shown if view.answers_shown in kinds else "all",
+        sure=len(sure),
+        mark=mark_of(sure),
+        right=run.certainty.right if run is not None and run.certainty is not None else None,
         tiles=tiles,
         chosen=view.chosen,
         page=view.answers_page,
@@ -96,17 +117,17 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
     here = chosen is not None and any(picture.id == chosen for picture in session.workspace.pictures)
     answer = run.answer(chosen) if run is not None and chosen is not None and here else None
     if answer is None or chosen is None:
-        return _render("detail.html", shown=None)
+        return render("detail.html", shown=None)
     found = explain(session.workspace, encoders, chosen)
     picture = session.workspace.picture(chosen)
-    return _render(
+    return render(
         "detail.html",
         shown=described(found, panels(found)),
         picture=picture.id,
         name=picture.name,
         label=picture.label,
         answer=answer,
-        classes=_classes(session, _places(session)),
+        classes=_classes(session, places_of(session)),
         origin=OWN,
         moves=bool(found.moved),
     )
@@ -121,7 +142,7 @@ def waiting(session: Session) -> str:
 def result(session: Session, run: Adaptation | None) -> str:
     """Facts about the adapted model."""
     stale = run is not None and run.stamp != session.workspace.stamp()
-    return _render("result.html", run=run, stale=stale)
+    return render("result.html", run=run, stale=stale)
 
 
 def where(project: str | None, saved: str) -> str:
@@ -130,7 +151,7 @@ def where(project: str | None, saved: str) -> str:
     Args:
         saved: where, in words.
     """
-    return _render("where.html", project=project, where=saved)
+    return render("where.html", project=project, where=saved)
 
 
 def take_away(session: Session, run: Adaptation | None, *, of_project: bool = False) -> str:
@@ -139,7 +160,7 @@ def take_away(session: Session, run: Adaptation | None, *, of_project: bool = Fa
         {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
         for name, one in DOWNLOADS.items()
     ]
-    return _render("take.html", adapted=run is not None, rows=rows, of_project=of_project)
+    return render("take.html", adapted=run is not None, rows=rows, of_project=of_project)
 
 
 def note(said: Note, *, undoable: bool = False) -> str:
@@ -147,12 +168,12 @@ def note(said: Note, *, undoable: bool = False) -> str:
     if not said.text and not said.refused:
         return ""
     undo = said.undo and undoable
-    return _render("note.html", text=said.text, refused=said.refused, fault=said.fault, undo=undo)
+    return render("note.html", text=said.text, refused=said.refused, fault=said.fault, undo=undo)
 
 
 def progress(job: Job | None) -> str:
     """The progress of a job."""
-    return _render("progress.html", job=job)
+    return render("progress.html", job=job)
 
 
 def drop_box(hint: str, into: str = "") -> str:
@@ -161,7 +182,7 @@ def drop_box(hint: str, into: str = "") -> str:
     Args:
         into: selector of the field that holds the class of what is added; empty without one.
     """
-    return _render("drop.html", hint=hint, into=into)
+    return render("drop.html", hint=hint, into=into)
 
 
 def current(session: Session) -> Adaptation | None:
@@ -169,7 +190,8 @@ def current(session: Session) -> Adaptation | None:
     return last_run(session.workspace)
 
 
-def _render(template: str, **words: Any) -> str:
+def render(template: str, **words: Any) -> str:
+    """A template with these variables and those of all pages."""
     return environment("farshot.app").get_template(template).render(**{**common(), **words})
 
 
@@ -178,7 +200,7 @@ def _classes(session: Session, order: Mapping[str, int]) -> list[Mapping[str, An
     return [{"name": name, "count": count, "place": order[name]} for name, count in counts.items()]
 
 
-def _places(session: Session) -> dict[str, int]:
+def places_of(session: Session) -> dict[str, int]:
     """Class -> its place, which gives its letter and colour: the model's, so that they are those of its
     explanations and report."""
     run = current(session)
@@ -207,6 +229,6 @@ def _margin(answer: Answer) -> float:
 
 def _said(answer: Answer) -> str:
     if answer.unlike:
-        return f"unlike your pictures: {answer.name}?"
+        return f"none of these? Nearest: {answer.name}"
     certain = f"{answer.name} {answer.certain()}"
     return f"not sure: {certain}?" if answer.sure is False else certain

@@ -30,16 +30,13 @@ from farshot.cli.options import (
 )
 from farshot.cli.tables import readable
 from farshot.errors import DataError, SettingError
+from farshot.methods.catalogue import FAST, THOROUGH
 from farshot.storage.paths import quoted
 
 if TYPE_CHECKING:
     from farshot.classifier import FewShotClassifier
     from farshot.data.table import ImageTable
     from farshot.evaluation.metrics import Evaluation
-
-FAST, THOROUGH = "linear-probe", "atha"
-"""What `farshot adapt` takes where no method is given: the first always, the second if there is time for
-it."""
 
 _MINUTES_ON_GPU = 30.0
 _WORTH_TELLING = 20  # seconds

@@ -14,6 +14,10 @@ from typing import Any
 
 from farshot import plugins
 
+FAST, THOROUGH = "linear-probe", "atha"
+"""The methods that are taken where none is named: one that takes seconds, and one that fine-tunes where there
+is time for it."""
+
 REFERENCE = "CLIP ViT-B/16, 5 classes, 5 images each"
 """The task whose trained parameters are counted."""
 

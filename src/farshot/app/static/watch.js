@@ -10,6 +10,20 @@ function stopped() {
   if (place) place.textContent = 'The app does not answer. What it was computing may have been stopped.';
 }
 
+// The tab's title: how far a job is, and that it has ended until the person is back.
+const plain = document.title;
+let ended = null; // jobs that had ended at the last look; null before the first
+let running = false;
+function title(job) {
+  running = job.running;
+  if (running) document.title = `${job.total > 0 ? `${Math.round((100 * job.done) / job.total)} %` : '…'} ${plain}`;
+  else if (ended !== null && job.ended > ended) document.title = { done: `✓ ${plain}`, failed: `! ${plain}` }[job.how] ?? plain;
+  ended = job.ended;
+}
+['pointerdown', 'keydown', 'focus'].forEach((name) => window.addEventListener(name, () => {
+  if (!running) document.title = plain;
+}));
+
 async function look() {
   let now;
   try {
@@ -18,9 +32,13 @@ async function look() {
     if (!answer.ok) return;
     now = await answer.json();
     failed = 0;
+    title(now.job);
   } catch {
     failed += 1;
-    if (failed >= MOST_FAILED) stopped();
+    if (failed >= MOST_FAILED) {
+      stopped();
+      document.title = plain;
+    }
     return;
   }
   if (app !== null && now.app !== app && !document.querySelector('.fs-sending progress, .fs-sending button')) {
@@ -30,6 +48,7 @@ async function look() {
   }
   app ??= now.app;
   // right after a click the page may lag behind
+  if (document.hidden) return;
   different = now.busy === (progress() !== null) ? 0 : different + 1;
   if (different >= 2) {
     different = 0;
@@ -40,6 +59,6 @@ async function look() {
 (async () => {
   while (true) {
     await new Promise((go) => setTimeout(go, LOOK));
-    if (!document.hidden) await look();
+    await look();
   }
 })();

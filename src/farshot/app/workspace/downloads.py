@@ -58,7 +58,7 @@ def prepare(workspace: Workspace, encoders: Encoders, name: str, report: Report 
     with encoders.turn(report):
         run = last_run(workspace)
         if run is None:
-            raise DataError("Adapt a model first; then there is something to take away.")
+            raise DataError("Train a model first; then there is something to download.")
         folder = workspace.folder / "downloads"
         folder.mkdir(exist_ok=True)
         place = folder / DOWNLOADS[name].file

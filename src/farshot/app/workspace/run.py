@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from farshot.app.workspace import left_out
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.journal import read_json, write_json
+from farshot.app.workspace.left_out import LeftOut
 from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.state import Workspace
 from farshot.classifier import FewShotClassifier, load
+from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_in_words, tempered
 from farshot.evaluation.intervals import Interval
@@ -113,14 +116,9 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
     support = workspace.support()
     with encoders.turn(report) as report:
         report("loading the model", 0, 0)
-        classifier = FewShotClassifier(
-            encoders.get(choice.model),
-            choice.method,
-            settings=settings_of(choice),
-            descriptions={c: words for c, words in workspace.descriptions().items() if c in support.classes},
-        )
+        classifier = classifier_of(workspace, encoders, choice, support)
         start = time.perf_counter()
-        classifier.set_params(progress=partial(report, "adapting"))
+        classifier.set_params(progress=partial(report, "training"))
         classifier.fit(support)
         seconds = time.perf_counter() - start
         classifier.set_params(progress=None)
@@ -130,12 +128,13 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         _keep(workspace, run)
         run = _predict(workspace, run, classifier, report)
         try:
-            classifier.set_params(progress=partial(report, "cross-validating"))
+            classifier.set_params(progress=partial(report, "checking"))
             held_out = classifier.held_out(support)
         except DataError as error:  # a class with one picture
             run = replace(run, why_not=str(error))
         else:
-            classifier.keep_held_out(held_out, choice.wanted).save(workspace.adapted)
+            wanted = workspace.choice.wanted  # it may have been moved meanwhile
+            classifier.keep_held_out(held_out, wanted).save(workspace.adapted)
             probabilities = {
                 id: tempered(np.asarray(p), classifier.temperature_).tolist()
                 for id, p in run.predictions.items()
@@ -143,12 +142,28 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
             run = replace(
                 run,
                 estimate=classifier.estimate_,
-                certainty=held_out.certainty(choice.wanted),
+                certainty=held_out.certainty(wanted),
                 predictions=probabilities,
                 calibrated=classifier.calibrated_,
             )
+            _keep(workspace, run)
+            report("looking for doubtful labels", 0, 0)
+            answers = LeftOut.of(held_out, support.ids, stamp, choice.model, choice.method)
+            left_out.keep(workspace, answers)
         _keep(workspace, run)
     return run
+
+
+def classifier_of(
+    workspace: Workspace, encoders: Encoders, choice: Setup, support: ImageTable
+) -> FewShotClassifier:
+    """A classifier that is not adapted yet; the caller has its turn to compute."""
+    return FewShotClassifier(
+        encoders.get(choice.model),
+        choice.method,
+        settings=settings_of(choice),
+        descriptions={c: words for c, words in workspace.descriptions().items() if c in support.classes},
+    )
 
 
 def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptation:
@@ -160,17 +175,22 @@ def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptat
     with encoders.turn(report) as report:
         run = last_run(workspace)
         if run is None:
-            raise DataError("Adapt a model first; then it can say what new pictures show.")
+            raise DataError("Train a model first; then it can say what new pictures show.")
         if all(picture.id in run.predictions for picture in workspace.unlabelled):
             return run
         report("loading the model", 0, 0)
         return _predict(workspace, run, adapted_model(workspace, run, encoders), report)
 
 
-def set_limit(workspace: Workspace, encoders: Encoders, report: Report) -> None:
-    """Give an adapted model the limit that the person wants now, in the app and in the model's folder."""
+def set_limit(workspace: Workspace, encoders: Encoders, wanted: float, report: Report) -> None:
+    """Give an adapted model another limit, in the app and in the model's folder.
+
+    Args:
+        wanted: share of the given answers that should be right; later models get their limit by it, too.
+    """
+    workspace.choose(replace(workspace.choice, wanted=wanted))
     with encoders.turn(report) as report:
-        run, wanted = last_run(workspace), workspace.choice.wanted
+        run = last_run(workspace)
         if run is None or run.certainty is None or run.certainty.wanted == wanted:
             return
         report("finding the limit", 0, 0)
@@ -186,7 +206,7 @@ def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
     with encoders.turn():
         run = last_run(workspace)
         if run is None:
-            raise DataError("Adapt a model first; then it can show what it looked at.")
+            raise DataError("Train a model first; then it can show what it looked at.")
         classifier = adapted_model(workspace, run, encoders)
         seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
         table = workspace.table([workspace.picture(id)])
@@ -210,7 +230,7 @@ def last_run(workspace: Workspace) -> Adaptation | None:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{place} is damaged ({error}); remove it and adapt again.") from error
+        raise DataError(f"{place} is damaged ({error}); remove it and train again.") from error
 
 
 def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Adaptation:

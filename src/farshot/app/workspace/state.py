@@ -29,7 +29,7 @@ from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.picture import Picture, Setup, State
 from farshot.app.workspace.stored import stored
 from farshot.app.workspace.thumbnails import write_thumbnail
-from farshot.app.workspace.undo import Change, Undo, in_words
+from farshot.app.workspace.undo import Change, Undo, in_words, labels_of
 from farshot.data.given import labelled_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
@@ -229,8 +229,7 @@ class Workspace:
     def name_classes(self, wanted: Sequence[ClassWords]) -> None:
         """Set the classes and their order; other capitals or another description are the same class.
 
-        A class that has pictures stays: which new name would be its own cannot be known from a list.
-        `rename_class` says so.
+        A class that has pictures stays: a list does not tell its new name, `rename_class` does.
 
         Raises:
             DataError: an empty, overlong or repeated name; too many classes; a class with pictures is
@@ -276,21 +275,24 @@ class Workspace:
         self._undo.relabel(new)
 
     def label(self, ids: Iterable[str], name: str | None) -> None:
-        """Gives pictures a class; None takes it away.
+        """Gives pictures a class; None takes it away. Raises as `label_each`."""
+        self.label_each(dict.fromkeys(ids, name))
+
+    def label_each(self, labels: Mapping[str, str | None]) -> int:
+        """Give each picture its class, as one change; returns how many have another one now.
 
         Raises:
             DataError: no such class, or no such picture.
         """
         with self._lock:
-            if name is not None:
+            names = {name for name in labels.values() if name is not None}
+            for name in names:
                 self._known(name)
-            chosen = [self.picture(id) for id in ids]
-            before = {picture.id: picture for picture in chosen if picture.label != name}
+            before = {one.id: one for one in map(self.picture, labels) if one.label != labels[one.id]}
             if before:
-                self._commit({id: replace(picture, label=name) for id, picture in before.items()})
-                these = in_words(before)
-                what = f"the class {name!r} of {these}" if name else f"{these} without class"
-                self._undo.add(Change(what, before))
+                self._commit({id: replace(picture, label=labels[id]) for id, picture in before.items()})
+                self._undo.add(labels_of(before, names))
+            return len(before)
 
     def remove(self, ids: Iterable[str], *, again: bool = False) -> None:
         """Remove pictures; their files are deleted once this can no longer be taken back.
@@ -382,9 +384,7 @@ class Workspace:
     ) -> None:
         """Change the state on disk, then in memory.
 
-        Args:
-            pictures: those that are new or changed; None for those that are removed.
-            classes, choice: None where they are as they were.
+        Args: as `State.changed` takes them.
         """
         before, after = self._state, self._state.changed(pictures, classes, choice)
         if pictures or (after.classes, after.choice) != (before.classes, before.choice):

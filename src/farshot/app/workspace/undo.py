@@ -118,3 +118,17 @@ class Undo:
 def in_words(these: Mapping[str, Picture]) -> str:
     """How many pictures these are."""
     return "1 picture" if len(these) == 1 else f"{len(these)} pictures"
+
+
+def labels_of(before: Mapping[str, Picture], names: Collection[str]) -> Change:
+    """The change that gave pictures these classes.
+
+    Args:
+        before: the pictures as they were.
+        names: of the classes; none where they lost theirs.
+    """
+    these = in_words(before)
+    if not names:
+        return Change(f"{these} without class", before)
+    what = f"the class {min(names)!r}" if len(names) == 1 else "the classes"
+    return Change(f"{what} of {these}", before)

@@ -1,0 +1,82 @@
+"""Whether more labels would help: the learning curve of the labelled pictures, kept for the page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from farshot.app.workspace.encoders import Encoders, Report
+from farshot.app.workspace.journal import read_json, write_json
+from farshot.app.workspace.run import last_run, settings_of
+from farshot.app.workspace.state import Workspace
+from farshot.choose.curve import LearningCurve, learning_curve
+from farshot.errors import DataError
+from farshot.evaluation.intervals import Interval
+from farshot.methods import available, create
+from farshot.methods.catalogue import FAST
+
+_FILE = "more_labels.json"
+
+
+@dataclass(frozen=True)
+class MoreLabels:
+    """A measured curve.
+
+    Attributes:
+        stamp: of the labels and settings that it was measured with.
+        method: that was adapted again and again; the fast one instead of one that is fine-tuned.
+        curve: what was measured.
+    """
+
+    stamp: str
+    method: str
+    curve: LearningCurve
+
+
+def measure(workspace: Workspace, encoders: Encoders, report: Report) -> MoreLabels:
+    """Measure the curve with the adapted model's encoder, and keep it.
+
+    Raises:
+        DataError: no adapted model, or a class with fewer than four different pictures.
+    """
+    run = last_run(workspace)
+    if run is None:
+        raise DataError("Train a model first; then more labels can be compared with those that there are.")
+    stamp, support, choice = workspace.stamp(), workspace.support(), run.choice
+    method = choice.method if available(choice.method)[choice.method].kind == "features" else FAST
+    settings = settings_of(choice) if method == choice.method else {}
+    with encoders.turn(report) as report:
+        report("loading the model", 0, 0)
+        encoder = encoders.get(choice.model)
+        curve = learning_curve(
+            create(method, settings),
+            encoder,
+            support,
+            progress=partial(report, "measuring with fewer labels"),
+        )
+    found = MoreLabels(stamp, method, curve)
+    write_json(workspace.folder / _FILE, asdict(found))
+    return found
+
+
+def read(workspace: Workspace) -> MoreLabels | None:
+    """What was measured last; None where nothing was."""
+    place = workspace.folder / _FILE
+    if not place.is_file():
+        return None
+    found = read_json(place)
+    try:
+        curve = found["curve"]
+        return MoreLabels(
+            found["stamp"],
+            found["method"],
+            LearningCurve(
+                tuple(curve["sizes"]),
+                tuple(Interval(*one) for one in curve["accuracy"]),
+                curve["more"],
+                Interval(*curve["gain"]),
+                curve["gain_from"],
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{place} is damaged ({error}); remove it.") from error
