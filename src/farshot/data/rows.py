@@ -61,11 +61,11 @@ def from_rows(rows: Rows, groups: str | None, image: Lookup) -> Found:
         DataError: names the row and what is missing in it.
     """
     path, frame, places = rows.name, rows.frame, rows.places
-    image_column = _column(frame, IMAGE_COLUMNS, "image paths", path)
-    label_column = _column(frame, LABEL_COLUMNS, "labels", path)
-    split_column = _column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
+    image_column = column(frame, IMAGE_COLUMNS, "image paths", path)
+    label_column = column(frame, LABEL_COLUMNS, "labels", path)
+    split_column = column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
     wanted = (GROUP_COLUMN if groups is None else groups.strip().lower(),)
-    group_column = _column(frame, wanted, "groups", path, needed=False)
+    group_column = column(frame, wanted, "groups", path, needed=False)
     images: list[ImageSource] = []
     labels: list[str] = []
     for place, file, label in zip(places, frame[image_column], frame[label_column], strict=True):
@@ -171,7 +171,12 @@ def _read_parquet(path: Path) -> Rows:
     return Rows(str(path), frame, [f"row {number}" for number in range(1, len(frame) + 1)])
 
 
-def _column(frame: Any, wanted: Sequence[str], what: str, path: str, *, needed: bool = True) -> Any:
+def column(frame: Any, wanted: Sequence[str], what: str, path: str, *, needed: bool = True) -> Any:
+    """The column of a table with one of these names; None where there is none and none is needed.
+
+    Raises:
+        DataError: there is none, or several.
+    """
     found = [column for column in frame.columns if str(column).strip().lower() in wanted]
     if not found and not needed:
         return None
