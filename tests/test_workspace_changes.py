@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 from farshot.app.workspace import ClassWords, Setup, Workspace, journal
 from farshot.app.workspace import undo as undoing
 from farshot.errors import DataError
-from tests.workspaces import CLASSES, drawn, labelled, uploads, zipped
+from tests.workspaces import CLASSES, drawn, labelled, many, uploads, zipped
 
 
 def contents(workspace: Workspace) -> tuple[object, ...]:
@@ -25,22 +24,6 @@ def contents(workspace: Workspace) -> tuple[object, ...]:
 def log(folder: Path) -> Path:
     (found,) = folder.glob("changes-*.jsonl")
     return found
-
-
-def many(folder: Path, count: int) -> Workspace:
-    """A workspace of so many pictures, which share a few files."""
-    workspace = labelled(folder, 1)
-    place = workspace.folder / "state.json"
-    state = {"format": 1, "classes": [{"name": name, "description": ""} for name in CLASSES]}
-    file = workspace.pictures[0].file
-    state["pictures"] = [
-        {"id": f"{number:032x}", "name": f"{number}.png", "file": file, "label": None}
-        for number in range(count)
-    ]
-    state["choice"] = {"model": "mini", "method": "clap", "quick": True}
-    log(workspace.folder).unlink()
-    place.write_text(json.dumps(state))
-    return Workspace(workspace.folder)
 
 
 # On disk -------------------------------------------------------------------------------------------------
