@@ -170,7 +170,7 @@ def test_pictures_are_labelled_in_the_large_view(page: Page) -> None:
 def test_a_picture_that_is_not_seen_yet_gets_no_label(page: Page) -> None:
     open_large(page, 0)
     held: list[Any] = []
-    page.route("**/farshot/large/*", held.append)
+    page.route("**/farshot/large/*", lambda route: held.append(route))
     page.keyboard.press("PageDown")
     page.keyboard.press("PageDown")  # the neighbour is loaded ahead, this one is not
     page.wait_for_timeout(500)
