@@ -130,6 +130,7 @@ function show() {
   const inside = grid.contains(active); // an element that is moved loses the focus
   const before = order;
   const found = wanted();
+  grid.classList.toggle('fs-reasons', found.some((one) => one.reason !== ''));
   arrange(found);
   order = found.map((one) => one.id);
   const shown = new Set(order);
