@@ -24,6 +24,7 @@ from farshot.app.server import USER, Options, serving
 from farshot.app.sessions import COOKIE, Note, Sessions
 from farshot.app.workspace import ClassWords
 from farshot.app.workspace.limits import Limits
+from farshot.app.workspace.names import shown_name
 from farshot.errors import SettingError
 from tests import app_clients
 from tests.app_clients import HEADER, browser, send, session_of
@@ -234,6 +235,8 @@ def test_hostile_uploads_are_refused_each_with_a_sentence_and_the_app_goes_on(
     assert session_of(sessions, client).arrived() == (1, ())
     board = view.board(session_of(sessions, client))
     Read(board)
+    names = [row[1] for row in client.get("/farshot/tiles").json()["tiles"]]
+    assert all(name == shown_name(name) for name in names)  # as text, which the page does not take for HTML
     assert "<script" not in board
     assert "onerror=alert(1)>" not in board.replace("&gt;", "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from farshot.app.actions import act_in_order
 from farshot.app.choices import LATER, OTHER, about_method
 from farshot.app.pages import Page
 from farshot.app.sessions import COOKIE, Sessions, new_token
+from farshot.app.tiles import tiles
 from farshot.app.workspace import Setup
-from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.encoders import Encoders, Report
 from farshot.evaluation.calibration import Limit
 from farshot.methods import available
 from farshot.methods.catalogue import FAST
@@ -86,7 +88,8 @@ def test_the_whole_way(person: Person) -> None:
     ids = [picture.id for picture in session.workspace.pictures]
     person.act(do="label", value="0", ids=ids[:3])
     drawn_now = person.act(do="label", value="1", ids=ids[3:])
-    assert drawn_now[2].count("fs-tile") == 6
+    assert [row[2] for row in tiles(session)["tiles"]] == [0] * 3 + [1] * 3
+    assert 'fs-count">6<' in drawn_now[2]
     page._choose(*SHOWN, person.request)
     page._start_adapting(*SHOWN, person.request)
     last = person.waits()
@@ -155,7 +158,7 @@ def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: P
     first = person.page._name_classes("a\nb", person.request)
     into = next(one for one in first if isinstance(one, dict) and "choices" in one)
     assert into["value"] == LATER
-    again = person.act(do="filter", value="all", ids=[])
+    again = person.act(do="page", value="0", ids=[])
     into = next(one for one in again if isinstance(one, dict) and "choices" in one)
     assert "value" not in into
 
@@ -220,30 +223,52 @@ def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(per
     assert load(workspace.adapted, device="cpu").limit_.wanted == 0.99
 
 
-def test_the_board_shows_what_is_asked_for(person: Person) -> None:
+def test_the_board_counts_the_pictures_of_each_filter(person: Person) -> None:
     person.page._name_classes("a\nb", person.request)
     person.brings(drawn(2), "first", "a")
-    person.brings(drawn(1, start=3000), "second")
-    shown = {
-        value: person.act(do="filter", value=value, ids=[])[2] for value in ("all", "none", "0", "1", "9")
-    }
-    assert {value: html.count('class="fs-tile') for value, html in shown.items()} == {
-        "all": 6,
-        "none": 2,
-        "0": 4,
-        "1": 0,
-        "9": 6,
-    }
+    html = person.brings(drawn(1, start=3000), "second")[2]
+    counts = re.findall(r'data-filter="(\w+)".*?fs-count">(\d+)<', html)
+    assert counts == [("all", "6"), ("none", "2"), ("0", "4"), ("1", "0")]
 
 
-def test_many_pictures_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_answers_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view, "PER_PAGE", 4)
-    person.brings(drawn(5), "first")
-    assert person.act(do="filter", value="all", ids=[])[2].count('class="fs-tile') == 4
-    last = person.act(do="page", value="2", ids=[])[2]
+    person.page._name_classes("\n".join(CLASSES), person.request)
+    for label in CLASSES:
+        person.brings([one for one in drawn(2) if one[0] == label], label, label)
+    person.page._start_adapting(*SHOWN, person.request)
+    person.waits()
+    person.brings(drawn(5, start=3000), "more")
+    assert person.waits()[4].count('class="fs-tile') == 4
+    last = person.act(do="page", value="2", ids=[])[3]
     assert "page 3 of 3" in last
     assert last.count('class="fs-tile') == 2
-    assert "page 3 of 3" in person.act(do="page", value="77", ids=[])[2]
+    assert "page 3 of 3" in person.act(do="page", value="77", ids=[])[3]
+
+
+def test_labelling_goes_on_while_a_model_is_made(person: Person) -> None:
+    """The board has the labels, and undo, before the job has ended."""
+    person.page._name_classes("\n".join(CLASSES), person.request)
+    person.brings(drawn(1), "first")
+    first, second = (picture.id for picture in person.session.workspace.pictures)
+    going, finish = threading.Event(), threading.Event()
+
+    def slow(report: Report) -> None:
+        with person.page.encoders.turn(report):
+            going.set()
+            assert finish.wait(30)
+
+    job = person.session.start(slow)
+    assert going.wait(10)
+    person.act(do="label", value="0", ids=[first, second])
+    assert [row[2] for row in tiles(person.session)["tiles"]] == [0, 0]
+    person.act(do="undo", value="", ids=[])
+    drawn_now = person.act(do="label", value="1", ids=[second])
+    assert [row[2] for row in tiles(person.session)["tiles"]] == [-1, 1]
+    assert "of 1 picture" in drawn_now[2]
+    assert job.running
+    finish.set()
+    person.waits()
 
 
 @pytest.mark.parametrize(
@@ -278,7 +303,7 @@ def test_hostile_names_of_classes_stay_text(person: Person) -> None:
     names = ["<img src=x onerror=alert(1)>", "${alert(1)}", "{{constructor}}", "\u202egnp.exe"]
     person.page._name_classes("\n".join(names), person.request)
     person.brings(drawn(1), "first", names[0])
-    html = person.act(do="filter", value="all", ids=[])[2]
+    html = person.act(do="page", value="0", ids=[])[2]
     assert "<img src=x" not in html
     assert "&lt;img src=x onerror=alert(1)&gt;" in html
     assert "\u202e" not in html

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from farshot.app.workspace import ClassWords, Setup, Workspace, journal
 from farshot.app.workspace import undo as undoing
 from farshot.errors import DataError
-from tests.workspaces import CLASSES, drawn, labelled, uploads, zipped
+from tests.workspaces import CLASSES, drawn, labelled, many, uploads, zipped
 
 
 def contents(workspace: Workspace) -> tuple[object, ...]:
@@ -24,22 +24,6 @@ def contents(workspace: Workspace) -> tuple[object, ...]:
 def log(folder: Path) -> Path:
     (found,) = folder.glob("changes-*.jsonl")
     return found
-
-
-def many(folder: Path, count: int) -> Workspace:
-    """A workspace of so many pictures, which share a few files."""
-    workspace = labelled(folder, 1)
-    place = workspace.folder / "state.json"
-    state = {"format": 1, "classes": [{"name": name, "description": ""} for name in CLASSES]}
-    file = workspace.pictures[0].file
-    state["pictures"] = [
-        {"id": f"{number:032x}", "name": f"{number}.png", "file": file, "label": None}
-        for number in range(count)
-    ]
-    state["choice"] = {"model": "mini", "method": "clap", "quick": True}
-    log(workspace.folder).unlink()
-    place.write_text(json.dumps(state))
-    return Workspace(workspace.folder)
 
 
 # On disk -------------------------------------------------------------------------------------------------
@@ -226,18 +210,54 @@ def test_a_label_that_changes_nothing_cannot_be_taken_back(tmp_path: Path) -> No
         workspace.undo()
 
 
-def test_labels_come_back_under_the_new_name_of_their_class(tmp_path: Path) -> None:
-    workspace = labelled(tmp_path, 1)
+def test_edits_of_classes_are_taken_back_and_done_again(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 2)
+    workspace.forget_removed()
     first = workspace.pictures[0]
-    workspace.label([first.id], None)
-    workspace.rename_class(CLASSES[0], "spots")
-    workspace.undo()
-    assert workspace.pictures[0].label == "spots"
-    workspace.label([first.id], None)
-    workspace.name_classes([ClassWords(CLASSES[1])])  # the class is gone
-    workspace.undo()
-    assert workspace.pictures[0].label is None
+    one, two = workspace.classes
+    states = [contents(workspace)]
+    steps: list[Callable[[], object]] = [
+        lambda: workspace.name_classes([one, two, ClassWords("third", "in words")]),
+        lambda: workspace.label([first.id], "third"),
+        lambda: workspace.rename_class("third", "spots"),
+        lambda: workspace.label([first.id], None),
+        lambda: workspace.name_classes([two, replace(one, description="other words")]),
+        lambda: workspace.name_classes([replace(two, name=two.name.upper()), one]),
+    ]
+    for step in steps:
+        step()
+        states.append(contents(workspace))
+    workspace.name_classes(workspace.classes)  # nothing to take back
+    for _ in range(2):
+        for state in reversed(states[:-1]):
+            workspace.undo()
+            assert contents(workspace) == state
+        assert workspace.undoable is None
+        for state in states[1:]:
+            workspace.redo()
+            assert contents(workspace) == state
+    assert contents(Workspace(workspace.folder)) == states[-1]
+
+
+def test_what_is_added_after_an_edit_of_the_classes_keeps_its_class_when_the_edit_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    """An upload is not taken back."""
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.name_classes([ClassWords("a")])
+    workspace.name_classes([ClassWords("a"), ClassWords("b"), ClassWords("empty")])
+    workspace.rename_class("a", "spots")
+    pictures = drawn(2)
+    for name, one in zip(("spots", "b"), pictures, strict=False):
+        workspace.take(uploads(tmp_path / name, [one]), name)
+    workspace.take([zipped(tmp_path / "z", pictures[2:3])])  # a new class
+    assert workspace.undo() == "the name 'spots' of the class 'a'"
+    assert workspace.undo() == "the change of the classes"
+    assert workspace.counts == {"a": 1, "b": 1, CLASSES[1]: 1}
     assert contents(Workspace(workspace.folder)) == contents(workspace)
+    workspace.redo()
+    workspace.redo()
+    assert workspace.counts == {"spots": 1, "b": 1, "empty": 0, CLASSES[1]: 1}
 
 
 def test_removed_files_go_when_nothing_can_bring_them_back(
@@ -309,8 +329,7 @@ def test_after_another_change_nothing_is_done_again(tmp_path: Path) -> None:
     assert workspace.redoable is None
     workspace.undo()
     workspace.rename_class(CLASSES[1], "spots")
-    workspace.redo()
-    workspace.undo()
+    assert workspace.redoable is None
     assert workspace.picture(second.id).label == "spots"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -60,3 +61,20 @@ def labelled(folder: Path, count: int = 3, more: int = 0) -> Workspace:
         if place % (count + more) < count:
             workspace.label([picture.id], label)
     return workspace
+
+
+def many(folder: Path, count: int) -> Workspace:
+    """A workspace of so many pictures, which share a few files."""
+    workspace = labelled(folder, 1)
+    place = workspace.folder / "state.json"
+    state = {"format": 1, "classes": [{"name": name, "description": ""} for name in CLASSES]}
+    file = workspace.pictures[0].file
+    state["pictures"] = [
+        {"id": f"{number:032x}", "name": f"{number}.png", "file": file, "label": None}
+        for number in range(count)
+    ]
+    state["choice"] = {"model": "mini", "method": "clap", "quick": True}
+    for log in workspace.folder.glob("changes-*.jsonl"):
+        log.unlink()
+    place.write_text(json.dumps(state))
+    return Workspace(workspace.folder)

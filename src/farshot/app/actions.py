@@ -69,17 +69,15 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
 
     Args:
         told: `do`, what is done; `ids`, with which pictures, as the person saw them; `value`, a class by its
-            place or "", a filter, a page, a download; `next`, the picture that has the focus afterwards.
+            place or "", a page, a download; `next`, the picture that has the focus afterwards.
 
     Raises:
         FarshotError: one sentence on why it cannot be done.
     """
     do, value, ids = _checked(told)
     workspace, view = session.workspace, session.view
-    if do == "filter":
-        view.shown, view.page = value, 0
-    elif do == "page":
-        view.page = view.answers_page = int(value) if value.isdigit() else 0
+    if do == "page":
+        view.answers_page = int(value) if value.isdigit() else 0
     elif do == "answers":
         view.answers_shown, view.answers_page = value, 0
     elif do == "show":
@@ -117,12 +115,14 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
 def received(session: Session, encoders: Encoders) -> None:
     """Say what has arrived since the last time; a model, if there is one, predicts new pictures at once."""
     new, refused = session.arrived()
+    labelled = session.labels_said()
     if not session.busy:  # else they are asked about once that has ended
         ask(session, encoders)
-    if new or refused:
+    if new or refused or labelled:
         same = any(one.same_as for one in refused)
-        text = f"{new} new picture{'s' if new != 1 else ''}." if new or not refused else ""
-        session.note = Note(text, refused, undo=same and session.workspace.undoable is not None)
+        text = f"{new} new picture{'s' if new != 1 else ''}." if new or not (refused or labelled) else ""
+        undo = bool(same or labelled) and session.workspace.undoable is not None
+        session.note = Note(" ".join([text, *labelled]).strip(), refused, undo=undo)
 
 
 def name_classes(session: Session, text: str) -> None:
@@ -193,7 +193,7 @@ def start_suggesting(session: Session, encoders: Encoders) -> Job:
 
     def work(report: Report) -> None:
         session.view.suggested = suggest(session.workspace, encoders, report)
-        session.view.page = session.view.answers_page = 0
+        session.view.answers_page = 0
 
     return session.start(work)
 

@@ -61,6 +61,12 @@ class Page:
             )
             self.where = gr.HTML("", elem_id="where", apply_default_css=False)
             self.note = self._board("note", visible=False)
+            gr.HTML(
+                view.dialogs(),
+                js_on_load=_script("large.js") + _script("dialogs.js"),
+                elem_id="dialogs",
+                apply_default_css=False,
+            )
             self.progress = gr.HTML("", elem_id="progress", visible=False)
             self.stop = gr.Button("Stop", visible=False, elem_id="stop")
             with gr.Tabs():
@@ -132,11 +138,10 @@ class Page:
         board of all pictures asks with 'act' for the page to be drawn."""
         return gr.HTML(
             "",
-            js_on_load=_script("outbox.js") + _script("board.js"),
+            js_on_load=_script("outbox.js") + _script("label.js" if name == "board" else "board.js"),
             elem_id=name,
             visible=visible,
             apply_default_css=False,
-            leads=name == "board",
         )
 
     def _drop(self, hint: str, name: str, into: str = "") -> gr.HTML:

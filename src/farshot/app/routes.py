@@ -15,17 +15,20 @@ from farshot.app.actions import act_in_order
 from farshot.app.guard import UPLOAD
 from farshot.app.projects import Projects
 from farshot.app.sessions import Session, Sessions
+from farshot.app.tiles import tiles
 from farshot.app.workspace.archive import exported, file_name
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Refused, Upload
+from farshot.app.workspace.label_file import SUFFIX, written
 from farshot.app.workspace.names import shown_name
 from farshot.errors import DataError
 from farshot.images.untrusted import in_megabytes
 
 _MOST_WAITING = 4  # archives' worth of bytes that may be on their way at once, for each browser
-_READERS = 2  # uploads that are decoded at once; others wait
+_READERS = 2  # uploads, and likewise pictures to show, that are decoded at once; others wait
 _FRESH = {"cache-control": "no-store"}
+_KEPT = {"cache-control": "private, max-age=86400"}  # an id is a content hash
 _OURS = "x-farshot"  # a header that no form on another page can send
 
 
@@ -36,7 +39,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         projects: where sessions are projects.
     """
     started = token_hex(8)
-    readers = CapacityLimiter(_READERS)
+    readers, shown = CapacityLimiter(_READERS), CapacityLimiter(_READERS)
 
     def session_of(request: Request) -> Session:
         told = request.scope["state"]
@@ -82,6 +85,13 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
                 session.refuse(Refused(shown_name(name), fault))
                 return JSONResponse({"refused": fault}, 413)
             received = Upload(name, arrival.path, wrapped)
+            if name.lower().endswith(SUFFIX):
+                try:
+                    said = await to_thread.run_sync(session.take_labels, received, limiter=readers)
+                except DataError as error:
+                    session.refuse(Refused(shown_name(name), str(error)))
+                    return JSONResponse({"refused": str(error)}, 413)
+                return JSONResponse({"labels": said, "version": session.version})
             try:
                 new, refused = await to_thread.run_sync(session.take, received, label, limiter=readers)
             except DataError as error:  # the state cannot be written
@@ -137,14 +147,39 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
             exported(session.workspace, name), media_type="application/zip", headers=headers
         )
 
-    def thumbnail(request: Request) -> Response:
+    def board(request: Request) -> Response:
+        """All pictures and labels, for the page to draw."""
         try:
-            place = session_of(request).workspace.thumbnail(request.path_params["id"])
+            told = tiles(session_of(request))
+        except DataError as error:
+            return PlainTextResponse(str(error), 409)
+        return JSONResponse(told, headers=_FRESH)
+
+    def labels(request: Request) -> Response:
+        """The labels as a table."""
+        try:
+            text = written(session_of(request).workspace)
+        except DataError as error:
+            return PlainTextResponse(str(error), 404)
+        headers = {"content-disposition": 'attachment; filename="labels.csv"', **_FRESH}
+        return Response(text.encode("utf-8-sig"), media_type="text/csv; charset=utf-8", headers=headers)
+
+    async def thumbnail(request: Request) -> Response:
+        try:
+            workspace = session_of(request).workspace
+            place = await to_thread.run_sync(workspace.thumbnail, request.path_params["id"], limiter=shown)
         except DataError:
             return PlainTextResponse("There is no such picture.", 404)
-        return FileResponse(
-            place, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"}
-        )
+        return FileResponse(place, media_type="image/jpeg", headers=_KEPT)
+
+    async def large(request: Request) -> Response:
+        """A picture for the large view: bounded in size, as the model reads it."""
+        try:
+            workspace = session_of(request).workspace
+            data = await to_thread.run_sync(workspace.rendition, request.path_params["id"], limiter=shown)
+        except DataError:
+            return PlainTextResponse("There is no such picture.", 404)
+        return Response(data, media_type="image/jpeg", headers=_KEPT)
 
     def download(request: Request) -> Response:
         name = request.path_params["name"]
@@ -165,7 +200,10 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         Route("/farshot/alive", alive),
         Route("/farshot/status", status),
         Route("/farshot/export", export),
+        Route("/farshot/tiles", board),
+        Route("/farshot/labels.csv", labels),
         Route("/farshot/thumbnail/{id}", thumbnail),
+        Route("/farshot/large/{id}", large),
         Route("/farshot/download/{name}", download),
     ]
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from farshot.app.workspace import Setup, Workspace
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
+from farshot.app.workspace.label_file import take_labels
 from farshot.app.workspace.limits import Limits
+from farshot.app.workspace.names import shown_name
 from farshot.app.workspace.timing import Timed
 from farshot.errors import DataError, FarshotError
 
@@ -86,11 +88,10 @@ class Job:
 
 @dataclass
 class BoardView:
-    """Which of a session's pictures are shown.
+    """Which of a session's answers are shown, and what the page's fields hold.
 
     Attributes:
-        shown: "all", "none" for those without a class, or the index of a class.
-        page, answers_page: of the two boards, from 0.
+        answers_page: of the board of answers, from 0.
         answers_shown: which answers: "all", "sure", "unsure", or "none" for pictures of none of the classes.
         chosen: the picture whose answer is looked at.
         cell: true class and answer, by their index, whose pictures are shown; None for no cell.
@@ -100,8 +101,6 @@ class BoardView:
         words: the classes as the page's text field has them.
     """
 
-    shown: str = "all"
-    page: int = 0
     answers_page: int = 0
     answers_shown: str = "all"
     chosen: str | None = None
@@ -170,6 +169,7 @@ class Session:
         self._heard: OrderedDict[str, int] = OrderedDict()
         self._arriving: set[Arrival] = set()
         self._new, self._refused = 0, list[Refused]()  # since the page was told
+        self._labels_said = list[str]()  # of tables of labels, likewise
         self._lock = threading.Lock()
 
     def start(self, work: Callable[[Report], object]) -> Job:
@@ -178,11 +178,18 @@ class Session:
         Raises:
             DataError: another is running.
         """
+
+        def told(report: Report) -> None:
+            try:
+                work(report)
+            finally:
+                self.changed()
+
         with self._lock:
             if self.busy:
                 raise DataError("One thing after the other: wait for what is running, or stop it.")
             self.stop_timing(0)
-            self.job, self.jobs = Job(work), self.jobs + 1
+            self.job, self.jobs = Job(told), self.jobs + 1
             return self.job
 
     def time(self, work: Callable[[Report], Timed]) -> Job:
@@ -263,6 +270,24 @@ class Session:
             self._refused += refused
         self.changed()
         return len(taken), refused
+
+    def take_labels(self, upload: Upload) -> str:
+        """Label pictures as an uploaded table says; returns how many, in words.
+
+        Raises:
+            DataError: it cannot be used; nothing is changed.
+        """
+        said = take_labels(self.workspace, upload.path, shown_name(upload.name))
+        with self._lock:
+            self._labels_said.append(said)
+        self.changed()
+        return said
+
+    def labels_said(self) -> list[str]:
+        """What tables of labels changed since the last call."""
+        with self._lock:
+            said, self._labels_said = self._labels_said, []
+            return said
 
     def arrived(self) -> tuple[int, tuple[Refused, ...]]:
         """The number of new pictures and what was not added, since the last call."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from farshot.app.check_actions import mark_of, sure_answers
 from farshot.app.sessions import Job, Note, Session
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
-from farshot.app.workspace.picture import Picture
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.explain.figure import panels
 from farshot.explain.html import common, environment
@@ -22,43 +21,24 @@ _KINDS = {"all": "all", "unsure": "not sure", "none": "none of these?", "sure": 
 
 
 def board(session: Session) -> str:
-    """The board of all pictures, for labelling."""
+    """What is above the tiles of all pictures (`farshot.app.tiles`): filters, classes, undo."""
     version = session.version  # before anything is read that may change
-    workspace, view = session.workspace, session.view
-    counts = workspace.counts
-    pictures = workspace.pictures
-    names = workspace.class_names
-    kept = [picture for picture in pictures if _is_shown(picture, view.shown, names)]
-    order = {id: place for place, id in enumerate(view.suggested)}
-    kept.sort(key=lambda picture: order.get(picture.id, len(order)))  # stable: those to label come first
-    view.page, pages, part = _page(kept, view.page)
-    order_of = places_of(session)
-    filters = [{"value": "all", "name": "all", "count": len(pictures)}]
-    filters += [{"value": "none", "name": "no class", "count": len(workspace.unlabelled)}]
-    filters += [{"value": str(i), "name": name, "count": counts[name]} for i, name in enumerate(names)]
-    tiles = [
-        {
-            "id": picture.id,
-            "name": picture.name,
-            "label": picture.label,
-            "place": order_of.get(picture.label or "", 0),
-            "reason": view.suggested.get(picture.id) if picture.label is None else None,
-        }
-        for picture in part
-    ]
+    workspace, run = session.workspace, current(session)
     return render(
         "board.html",
         version=version,
+        run=f"{run.stamp} {len(run.predictions)}" if run is not None else "",
         undoable=workspace.undoable,
         redoable=workspace.redoable,
-        total=len(pictures),
-        filters=filters,
-        shown=view.shown,
-        classes=_classes(session, order_of),
-        tiles=tiles,
-        page=view.page,
-        pages=pages,
+        total=len(workspace.pictures),
+        unlabelled=len(workspace.unlabelled),
+        classes=_classes(session, places_of(session)),
     )
+
+
+def dialogs() -> str:
+    """Large view, camera and list of keys, which the page opens."""
+    return render("dialogs.html")
 
 
 def answers(session: Session, run: Adaptation | None) -> str:
@@ -205,14 +185,6 @@ def places_of(session: Session) -> dict[str, int]:
     explanations and report."""
     run = current(session)
     return places(session.workspace.class_names, run.classes if run is not None else ())
-
-
-def _is_shown(picture: Picture, shown: str, names: Sequence[str]) -> bool:
-    if shown == "none":
-        return picture.label is None
-    if shown.isdigit() and int(shown) < len(names):
-        return picture.label == names[int(shown)]
-    return True
 
 
 def _page(items: list[Any], page: int) -> tuple[int, int, list[Any]]:

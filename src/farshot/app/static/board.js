@@ -124,4 +124,3 @@ watch('value', () => {
 });
 
 order = tiles().map(idOf);
-if (props.leads) outbox.draws(() => trigger('act', { do: 'draw' }));

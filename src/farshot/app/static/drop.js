@@ -32,6 +32,8 @@ async function dropped(data) {
 
 const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
 const shown = () => element.querySelector('.fs-drop').offsetParent !== null;
+// where no box is shown, the first takes what comes
+const takes = () => shown() || (props.leads && ![...document.querySelectorAll('.fs-drop')].some((box) => box.offsetParent));
 const over = (on) => element.classList.toggle('fs-over', on && shown());
 
 uploads.box(element, (last) => trigger('received', { last }));
@@ -51,8 +53,15 @@ document.addEventListener('drop', (event) => {
   over(false);
   if (!carries(event)) return;
   event.preventDefault();
-  if (shown() || (props.leads && ![...document.querySelectorAll('.fs-drop')].some((box) => box.offsetParent))) {
-    dropped(event.dataTransfer);
-  }
+  if (takes()) dropped(event.dataTransfer);
+});
+document.addEventListener('paste', (event) => {
+  const found = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith('image/'));
+  if (found.length === 0 || !takes() || document.querySelector('dialog[open]')) return;
+  event.preventDefault();
+  uploads.add(found.map((file) => ({ file, path: uploads.named('pasted', file.type.slice(6).replace(/\W.*/, '')) })), into());
+});
+element.addEventListener('click', (event) => {
+  if (event.target.closest('[data-camera]')) window.farshotCamera(into());
 });
 watch('taken', () => uploads.looked());

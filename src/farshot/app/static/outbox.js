@@ -1,11 +1,11 @@
 // What the person does goes to the server one by one, in order, until it is acknowledged; then the page is drawn.
 // One for all boards of the page. Numbers let the server know what it has had before an answer was lost.
 const outbox = (window.farshotOutbox ??= (() => {
-  const AT_ONCE = 200, PATIENCE = 30000, REDRAW = 4000;
+  const AT_ONCE = 200, MOST_IDS = 10000, PATIENCE = 30000, REDRAW = 4000;
   const page = [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(16)).join('');
   const waiting = [];
   const drained = [];
-  let done = 0, sending = false, acknowledged = 0, drawn = 0, redraw = null, timer = null;
+  let done = 0, sending = false, acknowledged = 0, drawn = 0, redraw = null, timer = null, heard = null;
 
   const later = (time) => new Promise((go) => setTimeout(go, time));
   const many = (n) => `${n} ${n === 1 ? 'change waits' : 'changes wait'}`;
@@ -28,6 +28,12 @@ const outbox = (window.farshotOutbox ??= (() => {
     timer = setTimeout(draw, REDRAW);
   }
 
+  function next() { // as many as the server takes at once
+    let ids = 0;
+    const most = waiting.slice(0, AT_ONCE).findIndex((act) => { ids += act.ids.length; return ids > MOST_IDS; });
+    return waiting.slice(0, most < 0 ? AT_ONCE : Math.max(1, most));
+  }
+
   async function send(acts) {
     const answer = await fetch(new URL('farshot/act', document.baseURI), {
       method: 'POST',
@@ -46,7 +52,7 @@ const outbox = (window.farshotOutbox ??= (() => {
     let pause = 500;
     const slow = setTimeout(() => tell(`${many(waiting.length)} for the app.`), 1500);
     while (waiting.length > 0) {
-      const acts = waiting.slice(0, AT_ONCE);
+      const acts = next();
       try {
         const version = await send(acts);
         waiting.splice(0, acts.length);
@@ -54,6 +60,7 @@ const outbox = (window.farshotOutbox ??= (() => {
         acknowledged = Math.max(acknowledged, version);
         pause = 500;
         tell(version ? '' : 'The app does not know this page any more; load it again.');
+        heard?.();
         draw();
       } catch (error) {
         tell(`The app does not answer. ${many(waiting.length)} on this page until it does: keep it open.`);
@@ -74,6 +81,7 @@ const outbox = (window.farshotOutbox ??= (() => {
     drained: () => new Promise((go) => { if (sending) drained.push(go); else go(); }),
     shows: (version) => drawn >= version,
     draws(how) { redraw = how; },
+    done(how) { heard = how; }, // called as soon as the server has something, before the page is drawn
     redraw() { redraw?.(); },
     drew(version) { drawn = Math.max(drawn, version); if (drawn >= acknowledged) clearTimeout(timer); },
   };

@@ -3,7 +3,7 @@ const uploads = (window.farshotUploads ??= (() => {
   const AT_ONCE = 4, TRIES = 3, ALIVE = 10000, REDRAW = 1500, LOST = 4000, MOST_LISTED = 20;
   const files = []; // {file, path, into, wrapped, state, reason}
   const boxes = [];
-  let running = 0, version = 0, redrawn = 0, timer = null, looking = false;
+  let running = 0, version = 0, redrawn = 0, timer = null, looking = false, named = 0;
 
   const of = (...states) => files.filter((one) => states.includes(one.state));
   const open = () => of('waiting', 'sending').length;
@@ -38,7 +38,8 @@ const uploads = (window.farshotUploads ??= (() => {
         answer = await post(one);
         const told = await answer.json();
         if (answer.ok || answer.status === 413) {
-          [one.state, one.reason] = told.refused ? ['refused', told.refused] : [told.new ? 'new' : 'same', ''];
+          if (told.labels) [one.state, one.reason] = ['labels', ''];
+          else [one.state, one.reason] = told.refused ? ['refused', told.refused] : [told.new ? 'new' : 'same', ''];
           one.count = told.new ?? 0;
           version = Math.max(version, told.version ?? 0);
           return;
@@ -52,9 +53,16 @@ const uploads = (window.farshotUploads ??= (() => {
     one.state = 'failed';
   }
 
+  const isTable = (one) => /\.csv$/i.test(one.path);
+
+  function next() { // tables of labels last, since they are about pictures that have arrived
+    const waiting = of('waiting');
+    return waiting.find((one) => !isTable(one)) ?? (of('sending').length === 0 ? waiting[0] : undefined);
+  }
+
   async function worker() {
     running += 1;
-    for (let one = of('waiting')[0]; one; one = of('waiting')[0]) {
+    for (let one = next(); one; one = next()) {
       one.state = 'sending';
       show();
       await send(one);
@@ -74,14 +82,14 @@ const uploads = (window.farshotUploads ??= (() => {
       return;
     }
     redrawn = performance.now();
-    looking = last && of('new', 'same', 'refused').length > 0;
+    looking = last && of('new', 'same', 'refused', 'labels').length > 0;
     show();
     boxes[0]?.received(last); // an event of Gradio, which may be lost: the last is sent again until it is drawn
     if (last) timer = setTimeout(() => { if (!window.farshotOutbox?.shows(version)) redraw(true); }, LOST);
   }
 
   function start() {
-    while (running < AT_ONCE && of('waiting').length > 0) worker();
+    while (running < AT_ONCE && next()) worker();
   }
 
   function summary() {
@@ -89,6 +97,7 @@ const uploads = (window.farshotUploads ??= (() => {
     const say = (count, what) => { if (count > 0) words.push(`${count} ${what}`); };
     say(of('new').reduce((sum, one) => sum + one.count, 0), 'new');
     say(of('same').length, 'here already');
+    say(of('labels').length, 'with labels');
     say(of('refused').length, 'refused');
     say(of('failed').length, 'failed');
     const ended = files.length - open();
@@ -152,6 +161,11 @@ const uploads = (window.farshotUploads ??= (() => {
       looking = false;
       show();
       start();
+    },
+    // a file name of something that has none
+    named(what, kind) {
+      named += 1;
+      return `${what}-${new Date().toISOString().slice(0, 19).replace(/\D/g, '-')}-${named}.${kind}`;
     },
     looked() { looking = false; show(); },
   };

@@ -186,6 +186,7 @@ def imported(path: Path, workspace: Workspace, models: Collection[str]) -> tuple
             refused = []
             for name, label, entry in ((n, label, found.get(f)) for f, n, label in about.pictures):
                 refused += _picture(workspace, file, name, label, entry)
+            workspace.forget_removed()  # the import is no change to take back
     except OSError as error:
         raise DataError(f"it cannot be stored ({reason(error)}); free some space.") from error
     return about.name, refused

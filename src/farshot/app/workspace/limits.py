@@ -30,7 +30,9 @@ class Limits(ArchiveLimits):
     archive_bytes: int = 300_000_000  # a few hundred photographs: what people wait for on a home line
     unpacked_bytes: int = 1_000_000_000  # images hardly shrink in a zip, except for BMP and TIFF
     entries: int = 10_000  # five times the images: sidecars, folders and the twins that macOS adds
-    images: int = 2_000  # far above a few shots of many classes, yet a gallery that still scrolls
+    images: int = (
+        5_000  # far above a few shots of many classes; a board of so many was measured (docs/app.md)
+    )
     pixels: int = PIXELS
 
     def __post_init__(self) -> None:

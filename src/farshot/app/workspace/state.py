@@ -1,4 +1,4 @@
-"""Pictures, classes and labels of a workspace, kept on disk.
+"""Changes of a workspace: pictures are taken in, labelled and removed, classes are edited.
 
     state.json         pictures, classes, chosen model and method (journal.py)
     changes-N.jsonl    what changed since
@@ -14,29 +14,19 @@ Every change is on disk before the call returns, whole or not at all.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 from farshot.app.workspace.classes import ClassWords, check, class_of_folder, cleaned
-from farshot.app.workspace.intake import UNFINISHED, Refused, Upload, take_in
-from farshot.app.workspace.journal import Journal
-from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.picture import Picture, Setup, State
-from farshot.app.workspace.stored import stored
-from farshot.app.workspace.thumbnails import write_thumbnail
-from farshot.app.workspace.undo import Change, Undo, in_words, labels_of
-from farshot.data.given import labelled_table
-from farshot.data.table import ImageTable
+from farshot.app.workspace.contents import Contents
+from farshot.app.workspace.intake import Refused, Upload, take_in
+from farshot.app.workspace.picture import Picture, Setup
+from farshot.app.workspace.undo import Change, ClassEdit, in_words, labels_of
 from farshot.errors import DataError
-from farshot.storage.paths import home
 
 
-class Workspace:
+class Workspace(Contents):
     """A person's pictures and labels.
 
     Args:
@@ -47,137 +37,6 @@ class Workspace:
     Raises:
         DataError: the folder's state is damaged, or was written by a newer farshot.
     """
-
-    def __init__(self, folder: Path, limits: Limits | None = None, choice: Setup | None = None) -> None:
-        self.folder, self.limits = home(folder), limits or Limits()
-        folder = self.folder
-        self._lock = threading.RLock()  # labels change while a model is being adapted
-        self._taking = threading.Lock()  # one zip at a time, while labels go on
-        self._state = State(choice=choice or Setup())
-        for name in ("pictures", "thumbnails", "removed"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        for left in (folder / "pictures").glob(f"{UNFINISHED}*"):  # by a program that was ended
-            left.unlink(missing_ok=True)
-        self._undo = Undo(folder / "removed")
-        self._journal = Journal(folder)
-        self._load()
-
-    # What there is -----------------------------------------------------------------------------------
-
-    @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """All pictures in the order they came."""
-        with self._lock:
-            return tuple(self._state.pictures.values())
-
-    @property
-    def classes(self) -> tuple[ClassWords, ...]:
-        """The classes in the order they were named."""
-        return self._state.classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Their names."""
-        return self._state.class_names
-
-    @property
-    def choice(self) -> Setup:
-        """The chosen model and method."""
-        return self._state.choice
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Class -> number of pictures with that label."""
-        found = dict.fromkeys(self.class_names, 0)
-        for picture in self.pictures:
-            if picture.label is not None:
-                found[picture.label] += 1
-        return found
-
-    @property
-    def unlabelled(self) -> tuple[Picture, ...]:
-        """Pictures without a label, which a model predicts."""
-        return tuple(picture for picture in self.pictures if picture.label is None)
-
-    @property
-    def state(self) -> State:
-        """All that the person decided, as it is now."""
-        return self._state
-
-    @property
-    def undoable(self) -> str | None:
-        """The change that `undo` would take back, in words; None where there is none."""
-        return self._undo.last
-
-    @property
-    def redoable(self) -> str | None:
-        """The change that `redo` would do again, in words; None where there is none."""
-        return self._undo.last_undone
-
-    @property
-    def adapted(self) -> Path:
-        """Folder of the adapted model."""
-        return self.folder / "adapted"
-
-    def picture(self, id: str) -> Picture:
-        """The picture of this id.
-
-        Raises:
-            DataError: there is none.
-        """
-        with self._lock:
-            if id not in self._state.pictures:
-                raise DataError("This picture is not here any more; load the page again.")
-            return self._state.pictures[id]
-
-    def state_files(self) -> list[Path]:
-        """Files that change when the names, labels or classes do."""
-        return self._journal.files()
-
-    def path(self, picture: Picture) -> Path:
-        """Its file."""
-        return self.folder / "pictures" / picture.file
-
-    def thumbnail(self, id: str) -> Path:
-        """A small JPEG of a picture, made when it is first asked for."""
-        picture = self.picture(id)
-        place = self.folder / "thumbnails" / f"{picture.id}.jpg"
-        if not place.exists():
-            write_thumbnail(self.path(picture), place)
-        return place
-
-    def support(self) -> ImageTable:
-        """The labelled pictures as a table; its classes are those with a picture.
-
-        Raises:
-            DataError: there are not two classes with a picture each.
-        """
-        labelled = [picture for picture in self.pictures if picture.label is not None]
-        if len({picture.label for picture in labelled}) < 2:
-            raise DataError("Give pictures to at least two classes first: a model learns to tell them apart.")
-        table, _ = labelled_table([self.path(p) for p in labelled], [str(p.label) for p in labelled])
-        # a picture's id is its content hash: what is known is not computed again
-        return replace(table, _ids={row: picture.id for row, picture in enumerate(labelled)})
-
-    def table(self, pictures: Sequence[Picture]) -> ImageTable:
-        """Pictures without labels as a table."""
-        ids = {row: picture.id for row, picture in enumerate(pictures)}
-        return ImageTable(tuple(self.path(picture) for picture in pictures), None, (), (), _ids=ids)
-
-    def descriptions(self) -> dict[str, str]:
-        """Class -> words in place of its name, for those that have some."""
-        return {words.name: words.description for words in self._state.classes if words.description}
-
-    def stamp(self) -> str:
-        """Hash of all that an adapted model depends on: with another one, adapting again changes it."""
-        with self._lock:
-            labels = sorted((p.id, p.label) for p in self.pictures if p.label is not None)
-            choice = asdict(self._state.choice)
-            del choice["wanted"]  # a model is not adapted again for it
-            words = json.dumps([labels, self.descriptions(), choice], sort_keys=True)
-        return hashlib.sha256(words.encode()).hexdigest()[:16]
-
-    # Changes -----------------------------------------------------------------------------------------
 
     def take(
         self, uploads: Sequence[Upload], label: str | None = None
@@ -246,7 +105,8 @@ class Workspace:
                         f"{name!r} is missing from the list and has {pictures}. Give it another name with "
                         "Rename, or its pictures another class first; nothing was changed."
                     )
-            self._relabel(lambda name: spelled.get(name.casefold(), name), classes)
+            renamed = {name: spelled.get(name.casefold(), name) for name in self.class_names}
+            self._edit("the change of the classes", classes, renamed)
 
     def rename_class(self, old: str, new: str) -> None:
         """Give a class another name; its pictures, its place and its description go along.
@@ -262,36 +122,55 @@ class Workspace:
             )
             check(classes)
             name = classes[self.class_names.index(old)].name
-            self._relabel(lambda label: name if label == old else label, classes)
+            self._edit(f"the name {name!r} of the class {old!r}", classes, {old: name})
 
-    def _relabel(self, new: Callable[[str], str], classes: tuple[ClassWords, ...]) -> None:
-        """Change the names of all labels, and the classes."""
-        changed = {
-            id: replace(picture, label=new(picture.label))
+    def _edit(self, what: str, classes: tuple[ClassWords, ...], renamed: Mapping[str, str]) -> None:
+        """Change the classes, and the labels of those that get another name."""
+        edit = ClassEdit(self._state.classes, classes, {a: b for a, b in renamed.items() if a != b})
+        if classes != self._state.classes:
+            self._commit(self._renamed(edit.renamed), classes=classes)
+            self._undo.add(Change(what, {}, edit=edit))
+
+    def _renamed(self, names: Mapping[str, str]) -> dict[str, Picture]:
+        """The pictures whose class gets another name, with that."""
+        return {
+            id: replace(picture, label=names[picture.label])
             for id, picture in self._state.pictures.items()
-            if picture.label is not None and new(picture.label) != picture.label
+            if picture.label is not None and picture.label in names
         }
-        self._commit(changed, classes=classes)
-        self._undo.relabel(new)
 
     def label(self, ids: Iterable[str], name: str | None) -> None:
         """Gives pictures a class; None takes it away. Raises as `label_each`."""
         self.label_each(dict.fromkeys(ids, name))
 
-    def label_each(self, labels: Mapping[str, str | None]) -> int:
+    def label_each(
+        self, labels: Mapping[str, str | None], classes: Sequence[ClassWords] = (), what: str | None = None
+    ) -> int:
         """Give each picture its class, as one change; returns how many have another one now.
 
+        Args:
+            labels: picture -> class; None takes it away.
+            classes: those that are new among them.
+            what: the change in words, as for `undoable`.
+
         Raises:
-            DataError: no such class, or no such picture.
+            DataError: a class that is neither here nor new, or cannot be added; no such picture.
         """
         with self._lock:
+            known = self._state.classes
+            all_classes = (*known, *(cleaned(words) for words in classes))
+            if classes:
+                check(all_classes)
             names = {name for name in labels.values() if name is not None}
-            for name in names:
-                self._known(name)
+            if missing := names - {words.name for words in all_classes}:
+                raise DataError(f"There is no class {min(missing)!r}; name it first.")
             before = {one.id: one for one in map(self.picture, labels) if one.label != labels[one.id]}
             if before:
-                self._commit({id: replace(picture, label=labels[id]) for id, picture in before.items()})
-                self._undo.add(labels_of(before, names))
+                after = {id: replace(picture, label=labels[id]) for id, picture in before.items()}
+                self._commit(after, classes=all_classes)
+                change = labels_of(before, names)
+                edit = ClassEdit(known, all_classes, {}) if classes else None
+                self._undo.add(replace(change, what=what or change.what, edit=edit))
             return len(before)
 
     def remove(self, ids: Iterable[str], *, again: bool = False) -> None:
@@ -311,7 +190,7 @@ class Workspace:
             self._undo.add(Change(f"the removal of {in_words(before)}", before, order), again=again)
 
     def undo(self) -> str:
-        """Take back the last labels or removal; returns what, in words.
+        """Take back the last labels, removal or edit of classes; returns what, in words.
 
         Raises:
             DataError: there is nothing to take back.
@@ -340,13 +219,25 @@ class Workspace:
             return change.what
 
     def _reversed(self, change: Change) -> Change:
-        """Put pictures back to what they were before a change; returns the change that does the opposite."""
+        """Put pictures and classes back to what they were before a change; returns the change that does the
+        opposite."""
+        if change.order is not None:
+            return self._brought_back(change)
+        here = {id for id in change.before if id in self._state.pictures}
+        edit = None
+        if change.edit is not None:
+            used = {one.label for id, one in self._state.pictures.items() if id not in here}
+            edit = change.edit.opposite(self._state.classes, used)
+        classes = self._state.classes if edit is None else edit.after
+        found = change.with_labels({*(words.name for words in classes), None})
+        now = {id: self._state.pictures[id] for id in here}
+        renamed = {} if edit is None else self._renamed(edit.renamed)
+        self._commit({**renamed, **{id: found[id] for id in here}}, classes=classes)
+        return replace(change, before=now, edit=edit)
+
+    def _brought_back(self, change: Change) -> Change:
+        """The same for a removal."""
         found = change.with_labels({*self.class_names, None})
-        if change.order is None:
-            found = {id: picture for id, picture in found.items() if id in self._state.pictures}
-            now = {id: self._state.pictures[id] for id in found}
-            self._commit(found)
-            return replace(change, before=now)
         for picture in found.values():
             with suppress(OSError):
                 (self.folder / "removed" / picture.file).replace(self.path(picture))
@@ -355,7 +246,7 @@ class Workspace:
             for id, picture in found.items()
             if id not in self._state.pictures and self.path(picture).is_file()
         }
-        state = self._state.changed(back).ordered(change.order)
+        state = self._state.changed(back).ordered(change.order or ())
         self._journal.write(state.written())
         self._state = state
         return replace(change, before=back)
@@ -374,8 +265,6 @@ class Workspace:
         if name not in self.class_names:
             raise DataError(f"There is no class {name!r}; name it first.")
 
-    # On disk -----------------------------------------------------------------------------------------
-
     def _commit(
         self,
         pictures: Mapping[str, Picture | None],
@@ -390,10 +279,3 @@ class Workspace:
         if pictures or (after.classes, after.choice) != (before.classes, before.choice):
             self._journal.append(after.difference(before, pictures), after.written)
             self._state = after
-
-    def _load(self) -> None:
-        state = stored(self._journal)
-        if state is not None:
-            # a file that somebody took away is no picture any more
-            there = {id: picture for id, picture in state.pictures.items() if self.path(picture).is_file()}
-            self._state = replace(state, pictures=there)

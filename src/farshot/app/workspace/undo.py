@@ -1,4 +1,5 @@
-"""Take back labels and removals, and do them again: what the last changes replaced, in memory.
+"""Take back labels, removals and edits of classes, and do them again: what the last changes replaced, in
+memory.
 
 Files of removed pictures are kept aside until their removal can no longer be taken back.
 """
@@ -6,14 +7,51 @@ Files of removed pictures are kept aside until their removal can no longer be ta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.picture import Picture
 
 MOST = 20
 """Changes that can be taken back."""
+
+
+@dataclass(frozen=True)
+class ClassEdit:
+    """Classes that were added, removed, renamed, ordered or described.
+
+    Attributes:
+        before, after: all classes.
+        renamed: old name -> new name, of those that got another.
+    """
+
+    before: tuple[ClassWords, ...]
+    after: tuple[ClassWords, ...]
+    renamed: Mapping[str, str]
+
+    def opposite(self, now: tuple[ClassWords, ...], used: Collection[str | None]) -> ClassEdit:
+        """The edit that takes this one back. Uploads may have changed the classes since: what they added
+        stays, and so does an added class that has pictures.
+
+        Args:
+            now: all classes.
+            used: names of those with pictures.
+        """
+        known = {words.name.casefold(): words.name for words in self.before}
+        back = {new: old for old, new in self.renamed.items()}
+        added = {words.name for words in self.after}
+        kept = tuple(
+            words
+            for words in now
+            if words.name not in back
+            and words.name.casefold() not in known
+            and (words.name not in added or words.name in used)
+        )
+        names = {one.name: back.get(one.name, known.get(one.name.casefold(), one.name)) for one in now}
+        renamed = {old: new for old, new in names.items() if old != new}
+        return ClassEdit(now, (*self.before, *kept), renamed)
 
 
 @dataclass(frozen=True)
@@ -24,11 +62,13 @@ class Change:
         what: in words, after "Taken back: ".
         before: picture -> what it was, in the order of all pictures.
         order: ids of all pictures before a removal; None where nothing was removed.
+        edit: of the classes; None where they stayed.
     """
 
     what: str
     before: Mapping[str, Picture]
     order: tuple[str, ...] | None = None
+    edit: ClassEdit | None = None
 
     def with_labels(self, names: Collection[str | None]) -> dict[str, Picture]:
         """The pictures as they were, without labels that are none of these names."""
@@ -84,19 +124,6 @@ class Undo:
     def pop_undone(self) -> Change | None:
         """The change that was taken back last, which is forgotten."""
         return self._undone.pop() if self._undone else None
-
-    def relabel(self, new: Callable[[str], str]) -> None:
-        """Change the names of the labels that would come back."""
-
-        def named(change: Change) -> Change:
-            before = {
-                id: picture if picture.label is None else replace(picture, label=new(picture.label))
-                for id, picture in change.before.items()
-            }
-            return replace(change, before=before)
-
-        self._changes = deque(map(named, self._changes))
-        self._undone = deque(map(named, self._undone))
 
     def clear(self) -> None:
         """Make all changes final."""
