@@ -401,7 +401,7 @@ def test_without_a_camera_one_sentence_says_so(page: Page) -> None:
         ),
         ("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })", "loopback or an https"),
     ):
-        page.evaluate(script)
+        page.evaluate(f"() => {{ {script}; }}")
         page.click("#drop [data-camera]")
         assert page.get_by_text(words).is_visible()
         assert page.locator(".fs-camera [data-shoot]").is_disabled()
