@@ -16,7 +16,8 @@ import pytest
 
 from farshot.app import folders
 from farshot.app import sessions as app_sessions
-from farshot.app.sessions import COOKIE, Job, Sessions, Stopped, new_token
+from farshot.app.jobs import Job, Stopped
+from farshot.app.sessions import COOKIE, Sessions, new_token
 from farshot.app.workspace import Setup
 from farshot.app.workspace.encoders import Encoders
 from farshot.errors import DataError

@@ -229,7 +229,7 @@ def test_a_model_stopped_while_it_is_measured_stays(tmp_path: Path, encoders: En
     workspace.choose(Setup("mini", "linear-probe"))
 
     def stop(phase: str, _done: int, _total: int) -> None:
-        if phase == "cross-validating":
+        if phase == "checking":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -7,7 +7,8 @@ from typing import Any
 
 from farshot.app.check_actions import accept, keep_label, limit, measure_more, show_cell
 from farshot.app.choices import by_way
-from farshot.app.sessions import Job, Note, Session
+from farshot.app.jobs import Job
+from farshot.app.sessions import Note, Session
 from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
 from farshot.app.workspace.encoders import Encoders, Report

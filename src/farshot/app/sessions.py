@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from farshot.app.jobs import Job
 from farshot.app.workspace import Setup, Workspace
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
@@ -21,7 +22,7 @@ from farshot.app.workspace.label_file import take_labels
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.names import shown_name
 from farshot.app.workspace.timing import Timed
-from farshot.errors import DataError, FarshotError
+from farshot.errors import DataError
 
 COOKIE = "farshot_session"
 MOST_SESSIONS = 40
@@ -32,58 +33,6 @@ _NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
 DELETED = ".deleted-"
 """How folders of sessions begin that are being deleted."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-
-
-class Stopped(Exception):
-    """The user stopped the job."""
-
-
-class Job:
-    """A job in its own thread, whose progress several pages may follow.
-
-    Attributes:
-        phase, done, total: what is being done, and how far.
-        error: what was wrong, in one sentence; None where nothing was, or while it is running.
-        stopped: whether the person ended it.
-        told: whether a page has shown how it ended.
-    """
-
-    def __init__(self, work: Callable[[Report], object]) -> None:
-        self.phase, self.done, self.total = "waiting for other work", 0, 0
-        self.error: str | None = None
-        self.stopped = False
-        self.told = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        """Whether the job is running."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """Stop the job at its next step."""
-        self._stop.set()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until the job has ended, at most for so many seconds."""
-        self._thread.join(seconds)
-
-    def _run(self, work: Callable[[Report], object]) -> None:
-        try:
-            work(self._report)
-        except Stopped:
-            self.stopped = True
-        except FarshotError as error:
-            self.error = str(error)
-        except Exception as error:
-            self.error = f"An error in farshot itself ({type(error).__name__}: {error}); please report it."
-
-    def _report(self, phase: str, done: int, total: int) -> None:
-        if self._stop.is_set():
-            raise Stopped
-        self.phase, self.done, self.total = phase, done, total
 
 
 @dataclass

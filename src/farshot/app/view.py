@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from farshot.app.check_actions import mark_of, sure_answers
-from farshot.app.sessions import Job, Note, Session
+from farshot.app.jobs import Job
+from farshot.app.sessions import Note, Session
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run

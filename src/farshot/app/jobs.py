@@ -1,0 +1,61 @@
+"""Jobs: what takes seconds or minutes, in a thread that pages follow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from farshot.app.workspace.encoders import Report
+from farshot.errors import FarshotError
+
+
+class Stopped(Exception):
+    """The user stopped the job."""
+
+
+class Job:
+    """A job in its own thread, whose progress several pages may follow.
+
+    Attributes:
+        phase, done, total: what is being done, and how far.
+        error: what was wrong, in one sentence; None where nothing was, or while it is running.
+        stopped: whether the person ended it.
+        told: whether a page has shown how it ended.
+    """
+
+    def __init__(self, work: Callable[[Report], object]) -> None:
+        self.phase, self.done, self.total = "waiting for other work", 0, 0
+        self.error: str | None = None
+        self.stopped = False
+        self.told = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the job is running."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Stop the job at its next step."""
+        self._stop.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the job has ended, at most for so many seconds."""
+        self._thread.join(seconds)
+
+    def _run(self, work: Callable[[Report], object]) -> None:
+        try:
+            work(self._report)
+        except Stopped:
+            self.stopped = True
+        except FarshotError as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = f"An error in farshot itself ({type(error).__name__}: {error}); please report it."
+
+    def _report(self, phase: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        self.phase, self.done, self.total = phase, done, total
