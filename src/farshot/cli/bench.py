@@ -12,10 +12,18 @@ from typer.core import TyperCommand
 from farshot.cli import console
 from farshot.cli.options import (
     Address,
+    Cache,
+    CpusPerWorker,
+    DataRoot,
+    Devices,
     Download,
     Executor,
     GpusPerWorker,
     Level,
+    MicroBatch,
+    PoolPaths,
+    Precision,
+    TasksPerBatch,
     Track,
     Workers,
     use_downloads,
@@ -80,21 +88,15 @@ def bench(
     model: Annotated[
         str, typer.Option(help="Hub name, checkpoint folder, or mini.")
     ] = "openai/clip-vit-base-patch16",
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder with a subfolder per published pool; or set FARSHOT_DATA.")
-    ] = None,
-    pool_path: Annotated[
-        list[str] | None, typer.Option("--pool-path", help="Where one pool lies: NAME=FOLDER.")
-    ] = None,
+    data_root: DataRoot = None,
+    pool_path: PoolPaths = None,
     class_names: Annotated[
         list[str] | None,
         typer.Option("--class-names", help="Words for prompts of your own images: NAME=FILE."),
     ] = None,
     level: Level = None,
     download: Download = False,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
-    ] = None,
+    cache: Cache = None,
     keep_features: Annotated[
         bool,
         typer.Option("--keep-features", help="Keep image features in the cache, for the next run."),
@@ -129,23 +131,15 @@ def bench(
     descriptions: Annotated[
         Path | None, typer.Option(help="JSON: class name -> words that take its place in the prompt.")
     ] = None,
-    tasks_per_batch: Annotated[
-        int | None, typer.Option(help="Tasks adapted side by side; by default what memory holds.", min=1)
-    ] = None,
-    micro_batch: Annotated[
-        int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
-    ] = None,
-    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
-    device: Annotated[
-        str, typer.Option(help="auto or cuda for every GPU here; cuda:1, cpu or mps for one device.")
-    ] = "auto",
+    tasks_per_batch: TasksPerBatch = None,
+    micro_batch: MicroBatch = None,
+    precision: Precision = "float32",
+    device: Devices = "auto",
     executor: Executor = "local",
     address: Address = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
-    cpus_per_worker: Annotated[
-        float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
-    ] = 1,
+    cpus_per_worker: CpusPerWorker = 1,
     track: Track = None,
 ) -> None:
     """Run methods on the same tasks and store every result; the same command continues an interrupted run."""

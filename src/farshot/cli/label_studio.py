@@ -11,7 +11,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import Device, read_settings
-from farshot.cli.running import until_stopped
+from farshot.cli.running import until_stopped, warn_of_network
 from farshot.errors import DataError
 
 _EXTRA = ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "httpx")
@@ -117,12 +117,7 @@ def label_studio(
                 style="red",
             )
         if not options.loopback:
-            console.err.print(
-                "Other computers can reach it, and what is sent is not encrypted: put a server with TLS "
-                "in front of it, or use it in a network that you trust.",
-                markup=False,
-                style="red",
-            )
+            warn_of_network()
         until_stopped(served.is_alive)
 
 

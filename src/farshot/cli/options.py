@@ -95,6 +95,24 @@ Download = Annotated[
     bool,
     typer.Option("--download", help="Fetch images that a table names by URL into the cache (FARSHOT_CACHE)."),
 ]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder with a subfolder per published pool; or set FARSHOT_DATA.")
+]
+PoolPaths = Annotated[list[str] | None, typer.Option("--pool-path", help="Where one pool lies: NAME=FOLDER.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")]
+TasksPerBatch = Annotated[
+    int | None, typer.Option(help="Tasks adapted side by side; by default what memory holds.", min=1)
+]
+MicroBatch = Annotated[
+    int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
+]
+Precision = Annotated[str, typer.Option(help="float32 or bf16.")]
+Devices = Annotated[
+    str, typer.Option(help="auto or cuda for every GPU here; cuda:1, cpu or mps for one device.")
+]
+CpusPerWorker = Annotated[
+    float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
+]
 Executor = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
 Address = Annotated[
     str | None, typer.Option(help="Of a running Ray cluster, or auto; without it Ray starts here.")

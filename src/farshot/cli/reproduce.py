@@ -12,7 +12,20 @@ import typer
 from farshot.cli import console
 from farshot.cli.bench import ManyValues, check_pool_names, read_paths
 from farshot.cli.data import finding_words
-from farshot.cli.options import Address, Executor, GpusPerWorker, Workers
+from farshot.cli.options import (
+    Address,
+    Cache,
+    CpusPerWorker,
+    DataRoot,
+    Devices,
+    Executor,
+    GpusPerWorker,
+    MicroBatch,
+    PoolPaths,
+    Precision,
+    TasksPerBatch,
+    Workers,
+)
 from farshot.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,12 +48,8 @@ def reproduce(
     calibrate: Annotated[
         float, typer.Option(help="Seconds of trials from which the time is computed.", min=0)
     ] = 60,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder with a subfolder per published pool; or set FARSHOT_DATA.")
-    ] = None,
-    pool_path: Annotated[
-        list[str] | None, typer.Option("--pool-path", help="Where one pool lies: NAME=FOLDER.")
-    ] = None,
+    data_root: DataRoot = None,
+    pool_path: PoolPaths = None,
     model: Annotated[
         str | None, typer.Option(help="Hub name, checkpoint folder, or mini; by default the recipe's.")
     ] = None,
@@ -60,26 +69,16 @@ def reproduce(
     methods: Annotated[
         list[str] | None, typer.Option("--methods", help="Of the whole table; by default the recipe's.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for decoded images; or set FARSHOT_CACHE.")
-    ] = None,
-    tasks_per_batch: Annotated[
-        int | None, typer.Option(help="Tasks adapted side by side; by default what memory holds.", min=1)
-    ] = None,
-    micro_batch: Annotated[
-        int | None, typer.Option(help="Most images at once in training: less memory, same result.", min=1)
-    ] = None,
-    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
-    device: Annotated[
-        str, typer.Option(help="auto or cuda for every GPU here; cuda:1, cpu or mps for one device.")
-    ] = "auto",
+    cache: Cache = None,
+    tasks_per_batch: TasksPerBatch = None,
+    micro_batch: MicroBatch = None,
+    precision: Precision = "float32",
+    device: Devices = "auto",
     executor: Executor = "local",
     address: Address = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
-    cpus_per_worker: Annotated[
-        float, typer.Option(help="With Ray: processors of a worker, which are its threads.")
-    ] = 1,
+    cpus_per_worker: CpusPerWorker = 1,
 ) -> None:
     """Check, prepare, run, compare and report a published table; the same command goes on where it was
     stopped."""

@@ -26,3 +26,13 @@ def until_stopped(is_alive: Callable[[], bool] = lambda: True) -> None:
     finally:
         for one, handler in before:
             signal.signal(one, handler)
+
+
+def warn_of_network() -> None:
+    """Say what it means that other computers reach a service."""
+    console.err.print(
+        "Other computers can reach it, and what is sent is not encrypted: put a server with TLS in front of "
+        "it, or use it in a network that you trust.",
+        markup=False,
+        style="red",
+    )

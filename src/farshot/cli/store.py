@@ -10,7 +10,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.bench import ManyValues, read_paths
-from farshot.cli.options import Device
+from farshot.cli.options import DataRoot, Device, PoolPaths
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -90,12 +90,8 @@ def merge_stores(
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="The .zip of `farshot store export --bundle`.")],
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder with a subfolder per published pool; or set FARSHOT_DATA.")
-    ] = None,
-    pool_path: Annotated[
-        list[str] | None, typer.Option("--pool-path", help="Where one pool lies: NAME=FOLDER.")
-    ] = None,
+    data_root: DataRoot = None,
+    pool_path: PoolPaths = None,
     model: Annotated[
         str | None, typer.Option(help="The encoder, to compute a sample again: hub name, folder or mini.")
     ] = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from farshot.errors import SettingError
 from farshot.images.untrusted import FILE_BYTES, PIXELS
-from farshot.serve.options import KEY_VARIABLE, Batching
+from farshot.serve.options import Batching, require_key
 from farshot.serve.options import Limits as PictureLimits
 from farshot.web.address import is_loopback
 
@@ -92,11 +92,7 @@ class Options:
             raise SettingError(f"--labels must be at least 1, not {self.labels}.")
         if self.settings and self.method is None:
             raise SettingError("--set is for a method; name it with --method.")
-        if not self.loopback and self.api_key is None:
-            raise SettingError(
-                f"Other computers can reach {self.host}, so requests must bring a key: write one into a "
-                f"file and name it with --api-key-file, or set {KEY_VARIABLE}; or leave --host out."
-            )
+        require_key(self.host, self.api_key)
 
     @property
     def loopback(self) -> bool:

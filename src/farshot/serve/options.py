@@ -101,16 +101,25 @@ class Options:
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        if not self.loopback and self.api_key is None:
-            raise SettingError(
-                f"Other computers can reach {self.host}, so requests must bring a key: write one into a "
-                f"file and name it with --api-key-file, or set {KEY_VARIABLE}; or leave --host out."
-            )
+        require_key(self.host, self.api_key)
 
     @property
     def loopback(self) -> bool:
         """Whether only this computer can reach the address."""
         return is_loopback(self.host)
+
+
+def require_key(host: str, key: str | None) -> None:
+    """Refuse an address that other computers reach, without a key.
+
+    Raises:
+        SettingError: one sentence with the way out.
+    """
+    if key is None and not is_loopback(host):
+        raise SettingError(
+            f"Other computers can reach {host}, so requests must bring a key: write one into a file and name "
+            f"it with --api-key-file, or set {KEY_VARIABLE}; or leave --host out."
+        )
 
 
 def read_key(file: Path | None) -> str | None:
