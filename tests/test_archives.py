@@ -123,7 +123,9 @@ def test_an_archive_that_is_written_again_is_listed_again(tmp_path: Path) -> Non
 # Commands ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [KINDS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in KINDS[1:])]
+)
 def test_commands_take_an_archive_as_they_take_a_folder(tmp_path: Path, farshot: Farshot, kind: str) -> None:
     folder = class_folders(tmp_path / "data", ("cat", "dog"), 4)
     path = packed(tmp_path / f"photos.{kind}", files_of(folder))

@@ -204,6 +204,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_grid_of_imbalanced_tasks_from_the_command_line(
     farshot: Farshot, folder: Path, tmp_path: Path
 ) -> None:

@@ -296,7 +296,14 @@ def test_anchors_of_descriptions_stay_while_images_meet_plain_names(mini: Encode
     assert np.array_equal(logits(restored), logits(adapted))
 
 
-@pytest.mark.parametrize("base", ["clip-lora", "coop", "maple", "vpt", "bitfit", "full"])
+@pytest.mark.parametrize(
+    "base",
+    [
+        "clip-lora",
+        "coop",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("maple", "vpt", "bitfit", "full")),
+    ],
+)
 def test_alignment_without_strength_leaves_the_method_it_joins(mini: Encoder, base):
     quiet = create("atha", QUICK | {"base": base, "pull": 0.0, "push": 0.0, "fixed": True})
     a, b = quiet.adapt(mini, TASKS[:1])[0], create(base, QUICK).adapt(mini, TASKS[:1])[0]

@@ -21,6 +21,9 @@ from tests.toy import toy_task, world_table
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))
 TASKS = [toy_task(TABLE, shots=2, seed=s, key=s) for s in (1, 2)]
 METHODS = sorted(available())
+LONG = ("vtt", "limo", "full", "mind")
+FEW = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
+"""Methods; those whose step takes longest in the slow tests only."""
 QUICK = {"steps": 4, "views": "none", "epochs": 4}
 """Where a method has such a setting: enough steps to move, few enough to wait for."""
 
@@ -52,7 +55,7 @@ def test_a_method_adapts_beats_chance_and_is_deterministic(mini: Encoder, name):
     assert right.mean() > 0.75
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", FEW)
 def test_a_task_does_not_depend_on_its_companions(mini: Encoder, name):
     method = quick(name)
     together = method.adapt(mini, TASKS)

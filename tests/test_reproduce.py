@@ -133,6 +133,7 @@ def test_only_images_of_the_tasks_are_decoded(data: Path, tmp_path: Path):
     assert 15 <= len(needed["p"]["squash"]) <= 3 * 15 < len(pool.table)
 
 
+@pytest.mark.slow
 def test_trials_time_what_is_left_with_a_range(data: Path, tmp_path: Path):
     pool = open_pool(f"p={folder_pool(tmp_path / 'p', classes=6, images=9)}")
     methods = [parse_method("zero-shot"), parse_method("prompt-lora[steps=8]")]

@@ -57,7 +57,9 @@ def told(
     return subprocess.run(command, capture_output=True, env=environment, check=False)
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "encoding", [ENCODINGS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in ENCODINGS[1:])]
+)
 def test_json_is_json_in_every_encoding(adapted: Path, encoding: str) -> None:
     found = told("predict", adapted, adapted.parent / "data", "--json", encoding=encoding)
     assert found.returncode == 0, found.stderr
@@ -164,9 +166,7 @@ def test_a_stopped_benchmark_says_farewell_once(
 ) -> None:
     class_folders(tmp_path / "pool", tuple("abcde"), images=4)
     tiny_checkpoint(tmp_path / "clip")
-    monkeypatch.setattr(
-        "farshot.bench.runner.run_grid", lambda *_a, **_k: os.kill(os.getpid(), signal.SIGINT)
-    )
+    monkeypatch.setattr("farshot.cli.grids.run_grid", lambda *_a, **_k: os.kill(os.getpid(), signal.SIGINT))
     bench = ("bench", "--pools", f"p={tmp_path / 'pool'}", "--methods", "zero-shot", "--shots", "1")
     store = tmp_path / "r.db"
     found = farshot(*bench, "--tasks", "2", "--queries", "2", "--model", tmp_path / "clip", "--store", store)

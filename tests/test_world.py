@@ -227,7 +227,9 @@ def test_a_thousand_images_in_a_second():
         assert time.process_time() - began < 1.2, world
 
 
-@pytest.mark.parametrize("world", TARGETS)
+@pytest.mark.parametrize(
+    "world", [TARGETS[0], *(pytest.param(w, marks=pytest.mark.slow) for w in TARGETS[1:])]
+)
 def test_colours_do_not_tell_the_class(world):
     """A classifier of colour histograms with many training images stays at chance, up to sampling error."""
 
