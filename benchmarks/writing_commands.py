@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "report, model": _replacing("report {model} --data {more} --device cpu --out {out}/r.html", more="most"),
     "report, store": _replacing("report {store} --out {out}/r.html", store="store2"),
     "export onnx": _replacing("export {model} --format onnx --out {out}/o", model="model2"),
+    "export torch": _replacing("export {model} --format torch --out {out}/o", model="model2"),
     "export transformers": _replacing("export {lora} --format transformers --out {out}/o", lora="lora2"),
     "export peft": _replacing("export {lora} --format peft --out {out}/o", lora="lora2"),
     "check --out": _replacing("check {data} --model mini --device cpu --out {out}/check.html"),
