@@ -104,6 +104,28 @@ def test_a_stop_at_every_change_loses_nothing_and_leaves_nothing(
     assert int(done.stdout) > (3 if what == "own" else 8)  # steps that it was killed at
 
 
+TIDIED = """
+import os, signal, sys
+from pathlib import Path
+from farshot.storage import leftovers
+folder = leftovers.new_name(Path(sys.argv[1]) / "place")
+folder.mkdir()
+(folder / "a").touch()
+def hook(event, arguments):
+    if event in ("os.remove", "os.rmdir"):
+        os.kill(os.getpid(), signal.Signals[sys.argv[2]])
+sys.addaudithook(hook)
+"""
+
+
+@posix
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_a_process_ends_does_not_stop_its_clean_up(tmp_path: Path, stop: str) -> None:
+    command = [sys.executable, "-c", TIDIED, str(tmp_path), stop]
+    done = subprocess.run(command, env=subprocess_environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, everything_in(tmp_path)) == (0, "", set())
+
+
 @posix
 def test_a_folder_that_was_moved_aside_is_put_back(tmp_path: Path) -> None:
     old = tmp_path / ".farshot-0123abcd-old"

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,12 +40,16 @@ def new_name(place: Path, suffix: str = "") -> Path:
 
 @atexit.register
 def _tidy() -> None:
-    """A signal may come while a file is being removed, or at any other moment of a clean-up."""
-    for process, path in _made:
-        if process == os.getpid():
-            with suppress(OSError):
-                _remove(path)
-                _restore(path.with_name(f"{path.name}-name"))
+    """Remove what is left: a signal may have come at any moment of a clean-up. This one is completed."""
+    mine = [path for process, path in _made if process == os.getpid()]
+    if mine:
+        with suppress(ValueError):  # not the main thread
+            for one in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)):
+                signal.signal(one, signal.SIG_IGN)
+    for path in mine:
+        with suppress(OSError):
+            _remove(path)
+            _restore(path.with_name(f"{path.name}-name"))
 
 
 @contextmanager
