@@ -38,6 +38,7 @@ _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _WRITING = re.compile(r"O_(?:WRONLY|RDWR|CREAT|TRUNC)")
 _RANDOM = re.compile(r"(?<=\.farshot-)[0-9a-f]{8}")
 _PATIENCE_S = 180.0
+_TRIES = 5
 
 
 class Unusable(Exception):
@@ -301,14 +302,12 @@ def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -
             plan += [(call, name) for call in spread(ran.calls, signals)]
         seen: dict[frozenset[tuple[str, str]], Verdict] = {}
         for call, name in plan:
-            killer.reset(start)
-            one = killer.run(command.words, inject=(call, name))
-            row.kills += one.code == -signal.SIGKILL
-            if name == "SIGKILL" and not (one.calls and one.calls[-1].like(call)):
-                row.elsewhere += 1
-            row.signals += name != "SIGKILL"
-            where = f"{name} at {call.name} {call.number} ({call.text[-90:]}), exit code {one.code}"
+            one, hit = _stopped(killer, command, start, call, name)
             killed = name == "SIGKILL"
+            row.kills += one.code == -signal.SIGKILL
+            row.elsewhere += killed and not hit
+            row.signals += not killed
+            where = f"{name} at {call.name} {call.number} ({call.text[-90:]}), exit code {one.code}"
             found = after_kill(
                 killer.watched, before, after, command.grows, killed=killed, rounded=command.rounded
             )
@@ -324,6 +323,17 @@ def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -
                 )
             row.add(seen[known], where)
     return row
+
+
+def _stopped(killer: Killer, command: Command, start: Path | None, call: Call, name: str) -> tuple[Ran, bool]:
+    """A run with a signal, and whether a kill came at the call that was meant; else it is tried again."""
+    for _ in range(_TRIES):
+        killer.reset(start)
+        ran = killer.run(command.words, inject=(call, name))
+        hit = bool(ran.calls) and ran.calls[-1].like(call)
+        if hit or name != "SIGKILL":
+            break
+    return ran, hit
 
 
 def _starts(killer: Killer, command: Command) -> Iterator[Path | None]:

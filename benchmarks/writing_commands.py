@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "export --student": _replacing(
         "export {model} --student {crowd} --student-steps 1 --out {out}/o", model="model2"
     ),
+    "export torch": _replacing("export {model} --format torch --out {out}/o", model="model2"),
     "export transformers": _replacing("export {lora} --format transformers --out {out}/o", lora="lora2"),
     "export peft": _replacing("export {lora} --format peft --out {out}/o", lora="lora2"),
     "check --out": _replacing("check {data} --model mini --device cpu --out {out}/check.html"),
