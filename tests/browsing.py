@@ -72,6 +72,11 @@ class Watch:
         page.on("request", lambda asked: self._asked(asked.url, own))
         page.on("response", lambda got: self._got(got.status, got.url))
 
+    def forget_ended_streams(self) -> None:
+        """After the page was loaded again: what it followed ended in the middle, which is no fault."""
+        ended = ("BodyStreamBuffer was aborted", "Connection errored out")
+        self.faults = [fault for fault in self.faults if not any(words in fault for words in ended)]
+
     def _dialog(self, dialog: Any) -> None:
         if self.on_dialog is not None:
             self.on_dialog(dialog)
@@ -106,7 +111,7 @@ def open_page(browser: Browser, address: str, size: dict[str, int], **more: Any)
 
 def ready(page: Page) -> None:
     """Waits until the page can be used and shows what the person has."""
-    page.wait_for_selector("#classes textarea", timeout=60_000)
+    page.wait_for_selector("#classes textarea:not([disabled])", timeout=60_000)
     page.wait_for_function(
         "document.querySelector('#board .fs-empty, #board .fs-tile') !== null", timeout=60_000
     )

@@ -137,6 +137,7 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
         # a reload loses nothing
         page.reload()
         ready(page)
+        watch.forget_ended_streams()
         assert page.locator("#board .fs-tile").count() == 14
         assert page.input_value("#classes textarea").splitlines()[1] == "shoes: a pair of shoes"
         tab(page, STEPS[2])

@@ -16,7 +16,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from tests import browsing
-from tests.browsing import DESKTOP, PHONE, idle, open_page, running_app, sent, tab
+from tests.browsing import DESKTOP, PHONE, advanced, idle, open_page, running_app, sent, tab
 from tests.workspaces import CLASSES, drawn
 
 pytestmark = [
@@ -100,6 +100,7 @@ def accessible(page: Page, where: str) -> None:
     """Nothing serious, in light and in dark."""
     for dark in (False, True):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
+        page.wait_for_timeout(500)  # until the colours have changed
         found = Axe().run(page).response["violations"]
         bad = [
             (v["id"], [n["target"] for n in v["nodes"]][:3])
@@ -316,7 +317,7 @@ def test_the_board_is_sorted_and_searched(page: Page) -> None:
     page.select_option("#board [data-sort]", "name")
     assert shown(page) == [f"{n}.png" for n in range(8)]
     assert page.locator("#board [value=sure]").is_disabled()
-    tab(page, "2. Adapt")
+    tab(page, "2. Train")
     page.click("#adapt-button")
     page.wait_for_selector("#progress progress")
     idle(page, 120)
@@ -336,7 +337,8 @@ def test_labels_are_given_while_a_model_is_adapted(page: Page) -> None:
         tile(page, number).focus()
         page.keyboard.press("1" if number < 4 else "2")
     labelled(page, [0, 0, 0, None, 1, 1, 1, None])
-    tab(page, "2. Adapt")
+    tab(page, "2. Train")
+    advanced(page)
     page.click("#method input")
     page.get_by_role("option", name="atha", exact=True).click()
     page.click("#adapt-button")

@@ -126,12 +126,18 @@ def test_the_whole_way(person: Person) -> None:
     assert "fs-suggested" in last[4]
     # a page that is loaded again shows all of it
     again = page._load(person.request)
-    assert again[12] == "\n".join(CLASSES)
+    assert (again[12]["value"], again[12]["interactive"]) == ("\n".join(CLASSES), True)
     assert again[13:17] == list(SHOWN)
     assert "Expected accuracy on new pictures" in again[5]
     last = person.act(do="forget", value="", ids=[])
     assert "Everything is forgotten" in said(last)
     assert "No pictures yet" in last[2]
+
+
+def test_classes_can_be_written_once_the_page_shows_those_that_there_are(person: Person) -> None:
+    """What a person wrote before would be lost."""
+    assert not person.page.classes.interactive
+    assert person.page._load(person.request)[12] == gr.update(value="", interactive=True)
 
 
 def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(person: Person) -> None:

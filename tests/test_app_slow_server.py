@@ -172,8 +172,8 @@ def test_a_key_during_a_redraw_labels_the_picture_that_had_the_focus(page: Page)
     """In a list that gets shorter with every label."""
     tiles = page.locator("#board .fs-tile")
     ids = [tiles.nth(place).get_attribute("data-id") for place in range(8)]
-    page.locator("#board [data-do=filter][data-value=none]").click()
-    page.wait_for_selector("#board [data-value=none][aria-pressed=true]")
+    page.locator("#board [data-filter=none]").click()
+    page.wait_for_selector("#board [data-filter=none][aria-pressed=true]")
     page.evaluate(SLOW, [400, 100, 900, 0, 300, 700] * 4)
     tiles.nth(0).focus()
     for place in range(7):
@@ -182,7 +182,7 @@ def test_a_key_during_a_redraw_labels_the_picture_that_had_the_focus(page: Page)
         page.wait_for_timeout(250)
     assert until(page, lambda: tiles.count() == 1)
     assert focused(page) == ids[7]
-    page.locator("#board [data-do=filter][data-value=all]").click()
+    page.locator("#board [data-filter=all]").click()
     page.wait_for_function("document.querySelectorAll('#board .fs-tile').length === 8")
     for place, text in enumerate(labels(page)[:7]):
         assert CLASSES[place % 2] in text

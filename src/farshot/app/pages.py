@@ -93,6 +93,7 @@ class Page:
                     info="One per line, in words that describe it: apple scab, not class_3. After a colon "
                     "you may describe how it looks.",
                     elem_id="classes",
+                    interactive=False,  # until it shows what there is: what is typed before would be lost
                 )
                 self.name_them = gr.Button("Save classes", size="sm", elem_id="name-classes")
                 with gr.Accordion("Rename a class", open=False, elem_id="rename-class"):
@@ -224,7 +225,8 @@ class Page:
         actions.received(session, self.encoders)  # what came before the page was loaded again
         project = None if self.projects is None else self.projects.name(project_of(request))
         where = view.where(project, self.saved)
-        return [*self._draw(session), self._words(session), *shown, where]
+        words = gr.update(value=self._words(session), interactive=True)
+        return [*self._draw(session), words, *shown, where]
 
     def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Files have arrived; more may follow."""
