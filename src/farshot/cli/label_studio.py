@@ -11,10 +11,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import Device, read_settings
-from farshot.cli.running import until_stopped, warn_of_network
-from farshot.errors import DataError
-
-_EXTRA = ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "httpx")
+from farshot.cli.running import needs_serve_extra, until_stopped, warn_of_network
 
 
 def label_studio(
@@ -77,17 +74,11 @@ def label_studio(
     """
     with ExitStack() as running:
         with console.progress("loading"):
-            try:
+            with needs_serve_extra("backend"):
                 from farshot.label_studio.instance import TOKEN_VARIABLE
                 from farshot.label_studio.options import Options
                 from farshot.label_studio.server import serving
                 from farshot.serve.options import read_key
-            except ImportError as error:
-                if not (error.name or "").startswith(_EXTRA):
-                    raise
-                raise DataError(
-                    f"The backend needs an extra ({error.name} is missing): pip install 'farshot[serve]'."
-                ) from error
             token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
             options = Options(
                 folder,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from farshot.cli import console
+from farshot.errors import DataError
+
+_SERVE_EXTRA = ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "httpx")
 
 
 def until_stopped(is_alive: Callable[[], bool] = lambda: True) -> None:
@@ -26,6 +30,23 @@ def until_stopped(is_alive: Callable[[], bool] = lambda: True) -> None:
     finally:
         for one, handler in before:
             signal.signal(one, handler)
+
+
+@contextmanager
+def needs_serve_extra(what: str) -> Iterator[None]:
+    """Imports that the extra `serve` brings.
+
+    Raises:
+        DataError: one is missing; `what` needs it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if not (error.name or "").startswith(_SERVE_EXTRA):
+            raise
+        raise DataError(
+            f"The {what} needs an extra ({error.name} is missing): pip install 'farshot[serve]'."
+        ) from error
 
 
 def warn_of_network() -> None:

@@ -10,10 +10,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import BaseModel, Device
-from farshot.cli.running import until_stopped, warn_of_network
-from farshot.errors import DataError
-
-_EXTRA = ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart")
+from farshot.cli.running import needs_serve_extra, until_stopped, warn_of_network
 
 
 def serve(
@@ -55,15 +52,9 @@ def serve(
     """
     with ExitStack() as running:
         with console.progress("loading"):
-            try:
+            with needs_serve_extra("service"):
                 from farshot.serve.options import Batching, Limits, Options, read_key
                 from farshot.serve.server import serving
-            except ImportError as error:
-                if not (error.name or "").startswith(_EXTRA):
-                    raise
-                raise DataError(
-                    f"The service needs an extra ({error.name} is missing): pip install 'farshot[serve]'."
-                ) from error
             options = Options(
                 folders,
                 host,
