@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import reduce
 from typing import Any
 
 from farshot.app.check_actions import accept, keep_label, limit, measure_more, show_cell
 from farshot.app.choices import by_way
 from farshot.app.jobs import Job
 from farshot.app.sessions import Note, Session
+from farshot.app.texts import Fault, Text, message
 from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
 from farshot.app.workspace.encoders import Encoders, Report
@@ -16,7 +18,7 @@ from farshot.app.workspace.run import adapt, last_run, predict
 from farshot.app.workspace.state import Workspace
 from farshot.app.workspace.suggest import suggest
 from farshot.app.workspace.timing import counts_of, time_of
-from farshot.errors import DataError, FarshotError
+from farshot.errors import FarshotError
 from farshot.methods.catalogue import THOROUGH
 
 _MOST_IDS = 5000
@@ -43,12 +45,12 @@ def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
         DataError: it is nothing of the kind.
     """
     if not isinstance(told, dict):
-        raise DataError("The page sent something that is not known; load it again.")
+        raise Fault("page.unknown")
     page, first, acts = told.get("page"), told.get("first"), told.get("acts")
     if not (isinstance(page, str) and isinstance(first, int) and isinstance(acts, list)):
-        raise DataError("The page sent something that is not known; load it again.")
+        raise Fault("page.unknown")
     if len(page) > 64 or len(acts) > _MOST_ACTIONS:
-        raise DataError("The page sent something that is not known; load it again.")
+        raise Fault("page.unknown")
     with session.acting:
         notes = []
         for number, one in enumerate(acts, first):
@@ -58,7 +60,7 @@ def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
                 text = act(session, encoders, one if isinstance(one, dict) else {})
                 notes.append(Note(text, undo=isinstance(one, dict) and one.get("do") in _UNDOABLE))
             except FarshotError as error:
-                notes.append(Note(str(error), fault=True))
+                notes.append(Note(message(error), fault=True))
         if notes:  # of several, a fault is what has to be read
             session.note = next((note for note in reversed(notes) if note.fault), notes[-1])
             session.changed()
@@ -87,7 +89,7 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
     elif do in ("label", "correct"):
         name = _class(workspace, value)
         if not ids:
-            raise DataError("Choose pictures first, then their class.")
+            raise Fault("act.choose_first")
         workspace.label(ids, name)
         for id in ids:
             view.suggested.pop(id, None)
@@ -95,21 +97,21 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
             view.chosen = _next(workspace, told) or view.chosen
     elif do == "remove":
         if not ids:
-            raise DataError("Choose the pictures to remove first.")
+            raise Fault("act.choose_to_remove")
         workspace.remove(ids)
-        return f"{len(ids)} picture{'s are' if len(ids) > 1 else ' is'} removed."
+        return Text("act.removed", n=len(ids))
     elif do == UNDO:
-        return f"Taken back: {workspace.undo()}."
+        return Text("act.undone", what=workspace.undo())
     elif do == REDO:
-        return f"Done again: {workspace.redo()}."
+        return Text("act.redone", what=workspace.redo())
     elif do in _CHECKS:
         return _CHECKS[do](session, encoders, value, ids)
     elif do == "make":
         if value not in DOWNLOADS:
-            raise DataError("There is no such file.")
+            raise Fault("act.no_file")
         session.start(_making(session, encoders, value))
     else:
-        raise DataError("The page asked for something that is not known; load it again.")
+        raise Fault("page.asked_unknown")
     return ""
 
 
@@ -121,9 +123,14 @@ def received(session: Session, encoders: Encoders) -> None:
         ask(session, encoders)
     if new or refused or labelled:
         same = any(one.same_as for one in refused)
-        text = f"{new} new picture{'s' if new != 1 else ''}." if new or not (refused or labelled) else ""
+        count: list[str] = [Text("act.new", n=new)] if new or not (refused or labelled) else []
         undo = bool(same or labelled) and session.workspace.undoable is not None
-        session.note = Note(" ".join([text, *labelled]).strip(), refused, undo=undo)
+        session.note = Note(_together([*count, *labelled]), refused, undo=undo)
+
+
+def _together(said: list[str]) -> str:
+    """Sentences one after the other."""
+    return reduce(lambda first, second: Text("act.both", first=first, second=second), said) if said else ""
 
 
 def name_classes(session: Session, text: str) -> None:
@@ -136,9 +143,9 @@ def name_classes(session: Session, text: str) -> None:
 def rename_class(session: Session, old: str | None, new: str) -> str:
     """Give a class another name."""
     if not old:
-        raise DataError("Choose the class that gets another name first.")
+        raise Fault("act.choose_class")
     session.workspace.rename_class(old, new)
-    return f"{old} is now called {new.strip()}."
+    return Text("act.renamed", old=old, new=new.strip())
 
 
 def classes_as_text(workspace: Workspace) -> str:
@@ -201,7 +208,7 @@ def start_suggesting(session: Session, encoders: Encoders) -> Job:
 
 def _making(session: Session, encoders: Encoders, name: str) -> Callable[[Report], object]:
     def work(report: Report) -> None:
-        report(f"making {DOWNLOADS[name].file}", 0, 0)
+        report(Text("job.making", file=DOWNLOADS[name].file), 0, 0)
         prepare(session.workspace, encoders, name, report)
 
     return work
@@ -212,7 +219,7 @@ def _checked(told: Mapping[str, Any]) -> tuple[str, str, list[str]]:
     do, value, ids = told.get("do"), told.get("value", ""), told.get("ids", [])
     fine = isinstance(do, str) and isinstance(value, str) and isinstance(ids, list)
     if not fine or len(ids) > _MOST_IDS or not all(isinstance(id, str) for id in ids):
-        raise DataError("The page sent something that is not known; load it again.")
+        raise Fault("page.unknown")
     return do, value, list(ids)  # type: ignore[return-value]
 
 
@@ -228,5 +235,5 @@ def _class(workspace: Workspace, value: str) -> str | None:
         return None
     names = workspace.class_names
     if not value.isdigit() or int(value) >= len(names):
-        raise DataError("There is no class with this number.")
+        raise Fault("act.no_class")
     return names[int(value)]

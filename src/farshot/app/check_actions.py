@@ -10,13 +10,11 @@ import json
 from collections.abc import Sequence
 
 from farshot.app.sessions import Session
+from farshot.app.texts import Fault, Text
 from farshot.app.workspace import more_labels
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.left_out import WANTED
 from farshot.app.workspace.run import Adaptation, last_run, set_limit
-from farshot.errors import DataError
-
-_UNKNOWN = "The page sent something that is not known; load it again."
 
 
 def sure_answers(session: Session, run: Adaptation) -> dict[str, str]:
@@ -48,10 +46,10 @@ def accept(session: Session, _encoders: Encoders, value: str, _ids: Sequence[str
     run = last_run(session.workspace)
     answers = {} if run is None else sure_answers(session, run)
     if not answers or mark_of(answers) != value:
-        raise DataError("The sure answers have changed; look at them again before you accept them.")
+        raise Fault("act.sure_changed")
     changed = session.workspace.label_each(answers)
     session.view.answers_page = 0
-    return f"{changed} answer{'s are' if changed != 1 else ' is'} now labels."
+    return Text("act.accepted", n=changed)
 
 
 def keep_label(session: Session, _encoders: Encoders, _value: str, ids: Sequence[str]) -> str:
@@ -71,7 +69,7 @@ def limit(session: Session, encoders: Encoders, value: str, _ids: Sequence[str])
     """
     found = {str(one): one for one in WANTED}
     if value not in found:
-        raise DataError(_UNKNOWN)
+        raise Fault("page.unknown")
     workspace = session.workspace
     session.start(lambda report: set_limit(workspace, encoders, found[value], report))
     return ""
@@ -80,7 +78,7 @@ def limit(session: Session, encoders: Encoders, value: str, _ids: Sequence[str])
 def measure_more(session: Session, encoders: Encoders, _value: str, _ids: Sequence[str]) -> str:
     """Start measuring whether more labels would help."""
     if last_run(session.workspace) is None:
-        raise DataError("Train a model first; then more labels can be compared with those that there are.")
+        raise Fault("act.train_first_more")
     session.start(lambda report: more_labels.measure(session.workspace, encoders, report))
     return ""
 
@@ -89,6 +87,6 @@ def show_cell(session: Session, _encoders: Encoders, value: str, _ids: Sequence[
     """Show the pictures of a cell of the confusion matrix; of none for an empty value."""
     true, _, answered = value.partition("-")
     if len(value) > 20 or (value and not (true.isdecimal() and answered.isdecimal())):
-        raise DataError(_UNKNOWN)
+        raise Fault("page.unknown")
     session.view.cell = (int(true), int(answered)) if value else None
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from farshot.app.texts import decimal, text
 from farshot.app.workspace.picture import Setup
 from farshot.methods.base import Method
 from farshot.methods.catalogue import FAST, THOROUGH
@@ -13,18 +14,10 @@ LATER = "decide later"
 OTHER = "other"
 """The way of training where method and settings are chosen one by one."""
 
-KINDS = {
-    "features": "It looks at what CLIP sees already: done in seconds.",
-    "fine-tuned": "It trains inside CLIP: seconds with the bundled model, minutes with a real one on a "
-    "graphics card, much longer without.",
-}
-"""What each kind of method is like; of other kinds none is offered."""
+KINDS = {"features": "train.kind_features", "fine-tuned": "train.kind_fine_tuned"}
+"""What each kind of method is like, as the catalogue has it; of other kinds none is offered."""
 
-_WAYS = {
-    FAST: "Learns from what the model sees already. A good start, and often as good.",
-    THOROUGH: "Also changes what the model looks at. It can be better; Check shows whether it was.",
-    OTHER: "With the method and settings that are chosen under Advanced.",
-}
+_WAYS = {FAST: "train.about_fast", THOROUGH: "train.about_thorough", OTHER: "train.about_other"}
 
 
 def ways(seconds: float | None = None) -> list[tuple[str, str]]:
@@ -33,8 +26,12 @@ def ways(seconds: float | None = None) -> list[tuple[str, str]]:
     Args:
         seconds: that the thorough one takes with these pictures on this computer; None while it is not known.
     """
-    how_long = "" if seconds is None else f" (about {spoken(seconds)})"
-    return [("Fast", FAST), (f"Thorough{how_long}", THOROUGH), ("As set under Advanced", OTHER)]
+    thorough = (
+        text("train.thorough")
+        if seconds is None
+        else text("train.thorough_time", time=decimal(spoken(seconds)))
+    )
+    return [(text("train.fast"), FAST), (thorough, THOROUGH), (text("train.other"), OTHER)]
 
 
 def way_of(choice: Setup) -> str:
@@ -46,7 +43,7 @@ def way_of(choice: Setup) -> str:
 
 def about_way(way: str) -> str:
     """A sentence about a way of training."""
-    return _WAYS[way]
+    return text(_WAYS[way])
 
 
 def by_way(choice: Setup, way: str) -> Setup:
@@ -55,6 +52,6 @@ def by_way(choice: Setup, way: str) -> Setup:
 
 
 def about_method(method: type[Method]) -> str:
-    """A sentence about a method and its duration."""
+    """A sentence about a method, in English as methods describe themselves, and one on its duration."""
     words = method.plain or method.doc
-    return f"{words[0].upper()}{words[1:].rstrip('.')}. {KINDS[method.kind]}"
+    return f"{words[0].upper()}{words[1:].rstrip('.')}. {text(KINDS[method.kind])}"

@@ -23,8 +23,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from farshot.app.access import Access
+from farshot.app.html import render
 from farshot.app.sessions import COOKIE, is_token, new_token
-from farshot.explain.html import common, environment
+from farshot.app.texts import text
 from farshot.web.address import LOOPBACK
 from farshot.web.origin import ANSWER_HEADERS, WRONG_HOST, WRONG_PAGE, from_our_page, is_served
 
@@ -50,8 +51,6 @@ _AGAIN = (
     '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>farshot</title>'
     '<script>location.replace(location.pathname)</script><a href="?">farshot</a></html>'
 )
-_CLOSED = "Open the address that was printed where the app was started."
-_GONE = "This project is not here any more."
 _MOST_BYTES = 1_000_000  # of what a page may tell; pictures have a separate route and other limits
 UPLOAD = "/farshot/upload"
 IMPORT = "/farshot/import"
@@ -158,7 +157,7 @@ class Guard:
             return PlainTextResponse("There is nothing here.", 404)
         if path != _STARTING and not self._may(headers.get("authorization", "")):
             ask = {"www-authenticate": 'Basic realm="farshot", charset="UTF-8"'}
-            return PlainTextResponse("The password is printed where the app was started.", 401, ask)
+            return PlainTextResponse(text("guard.password"), 401, ask)
         if method not in ("GET", "HEAD") and path not in (UPLOAD, IMPORT):
             size = headers.get("content-length", "")
             if not size.isdigit():
@@ -177,12 +176,20 @@ class Guard:
             given = f"{access.cookie}={access.new_cookie()}; {_COOKIE_RULES}"
             return HTMLResponse(_AGAIN, headers={"set-cookie": given, **_HIDDEN})
         if not (self._login or access.holds(token)):
-            page = environment("farshot.app").get_template("locked.html").render(**common(), title="farshot")
-            return HTMLResponse(page, 401, _HIDDEN) if path == "/" else PlainTextResponse(_CLOSED, 403)
+            page = render("locked.html", title="farshot")
+            return (
+                HTMLResponse(page, 401, _HIDDEN)
+                if path == "/"
+                else PlainTextResponse(text("guard.closed"), 403)
+            )
         if not project and path.startswith("/gradio_api/"):
-            return PlainTextResponse(_GONE, 404)
+            return PlainTextResponse(text("guard.gone"), 404)
         if project and not access.has(project):
-            return RedirectResponse("/", 303, _HIDDEN) if path == "/" else PlainTextResponse(_GONE, 404)
+            return (
+                RedirectResponse("/", 303, _HIDDEN)
+                if path == "/"
+                else PlainTextResponse(text("guard.gone"), 404)
+            )
         return None
 
     def _may(self, authorization: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from farshot.app.texts import Text, message
 from farshot.app.workspace.encoders import Report
 from farshot.errors import FarshotError
 
@@ -17,14 +18,15 @@ class Job:
     """A job in its own thread, whose progress several pages may follow.
 
     Attributes:
-        phase, done, total: what is being done, and how far.
+        phase, done, total: what is being done, and how far; the phase and the error may be a `Text`.
         error: what was wrong, in one sentence; None where nothing was, or while it is running.
         stopped: whether the person ended it.
         told: whether a page has shown how it ended.
     """
 
     def __init__(self, work: Callable[[Report], object]) -> None:
-        self.phase, self.done, self.total = "waiting for other work", 0, 0
+        self.phase: str = Text("job.waiting")
+        self.done, self.total = 0, 0
         self.error: str | None = None
         self.stopped = False
         self.told = False
@@ -51,9 +53,9 @@ class Job:
         except Stopped:
             self.stopped = True
         except FarshotError as error:
-            self.error = str(error)
+            self.error = message(error)
         except Exception as error:
-            self.error = f"An error in farshot itself ({type(error).__name__}: {error}); please report it."
+            self.error = Text("job.fault", what=f"{type(error).__name__}: {error}")
 
     def _report(self, phase: str, done: int, total: int) -> None:
         if self._stop.is_set():

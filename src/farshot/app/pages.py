@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,17 +11,17 @@ import gradio as gr
 from farshot.app import actions, view
 from farshot.app.check_view import check
 from farshot.app.choices import KINDS, LATER, ways
+from farshot.app.html import script
 from farshot.app.models import ModelChoice
 from farshot.app.projects import Projects
 from farshot.app.sessions import Note, Session, Sessions
+from farshot.app.texts import Text, marking, message, text
 from farshot.app.train_tab import TrainTab
-from farshot.app.who import project_of, session_of, token_of
+from farshot.app.who import project_of, session_of, speak_as, token_of
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import Adaptation
 from farshot.errors import FarshotError
 from farshot.methods import available
-
-STATIC = Path(__file__).parent / "static"
 
 _TICK = 0.25  # seconds between two looks at a job
 
@@ -52,31 +50,27 @@ class Page:
         self.train = TrainTab(self.models, self.methods)
 
     def build(self) -> gr.Blocks:
-        """The page."""
-        with gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
-            gr.HTML(
-                '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, train, '
-                "check its answers for the others, download the model.</p></div>",
-                js_on_load=_script("steps.js") + _script("watch.js"),
-            )
+        """The page, with keys in place of texts (`farshot.app.translated`)."""
+        with marking(), gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
+            gr.HTML(view.head(), js_on_load=script("steps.js") + script("watch.js"))
             self.where = gr.HTML("", elem_id="where", apply_default_css=False)
             self.note = self._board("note", visible=False)
             gr.HTML(
                 view.dialogs(),
-                js_on_load=_script("large.js") + _script("dialogs.js"),
+                js_on_load=script("large.js") + script("dialogs.js"),
                 elem_id="dialogs",
                 apply_default_css=False,
             )
             self.progress = gr.HTML("", elem_id="progress", visible=False)
-            self.stop = gr.Button("Stop", visible=False, elem_id="stop")
+            self.stop = gr.Button(text("page.stop"), visible=False, elem_id="stop")
             with gr.Tabs():
-                with gr.Tab("1. Pictures", id="pictures"):
+                with gr.Tab(text("tab.pictures"), id="pictures"):
                     self._pictures()
-                with gr.Tab("2. Train", id="adapt") as self.train_tab:
+                with gr.Tab(text("tab.train"), id="adapt") as self.train_tab:
                     self.train.build()
-                with gr.Tab("3. Check", id="look"):
+                with gr.Tab(text("tab.check"), id="look"):
                     self._check()
-                with gr.Tab("4. Download", id="take"):
+                with gr.Tab(text("tab.download"), id="take"):
                     self.take = self._board("take")
             self._connect(blocks)
         return blocks
@@ -87,41 +81,35 @@ class Page:
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 self.classes = gr.Textbox(
-                    label="Classes",
+                    label=text("pictures.classes"),
                     lines=4,
                     max_lines=12,
-                    info="One per line, in words that describe it: apple scab, not class_3. After a colon "
-                    "you may describe how it looks.",
+                    info=text("pictures.classes_info"),
                     elem_id="classes",
                     interactive=False,  # until it shows what there is: what is typed before would be lost
                 )
-                self.name_them = gr.Button("Save classes", size="sm", elem_id="name-classes")
-                with gr.Accordion("Rename a class", open=False, elem_id="rename-class"):
-                    self.renamed = gr.Dropdown([], label="Class", elem_id="renamed")
-                    self.new_name = gr.Textbox(label="New name", elem_id="new-name")
-                    self.rename = gr.Button("Rename", size="sm", elem_id="rename")
+                self.name_them = gr.Button(text("pictures.save_classes"), size="sm", elem_id="name-classes")
+                with gr.Accordion(text("pictures.rename_class"), open=False, elem_id="rename-class"):
+                    self.renamed = gr.Dropdown([], label=text("pictures.class"), elem_id="renamed")
+                    self.new_name = gr.Textbox(label=text("pictures.new_name"), elem_id="new-name")
+                    self.rename = gr.Button(text("rename"), size="sm", elem_id="rename")
                 self.into = gr.Dropdown(
-                    [LATER],
+                    [(text("pictures.later"), LATER)],
                     value=LATER,
-                    label="Class of the pictures you add",
+                    label=text("pictures.into"),
                     elem_id="into",
                     interactive=True,
                 )
-                self.drop = self._drop(
-                    "Folders within a zip or a folder become classes. Pictures stay on the computer that "
-                    "runs this app.",
-                    "drop",
-                    "#into input",
-                )
-                self.suggest = gr.Button("Which should I label next?", elem_id="suggest")
+                self.drop = self._drop("drop.hint", "drop", "#into input")
+                self.suggest = gr.Button(text("pictures.suggest"), elem_id="suggest")
             with gr.Column(scale=5, min_width=300):
                 self.board = self._board("board")
 
     def _check(self) -> None:
-        self.drop_new = self._drop("New pictures: the model says what they show.", "drop-new")
+        self.drop_new = self._drop("drop.hint_new", "drop-new")
         with gr.Row():
-            self.again = gr.Button("Train again", variant="primary", elem_id="again")
-            self.suggest_next = gr.Button("Which should I label next?", elem_id="suggest-next")
+            self.again = gr.Button(text("check.again"), variant="primary", elem_id="again")
+            self.suggest_next = gr.Button(text("pictures.suggest"), elem_id="suggest-next")
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 self.answers = self._board("answers")
@@ -129,7 +117,7 @@ class Page:
                 self.detail = self._board("detail")
         self.check = gr.HTML(
             "",
-            js_on_load=_script("outbox.js") + _script("check.js"),
+            js_on_load=script("outbox.js") + script("check.js"),
             elem_id="check",
             apply_default_css=False,
         )
@@ -139,7 +127,7 @@ class Page:
         board of all pictures asks with 'act' for the page to be drawn."""
         return gr.HTML(
             "",
-            js_on_load=_script("outbox.js") + _script("label.js" if name == "board" else "board.js"),
+            js_on_load=script("outbox.js") + script("label.js" if name == "board" else "board.js"),
             elem_id=name,
             visible=visible,
             apply_default_css=False,
@@ -148,7 +136,7 @@ class Page:
     def _drop(self, hint: str, name: str, into: str = "") -> gr.HTML:
         return gr.HTML(
             view.drop_box(hint, into),
-            js_on_load=_script("uploads.js") + _script("drop.js"),
+            js_on_load=script("uploads.js") + script("drop.js"),
             elem_id=name,
             apply_default_css=False,
             leads=name == "drop",
@@ -242,7 +230,7 @@ class Page:
         if told.get("do") == "forget" and self.projects is None:
             self.sessions.forget(token_of(request))
             session = self._session(request)
-            session.note = Note("Everything is forgotten.")
+            session.note = Note(Text("page.forgotten"))
             session.changed()
             return [*self._draw(session), self._words(session)]
         session = self._session(request)
@@ -316,10 +304,11 @@ class Page:
             yield [_shown(view.progress(job)), *drawn]
             seen = now
             job.wait(_TICK)
+            speak_as(request)  # Gradio may go on in another thread
         job.told = True
-        text = job.error or ("Stopped." if job.stopped else "")
-        more = not text and not session.busy and actions.ask(session, self.encoders)
-        session.note = Note(text, fault=True) if job.error else Note(text) if text else session.note
+        said = job.error or (Text("page.stopped") if job.stopped else "")
+        more = not said and not session.busy and actions.ask(session, self.encoders)
+        session.note = Note(said, fault=True) if job.error else Note(said) if said else session.note
         yield [_shown(""), *self._draw(session)]
         if more:  # pictures that came while the model was being made
             yield from self._follow(request)
@@ -335,7 +324,7 @@ class Page:
         try:
             said = what()
         except FarshotError as error:
-            session.note = Note(str(error), fault=True)
+            session.note = Note(message(error), fault=True)
             return False
         if isinstance(said, str):
             session.note = Note(said)
@@ -350,7 +339,7 @@ class Page:
         into = {} if same else {"value": LATER}
         session.view.offered = names
         stale = run is not None and run.stamp != session.workspace.stamp()
-        again = "Train again with your corrections" if stale else "Train again"
+        again = text("check.again_corrected" if stale else "check.again")
         # while something is computed, pictures are not explained: the page must not wait for it
         why = view.waiting(session) if self.encoders.busy else view.detail(session, run, self.encoders)
         return [
@@ -361,7 +350,7 @@ class Page:
             why,
             view.result(session, run),
             view.take_away(session, run, of_project=self.projects is not None),
-            gr.update(choices=[LATER, *names], **into),
+            gr.update(choices=[(text("pictures.later"), LATER), *names], **into),
             gr.update(value=again, interactive=not running and run is not None),
             gr.update(interactive=not running),
             gr.update(choices=list(names), **({} if same else {"value": None})),
@@ -371,6 +360,8 @@ class Page:
     # Who and what ------------------------------------------------------------------------------------
 
     def _session(self, request: gr.Request) -> Session:
+        """Whose page a request comes from; from now on texts are in its language."""
+        speak_as(request)
         return session_of(self.sessions, request, of_project=self.projects is not None)
 
 
@@ -387,8 +378,3 @@ def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
         other.seconds,
         len(other.predictions),
     )
-
-
-@cache
-def _script(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")

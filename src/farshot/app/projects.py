@@ -17,6 +17,7 @@ from pathlib import Path
 
 from farshot.app.folders import ARRIVING
 from farshot.app.sessions import Sessions, is_session
+from farshot.app.texts import Fault, message, text
 from farshot.app.workspace.archive import imported
 from farshot.app.workspace.classes import one_line
 from farshot.app.workspace.intake import Refused
@@ -146,19 +147,19 @@ class Projects:
         """The cleaned name of a project, new by default."""
         name = _cleaned(name)
         if not name:
-            raise DataError("Give the project a name.")
+            raise Fault("project.name_it")
         if len(name) > MOST_LETTERS:
-            raise DataError(f"The name is too long; {MOST_LETTERS} letters at most.")
+            raise Fault("project.too_long", most=MOST_LETTERS)
         others = [one for one in self._ids() if one != id]
         if any(self._name(one).casefold() == name.casefold() for one in others):
-            raise DataError(f"There is a project {name!r} already; choose another name.")
+            raise Fault("project.taken", name=name)
         if len(others) >= MOST_PROJECTS:
-            raise DataError(f"There are {MOST_PROJECTS:,} projects; delete one first.")
+            raise Fault("project.too_many", n=MOST_PROJECTS)
         return name
 
     def _unused(self, wanted: str) -> str:
         """The wanted name, with a number where there is one already."""
-        name = stem = _cleaned(wanted)[: MOST_LETTERS - 6].strip() or "Imported project"
+        name = stem = _cleaned(wanted)[: MOST_LETTERS - 6].strip() or text("project.imported")
         taken, number = {self._name(id).casefold() for id in self._ids()}, 1
         while name.casefold() in taken:
             number += 1
@@ -187,7 +188,7 @@ class Projects:
             folder.mkdir(mode=0o700)
             (folder / "pictures").mkdir()
         except OSError as error:
-            raise DataError(f"{folder} cannot be made ({error.strerror}).") from error
+            raise Fault("project.not_made", folder=folder, why=error.strerror) from error
         return folder
 
     def _placed(self, staging: Path, name: str) -> str:
@@ -206,7 +207,7 @@ class Projects:
 
     def _check_here(self, id: str) -> None:
         if not self.sessions.has(id):
-            raise DataError("This project is not here any more.")
+            raise Fault("project.gone")
 
     def _about(self, id: str) -> Project | None:
         """What the list shows; None for a folder that nobody named or put anything in."""
@@ -215,7 +216,7 @@ class Projects:
         try:
             state = open_one.workspace.state if open_one else stored(Journal(folder))
         except DataError as error:
-            return Project(id, name, changed, fault=str(error))
+            return Project(id, name, changed, fault=message(error))
         state = state or State()
         if not (folder / _ABOUT).exists() and not state.pictures and not state.classes:
             return None

@@ -15,6 +15,7 @@ from farshot.app.actions import act_in_order
 from farshot.app.guard import UPLOAD
 from farshot.app.projects import Projects
 from farshot.app.sessions import Session, Sessions
+from farshot.app.texts import Fault, Text, message, read, shown, text
 from farshot.app.tiles import tiles
 from farshot.app.workspace.archive import exported, file_name
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
@@ -39,69 +40,69 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         projects: where sessions are projects.
     """
     started = token_hex(8)
-    readers, shown = CapacityLimiter(_READERS), CapacityLimiter(_READERS)
+    readers, showing = CapacityLimiter(_READERS), CapacityLimiter(_READERS)
 
     def session_of(request: Request) -> Session:
         told = request.scope["state"]
         if told["project"]:
             return sessions.project(told["project"])
         if told["token"] is None:
-            raise DataError("This browser has not loaded the page; load it first.")
+            raise Fault("session.not_loaded")
         return sessions.get(told["token"])
 
     async def upload(request: Request) -> Response:
         """One file as the request's body; its name, with folders, is in the query. It is stored when this
         answers."""
         if request.headers.get(_OURS) != "1":
-            return PlainTextResponse("This is for the app's own page.", 403)
+            return PlainTextResponse(text("import.own_page"), 403)
         try:
             session = session_of(request)
         except DataError as error:
-            return JSONResponse({"refused": str(error)}, 503)
+            return JSONResponse({"refused": read(error)}, 503)
         name = unquote(request.query_params.get("name", ""))[:1000]
         label = request.query_params.get("into", "")
         wrapped = {"1": True, "0": False}.get(request.query_params.get("wrapped", ""))
         most = sessions.limits.archive_bytes
         with session.arrival() as arrival:
-            fault = None
+            fault: Text | None = None
             try:
                 with arrival.path.open("wb") as file:
                     async for chunk in request.stream():
                         arrival.size += len(chunk)
                         if arrival.size > most:
-                            fault = f"it is over {in_megabytes(most)}; make it smaller, or send it in parts."
+                            fault = Text("upload.too_large", size=in_megabytes(most))
                             break
                         if session.bytes_arriving > _MOST_WAITING * most:
-                            fault = "too much was sent at once; send it in parts."
+                            fault = Text("upload.too_much")
                             break
                         file.write(chunk)
             except (ClientDisconnect, OSError) as error:
                 fault = (
-                    "the transfer broke off; send it again."
+                    Text("upload.broke_off")
                     if isinstance(error, ClientDisconnect)
-                    else f"it could not be stored ({error.strerror}); free some space."
+                    else Text("upload.no_room", why=error.strerror)
                 )
             if fault is not None:
                 session.refuse(Refused(shown_name(name), fault))
-                return JSONResponse({"refused": fault}, 413)
+                return JSONResponse({"refused": shown(fault)}, 413)
             received = Upload(name, arrival.path, wrapped)
             if name.lower().endswith(SUFFIX):
                 try:
                     said = await to_thread.run_sync(session.take_labels, received, limiter=readers)
                 except DataError as error:
-                    session.refuse(Refused(shown_name(name), str(error)))
-                    return JSONResponse({"refused": str(error)}, 413)
-                return JSONResponse({"labels": said, "version": session.version})
+                    session.refuse(Refused(shown_name(name), message(error)))
+                    return JSONResponse({"refused": read(error)}, 413)
+                return JSONResponse({"labels": shown(said), "version": session.version})
             try:
                 new, refused = await to_thread.run_sync(session.take, received, label, limiter=readers)
             except DataError as error:  # the state cannot be written
-                return JSONResponse({"refused": str(error)}, 507)
+                return JSONResponse({"refused": read(error)}, 507)
         told = [one for one in refused if one.same_as is None]
         return JSONResponse(
             {
                 "new": new,
                 "same": len(refused) - len(told),
-                "refused": "; ".join(one.reason for one in told[:3]) if told and not new else "",
+                "refused": "; ".join(shown(one.reason) for one in told[:3]) if told and not new else "",
                 "version": session.version,
             }
         )
@@ -109,16 +110,16 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
     async def act(request: Request) -> Response:
         """Actions of a page in their order, as JSON; done when this answers."""
         if request.headers.get(_OURS) != "1":
-            return PlainTextResponse("This is for the app's own page.", 403)
+            return PlainTextResponse(text("import.own_page"), 403)
         try:
             session = session_of(request)
         except DataError as error:
-            return PlainTextResponse(str(error), 409)
+            return PlainTextResponse(read(error), 409)
         try:
             told = json.loads(await request.body())
             version = await to_thread.run_sync(act_in_order, session, encoders, told)
         except (DataError, ValueError, RecursionError) as error:
-            return PlainTextResponse(str(error), 400)
+            return PlainTextResponse(read(error), 400)
         return JSONResponse({"version": version})
 
     async def alive(_request: Request) -> Response:
@@ -129,7 +130,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         try:
             session = session_of(request)
         except DataError as error:
-            return PlainTextResponse(str(error), 409)
+            return PlainTextResponse(read(error), 409)
         told = {"app": started, "busy": session.busy, "version": session.version, "job": _about(session)}
         return JSONResponse(told, headers=_FRESH)
 
@@ -138,7 +139,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         try:
             session = session_of(request)
         except DataError as error:
-            return PlainTextResponse(str(error), 404)
+            return PlainTextResponse(read(error), 404)
         id = request.scope["state"]["project"]
         name = projects.name(id) if projects is not None and id else "project"
         quoted = quote(file_name(name))
@@ -152,45 +153,45 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         try:
             told = tiles(session_of(request))
         except DataError as error:
-            return PlainTextResponse(str(error), 409)
+            return PlainTextResponse(read(error), 409)
         return JSONResponse(told, headers=_FRESH)
 
     def labels(request: Request) -> Response:
         """The labels as a table."""
         try:
-            text = written(session_of(request).workspace)
+            table = written(session_of(request).workspace)
         except DataError as error:
-            return PlainTextResponse(str(error), 404)
+            return PlainTextResponse(read(error), 404)
         headers = {"content-disposition": 'attachment; filename="labels.csv"', **_FRESH}
-        return Response(text.encode("utf-8-sig"), media_type="text/csv; charset=utf-8", headers=headers)
+        return Response(table.encode("utf-8-sig"), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def thumbnail(request: Request) -> Response:
         try:
             workspace = session_of(request).workspace
-            place = await to_thread.run_sync(workspace.thumbnail, request.path_params["id"], limiter=shown)
+            place = await to_thread.run_sync(workspace.thumbnail, request.path_params["id"], limiter=showing)
         except DataError:
-            return PlainTextResponse("There is no such picture.", 404)
+            return PlainTextResponse(text("route.no_picture"), 404)
         return FileResponse(place, media_type="image/jpeg", headers=_KEPT)
 
     async def large(request: Request) -> Response:
         """A picture for the large view: bounded in size, as the model reads it."""
         try:
             workspace = session_of(request).workspace
-            data = await to_thread.run_sync(workspace.rendition, request.path_params["id"], limiter=shown)
+            data = await to_thread.run_sync(workspace.rendition, request.path_params["id"], limiter=showing)
         except DataError:
-            return PlainTextResponse("There is no such picture.", 404)
+            return PlainTextResponse(text("route.no_picture"), 404)
         return Response(data, media_type="image/jpeg", headers=_KEPT)
 
     def download(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in DOWNLOADS:
-            return PlainTextResponse("There is no such file.", 404)
+            return PlainTextResponse(text("act.no_file"), 404)
         try:
             workspace = session_of(request).workspace
         except DataError:
-            return PlainTextResponse("Load the page first.", 404)
+            return PlainTextResponse(text("route.load_first"), 404)
         if not is_ready(workspace, name):
-            return PlainTextResponse("Make this file first, on the page.", 404)
+            return PlainTextResponse(text("route.make_first"), 404)
         place = workspace.folder / "downloads" / DOWNLOADS[name].file
         return FileResponse(place, filename=place.name, headers={"cache-control": "no-store"})
 

@@ -23,12 +23,15 @@ from starlette.middleware import Middleware
 from farshot.app.access import Access
 from farshot.app.folders import gradio_files, kept, temporary
 from farshot.app.guard import Guard
+from farshot.app.html import STATIC
 from farshot.app.models import models
-from farshot.app.pages import STATIC, Page
+from farshot.app.pages import Page
 from farshot.app.projects import Projects
 from farshot.app.routes import routes
 from farshot.app.sessions import Sessions
 from farshot.app.start import start_routes
+from farshot.app.texts import Text
+from farshot.app.translated import Translated
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.picture import Setup
@@ -104,7 +107,7 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
         open_to_others = options.share or not options.loopback
         password = secrets.token_urlsafe(12) if open_to_others else None
         # others are not told where things lie on this computer
-        saved = "Saved on the computer that runs this app." if open_to_others else f"Saved in {folder}."
+        saved = Text("saved.elsewhere") if open_to_others else Text("saved.here", folder=folder)
         projects = None if place is None else Projects(sessions, [one.name for one in offered])
         access = None if place is None else Access(place.key, sessions.has)
         blocks = Page(sessions, encoders, offered, projects, saved).build()
@@ -138,7 +141,7 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
                     mcp_server=False,
                     max_file_size="1kb",  # nothing is uploaded by Gradio's own route, which is closed besides
                     app_kwargs={
-                        "middleware": [guard],
+                        "middleware": [Middleware(Translated), guard],
                         "routes": ours,
                         "docs_url": None,
                         "redoc_url": None,

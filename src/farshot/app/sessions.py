@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farshot.app.jobs import Job
+from farshot.app.texts import Fault
 from farshot.app.workspace import Setup, Workspace
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
@@ -22,7 +23,6 @@ from farshot.app.workspace.label_file import take_labels
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.names import shown_name
 from farshot.app.workspace.timing import Timed
-from farshot.errors import DataError
 
 COOKIE = "farshot_session"
 MOST_SESSIONS = 40
@@ -65,7 +65,7 @@ class Note:
     """A message above the page.
 
     Attributes:
-        text: one or two sentences; may be empty.
+        text: one or two sentences, may be a `Text` and may be empty.
         refused: files that were not added.
         fault: whether something could not be done.
         undo: whether it is about something that can be taken back.
@@ -136,7 +136,7 @@ class Session:
 
         with self._lock:
             if self.busy:
-                raise DataError("One thing after the other: wait for what is running, or stop it.")
+                raise Fault("act.one_at_a_time")
             self.stop_timing(0)
             self.job, self.jobs = Job(told), self.jobs + 1
             return self.job
@@ -286,7 +286,7 @@ class Sessions:
         """
         with self._lock:
             if not self.has(id):
-                raise DataError("This project is not here any more; go back to the list of projects.")
+                raise Fault("session.gone")
             return self._opened(id)
 
     def has(self, id: str) -> bool:
@@ -314,7 +314,7 @@ class Sessions:
                 with suppress(FileNotFoundError):
                     place.replace(gone)  # at once, so that no half of it is ever listed
             except OSError as error:
-                raise DataError(f"{place} cannot be deleted ({error.strerror}).") from error
+                raise Fault("session.not_deleted", place=place, why=error.strerror) from error
             session = self._open.pop(id, None)
         for job in () if session is None else (session.job, session.timing):
             if job is not None:
@@ -334,7 +334,7 @@ class Sessions:
             if len(self._open) >= MOST_SESSIONS and self.keep:
                 self._forget_idle(_REST)
             if len(self._open) >= MOST_SESSIONS:
-                raise DataError("The app serves as many people as it can; try again later.")
+                raise Fault("session.full")
             self._open[name] = Session(self.root / name, self.limits, self.choice)
         self._open[name].used = time.monotonic()
         return self._open[name]

@@ -10,6 +10,7 @@ import gradio as gr
 
 from farshot.app.choices import OTHER, about_method, about_way, by_way, way_of, ways
 from farshot.app.models import ModelChoice
+from farshot.app.texts import text
 from farshot.app.workspace.picture import Setup
 from farshot.methods.base import Method
 
@@ -32,20 +33,19 @@ class TrainTab:
     def build(self) -> None:
         """The components, within the tab."""
         first = next(iter(self.models))
-        self.model = gr.Dropdown(list(self.models), value=first, label="Model", elem_id="model")
+        self.model = gr.Dropdown(list(self.models), value=first, label=text("train.model"), elem_id="model")
         self.about_model = gr.Markdown(self.models[first].about)
-        self.way = gr.Radio(ways(), value=way_of(Setup()), label="Training", elem_id="way")
+        self.way = gr.Radio(ways(), value=way_of(Setup()), label=text("train.way"), elem_id="way")
         self.about_way = gr.Markdown(about_way(way_of(Setup())))
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        with gr.Accordion(text("train.advanced"), open=False, elem_id="advanced"):
             self.method = gr.Dropdown(
-                list(self.methods), value=Setup().method, label="Method", elem_id="method"
+                list(self.methods), value=Setup().method, label=text("train.method"), elem_id="method"
             )
             self.about_method = gr.Markdown(about_method(self.methods[Setup().method]))
             self.quick = gr.Checkbox(
                 False,
-                label="Quick",
-                info="Train on the pictures as they are, without turned, flipped and recoloured copies: "
-                "about five times faster.",
+                label=text("train.quick"),
+                info=text("train.quick_info"),
                 elem_id="quick",
             )
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -54,7 +54,7 @@ class TrainTab:
         self.way.input(
             None, [self.way, self.method, self.quick], [self.method, self.quick], js=_SET_BY_WAY, **quiet
         )
-        self.train = gr.Button("Train", variant="primary", elem_id="adapt-button")
+        self.train = gr.Button(text("train.train"), variant="primary", elem_id="adapt-button")
         self.result = gr.HTML("", elem_id="result", apply_default_css=False)
 
     @property

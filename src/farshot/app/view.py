@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from farshot.app.check_actions import mark_of, sure_answers
+from farshot.app.html import render
 from farshot.app.jobs import Job
 from farshot.app.sessions import Note, Session
+from farshot.app.texts import Text, decimal, text
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.explain.figure import panels
-from farshot.explain.html import common, environment
 from farshot.explain.page import described
 from farshot.explain.style import places
 from farshot.explain.subject import OWN
 
 PER_PAGE = 60
-_KINDS = {"all": "all", "unsure": "not sure", "none": "none of these?", "sure": "sure"}
 
 
 def board(session: Session) -> str:
@@ -37,6 +37,11 @@ def board(session: Session) -> str:
     )
 
 
+def head() -> str:
+    """The head of the page, with the choice of a language."""
+    return render("head.html")
+
+
 def dialogs() -> str:
     """Large view, camera and list of keys, which the page opens."""
     return render("dialogs.html")
@@ -47,16 +52,16 @@ def answers(session: Session, run: Adaptation | None) -> str:
     view = session.view
     asked = [(picture, run.answer(picture.id)) for picture in session.workspace.unlabelled] if run else []
     known = [(picture, answer) for picture, answer in asked if answer is not None]
-    kinds = {
+    kinds = {  # in the order of their buttons
         "all": known,
         "unsure": [pair for pair in known if pair[1].sure is False and not pair[1].unlike],
         "none": [pair for pair in known if pair[1].unlike],
         "sure": [pair for pair in known if pair[1].sure and not pair[1].unlike],
     }
     filters = [
-        {"value": name, "name": words, "count": len(kinds[name])}
-        for name, words in _KINDS.items()
-        if kinds[name] or name in ("all", view.answers_shown)
+        {"value": name, "count": len(these)}
+        for name, these in kinds.items()
+        if these or name in ("all", view.answers_shown)
     ]
     known = list(kinds.get(view.answers_shown, known))
     sure = {} if run is None else sure_answers(session, run)
@@ -116,8 +121,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
 
 def waiting(session: Session) -> str:
     """Shown instead of `detail` while something else is computed."""
-    text = "Why it says so can be seen once the work above has ended." if session.view.chosen else ""
-    return note(Note(text))
+    return note(Note(Text("detail.wait") if session.view.chosen else ""))
 
 
 def result(session: Session, run: Adaptation | None) -> str:
@@ -138,7 +142,7 @@ def where(project: str | None, saved: str) -> str:
 def take_away(session: Session, run: Adaptation | None, *, of_project: bool = False) -> str:
     """The list of downloads, prepared or not."""
     rows = [
-        {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
+        {"name": name, "file": one.file, "made": is_ready(session.workspace, name)}
         for name, one in DOWNLOADS.items()
     ]
     return render("take.html", adapted=run is not None, rows=rows, of_project=of_project)
@@ -161,6 +165,7 @@ def drop_box(hint: str, into: str = "") -> str:
     """The box for uploading pictures.
 
     Args:
+        hint: key of what it is for, in the catalogue.
         into: selector of the field that holds the class of what is added; empty without one.
     """
     return render("drop.html", hint=hint, into=into)
@@ -169,11 +174,6 @@ def drop_box(hint: str, into: str = "") -> str:
 def current(session: Session) -> Adaptation | None:
     """The session's adapted model, if any."""
     return last_run(session.workspace)
-
-
-def render(template: str, **words: Any) -> str:
-    """A template with these variables and those of all pages."""
-    return environment("farshot.app").get_template(template).render(**{**common(), **words})
 
 
 def _classes(session: Session, order: Mapping[str, int]) -> list[Mapping[str, Any]]:
@@ -202,6 +202,13 @@ def _margin(answer: Answer) -> float:
 
 def _said(answer: Answer) -> str:
     if answer.unlike:
-        return f"none of these? Nearest: {answer.name}"
-    certain = f"{answer.name} {answer.certain()}"
-    return f"not sure: {certain}?" if answer.sure is False else certain
+        return text("answers.said_none", name=answer.name)
+    key = "answers.said_unsure" if answer.sure is False else "answers.said"
+    return text(key, name=answer.name, certain=certain(answer))
+
+
+def certain(answer: Answer, place: int = 0) -> str:
+    """How certain the class at this place is: a percentage, or a score where it is not calibrated."""
+    if answer.calibrated:
+        return answer.certain(place)
+    return text("certain.score", value=decimal(f"{answer.ranked[place][1]:.2f}"))

@@ -6,6 +6,7 @@ import gradio as gr
 
 from farshot.app.guard import PROJECT, cookie_token
 from farshot.app.sessions import Session, Sessions
+from farshot.app.texts import speak, text
 
 
 def session_of(sessions: Sessions, request: gr.Request, *, of_project: bool) -> Session:
@@ -16,6 +17,11 @@ def session_of(sessions: Sessions, request: gr.Request, *, of_project: bool) -> 
         gr.Error: the browser sends no cookies.
     """
     return sessions.project(project_of(request)) if of_project else sessions.get(token_of(request))
+
+
+def speak_as(request: gr.Request) -> None:
+    """From now on, in this thread, texts are in the language of the page."""
+    speak(request.headers.get("cookie"), request.headers.get("accept-language"))
 
 
 def project_of(request: gr.Request) -> str:
@@ -31,7 +37,5 @@ def token_of(request: gr.Request) -> str:
     """
     token = cookie_token(request.headers.get("cookie"))
     if token is None:
-        raise gr.Error(
-            "This browser sends no cookies, by which the app knows your pictures; allow them for it."
-        )
+        raise gr.Error(text("session.no_cookies"))
     return token

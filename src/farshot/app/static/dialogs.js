@@ -11,7 +11,7 @@ let taken = 0;
 window.farshotKeys = () => { if (!keys.open) keys.showModal(); };
 
 async function begin() {
-  said.textContent = 'Your browser asks whether this page may use the camera.';
+  said.textContent = farshotText('camera_asks');
   try {
     const found = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 }, height: { ideal: 1080 } } });
     if (!camera.open) { found.getTracks().forEach((track) => track.stop()); return; } // closed in the meantime
@@ -19,11 +19,10 @@ async function begin() {
     video.srcObject = stream;
     await video.play();
     shoot.disabled = false;
-    said.textContent = label ? `Pictures get the class ${label}.` : 'Pictures get no class.';
+    said.textContent = label ? farshotText('camera_class', { name: label }) : farshotText('camera_no_class');
   } catch (error) {
-    const why = { NotAllowedError: 'This page may not use the camera; allow it in the browser and open this again.',
-      NotFoundError: 'There is no camera on this computer.' }[error.name];
-    said.textContent = why ?? 'The camera cannot be used; another program may have it.';
+    const why = { NotAllowedError: 'camera_not_allowed', NotFoundError: 'camera_none' }[error.name];
+    said.textContent = farshotText(why ?? 'camera_busy');
   }
 }
 
@@ -33,7 +32,7 @@ window.farshotCamera = (into) => {
   shoot.disabled = true;
   camera.showModal();
   if (navigator.mediaDevices?.getUserMedia) begin();
-  else said.textContent = 'The camera can be used only where the page has a loopback or an https address.';
+  else said.textContent = farshotText('camera_address');
 };
 
 shoot.addEventListener('click', () => {
@@ -44,7 +43,7 @@ shoot.addEventListener('click', () => {
   canvas.toBlob((file) => {
     taken += 1;
     window.farshotUploads.add([{ file, path: window.farshotUploads.named('camera', 'jpg') }], label);
-    said.textContent = `${taken} ${taken === 1 ? 'picture' : 'pictures'} taken.`;
+    said.textContent = farshotText('camera_taken', { n: taken });
   }, 'image/jpeg', 0.95);
 });
 camera.addEventListener('close', () => {

@@ -43,9 +43,9 @@ function tell() {
   board().labelOf(part('class'), one);
   const order = board().order();
   if (order.includes(id)) place = order.indexOf(id);
-  part('place').textContent = order.includes(id) ? `${(place + 1).toLocaleString('en')} of ${order.length.toLocaleString('en')}` : '';
+  part('place').textContent = order.includes(id) ? farshotText('place', { place: place + 1, n: order.length }) : '';
   const chips = board().classes().map((chip) => chip.cloneNode(true));
-  chips.filter((chip) => !chip.dataset.value).forEach((chip) => { chip.querySelector('kbd').textContent = 'Backspace'; });
+  chips.filter((chip) => !chip.dataset.value).forEach((chip) => { chip.querySelector('kbd').textContent = farshotText('backspace'); });
   const focused = [...part('classes').children].indexOf(document.activeElement);
   part('classes').replaceChildren(...chips);
   chips[focused]?.focus();

@@ -8,7 +8,6 @@ const outbox = (window.farshotOutbox ??= (() => {
   let done = 0, sending = false, acknowledged = 0, drawn = 0, redraw = null, timer = null, heard = null;
 
   const later = (time) => new Promise((go) => setTimeout(go, time));
-  const many = (n) => `${n} ${n === 1 ? 'change waits' : 'changes wait'}`;
   function tell(text) {
     let place = document.getElementById('fs-outbox');
     if (!place) {
@@ -50,7 +49,7 @@ const outbox = (window.farshotOutbox ??= (() => {
     if (sending) return;
     sending = true;
     let pause = 500;
-    const slow = setTimeout(() => tell(`${many(waiting.length)} for the app.`), 1500);
+    const slow = setTimeout(() => tell(farshotText('waits', { n: waiting.length })), 1500);
     while (waiting.length > 0) {
       const acts = next();
       try {
@@ -59,11 +58,11 @@ const outbox = (window.farshotOutbox ??= (() => {
         done += acts.length;
         acknowledged = Math.max(acknowledged, version);
         pause = 500;
-        tell(version ? '' : 'The app does not know this page any more; load it again.');
+        tell(version ? '' : farshotText('page_unknown'));
         heard?.();
         draw();
       } catch (error) {
-        tell(`The app does not answer. ${many(waiting.length)} on this page until it does: keep it open.`);
+        tell(farshotText('waits_here', { n: waiting.length }));
         await later(pause);
         pause = Math.min(2 * pause, 8000);
       }

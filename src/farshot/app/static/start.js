@@ -1,6 +1,6 @@
 // The list of projects: create, rename, delete, import. What the person reads is in one place above the list.
 const said = document.getElementById('said');
-const NO_ANSWER = 'The app does not answer; start it again.';
+const NO_ANSWER = farshotText('no_answer');
 
 function tell(text, fault, more = []) {
   const line = document.createElement('p');
@@ -48,7 +48,7 @@ document.querySelectorAll('.projects li').forEach((row) => {
       if (what === 'rename') form.elements.name.select();
     }
     if (what !== 'delete') return;
-    const all = `Delete the project "${name}" with its ${pictures} pictures, labels and model? This cannot be undone.`;
+    const all = farshotText('delete_project', { name, pictures: Number(pictures) });
     if (window.confirm(all) && await ask({ do: 'delete', id })) location.reload();
   });
   form.addEventListener('submit', async (event) => {
@@ -67,17 +67,18 @@ document.getElementById('import').addEventListener('submit', (event) => {
     tell(text, fault, more);
   };
   button.disabled = true;
-  tell(`Sending ${file.name}.`);
+  tell(farshotText('sending', { name: file.name }));
   request.upload.addEventListener('progress', (sent) => {
-    tell(sent.loaded < sent.total ? `Sending ${file.name}: ${Math.floor(100 * sent.loaded / sent.total)} %.` : `Checking the pictures of ${file.name}.`);
+    const share = Math.floor((100 * sent.loaded) / sent.total);
+    tell(farshotText(share < 100 ? 'sending_share' : 'checking_file', { name: file.name, share }));
   });
   request.addEventListener('error', () => done(NO_ANSWER, true));
   request.addEventListener('load', () => {
     if (request.status !== 200) { done(request.responseText, true); return; }
     const { id, name, refused, more } = JSON.parse(request.responseText);
     if (refused.length === 0) { location.assign(`p/${id}/`); return; }
-    const rest = more > 0 ? [`and ${more} more.`] : [];
-    done(`"${name}" is imported; load this page again to see it. Not added:`, false, [...refused, ...rest]);
+    const rest = more > 0 ? [farshotText('and_more', { n: more })] : [];
+    done(farshotText('imported', { name }), false, [...refused, ...rest]);
   });
   request.open('POST', `farshot/import?name=${encodeURIComponent(file.name)}`);
   request.setRequestHeader('x-farshot', '1');

@@ -1,6 +1,7 @@
 // Back and Forward of the browser go through the steps, and not away from the page.
 const steps = () => [...document.querySelectorAll('[role=tab]')].filter((tab) => tab.textContent.match(/^\s*\d\./));
 const nameOf = (tab) => tab.textContent.trim();
+element.querySelector('[data-language]').value = window.farshotLanguage; // the page is built once for all of them
 let here = null; // the step that is shown
 let going = false;
 

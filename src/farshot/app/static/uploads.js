@@ -46,7 +46,7 @@ const uploads = (window.farshotUploads ??= (() => {
         }
         one.reason = told.refused;
       } catch (error) {
-        one.reason = 'the app did not answer.';
+        one.reason = farshotText('did_not_answer');
         if (left > 1) await later(1000);
       }
     }
@@ -94,15 +94,15 @@ const uploads = (window.farshotUploads ??= (() => {
 
   function summary() {
     const words = [];
-    const say = (count, what) => { if (count > 0) words.push(`${count} ${what}`); };
-    say(of('new').reduce((sum, one) => sum + one.count, 0), 'new');
-    say(of('same').length, 'here already');
-    say(of('labels').length, 'with labels');
-    say(of('refused').length, 'refused');
-    say(of('failed').length, 'failed');
-    const ended = files.length - open();
-    const line = open() > 0 ? `${ended} of ${files.length} files sent` : `${files.length} ${files.length === 1 ? 'file' : 'files'} sent`;
-    return words.length > 0 ? `${line}: ${words.join(', ')}` : line;
+    const say = (n, key) => { if (n > 0) words.push(farshotText(key, { n })); };
+    say(of('new').reduce((sum, one) => sum + one.count, 0), 'files_new');
+    say(of('same').length, 'files_same');
+    say(of('labels').length, 'files_labels');
+    say(of('refused').length, 'files_refused');
+    say(of('failed').length, 'files_failed');
+    const n = files.length;
+    const line = open() > 0 ? farshotText('files_sent_of', { done: n - open(), n }) : farshotText('files_sent', { n });
+    return words.length > 0 ? farshotText('files_summary', { line, words: words.join(', ') }) : farshotText('files_line', { line });
   }
 
   function show() {
@@ -116,21 +116,21 @@ const uploads = (window.farshotUploads ??= (() => {
         if (text) made.textContent = text;
         return made;
       };
-      add('p', open() === 0 && of('failed').length === files.length ? 'Nothing was sent: the app did not answer.'
-        : `${summary()}.${looking && open() === 0 ? ' Looking at them.' : ''}`);
+      add('p', open() === 0 && of('failed').length === files.length ? farshotText('files_nothing')
+        : looking && open() === 0 ? farshotText('files_looking', { summary: summary() }) : summary());
       if (open() > 0) {
         const bar = add('progress');
         bar.max = files.length;
         bar.value = files.length - open();
-        bar.setAttribute('aria-label', 'Files sent');
+        bar.setAttribute('aria-label', farshotText('files_progress'));
       }
       if (faults.length > 0) {
         const list = add('ul');
         faults.slice(0, MOST_LISTED).forEach((one) => add('li', `${one.path}: ${one.reason}`, list));
-        if (faults.length > MOST_LISTED) add('li', `and ${faults.length - MOST_LISTED} more.`, list);
+        if (faults.length > MOST_LISTED) add('li', farshotText('and_more', { n: faults.length - MOST_LISTED }), list);
       }
       if (of('failed').length > 0) {
-        const button = add('button', `Send the failed ones again (${of('failed').length})`);
+        const button = add('button', farshotText('files_again', { n: of('failed').length }));
         button.type = 'button';
         button.className = 'fs-chip';
         button.addEventListener('click', again);

@@ -7,7 +7,7 @@ let failed = 0, different = 0;
 
 function stopped() {
   const place = progress()?.closest('.fs-progress');
-  if (place) place.textContent = 'The app does not answer. What it was computing may have been stopped.';
+  if (place) place.textContent = farshotText('app_stopped');
 }
 
 // The tab's title: how far a job is, and that it has ended until the person is back.

@@ -20,6 +20,7 @@ from json import dumps
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from farshot.app.texts import Fault, Text, message
 from farshot.app.workspace.classes import ClassWords, check, cleaned
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.limits import Limits
@@ -180,7 +181,7 @@ def imported(path: Path, workspace: Workspace, models: Collection[str]) -> tuple
             about, found = _read(file, entries, limits)
             claimed = sum(entry.span.size for entry in found.values())
             if claimed > max(limits.unpacked_bytes, _FRESH_RATIO * size):
-                raise DataError(f"it unpacks to {in_megabytes(claimed)}, many times its own size.")
+                raise Fault("archive.unpacks_to", size=in_megabytes(claimed))
             workspace.name_classes(about.classes)
             _choose(workspace, about.setup, models)
             refused = []
@@ -188,7 +189,7 @@ def imported(path: Path, workspace: Workspace, models: Collection[str]) -> tuple
                 refused += _picture(workspace, file, name, label, entry)
             workspace.forget_removed()  # the import is no change to take back
     except OSError as error:
-        raise DataError(f"it cannot be stored ({reason(error)}); free some space.") from error
+        raise Fault("transfer.no_room", why=reason(error)) from error
     return about.name, refused
 
 
@@ -197,20 +198,18 @@ def _read(file: IO[bytes], entries: Sequence[Entry], limits: Limits) -> tuple[Ab
     tops = [PurePosixPath(one.name).parts for one in entries if PurePosixPath(one.name).name == ABOUT]
     tops = [parts for parts in tops if len(parts) <= 2]
     if len(tops) != 1:
-        raise DataError(f"it is no project that farshot exported: there is no {ABOUT} in it.")
+        raise Fault("archive.no_project", file=ABOUT)
     top = "".join(f"{part}/" for part in tops[0][:-1])
     found = {entry.name.removeprefix(top): entry for entry in entries if entry.name.startswith(top)}
     one = found.pop(ABOUT)
     if one.fault or one.span.size > _ABOUT_BYTES:
-        raise DataError(f"its {ABOUT} is damaged: {one.fault or 'it is too large.'}")
+        raise Fault("archive.damaged", file=ABOUT, why=one.fault or Text("archive.about_too_large"))
     try:
         about = _about(parse_object(b"".join(unpack(file, one.span))))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"its {ABOUT} is damaged ({plain(str(error), 100)}).") from error
+        raise Fault("archive.damaged_why", file=ABOUT, why=plain(str(error), 100)) from error
     if len(about.pictures) > limits.images:
-        raise DataError(
-            f"it holds {len(about.pictures):,} pictures; a project has at most {limits.images:,}."
-        )
+        raise Fault("archive.too_many", n=len(about.pictures), most=limits.images)
     return about, {name: found[name] for name, _, _ in about.pictures if name in found}
 
 
@@ -218,7 +217,7 @@ def _about(told: Mapping[str, Any]) -> About:
     """KeyError, TypeError or ValueError where a value is missing or of another kind."""
     written = _of(told, "format", int)
     if written > FORMAT:
-        raise DataError("it was exported by a newer farshot; update farshot to import it.")
+        raise Fault("archive.newer")
     classes = tuple(
         cleaned(ClassWords(_of(one, "name", str), _of(one, "description", str)))
         for one in _objects(told, "classes")
@@ -271,18 +270,19 @@ def _picture(
 ) -> list[Refused]:
     """Store a picture as if it had been uploaded; returns what is wrong with it."""
     if entry is None or entry.fault:
-        return [Refused(shown_name(name), entry.fault if entry and entry.fault else "it is not in the file.")]
+        why = entry.fault if entry and entry.fault else Text("archive.not_in_file")
+        return [Refused(shown_name(name), why)]
     place = workspace.folder / "arriving"
     try:
         with place.open("wb") as out:
             for piece in unpack(file, entry.span):
                 if out.tell() == 0 and piece[:4] in ZIP_MAGIC:
-                    return [Refused(shown_name(name), "this is a zip within a zip, which is not opened.")]
+                    return [Refused(shown_name(name), Text("archive.zip_in_zip"))]
                 out.write(piece)
         # by its last part alone: folders in it would propose a class
         _, refused = workspace.take([Upload(shown_name(name), place, wrapped=False)], label)
         return refused
     except DataError as error:
-        return [Refused(shown_name(name), str(error))]
+        return [Refused(shown_name(name), message(error))]
     finally:
         place.unlink(missing_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from farshot.app.texts import Fault
 from farshot.data.names import nfc
-from farshot.errors import DataError
 from farshot.sanitize import plain
 
 MOST_CLASSES = 50
@@ -31,16 +31,16 @@ def one_line(text: str) -> str:
 
 def check(classes: Sequence[ClassWords]) -> None:
     if len(classes) > MOST_CLASSES:
-        raise DataError(f"These are {len(classes)} classes; {MOST_CLASSES} at most.")
+        raise Fault("class.too_many", n=len(classes), most=MOST_CLASSES)
     seen: set[str] = set()
     for words in classes:
         if not words.name:
-            raise DataError("A class needs a name.")
+            raise Fault("class.no_name")
         for what, most in MOST_LETTERS.items():
             if len(getattr(words, what)) > most:
-                raise DataError(f"The {what} of {words.name[:20]!r}... is too long; {most} letters at most.")
+                raise Fault(f"class.{what}_too_long", start=words.name[:20], most=most)
         if words.name.casefold() in seen:
-            raise DataError(f"The class {words.name!r} is there twice; give each a different name.")
+            raise Fault("class.twice", name=words.name)
         seen.add(words.name.casefold())
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from farshot.app.texts import Fault
 from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.intake import UNFINISHED
 from farshot.app.workspace.journal import Journal
@@ -19,7 +20,6 @@ from farshot.app.workspace.thumbnails import rendition, write_thumbnail
 from farshot.app.workspace.undo import Undo
 from farshot.data.given import labelled_table
 from farshot.data.table import ImageTable
-from farshot.errors import DataError
 from farshot.storage.paths import home
 
 
@@ -112,7 +112,7 @@ class Contents:
         """
         with self._lock:
             if id not in self._state.pictures:
-                raise DataError("This picture is not here any more; load the page again.")
+                raise Fault("act.no_picture")
             return self._state.pictures[id]
 
     def state_files(self) -> list[Path]:
@@ -147,7 +147,7 @@ class Contents:
         """
         labelled = [picture for picture in self.pictures if picture.label is not None]
         if len({picture.label for picture in labelled}) < 2:
-            raise DataError("Give pictures to at least two classes first: a model learns to tell them apart.")
+            raise Fault("act.two_classes")
         table, _ = labelled_table([self.path(p) for p in labelled], [str(p.label) for p in labelled])
         # a picture's id is its content hash: what is known is not computed again
         return replace(table, _ids={row: picture.id for row, picture in enumerate(labelled)})

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from farshot.app.texts import Text
 from farshot.app.workspace.turns import Turns
 from farshot.model.encoder import Encoder
 from farshot.model.find import check_device, load_encoder
@@ -54,7 +55,7 @@ class Encoders:
             with self._turns.mine():
                 yield _silent
             return
-        last: tuple[str, int, int] = ("waiting for other work", 0, 0)
+        last: tuple[str, int, int] = (Text("job.waiting"), 0, 0)
         with self._turns.mine(lambda: report(*last)) as let_others:
 
             def passing(phase: str, done: int, total: int) -> None:

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
+from farshot.app.texts import Fault, Text, message
 from farshot.app.workspace.formats import check_image
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.names import parts_of, proposed_classes, shown_name
@@ -75,7 +76,7 @@ class Refused:
 
     Attributes:
         name: what it was called, fit for display.
-        reason: what is wrong and the way out; the sentence follows the name and a colon.
+        reason: what is wrong and the way out, may be a `Text`; the sentence follows the name and a colon.
         same_as: the id of the image that it equals, where it is refused only for being here already.
         folder: the folder such an image came in, which proposes its class.
     """
@@ -103,7 +104,7 @@ def take_in(
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{place} cannot be made ({reason(error)}); choose another place.") from error
+        raise Fault("upload.no_folder", place=place, why=reason(error)) from error
     intake = _Intake(place, limits, known)
     wrapped = {upload.wrapped for upload in uploads}
     around = wrapped.pop() if len(wrapped) == 1 else None
@@ -140,16 +141,16 @@ class _Intake:
             if not (entry.is_folder or is_litter(parts_of(entry.name), hidden=True))
         ]
         if not entries:
-            raise DataError("there is no image in the zip; pack the images themselves into it.")
+            raise Fault("upload.no_image_in_zip")
         folders = proposed_classes([entry.name for entry in entries])
         unpacked = _Count()
         for number, (entry, folder) in enumerate(zip(entries, folders, strict=True)):
             left = len(entries) - number
             if self._is_full():
-                raise DataError(f"the last {left} files in it were left out: {self._full_reason()}")
+                raise Fault("upload.left_out", n=left, why=self._full().text)
             if not entry.fault and unpacked.bytes + entry.span.size > self.limits.unpacked_bytes:
                 most = in_megabytes(self.limits.unpacked_bytes)
-                raise DataError(f"it unpacks to over {most}; send the last {left} files in another zip.")
+                raise Fault("upload.unpacks_to", size=most, n=left)
             with self._refusing(entry.name):
                 if entry.fault:
                     raise DataError(entry.fault)
@@ -158,17 +159,17 @@ class _Intake:
     def _image(self, name: str, folder: str | None, pieces: Iterator[bytes]) -> None:
         """Stores one image under its content and true format, once all of it has been decoded."""
         if self._is_full():
-            raise DataError(self._full_reason())
+            raise self._full()
         head = b""
         while len(head) < HEAD_BYTES and (piece := next(pieces, b"")):
             head += piece
         if is_zip(head):
-            raise DataError("this is a zip within a zip, which is not opened; send it by itself.")
+            raise Fault("upload.zip_in_zip")
         check_kind(head)
         with self._unfinished(chain([head], pieces)) as file:
             identity = image_id(file)
             if identity in self.known:
-                why = "the same image is already here; nothing to do."
+                why = Text("upload.same")
                 self.refused.append(Refused(shown_name(name), why, identity, folder))
                 return
             stored = self.place / (identity + check_image(file, self.limits))
@@ -184,7 +185,7 @@ class _Intake:
             with os.fdopen(handle, "wb") as out:
                 for piece in pieces:
                     if out.tell() + len(piece) > self.limits.file_bytes:  # it grew while it was read
-                        raise DataError(f"the file is over {in_megabytes(self.limits.file_bytes)}.")
+                        raise Fault("upload.file_over", size=in_megabytes(self.limits.file_bytes))
                     out.write(piece)
             yield Path(path)
         finally:
@@ -198,18 +199,18 @@ class _Intake:
         except UnreadableImage as error:
             self._refuse(name, error.reason)
         except DataError as error:
-            self._refuse(name, str(error))
+            self._refuse(name, message(error))
         except OSError as error:  # of the system, such as a full disk
-            self._refuse(name, f"it cannot be stored ({reason(error)}); free some space or send it again.")
+            self._refuse(name, Text("upload.cannot_store", why=reason(error)))
 
     def _refuse(self, name: str, why: str) -> None:
-        self.refused.append(Refused(shown_name(name), plain(why)))
+        self.refused.append(Refused(shown_name(name), why if isinstance(why, Text) else plain(why)))
 
     def _is_full(self) -> bool:
         return len(self.known) >= self.limits.images
 
-    def _full_reason(self) -> str:
-        return f"the workspace holds at most {self.limits.images:,} images; remove some first."
+    def _full(self) -> Fault:
+        return Fault("upload.full", most=self.limits.images)
 
 
 class _Count:
@@ -233,11 +234,11 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         ordinary = stat.S_ISREG(path.lstat().st_mode)
         handle = os.open(path, flags | getattr(os, "O_BINARY", 0)) if ordinary else None
     except (OSError, ValueError) as error:
-        raise DataError(f"the upload cannot be read ({reason(error)}); send it again.") from error
+        raise Fault("upload.cannot_read", why=reason(error)) from error
     if handle is None:
-        raise DataError("this is not an ordinary file; send an image or a zip of images.")
+        raise Fault("upload.not_ordinary")
     with os.fdopen(handle, "rb") as file:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):  # exchanged since it was looked at
-            raise DataError("this is not an ordinary file; send an image or a zip of images.")
+            raise Fault("upload.not_ordinary")
         yield file, about.st_size

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from farshot.errors import DataError
+from farshot.app.texts import Fault
 from farshot.storage.atomic import reason, replaced
 from farshot.storage.json_text import parse_object, read_object
 
@@ -55,12 +55,12 @@ class Journal:
         found = read_json(place)
         version, number = found.get("format", 0), found.get("log")
         if isinstance(version, int) and version > FORMAT:
-            raise DataError(f"{self.folder} was written by a newer farshot; update farshot to read it.")
+            raise Fault("disk.newer", place=self.folder)
         self._snapshot_size = place.stat().st_size
         if number is None:
             return found, []
         if not isinstance(number, int) or isinstance(number, bool):
-            raise DataError(f"{place} is damaged (its log has no number); remove {self.folder}.")
+            raise Fault("disk.no_number", place=place, folder=self.folder)
         self._number = number
         return found, self._changes()
 
@@ -122,13 +122,13 @@ class Journal:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise DataError(f"{self._log} cannot be read ({reason(error)}).") from error
+            raise Fault("disk.not_read", place=self._log, why=reason(error)) from error
         whole = text[: text.rfind(b"\n") + 1]
         self._size = len(whole)
         try:
             return [parse_object(line) for line in whole.splitlines()]
         except ValueError as error:
-            raise DataError(f"{self._log} is damaged ({error}); remove {self.folder}.") from error
+            raise Fault("disk.damaged", place=self._log, why=error, folder=self.folder) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -149,8 +149,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return read_object(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); remove {path.parent}.") from error
+        raise Fault("disk.damaged", place=path, why=error, folder=path.parent) from error
 
 
-def _not_written(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written ({error.strerror}); free some space.")
+def _not_written(path: Path, error: OSError) -> Fault:
+    return Fault("disk.not_written", place=path, why=error.strerror)

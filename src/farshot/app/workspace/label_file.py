@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from farshot.app.texts import Fault, Text
 from farshot.app.workspace.classes import ClassWords, cleaned
 from farshot.app.workspace.names import parts_of, shown_name
 from farshot.app.workspace.state import Workspace
 from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS
 from farshot.data.rows import Rows, csv_rows, is_blank, one_column
 from farshot.data.text import first_line
-from farshot.errors import DataError
 from farshot.sanitize import cell, plain
 
 SUFFIX = ".csv"
@@ -69,8 +69,8 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
             several[image] = None
         elif here[0] in wanted and wanted[here[0]][0] != label:
             other = wanted[here[0]]
-            raise DataError(
-                f"{name}, {place}: {image} has the label {label!r}, but {other[0]!r} in {other[1]}."
+            raise Fault(
+                "labels.two", name=name, place=place, image=image, label=label, other=other[0], where=other[1]
             )
         else:
             wanted[here[0]] = (label, place)
@@ -81,16 +81,14 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
             classes[label.casefold()] = label
             new.append(ClassWords(label))
     told = {id: classes[label.casefold()] for id, (label, _) in wanted.items()}
-    changed = workspace.label_each(told, new, f"the labels of {name}")
-    said = [f"{changed} label{'' if changed == 1 else 's'} set"]
+    changed = workspace.label_each(told, new, Text("change.labels_of_file", name=name))
+    said = [Text("labels.set", n=changed)]
     if len(told) > changed:
-        said.append(f"{len(told) - changed} as before")
-    for images, what in ((unknown, "unknown"), (several, "of several pictures")):
+        said.append(Text("labels.as_before", n=len(told) - changed))
+    for images, key in ((unknown, "labels.unknown"), (several, "labels.of_several")):
         if images:
-            said.append(
-                f"{len(images)} name{'' if len(images) == 1 else 's'} {what}: {_listed(list(images))}"
-            )
-    return f"{name}: {', '.join(said)}."
+            said.append(Text(key, n=len(images), names=_listed(list(images))))
+    return Text("labels.taken", name=name, said=tuple(said))
 
 
 class _Pictures:
@@ -134,15 +132,16 @@ def _uncovered(text: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    listed = ", ".join(names[:_MOST_NAMED])
+    return Text("labels.and_more", names=listed, n=more) if more > 0 else listed
 
 
 def _text(path: Path, name: str) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{name} is over {MOST_BYTES // 1_000_000} MB; a table of labels is smaller.")
+            raise Fault("labels.too_large", name=name, size=MOST_BYTES // 1_000_000)
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8 text; save it again as CSV UTF-8.") from error
+        raise Fault("labels.not_utf8", name=name) from error
     except OSError as error:
-        raise DataError(f"{name} cannot be read ({first_line(error)}); send it again.") from error
+        raise Fault("labels.cannot_read", name=name, why=first_line(error)) from error

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from farshot.app.texts import Fault
 from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.state import Workspace
 from farshot.check.findings import doubtful_labels
@@ -182,7 +183,7 @@ def _read(place: Path) -> LeftOut | None:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{place} is damaged ({error}); remove it and train again.") from error
+        raise Fault("disk.damaged_train", place=place, why=error) from error
 
 
 def _of(found: dict[str, Any]) -> LeftOut:

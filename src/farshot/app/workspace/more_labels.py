@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from farshot.app.texts import Fault, Text
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.run import last_run, settings_of
 from farshot.app.workspace.state import Workspace
 from farshot.choose.curve import LearningCurve, learning_curve
-from farshot.errors import DataError
 from farshot.evaluation.intervals import Interval
 from farshot.methods import available, create
 from farshot.methods.catalogue import FAST
@@ -41,18 +41,18 @@ def measure(workspace: Workspace, encoders: Encoders, report: Report) -> MoreLab
     """
     run = last_run(workspace)
     if run is None:
-        raise DataError("Train a model first; then more labels can be compared with those that there are.")
+        raise Fault("act.train_first_more")
     stamp, support, choice = workspace.stamp(), workspace.support(), run.choice
     method = choice.method if available(choice.method)[choice.method].kind == "features" else FAST
     settings = settings_of(choice) if method == choice.method else {}
     with encoders.turn(report) as report:
-        report("loading the model", 0, 0)
+        report(Text("job.loading"), 0, 0)
         encoder = encoders.get(choice.model)
         curve = learning_curve(
             create(method, settings),
             encoder,
             support,
-            progress=partial(report, "measuring with fewer labels"),
+            progress=partial(report, Text("job.fewer_labels")),
         )
     found = MoreLabels(stamp, method, curve)
     write_json(workspace.folder / _FILE, asdict(found))
@@ -79,4 +79,4 @@ def read(workspace: Workspace) -> MoreLabels | None:
             ),
         )
     except (KeyError, TypeError) as error:
-        raise DataError(f"{place} is damaged ({error}); remove it.") from error
+        raise Fault("disk.damaged_remove", place=place, why=error) from error

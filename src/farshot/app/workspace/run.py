@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from farshot.app.texts import Fault, Text
 from farshot.app.workspace import left_out
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.journal import read_json, write_json
@@ -115,10 +116,10 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
     stamp, choice = workspace.stamp(), workspace.choice
     support = workspace.support()
     with encoders.turn(report) as report:
-        report("loading the model", 0, 0)
+        report(Text("job.loading"), 0, 0)
         classifier = classifier_of(workspace, encoders, choice, support)
         start = time.perf_counter()
-        classifier.set_params(progress=partial(report, "training"))
+        classifier.set_params(progress=partial(report, Text("job.training")))
         classifier.fit(support)
         seconds = time.perf_counter() - start
         classifier.set_params(progress=None)
@@ -128,7 +129,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         _keep(workspace, run)
         run = _predict(workspace, run, classifier, report)
         try:
-            classifier.set_params(progress=partial(report, "checking"))
+            classifier.set_params(progress=partial(report, Text("job.checking")))
             held_out = classifier.held_out(support)
         except DataError as error:  # a class with one picture
             run = replace(run, why_not=str(error))
@@ -147,7 +148,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
                 calibrated=classifier.calibrated_,
             )
             _keep(workspace, run)
-            report("looking for doubtful labels", 0, 0)
+            report(Text("job.doubts"), 0, 0)
             answers = LeftOut.of(held_out, support.ids, stamp, choice.model, choice.method)
             left_out.keep(workspace, answers)
         _keep(workspace, run)
@@ -175,10 +176,10 @@ def predict(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptat
     with encoders.turn(report) as report:
         run = last_run(workspace)
         if run is None:
-            raise DataError("Train a model first; then it can say what new pictures show.")
+            raise Fault("act.train_first_predict")
         if all(picture.id in run.predictions for picture in workspace.unlabelled):
             return run
-        report("loading the model", 0, 0)
+        report(Text("job.loading"), 0, 0)
         return _predict(workspace, run, adapted_model(workspace, run, encoders), report)
 
 
@@ -193,7 +194,7 @@ def set_limit(workspace: Workspace, encoders: Encoders, wanted: float, report: R
         run = last_run(workspace)
         if run is None or run.certainty is None or run.certainty.wanted == wanted:
             return
-        report("finding the limit", 0, 0)
+        report(Text("job.limit"), 0, 0)
         classifier = adapted_model(workspace, run, encoders)
         if classifier.held_out_ is None:
             return
@@ -206,7 +207,7 @@ def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
     with encoders.turn():
         run = last_run(workspace)
         if run is None:
-            raise DataError("Train a model first; then it can show what it looked at.")
+            raise Fault("act.train_first_explain")
         classifier = adapted_model(workspace, run, encoders)
         seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
         table = workspace.table([workspace.picture(id)])
@@ -230,7 +231,7 @@ def last_run(workspace: Workspace) -> Adaptation | None:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{place} is damaged ({error}); remove it and train again.") from error
+        raise Fault("disk.damaged_train", place=place, why=error) from error
 
 
 def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Adaptation:
@@ -255,13 +256,13 @@ def _predict(
 ) -> Adaptation:
     asked = [picture for picture in workspace.unlabelled if picture.id not in run.predictions]
     if asked:
-        classifier.set_params(progress=partial(report, "predicting"))
+        classifier.set_params(progress=partial(report, Text("job.predicting")))
         table = workspace.table(asked)
         found = classifier.predict_proba(table)
         new = {picture.id: list(map(float, p)) for picture, p in zip(asked, found, strict=True)}
         p_values = dict(run.p_values)
         if classifier.familiarity_ is not None:
-            classifier.set_params(progress=partial(report, "comparing with the labelled pictures"))
+            classifier.set_params(progress=partial(report, Text("job.comparing")))
             p_values |= {
                 picture.id: float(p) for picture, p in zip(asked, classifier.familiarity(table), strict=True)
             }

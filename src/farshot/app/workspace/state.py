@@ -18,12 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from farshot.app.texts import Fault, Text
 from farshot.app.workspace.classes import ClassWords, check, class_of_folder, cleaned
 from farshot.app.workspace.contents import Contents
 from farshot.app.workspace.intake import Refused, Upload, take_in
 from farshot.app.workspace.picture import Picture, Setup
-from farshot.app.workspace.undo import Change, ClassEdit, in_words, labels_of
-from farshot.errors import DataError
+from farshot.app.workspace.undo import Change, ClassEdit, labels_of
 
 
 class Workspace(Contents):
@@ -74,11 +74,9 @@ class Workspace(Contents):
                 after = {id: replace(picture, label=known[id]) for id, picture in before.items()}
                 self._commit({**new, **after}, classes=tuple(classes))
                 if before:
-                    self._undo.add(Change(f"the class that {in_words(before)} came with", before))
+                    self._undo.add(Change(Text("change.came_with", n=len(before)), before))
             said = [
-                replace(
-                    one, reason=f"the same image is already here; its class is now {known[one.same_as]!r}."
-                )
+                replace(one, reason=Text("upload.same_with_class", name=known[one.same_as]))
                 if one.same_as in after
                 else one
                 for one in refused
@@ -100,13 +98,9 @@ class Workspace(Contents):
             spelled = {words.name.casefold(): words.name for words in classes}
             for name, count in self.counts.items():
                 if count and name.casefold() not in spelled:
-                    pictures = f"{count} picture{'s' if count > 1 else ''}"
-                    raise DataError(
-                        f"{name!r} is missing from the list and has {pictures}. Give it another name with "
-                        "Rename, or its pictures another class first; nothing was changed."
-                    )
+                    raise Fault("class.missing", name=name, n=count)
             renamed = {name: spelled.get(name.casefold(), name) for name in self.class_names}
-            self._edit("the change of the classes", classes, renamed)
+            self._edit(Text("change.classes"), classes, renamed)
 
     def rename_class(self, old: str, new: str) -> None:
         """Give a class another name; its pictures, its place and its description go along.
@@ -122,7 +116,7 @@ class Workspace(Contents):
             )
             check(classes)
             name = classes[self.class_names.index(old)].name
-            self._edit(f"the name {name!r} of the class {old!r}", classes, {old: name})
+            self._edit(Text("change.renamed", new=name, old=old), classes, {old: name})
 
     def _edit(self, what: str, classes: tuple[ClassWords, ...], renamed: Mapping[str, str]) -> None:
         """Change the classes, and the labels of those that get another name."""
@@ -163,7 +157,7 @@ class Workspace(Contents):
                 check(all_classes)
             names = {name for name in labels.values() if name is not None}
             if missing := names - {words.name for words in all_classes}:
-                raise DataError(f"There is no class {min(missing)!r}; name it first.")
+                raise Fault("class.unknown", name=min(missing))
             before = {one.id: one for one in map(self.picture, labels) if one.label != labels[one.id]}
             if before:
                 after = {id: replace(picture, label=labels[id]) for id, picture in before.items()}
@@ -187,7 +181,7 @@ class Workspace(Contents):
                 with suppress(OSError):  # else it is deleted with the folder
                     self.path(picture).replace(self.folder / "removed" / picture.file)
                 (self.folder / "thumbnails" / f"{picture.id}.jpg").unlink(missing_ok=True)
-            self._undo.add(Change(f"the removal of {in_words(before)}", before, order), again=again)
+            self._undo.add(Change(Text("change.removal", n=len(before)), before, order), again=again)
 
     def undo(self) -> str:
         """Take back the last labels, removal or edit of classes; returns what, in words.
@@ -198,7 +192,7 @@ class Workspace(Contents):
         with self._lock:
             change = self._undo.pop()
             if change is None:
-                raise DataError("There is nothing to take back.")
+                raise Fault("act.nothing_to_undo")
             self._undo.taken_back(self._reversed(change))
             return change.what
 
@@ -211,7 +205,7 @@ class Workspace(Contents):
         with self._lock:
             change = self._undo.pop_undone()
             if change is None:
-                raise DataError("There is nothing to do again.")
+                raise Fault("act.nothing_to_redo")
             if change.order is None:
                 self._undo.add(self._reversed(change), again=True)
             else:
@@ -263,7 +257,7 @@ class Workspace(Contents):
 
     def _known(self, name: str) -> None:
         if name not in self.class_names:
-            raise DataError(f"There is no class {name!r}; name it first.")
+            raise Fault("class.unknown", name=name)
 
     def _commit(
         self,

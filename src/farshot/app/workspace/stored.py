@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from farshot.app.texts import Fault
 from farshot.app.workspace.journal import STATE, Journal
 from farshot.app.workspace.picture import State
-from farshot.errors import DataError
 
 
 def stored(journal: Journal) -> State | None:
@@ -19,4 +19,4 @@ def stored(journal: Journal) -> State | None:
     try:
         return State.read(*found)
     except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"{journal.folder / STATE} is damaged ({error}); remove {journal.folder}.") from error
+        raise Fault("disk.damaged", place=journal.folder / STATE, why=error, folder=journal.folder) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from farshot.app.texts import Fault, Text
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.run import adapted_model, last_run
 from farshot.app.workspace.state import Workspace
-from farshot.errors import DataError
 from farshot.pick import pick_first, pick_next
 
 PER_CLASS = 2  # pictures proposed at a time, for each class
@@ -21,12 +21,12 @@ def suggest(workspace: Workspace, encoders: Encoders, report: Report) -> dict[st
     """
     waiting = workspace.unlabelled
     if not waiting:
-        raise DataError("Every picture has a class already; add new ones.")
+        raise Fault("act.all_labelled")
     table = workspace.table(waiting)
     ways = max(2, len(workspace.classes))
     count = min(PER_CLASS * ways, len(waiting))
     with encoders.turn(report) as report:
-        report("looking at the pictures", 0, 0)
+        report(Text("job.looking"), 0, 0)
         run = last_run(workspace)
         if run is not None:
             choice = pick_next(adapted_model(workspace, run, encoders), table, count)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from farshot.app.texts import Text
 from farshot.app.workspace.classes import ClassWords
 from farshot.app.workspace.picture import Picture
 
@@ -59,7 +60,7 @@ class Change:
     """A change that can be taken back.
 
     Attributes:
-        what: in words, after "Taken back: ".
+        what: in words, after "Taken back: "; may be a `Text`.
         before: picture -> what it was, in the order of all pictures.
         order: ids of all pictures before a removal; None where nothing was removed.
         edit: of the classes; None where they stayed.
@@ -142,11 +143,6 @@ class Undo:
             file.unlink(missing_ok=True)
 
 
-def in_words(these: Mapping[str, Picture]) -> str:
-    """How many pictures these are."""
-    return "1 picture" if len(these) == 1 else f"{len(these)} pictures"
-
-
 def labels_of(before: Mapping[str, Picture], names: Collection[str]) -> Change:
     """The change that gave pictures these classes.
 
@@ -154,8 +150,9 @@ def labels_of(before: Mapping[str, Picture], names: Collection[str]) -> Change:
         before: the pictures as they were.
         names: of the classes; none where they lost theirs.
     """
-    these = in_words(before)
+    count = len(before)
     if not names:
-        return Change(f"{these} without class", before)
-    what = f"the class {min(names)!r}" if len(names) == 1 else "the classes"
-    return Change(f"{what} of {these}", before)
+        return Change(Text("change.no_class", n=count), before)
+    if len(names) == 1:
+        return Change(Text("change.label", name=min(names), n=count), before)
+    return Change(Text("change.labels", n=count), before)
