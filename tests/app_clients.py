@@ -18,6 +18,7 @@ from farshot.app.projects import Projects
 from farshot.app.routes import routes
 from farshot.app.sessions import COOKIE, Sessions
 from farshot.app.start import start_routes
+from farshot.app.translated import Translated
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
 
@@ -33,7 +34,8 @@ marks = [
 def browser(sessions: Sessions) -> TestClient:
     """A separate browser, behind the guard, without Gradio."""
     page = Route("/", lambda _request: PlainTextResponse("the page"))
-    app = Starlette(routes=[page, *routes(sessions, Encoders("cpu"))], middleware=[Middleware(Guard)])
+    middleware = [Middleware(Translated), Middleware(Guard)]
+    app = Starlette(routes=[page, *routes(sessions, Encoders("cpu"))], middleware=middleware)
     client = TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=True)
     client.get("/")
     return client
@@ -67,7 +69,7 @@ class Place:
             *start_routes(self.projects, "Saved here."),
         ]
         guard = Middleware(Guard, access=self.access, login=login)
-        app = Starlette(routes=[page, *ours], middleware=[guard])
+        app = Starlette(routes=[page, *ours], middleware=[Middleware(Translated), guard])
         return TestClient(app, base_url="http://127.0.0.1:7860", follow_redirects=False)
 
     def browser(self) -> TestClient:

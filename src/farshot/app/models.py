@@ -9,13 +9,14 @@ from pathlib import Path
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
+from farshot.app.texts import Text
 from farshot.storage.json_text import parse
 from farshot.storage.paths import home
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A base model: as `load_encoder` takes it, as a list shows it, and one sentence.
+    """A base model: as `load_encoder` takes it, as a list shows it, and one sentence; both may be a `Text`.
 
     Attributes:
         here: whether it is on this computer, so that loading it asks nobody.
@@ -29,8 +30,8 @@ class ModelChoice:
 
 MINI = ModelChoice(
     "mini",
-    "mini (a toy, bundled)",
-    "A toy to try the app with: small and quick, made for drawn pictures, and poor at photographs.",
+    Text("model.mini"),
+    Text("model.mini_about"),
 )
 
 
@@ -38,7 +39,7 @@ def models(given: Sequence[str] = ()) -> list[ModelChoice]:
     """Those given on the command line first, then those in the hub's cache, then the bundled one."""
     found = {name: _given(name) for name in given if name != MINI.name}
     for name in _cached():
-        found[name] = ModelChoice(name, name, "A CLIP that was downloaded to this computer before.")
+        found[name] = ModelChoice(name, name, Text("model.cached"))
     first = [MINI] if given and given[0] == MINI.name else []
     return [*first, *found.values(), *([] if first else [MINI])]
 
@@ -46,8 +47,8 @@ def models(given: Sequence[str] = ()) -> list[ModelChoice]:
 def _given(name: str) -> ModelChoice:
     path = home(name)
     if path.is_dir():
-        return ModelChoice(name, path.resolve().name, "A CLIP in a folder of this computer.")
-    return ModelChoice(name, name, "A CLIP from the hub; it is downloaded when it is first used.", False)
+        return ModelChoice(name, path.resolve().name, Text("model.folder"))
+    return ModelChoice(name, name, Text("model.hub"), False)
 
 
 def _cached() -> list[str]:

@@ -45,7 +45,7 @@ class Page:
         saved: str = "",
     ) -> None:
         self.sessions, self.encoders, self.projects, self.saved = sessions, encoders, projects, saved
-        self.models = {one.title: one for one in models}
+        self.models = {str(one.title): one for one in models}
         self.methods = {name: kind for name, kind in available().items() if kind.kind in KINDS}
         self.train = TrainTab(self.models, self.methods)
 

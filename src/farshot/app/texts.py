@@ -87,7 +87,7 @@ def html(key: str, **values: object) -> Markup:
 
 def shown(said: str) -> str:
     """What is shown of a message: a `Text` in the reader's language; any other string as it is."""
-    return _filled(language(), said.key, said.values) if isinstance(said, Text) else said
+    return text(said.key, **said.values) if isinstance(said, Text) else said
 
 
 def message(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from farshot.app.sessions import Session
+from farshot.app.texts import shown
 from farshot.app.workspace.run import last_run
 from farshot.explain.style import edge, letter, places
 
@@ -30,7 +31,7 @@ def tiles(session: Session) -> dict[str, Any]:
         label = picture.label
         shares = sorted(predictions.get(picture.id, ()), reverse=True) if label is None else ()
         margin = round(shares[0] - shares[1], 6) if len(shares) > 1 else None
-        reason = suggested.get(picture.id, "") if label is None else ""
+        reason = shown(suggested.get(picture.id, "")) if label is None else ""
         rows.append([picture.id, picture.name, -1 if label is None else index[label], margin, reason])
     return {
         "version": version,

@@ -10,7 +10,7 @@ import gradio as gr
 
 from farshot.app.choices import OTHER, about_method, about_way, by_way, way_of, ways
 from farshot.app.models import ModelChoice
-from farshot.app.texts import text
+from farshot.app.texts import shown, text
 from farshot.app.workspace.picture import Setup
 from farshot.methods.base import Method
 
@@ -33,8 +33,13 @@ class TrainTab:
     def build(self) -> None:
         """The components, within the tab."""
         first = next(iter(self.models))
-        self.model = gr.Dropdown(list(self.models), value=first, label=text("train.model"), elem_id="model")
-        self.about_model = gr.Markdown(self.models[first].about)
+        self.model = gr.Dropdown(
+            [(shown(one.title), title) for title, one in self.models.items()],
+            value=first,
+            label=text("train.model"),
+            elem_id="model",
+        )
+        self.about_model = gr.Markdown(shown(self.models[first].about))
         self.way = gr.Radio(ways(), value=way_of(Setup()), label=text("train.way"), elem_id="way")
         self.about_way = gr.Markdown(about_way(way_of(Setup())))
         with gr.Accordion(text("train.advanced"), open=False, elem_id="advanced"):
@@ -87,7 +92,7 @@ class TrainTab:
     def sentences(self, choice: Setup) -> list[str]:
         """Values of `about`."""
         title = self._title(choice)
-        about_model = "" if title is None else self.models[title].about
+        about_model = "" if title is None else shown(self.models[title].about)
         return [about_model, about_way(way_of(choice)), about_method(self.methods[choice.method])]
 
     def _title(self, choice: Setup) -> str | None:

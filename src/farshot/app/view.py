@@ -9,7 +9,7 @@ from farshot.app.check_actions import mark_of, sure_answers
 from farshot.app.html import render
 from farshot.app.jobs import Job
 from farshot.app.sessions import Note, Session
-from farshot.app.texts import Text, decimal, text
+from farshot.app.texts import Text, decimal, shown, text
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
@@ -76,7 +76,7 @@ def answers(session: Session, run: Adaptation | None) -> str:
             "sure": answer.sure,
             "place": run.classes.index(answer.name) if run is not None else 0,
             "unlike": answer.unlike,
-            "reason": view.suggested.get(picture.id),
+            "reason": shown(view.suggested.get(picture.id, "")),
         }
         for picture, answer in part
     ]
@@ -113,6 +113,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
         name=picture.name,
         label=picture.label,
         answer=answer,
+        certain=certain,
         classes=_classes(session, places_of(session)),
         origin=OWN,
         moves=bool(found.moved),

@@ -33,7 +33,7 @@ const tileOf = (id) => items.get(id)?.firstElementChild ?? null;
 const idOf = (tile) => tile.dataset.id;
 const fold = (text) => text.normalize('NFKC').toLowerCase();
 const labelOf = (one) => (one.label < 0 ? '' : data.classes[one.label].name);
-const collator = new Intl.Collator(undefined, { numeric: true });
+const collator = new Intl.Collator(window.farshotLanguage, { numeric: true });
 
 // What is shown ----------------------------------------------------------------------------------------------------
 
@@ -75,15 +75,15 @@ function newItem(one) {
   add(add(tile, 'span', 'fs-name'), 'bdi', '', one.name);
   add(tile, 'span', 'fs-label');
   const open = add(item, 'button', 'fs-open', '\u2922');
-  Object.assign(open, { type: 'button', tabIndex: -1, title: 'Large view' });
-  open.setAttribute('aria-label', `Large view of ${one.name}`);
+  Object.assign(open, { type: 'button', tabIndex: -1, title: farshotText('large_view') });
+  open.setAttribute('aria-label', farshotText('large_view_of', { name: one.name }));
   return item;
 }
 
 function showLabel(place, one) {
   place.replaceChildren();
   place.classList.toggle('fs-none', one.label < 0);
-  if (one.label < 0) { place.textContent = 'no class'; return; }
+  if (one.label < 0) { place.textContent = farshotText('no_class'); return; }
   const known = data.classes[one.label];
   add(place, 'span', 'key', known.letter).style.cssText = known.edge;
   place.append(' ');
@@ -97,8 +97,8 @@ function update(item, one) {
   if (item.shows === now) return;
   item.shows = now;
   const tile = item.firstElementChild;
-  const why = one.reason ? `; label this next: ${one.reason}` : '';
-  tile.setAttribute('aria-label', `${one.name}, ${label || 'no class'}${why}`);
+  const values = { name: one.name, label: label || farshotText('no_class'), reason: one.reason };
+  tile.setAttribute('aria-label', farshotText(one.reason ? 'tile_next' : 'tile', values));
   tile.classList.toggle('fs-suggested', one.reason !== '');
   showLabel(tile.querySelector('.fs-label'), one);
   tile.querySelector('.fs-reason')?.remove();
@@ -145,7 +145,7 @@ function show() {
   if (at !== null) at = to;
   if (to !== null && inside) focus(to); else if (to !== null) reach(to);
   nothing.hidden = data.tiles.length === 0 || order.length > 0;
-  nothing.textContent = 'No picture here: choose another filter, or search for something else.';
+  nothing.textContent = farshotText('none_here');
   tell();
   listeners.forEach((one) => one());
 }
@@ -158,11 +158,11 @@ function tell() { // of what Gradio drew, and draws again without it
   if (option) option.disabled = !data.model;
   const place = find('[data-said]');
   if (place) {
-    place.textContent = marked.size > 0 ? `${marked.size.toLocaleString('en')} chosen`
-      : `${order.length.toLocaleString('en')} shown`;
+    place.textContent = marked.size > 0 ? farshotText('chosen', { n: marked.size })
+      : farshotText('shown', { n: order.length });
   }
   const all = find('[data-all]');
-  if (all) all.textContent = marked.size > 0 ? 'Choose none' : 'Choose all';
+  if (all) all.textContent = farshotText(marked.size > 0 ? 'choose_none' : 'choose_all');
 }
 
 function valueOf(chip) {

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from farshot.app.texts import Fault
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.run import Adaptation, adapted_model, last_run
 from farshot.app.workspace.state import Workspace
-from farshot.errors import DataError
 from farshot.export.about import load_exact
 from farshot.export.onnx_file import export_onnx
 from farshot.report.model import model_report
@@ -36,14 +36,12 @@ class Download:
 
     Attributes:
         file: what it is called.
-        about: what it is for, one sentence.
         make: writes it to a path.
         sources: files of the workspace that it is made of: one of them changed, and it is out of date.
         of_state: whether it is made of pictures' names and labels, too.
     """
 
     file: str
-    about: str
     make: Callable[[Workspace, Adaptation, Encoders, Path], None]
     sources: tuple[str, ...] = ("adapted/farshot.json",)
     of_state: bool = False
@@ -58,7 +56,7 @@ def prepare(workspace: Workspace, encoders: Encoders, name: str, report: Report 
     with encoders.turn(report):
         run = last_run(workspace)
         if run is None:
-            raise DataError("Train a model first; then there is something to download.")
+            raise Fault("act.train_first_download")
         folder = workspace.folder / "downloads"
         folder.mkdir(exist_ok=True)
         place = folder / DOWNLOADS[name].file
@@ -182,20 +180,15 @@ def _predictions(workspace: Workspace, run: Adaptation, encoders: Encoders, plac
 DOWNLOADS = {
     "model": Download(
         "adapted-model.zip",
-        "The adapted model. Unpacked, it is what farshot predict and load() in Python take.",
         _model,
     ),
     "onnx": Download(
         "onnx-model.zip",
-        "One ONNX file and a small program, for computers without PyTorch; compared with the model first.",
         _onnx,
     ),
-    "report": Download(
-        "report.html", "One page: what the model was made from, and how good it seems to be.", _report
-    ),
+    "report": Download("report.html", _report),
     "predictions": Download(
         "predictions.csv",
-        "The model's prediction for every picture, for a spreadsheet.",
         _predictions,
         ("adapted/farshot.json", "predictions.json"),
         of_state=True,
@@ -210,7 +203,7 @@ def _zip(files: Mapping[str, bytes], place: Path) -> None:
             for name, data in files.items():
                 archive.writestr(f"{place.stem}/{name}", data)
     except OSError as error:
-        raise DataError(f"{place.name} cannot be written ({error.strerror}); free some space.") from error
+        raise Fault("disk.not_written", place=place.name, why=error.strerror) from error
 
 
 def _write(place: Path, text: str) -> None:
@@ -218,4 +211,4 @@ def _write(place: Path, text: str) -> None:
         with replaced(place) as staging:
             staging.write_text(text, encoding="utf-8-sig")  # the mark tells spreadsheets the encoding
     except OSError as error:
-        raise DataError(f"{place.name} cannot be written ({error.strerror}); free some space.") from error
+        raise Fault("disk.not_written", place=place.name, why=error.strerror) from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from farshot.app.texts import Fault, Text
 from farshot.app.workspace.encoders import Encoders, Report
-from farshot.app.workspace.run import adapted_model, last_run
+from farshot.app.workspace.run import Answer, adapted_model, last_run
 from farshot.app.workspace.state import Workspace
-from farshot.pick import pick_first, pick_next
+from farshot.pick import Choice, pick_first, pick_next
 
 PER_CLASS = 2  # pictures proposed at a time, for each class
 
@@ -34,4 +34,17 @@ def suggest(workspace: Workspace, encoders: Encoders, report: Report) -> dict[st
             encoder = encoders.get(workspace.choice.model)
             names = workspace.class_names if len(workspace.class_names) >= 2 else None
             choice = pick_first(encoder, table, PER_CLASS, class_names=names, ways=ways)
-    return {waiting[int(row)].id: reason for row, reason in zip(choice.rows, choice.reasons, strict=True)}
+    ids = [waiting[int(row)].id for row in choice.rows]
+    return {id: _reason(choice, place, run and run.answer(id)) for place, id in enumerate(ids)}
+
+
+def _reason(choice: Choice, place: int, answer: Answer | None) -> str:
+    """The reason as a text of the catalogue, where that has it; else as the choice gives it, in English."""
+    alike = 1 + len(choice.alike[place])
+    looks = [Text("why.typical", n=alike), Text("why.cover", n=alike)]
+    found = [*looks, *(Text("why.filled", why=why) for why in looks)]
+    if answer is not None:
+        (first, _), (second, _) = answer.ranked[:2]
+        certain, less = answer.certain(0), answer.certain(1)
+        found.append(Text("why.between", first=first, second=second, certain=certain, less=less))
+    return next((text for text in found if text == choice.reasons[place]), choice.reasons[place])
