@@ -78,6 +78,7 @@ def test_a_language_has_the_texts_of_english_with_the_same_places_for_values(lan
         assert isinstance(other[key], type(english[key])), key
         for one, its in zip(forms("en", key), forms(language, key), strict=True):
             assert places(its) == places(one), key
+            assert all(name.isidentifier() for name in places(its)), key  # no way into a value
             assert its.strip() == its != "", key
             tags = re.compile(r"<[^>]*>")
             assert sorted(map(len, tags.findall(its))) == sorted(map(len, tags.findall(one))), key

@@ -177,7 +177,7 @@ class Projects:
                 return _cleaned(name)[:MOST_LETTERS]
         except (DataError, KeyError):
             pass
-        return f"Pictures of {datetime.fromtimestamp(_changed(folder)):%Y-%m-%d %H:%M}"
+        return text("project.pictures_of", day=f"{datetime.fromtimestamp(_changed(folder)):%Y-%m-%d %H:%M}")
 
     # On disk -----------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ def html(key: str, **values: object) -> Markup:
 
 def shown(said: str) -> str:
     """What is shown of a message: a `Text` in the reader's language; any other string as it is."""
-    return text(said.key, **said.values) if isinstance(said, Text) else said
+    return visible(text(said.key, **said.values)) if isinstance(said, Text) else said
 
 
 def message(error: Exception) -> str:
@@ -97,7 +97,7 @@ def message(error: Exception) -> str:
 
 def read(error: Exception) -> str:
     """The message of an error in the reader's language."""
-    return visible(shown(message(error)))
+    return shown(message(error))
 
 
 def number(value: int) -> str:

@@ -128,7 +128,7 @@ class Journal:
         try:
             return [parse_object(line) for line in whole.splitlines()]
         except ValueError as error:
-            raise Fault("disk.damaged", place=self._log, why=error, folder=self.folder) from error
+            raise Fault("disk.damaged", place=self._log, why=str(error), folder=self.folder) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -149,7 +149,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return read_object(path)
     except (OSError, ValueError) as error:
-        raise Fault("disk.damaged", place=path, why=error, folder=path.parent) from error
+        raise Fault("disk.damaged", place=path, why=str(error), folder=path.parent) from error
 
 
 def _not_written(path: Path, error: OSError) -> Fault:

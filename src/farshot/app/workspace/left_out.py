@@ -183,7 +183,7 @@ def _read(place: Path) -> LeftOut | None:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise Fault("disk.damaged_train", place=place, why=error) from error
+        raise Fault("disk.damaged_train", place=place, why=str(error)) from error
 
 
 def _of(found: dict[str, Any]) -> LeftOut:

@@ -79,4 +79,4 @@ def read(workspace: Workspace) -> MoreLabels | None:
             ),
         )
     except (KeyError, TypeError) as error:
-        raise Fault("disk.damaged_remove", place=place, why=error) from error
+        raise Fault("disk.damaged_remove", place=place, why=str(error)) from error

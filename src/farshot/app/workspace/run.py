@@ -231,7 +231,7 @@ def last_run(workspace: Workspace) -> Adaptation | None:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise Fault("disk.damaged_train", place=place, why=error) from error
+        raise Fault("disk.damaged_train", place=place, why=str(error)) from error
 
 
 def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Adaptation:

@@ -19,4 +19,6 @@ def stored(journal: Journal) -> State | None:
     try:
         return State.read(*found)
     except (AttributeError, KeyError, TypeError) as error:
-        raise Fault("disk.damaged", place=journal.folder / STATE, why=error, folder=journal.folder) from error
+        raise Fault(
+            "disk.damaged", place=journal.folder / STATE, why=str(error), folder=journal.folder
+        ) from error

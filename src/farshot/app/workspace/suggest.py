@@ -35,7 +35,9 @@ def suggest(workspace: Workspace, encoders: Encoders, report: Report) -> dict[st
             names = workspace.class_names if len(workspace.class_names) >= 2 else None
             choice = pick_first(encoder, table, PER_CLASS, class_names=names, ways=ways)
     ids = [waiting[int(row)].id for row in choice.rows]
-    return {id: _reason(choice, place, run and run.answer(id)) for place, id in enumerate(ids)}
+    return {
+        id: _reason(choice, place, None if run is None else run.answer(id)) for place, id in enumerate(ids)
+    }
 
 
 def _reason(choice: Choice, place: int, answer: Answer | None) -> str:
