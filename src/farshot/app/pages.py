@@ -25,6 +25,7 @@ from farshot.methods import available
 
 STATIC = Path(__file__).parent / "static"
 
+_BOARD = ("tile.js", "window.js", "drag.js", "label.js")
 _TICK = 0.25  # seconds between two looks at a job
 
 
@@ -137,9 +138,10 @@ class Page:
     def _board(self, name: str, *, visible: bool = True) -> gr.HTML:
         """A component with tiles and buttons. Their clicks and keys go to the server by themselves; then the
         board of all pictures asks with 'act' for the page to be drawn."""
+        scripts = _BOARD if name == "board" else ("board.js",)
         return gr.HTML(
             "",
-            js_on_load=_script("outbox.js") + _script("label.js" if name == "board" else "board.js"),
+            js_on_load=_script("outbox.js") + "".join(map(_script, scripts)),
             elem_id=name,
             visible=visible,
             apply_default_css=False,
