@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 
 from tests import browsing
 from tests.browsing import DESKTOP, PHONE, Watch, open_page, started_app
-from tests.workspaces import CLASSES, many
+from tests.workspaces import many
 
 COUNT = 5000
 
@@ -197,8 +197,8 @@ def test_all_or_a_range_are_labelled_as_one_action(board: Opened) -> None:
     page.locator("#board .fs-tile").nth(2).click()
     page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight / 2)")
     page.wait_for_function("document.querySelectorAll('#board .fs-tile')[40].ariaLabel > '1'")
-    tile = page.locator("#board .fs-tile >> visible=true").nth(60)
-    last = int(str(tile.get_attribute("data-id")), 16)
+    id = str(page.locator("#board .fs-tile").nth(60).get_attribute("data-id"))
+    tile, last = page.locator(f"#board .fs-tile[data-id='{id}']"), int(id, 16)
     assert 1000 < last < 4000
     tile.click(modifiers=["Shift"])
     assert board.said() == f"{last - 1:,} chosen"
