@@ -129,9 +129,10 @@ def test_nobody_waits_for_another_browsers_cross_validation(tmp_path: Path) -> N
         thread.join(60)
     assert job.running
     assert job.phase == "checking"
+    told = "; ".join(f"{first:.1f}, {end:.1f}" for first, end in found)
     print(
-        f"\nfirst prediction and end, s: alone {alone[0]:.1f}, {alone[1]:.1f}; two during a cross-validation of "
-        f"atha {', '.join(f'{a:.1f}, {b:.1f}' for a, b in found)}; it took {job.done - done} of {job.total} steps"
+        f"\nfirst prediction and end, s: alone {alone[0]:.1f}, {alone[1]:.1f}; two during a cross-validation "
+        f"of atha {told}; it took {job.done - done} of {job.total} steps meanwhile"
     )
     assert len(found) == 2
     assert max(end for _, end in found) < 20
