@@ -23,6 +23,7 @@ from farshot.app.workspace.run import Adaptation
 from farshot.errors import FarshotError
 from farshot.methods import available
 
+_BOARD = ("tile.js", "window.js", "drag.js", "label.js")
 _TICK = 0.25  # seconds between two looks at a job
 
 
@@ -125,9 +126,10 @@ class Page:
     def _board(self, name: str, *, visible: bool = True) -> gr.HTML:
         """A component with tiles and buttons. Their clicks and keys go to the server by themselves; then the
         board of all pictures asks with 'act' for the page to be drawn."""
+        scripts = _BOARD if name == "board" else ("board.js",)
         return gr.HTML(
             "",
-            js_on_load=script("outbox.js") + script("label.js" if name == "board" else "board.js"),
+            js_on_load=script("outbox.js") + "".join(map(script, scripts)),
             elem_id=name,
             visible=visible,
             apply_default_css=False,
