@@ -70,8 +70,12 @@ class Projects:
     """
 
     def __init__(self, sessions: Sessions, models: Collection[str] = ()) -> None:
-        self.sessions, self.models = sessions, tuple(models)
+        self.sessions, self.models = sessions, list(models)
         self._lock = threading.Lock()
+
+    def offer(self, model: str) -> None:
+        """Let imported projects choose another base model."""
+        self.models.append(model)
 
     def all(self) -> list[Project]:
         """All projects, the one that changed last first."""

@@ -14,6 +14,8 @@ from typing import Any
 
 # before Gradio is imported: it looks for newer versions and counts its uses otherwise
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# before huggingface_hub is imported: transfers by Xet cannot be stopped, nor taken up where they broke off
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 import gradio as gr
 import uvicorn
@@ -27,7 +29,7 @@ from farshot.app.models import models
 from farshot.app.pages import STATIC, Page
 from farshot.app.projects import Projects
 from farshot.app.routes import routes
-from farshot.app.sessions import Sessions
+from farshot.app.sessions import Sessions, last_model
 from farshot.app.start import start_routes
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
@@ -98,7 +100,9 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
         place = None if options.keep is None else closing.enter_context(kept(options.keep))
         folder = closing.enter_context(temporary()) if place is None else place.folder
         encoders, offered = Encoders(options.device, options.precision), models(options.models)
-        setup = _first_setup(offered[0].name, encoders)
+        names = [one.name for one in offered if one.here]
+        last = None if place is None or options.models else last_model(folder)
+        setup = _first_setup(last if last in names else offered[0].name, encoders)
         sessions = Sessions(folder, limits, setup, keep=options.keep is not None)
         closing.callback(sessions.close)
         open_to_others = options.share or not options.loopback
@@ -107,7 +111,8 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
         saved = "Saved on the computer that runs this app." if open_to_others else f"Saved in {folder}."
         projects = None if place is None else Projects(sessions, [one.name for one in offered])
         access = None if place is None else Access(place.key, sessions.has)
-        blocks = Page(sessions, encoders, offered, projects, saved).build()
+        # of other people none may fill the disk
+        blocks = Page(sessions, encoders, offered, projects, saved, downloads=not open_to_others).build()
         blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         guard = Middleware(
             Guard,

@@ -11,13 +11,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from farshot.app.jobs import Job
 from farshot.app.workspace import Setup, Workspace
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
+from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.label_file import take_labels
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.names import shown_name
@@ -32,6 +33,8 @@ _MOST_PAGES = 100  # open pages of one browser whose actions are numbered
 _NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
 DELETED = ".deleted-"
 """How folders of sessions begin that are being deleted."""
+SETTINGS = ".farshot-settings.json"
+"""File of what is remembered for all projects of a folder: the base model that was chosen last."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -298,6 +301,13 @@ class Sessions:
         with self._lock:
             return self._open.get(id)
 
+    def remember(self, model: str) -> None:
+        """Begin new projects with this base model from now on, also after a restart."""
+        if self.keep:
+            self.choice = replace(self.choice, model=model)
+            with suppress(DataError):  # the disk is full: it is only for the next project
+                write_json(self.root / SETTINGS, {"format": 1, "model": model})
+
     def forget(self, token: str) -> None:
         """Delete a browser's session with all files."""
         self.delete(_name_of(token))
@@ -346,6 +356,14 @@ class Sessions:
                 del self._open[name]
                 if not self.keep:
                     shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+def last_model(folder: Path) -> str | None:
+    """The base model that was chosen last in any project of a folder; None where that is not known."""
+    with suppress(DataError):
+        name = read_json(folder / SETTINGS).get("model")
+        return name if isinstance(name, str) else None
+    return None
 
 
 def _name_of(token: str) -> str:
