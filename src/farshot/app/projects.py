@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from farshot.app.folders import ARRIVING
-from farshot.app.sessions import Sessions, is_session
+from farshot.app.folders import ARRIVING, is_session
+from farshot.app.sessions import Sessions
 from farshot.app.workspace.archive import imported
 from farshot.app.workspace.classes import one_line
 from farshot.app.workspace.intake import Refused

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from farshot.app.folders import DELETED, holds
 from farshot.app.jobs import Job
 from farshot.app.workspace import Setup, Workspace
 from farshot.app.workspace.encoders import Report
@@ -30,9 +31,6 @@ MOST_SESSIONS = 40
 _IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten
 _REST = 600  # seconds after which a project makes room in memory for others
 _MOST_PAGES = 100  # open pages of one browser whose actions are numbered
-_NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
-DELETED = ".deleted-"
-"""How folders of sessions begin that are being deleted."""
 SETTINGS = ".farshot-settings.json"
 """File of what is remembered for all projects of a folder: the base model that was chosen last."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -294,7 +292,7 @@ class Sessions:
 
     def has(self, id: str) -> bool:
         """Whether there is a project of this id."""
-        return _NAME.fullmatch(id) is not None and is_session(self.root / id)
+        return holds(self.root, id)
 
     def open_project(self, id: str) -> Session | None:
         """The session of a project that is in use; None where it is not."""
@@ -373,12 +371,6 @@ def _name_of(token: str) -> str:
 def new_token() -> str:
     """Create a cookie that cannot be guessed."""
     return secrets.token_urlsafe(32)
-
-
-def is_session(folder: Path) -> bool:
-    """Whether it is the folder, no link, of a session."""
-    named = _NAME.fullmatch(folder.name) is not None
-    return named and not folder.is_symlink() and (folder / "pictures").is_dir()
 
 
 def is_token(value: str | None) -> bool:
