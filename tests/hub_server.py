@@ -1,4 +1,4 @@
-"""A stand-in of the hub on the loopback: repositories are folders, transfers can be held and broken off."""
+"""A local substitute for the hub: repositories are folders, transfers can be held and broken off."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Hub:
 
 @contextmanager
 def hub_server(repos: dict[str, Path], cache: Path, patch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The hub's client of this process asks the stand-in, and stores files in `cache`."""
+    """The hub's client of this process asks it, and stores files in `cache`."""
     hub = Hub(repos)
     hub.gate.set()
     handler = type("Handler", (_Handler,), {"hub": hub})
