@@ -1,4 +1,4 @@
-"""Models that the page downloads: from a local substitute for the hub, with all that can go wrong on the way."""
+"""Models that the page downloads from a local substitute for the hub, with all that can go wrong."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Offer:
         return _work((224 // self.patch) ** 2 + 1, self.width, self.depth)
 
 
-_OPENAI = "not stated on its page; OpenAI's code is under MIT"
+_OPENAI = "MIT for the code; none stated for the weights"
 _B32, _B16, _L14 = 151.3, 149.6, 427.6
 
 OFFERS = (
