@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import farshot.app
-from farshot.app import texts, view
+from farshot.app import opening, texts, view
 from farshot.app.html import render, script_texts
 from farshot.app.jobs import Job
 from farshot.app.sessions import Note, Sessions
@@ -28,6 +28,7 @@ from farshot.app.translated import Translated, translated
 from farshot.app.workspace import ClassWords, Workspace
 from farshot.app.workspace.encoders import Report
 from farshot.errors import DataError
+from farshot.model.catalogue import TOY_NOTE
 from tests import app_clients
 from tests.app_clients import Place, browser, do, send, session_of
 from tests.workspaces import drawn
@@ -119,7 +120,7 @@ def test_every_text_that_is_asked_for_exists() -> None:
 def test_every_text_is_used() -> None:
     python, scripts = "\n".join(sources("py", "html").values()), "\n".join(sources("js").values())
     for key in texts.catalogue("en"):
-        used = f'"{key}"' in python or KEYS_MADE.fullmatch(key)
+        used = f'"{key}"' in python or f"{{{{ {key} }}}}" in python or KEYS_MADE.fullmatch(key)
         in_script = rf"(farshotText\(|say\(|Error: ).*'{key.removeprefix('js.')}'"
         assert used or (key.startswith("js.") and re.search(in_script, scripts)), key
 
@@ -129,7 +130,7 @@ def test_every_text_is_used() -> None:
 
 def test_templates_hold_no_text() -> None:
     for name, source in sources("html").items():
-        for made in (r"<style>.*?</style>", r"{%.*?%}", r"{{.*?}}", r"&[a-z]+;"):
+        for made in (r"<style>.*?</style>", r"<script>.*?</script>", r"{%.*?%}", r"{{.*?}}", r"&[a-z]+;"):
             source = re.sub(made, "", source, flags=re.DOTALL)
         shown = re.findall(r'(?:aria-label|placeholder|title|alt|data-ask)="([^"]*)"', source)
         shown += [line.strip() for line in re.sub(r"<[^>]*>", "\n", source).splitlines()]
@@ -278,6 +279,16 @@ def test_an_error_is_english_where_nobody_reads_it_on_a_page(tmp_path: Path) -> 
     with speaking("es"):
         assert texts.read(caught.value).startswith("La clase «hat» aparece dos veces")
         assert texts.read(ValueError("of others")) == "of others"
+
+
+def test_the_page_that_says_that_the_app_starts_is_in_the_language_of_the_request() -> None:
+    page = opening.starting_page(None, "de-DE")
+    assert '<html lang="de">' in page and "<title>farshot startet</title>" in page
+    assert "Die App ist beendet; das Terminal" in page and "{{" not in page
+
+
+def test_a_sentence_about_the_toy_is_that_of_the_command_line() -> None:
+    assert Text("result.toy") == TOY_NOTE
 
 
 # Gradio's page -------------------------------------------------------------------------------------------

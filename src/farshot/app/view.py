@@ -17,6 +17,7 @@ from farshot.explain.figure import panels
 from farshot.explain.page import described
 from farshot.explain.style import places
 from farshot.explain.subject import OWN
+from farshot.model.catalogue import toy_note
 
 PER_PAGE = 60
 
@@ -128,7 +129,8 @@ def waiting(session: Session) -> str:
 def result(session: Session, run: Adaptation | None) -> str:
     """Facts about the adapted model."""
     stale = run is not None and run.stamp != session.workspace.stamp()
-    return render("result.html", run=run, stale=stale)
+    toy = Text("result.toy") if run is not None and toy_note(run.choice.model) else ""
+    return render("result.html", run=run, stale=stale, toy=toy)
 
 
 def where(project: str | None, saved: str) -> str:

@@ -29,6 +29,7 @@ from farshot.explain.html import data_uri
 from farshot.explain.page import described
 from farshot.explain.subject import subject
 from farshot.methods import create
+from farshot.model.catalogue import toy_note
 from farshot.report.commands import adapt_command
 from farshot.report.svg import Chart, legend, padded
 
@@ -94,6 +95,7 @@ def model_report(
     return {
         "title": "Report of an adapted model",
         "about": about,
+        "toy": toy_note(about["base_model"]),
         "method": label(method),
         "method_doc": method.doc,
         "classes": _classes(about, found),

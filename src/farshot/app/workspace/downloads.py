@@ -19,6 +19,7 @@ from farshot.app.workspace.run import Adaptation, adapted_model, last_run
 from farshot.app.workspace.state import Workspace
 from farshot.export.about import load_exact
 from farshot.export.onnx_file import export_onnx
+from farshot.model.catalogue import toy_note
 from farshot.report.model import model_report
 from farshot.report.page import write_page
 from farshot.sanitize import cell, plain
@@ -115,6 +116,7 @@ def readme(about: Mapping[str, Any]) -> str:
         names,
         f"It was adapted from {len(about['support_ids'])} labelled pictures with the method "
         f"{about['method']}; its base model is {base}.",
+        *filter(None, [toy_note(base)]),
     ]
     if about.get("estimate"):
         found = about["estimate"]["accuracy"]
