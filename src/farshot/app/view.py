@@ -13,7 +13,7 @@ from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.explain.figure import panels
 from farshot.explain.html import common, environment
-from farshot.explain.page import described
+from farshot.explain.page import described, glance
 from farshot.explain.style import places
 from farshot.explain.subject import OWN
 
@@ -104,6 +104,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
     return render(
         "detail.html",
         shown=described(found, panels(found)),
+        glance=glance(found),
         picture=picture.id,
         name=picture.name,
         label=picture.label,
@@ -157,13 +158,14 @@ def progress(job: Job | None) -> str:
     return render("progress.html", job=job)
 
 
-def drop_box(hint: str, into: str = "") -> str:
+def drop_box(hint: str, into: str = "", kind: str = "") -> str:
     """The box for uploading pictures.
 
     Args:
         into: selector of the field that holds the class of what is added; empty without one.
+        kind: of the uploads; "foreign" for pictures that show none of the classes, empty for all others.
     """
-    return render("drop.html", hint=hint, into=into)
+    return render("drop.html", hint=hint, into=into, kind=kind)
 
 
 def current(session: Session) -> Adaptation | None:

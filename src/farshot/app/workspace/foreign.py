@@ -144,7 +144,10 @@ def read(workspace: Workspace) -> OpenSet | None:
     try:
         found = told["found"]
         strangers = Strangers(
-            float(found["auroc"]), Interval(*found["flagged"]), Interval(*found["lost"]), float(found["level"])
+            float(found["auroc"]),
+            Interval(*found["flagged"]),
+            Interval(*found["lost"]),
+            float(found["level"]),
         )
         return OpenSet(told["stamp"], tuple(told["pictures"]), strangers)
     except (KeyError, TypeError, ValueError) as error:

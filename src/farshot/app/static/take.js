@@ -1,0 +1,16 @@
+// A file that has to be made first is downloaded as soon as it is there: one press does both.
+const wanted = new Set();
+
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-do=make]');
+  if (button) wanted.add(button.dataset.value);
+});
+watch('value', () => {
+  if (document.querySelector('#note .fs-fault')) wanted.clear(); // it could not be made
+  [...wanted].forEach((name) => {
+    const link = element.querySelector(`a[data-made="${name}"]`);
+    if (!link) return;
+    wanted.delete(name);
+    link.click();
+  });
+});
