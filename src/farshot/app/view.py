@@ -142,7 +142,13 @@ def take_away(session: Session, run: Adaptation | None, *, of_project: bool = Fa
         {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
         for name, one in DOWNLOADS.items()
     ]
-    return render("take.html", adapted=run is not None, rows=rows, of_project=of_project)
+    return render("take.html", adapted=run is not None, rows=rows, of_project=of_project, **_labels(session))
+
+
+def _labels(session: Session) -> dict[str, bool]:
+    """Whether there are pictures to list, and groups of them."""
+    workspace = session.workspace
+    return {"labels": bool(workspace.pictures), "groups": bool(workspace.groups())}
 
 
 def note(said: Note, *, undoable: bool = False) -> str:
