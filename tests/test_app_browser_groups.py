@@ -103,6 +103,7 @@ def test_the_model_is_checked_with_groups_and_pictures_of_something_else(
             with page.expect_download(timeout=60_000) as got:
                 page.locator(f"#take [data-do=make][data-value={name}]").click()
             assert got.value.suggested_filename == file
+            idle(page, 60)
         with page.expect_download() as got:
             page.get_by_role("link", name="Download labels.csv").click()
         assert "group" in Path(got.value.path()).read_text("utf-8-sig").splitlines()[0]

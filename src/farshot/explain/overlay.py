@@ -70,13 +70,12 @@ def overlay(shown: Explanation) -> Overlay:
 
 
 def marked_patches(values: Float[NDArray[np.float32], " L"]) -> Bool[NDArray[np.bool_], " L"]:
-    """The share MARKED of the patches with the largest values; none where all are equal."""
-    if values.max() <= values.min():
-        return np.zeros(len(values), dtype=np.bool_)
+    """The share MARKED of the patches with the largest values, without those of the smallest value: none
+    where all are equal."""
     most = max(1, round(MARKED * len(values)))
     chosen = np.zeros(len(values), dtype=np.bool_)
     chosen[np.argsort(-values, kind="stable")[:most]] = True
-    return chosen
+    return chosen & (values > values.min())
 
 
 def _heat(
