@@ -25,11 +25,11 @@ MOST_LETTERS = 200
 
 _SECONDS = 0.25  # a name has at most a few hundred letters
 _MOST_EXAMPLES = 3
-_SUGGESTED = (
-    ALL_BUT_LAST_WORD,
-    r"([^/_. -]+)[^/]*$",  # the first word of the name
-    r"(.+)/[^/]*$",  # the folder
-)
+_SUGGESTED = {
+    ALL_BUT_LAST_WORD: "The name without its last part",
+    r"([^/_. -]+)[^/]*$": "The first part of the name",
+    r"(.+)/[^/]*$": "The folder",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Preview:
         examples: some of them, the largest first, each with its number of pictures.
         pictures: how many are in a group with another one.
         alone: pictures in which nothing matches; each counts as independent of all others.
+        words: what the pattern takes for the group, of a suggestion; else empty.
     """
 
     pattern: str
@@ -49,6 +50,7 @@ class Preview:
     examples: tuple[tuple[str, int], ...]
     pictures: int
     alone: int
+    words: str = ""
 
 
 def groups_of(pictures: Sequence[Picture], pattern: str) -> dict[str, str]:
@@ -88,6 +90,7 @@ def preview(pictures: Sequence[Picture], pattern: str) -> Preview:
         tuple(sizes.most_common(_MOST_EXAMPLES)),
         sum(size for size in sizes.values() if size > 1),
         len(pictures) - len(found),
+        _SUGGESTED.get(pattern, ""),
     )
 
 
