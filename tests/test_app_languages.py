@@ -44,12 +44,12 @@ HOSTILE = (
     "%s %(name)s",
     "\"quoted\" & 'quoted'",
 )
-NAMES = {"farshot", "farshot app", "--keep", "?token="}
+NAMES = {"farshot", "farshot app", "labels.csv"}
 """What templates say in every language: names of programs and options."""
 
 KEYS_MADE = re.compile(
-    r"answers\.(all|unsure|none|sure)|take\.(model|onnx|report|predictions)"
-    r"|class\.(name|description)_too_long|language\.name"
+    r"answers\.(all|unsure|none|sure)|take\.(model|onnx|web|report|predictions)"
+    r"|class\.(name|description)_too_long|language\.name|labels\.two_(label|group)"
 )
 """Keys that are put together where they are used."""
 
@@ -102,7 +102,7 @@ def test_a_text_is_html_that_needs_no_escape() -> None:
     for language in texts.languages():
         for key in texts.catalogue(language):
             for written in forms(language, key):
-                outside = re.sub(r"</?(b|a|kbd|code|span)( [a-z]+(=\"[^\"]*\")?)*>", "", written)
+                outside = re.sub(r"</?(b|i|a|kbd|code|span)( [a-z]+(=\"[^\"]*\")?)*>", "", written)
                 quotes = "" if key.startswith("js.") else '"'  # scripts show text, not HTML
                 assert not set(outside) & {"<", ">", "&", *quotes}, (language, key)
 
@@ -297,7 +297,12 @@ def test_a_sentence_about_the_toy_is_that_of_the_command_line() -> None:
 def built() -> str:
     """A page as Gradio sends it, with a label, a template and an English text."""
     with texts.marking():
-        config = {"label": text("tab.check"), "value": view.dialogs(), "name": "mini"}
+        config = {
+            "label": text("tab.check"),
+            "hint": texts.html("foreign.hint", most=1000),
+            "value": view.dialogs(),
+            "name": "mini",
+        }
     told = json.dumps(config, ensure_ascii=False).replace("<", "\\u003c")
     head = '<!doctype html>\n<html\n\tlang="en"\n><head><title>x</title></head>'
     return f"{head}<script>c = {told};</script></html>"
@@ -322,6 +327,7 @@ def test_gradios_page_is_translated_when_it_is_sent(language: str, label: str, k
     config = json.loads(re.findall(r"c = (.*);</script></html>", answer.text)[0])
     assert config["label"] == label and config["name"] == "mini"
     assert f"<kbd>{key}</kbd>" in config["value"]
+    assert {"de": "1.000.", "en": "1,000."}[language] in config["hint"]
     assert not set(answer.text) & {texts.MARK, texts.END, texts.END_OF_HTML}
 
 

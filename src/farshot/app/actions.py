@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from typing import Any
 
-from farshot.app.check_actions import accept, keep_label, limit, measure_more, show_cell
+from farshot.app.check_actions import ACTIONS, start_open_set
 from farshot.app.choices import by_way
 from farshot.app.jobs import Job
 from farshot.app.sessions import Note, Session
@@ -25,8 +25,7 @@ _MOST_IDS = 5000
 _MOST_ACTIONS = 1000
 _PATIENCE = 10  # seconds for a step of training to end
 UNDO, REDO = "undo", "redo"
-_UNDOABLE = ("remove", "accept")  # their messages have a button
-_CHECKS = {"accept": accept, "keep": keep_label, "limit": limit, "more": measure_more, "cell": show_cell}
+_UNDOABLE = ("remove", "accept", "only")  # their messages have a button
 
 
 def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
@@ -104,8 +103,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         return Text("act.undone", what=workspace.undo())
     elif do == REDO:
         return Text("act.redone", what=workspace.redo())
-    elif do in _CHECKS:
-        return _CHECKS[do](session, encoders, value, ids)
+    elif do in ACTIONS:
+        return ACTIONS[do](session, encoders, value, ids)
     elif do == "make":
         if value not in DOWNLOADS:
             raise Fault("act.no_file")
@@ -119,8 +118,14 @@ def received(session: Session, encoders: Encoders) -> None:
     """Say what has arrived since the last time; a model, if there is one, predicts new pictures at once."""
     new, refused = session.arrived()
     labelled = session.labels_said()
+    strange = session.foreign_arrived()
     if not session.busy:  # else they are asked about once that has ended
         ask(session, encoders)
+    if strange and not (new or labelled):
+        session.note = Note(Text("act.foreign_new", n=strange), refused)
+        if not session.busy:
+            start_open_set(session, encoders)
+        return
     if new or refused or labelled:
         same = any(one.same_as for one in refused)
         count: list[str] = [Text("act.new", n=new)] if new or not (refused or labelled) else []

@@ -9,12 +9,14 @@ from typing import Any
 import gradio as gr
 
 from farshot.app import actions, view
-from farshot.app.check_view import check
+from farshot.app.check_view import check, groups, open_set
 from farshot.app.choices import KINDS, LATER, ways
+from farshot.app.elements import board, drop, shown
 from farshot.app.get_model import GetModel
 from farshot.app.html import script
 from farshot.app.models import ModelChoice
 from farshot.app.projects import Projects
+from farshot.app.routes import FOREIGN
 from farshot.app.sessions import Note, Session, Sessions
 from farshot.app.texts import Text, marking, message, text
 from farshot.app.train_tab import TrainTab
@@ -24,7 +26,6 @@ from farshot.app.workspace.run import Adaptation
 from farshot.errors import FarshotError
 from farshot.methods import available
 
-_BOARD = ("tile.js", "window.js", "drag.js", "label.js")
 _TICK = 0.25  # seconds between two looks at a job
 
 
@@ -58,7 +59,7 @@ class Page:
         with marking(), gr.Blocks(title="farshot", analytics_enabled=False) as blocks:
             gr.HTML(view.head(), js_on_load=script("steps.js") + script("watch.js"))
             self.where = gr.HTML("", elem_id="where", apply_default_css=False)
-            self.note = self._board("note", visible=False)
+            self.note = board("note", "board.js", visible=False)
             gr.HTML(
                 view.dialogs(),
                 js_on_load=script("large.js") + script("dialogs.js"),
@@ -75,7 +76,7 @@ class Page:
                 with gr.Tab(text("tab.check"), id="look"):
                     self._check()
                 with gr.Tab(text("tab.download"), id="take"):
-                    self.take = self._board("take")
+                    self.take = board("take", "board.js", "take.js")
             self._connect(blocks)
         return blocks
 
@@ -104,49 +105,27 @@ class Page:
                     elem_id="into",
                     interactive=True,
                 )
-                self.drop = self._drop("drop.hint", "drop", "#into input")
+                self.drop = drop("drop.hint", "drop", "#into input")
                 self.suggest = gr.Button(text("pictures.suggest"), elem_id="suggest")
             with gr.Column(scale=5, min_width=300):
-                self.board = self._board("board")
+                self.board = board("board", "tile.js", "window.js", "drag.js", "label.js")
 
     def _check(self) -> None:
-        self.drop_new = self._drop("drop.hint_new", "drop-new")
+        self.drop_new = drop("drop.hint_new", "drop-new")
         with gr.Row():
             self.again = gr.Button(text("check.again"), variant="primary", elem_id="again")
             self.suggest_next = gr.Button(text("pictures.suggest"), elem_id="suggest-next")
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
-                self.answers = self._board("answers")
+                self.answers = board("answers", "board.js")
             with gr.Column(scale=4, min_width=300):
-                self.detail = self._board("detail")
-        self.check = gr.HTML(
-            "",
-            js_on_load=script("outbox.js") + script("check.js"),
-            elem_id="check",
-            apply_default_css=False,
-        )
-
-    def _board(self, name: str, *, visible: bool = True) -> gr.HTML:
-        """A component with tiles and buttons. Their clicks and keys go to the server by themselves; then the
-        board of all pictures asks with 'act' for the page to be drawn."""
-        scripts = _BOARD if name == "board" else ("board.js",)
-        return gr.HTML(
-            "",
-            js_on_load=script("outbox.js") + "".join(map(script, scripts)),
-            elem_id=name,
-            visible=visible,
-            apply_default_css=False,
-        )
-
-    def _drop(self, hint: str, name: str, into: str = "") -> gr.HTML:
-        return gr.HTML(
-            view.drop_box(hint, into),
-            js_on_load=script("uploads.js") + script("drop.js"),
-            elem_id=name,
-            apply_default_css=False,
-            leads=name == "drop",
-            taken=0,  # changes when pictures were looked at
-        )
+                self.detail = board("detail", "board.js")
+        self.check = board("check", "buttons.js", "check.js")
+        with gr.Accordion(text("foreign.title"), open=False, elem_id="open-set"):
+            self.drop_foreign = drop("foreign.hint", "drop-foreign", kind=FOREIGN)
+            self.open_set = board("open-set-found", "buttons.js")
+        with gr.Accordion(text("groups.title"), open=False, elem_id="groups"):
+            self.groups = board("groups-found", "buttons.js")
 
     # What happens ------------------------------------------------------------------------------------
 
@@ -164,6 +143,8 @@ class Page:
             self.train.train,
             self.renamed,
             self.check,
+            self.open_set,
+            self.groups,
         ]
         self._drawn = len(drawn)
         chosen, about = self.train.chosen, self.train.about
@@ -187,10 +168,10 @@ class Page:
             listener(fn, inputs, [*drawn, *more], **quiet, **one).then(**follow, api_visibility="private")
 
         on(blocks.load, self._load, more=forms)
-        for drop in (self.drop, self.drop_new):
-            on(drop.received, self._received, None, [self.classes, drop])
-        for board in (self.board, self.take):
-            on(board.act, self._act, None, [self.classes], in_turn=True)
+        for box in (self.drop, self.drop_new, self.drop_foreign):
+            on(box.received, self._received, None, [self.classes, box])
+        for one in (self.board, self.take):
+            on(one.act, self._act, None, [self.classes], in_turn=True)
         on(self.name_them.click, self._name_classes, self.classes, [self.classes])
         on(
             self.rename.click,
@@ -302,14 +283,14 @@ class Page:
         session = self._session(request)
         job, nothing = session.job, [gr.skip()] * self._drawn
         if job is None or (not job.running and job.told):
-            yield [_shown(""), *nothing]
+            yield [shown(""), *nothing]
             return
         seen = view.current(session)
         while job.running:
             now = view.current(session)
             # a model can be looked at while it is still being measured
             drawn = nothing if _same_run(now, seen) else self._draw(session)
-            yield [_shown(view.progress(job)), *drawn]
+            yield [shown(view.progress(job)), *drawn]
             seen = now
             job.wait(_TICK)
             speak_as(request)  # Gradio may go on in another thread
@@ -317,7 +298,7 @@ class Page:
         said = job.error or (Text("page.stopped") if job.stopped else "")
         more = not said and not session.busy and actions.ask(session, self.encoders)
         session.note = Note(said, fault=True) if job.error else Note(said) if said else session.note
-        yield [_shown(""), *self._draw(session)]
+        yield [shown(""), *self._draw(session)]
         if more:  # pictures that came while the model was being made
             yield from self._follow(request)
 
@@ -351,7 +332,7 @@ class Page:
         # while something is computed, pictures are not explained: the page must not wait for it
         why = view.waiting(session) if self.encoders.busy else view.detail(session, run, self.encoders)
         return [
-            _shown(view.note(session.note, undoable=session.workspace.undoable is not None)),
+            shown(view.note(session.note, undoable=session.workspace.undoable is not None)),
             gr.update(visible=running),
             view.board(session),
             view.answers(session, run),
@@ -363,6 +344,8 @@ class Page:
             gr.update(interactive=not running),
             gr.update(choices=list(names), **({} if same else {"value": None})),
             check(session, run),
+            open_set(session, run),
+            groups(session),
         ]
 
     # Who and what ------------------------------------------------------------------------------------
@@ -371,11 +354,6 @@ class Page:
         """Whose page a request comes from; from now on texts are in its language."""
         speak_as(request)
         return session_of(self.sessions, request, of_project=self.projects is not None)
-
-
-def _shown(html: str) -> Any:
-    """Update of a component; an empty one is hidden."""
-    return gr.update(value=html, visible=bool(html))
 
 
 def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:

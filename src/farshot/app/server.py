@@ -120,7 +120,7 @@ def serving(options: Options, opened: Opened | None = None, limits: Limits | Non
                         "redoc_url": None,
                     },
                     theme=_theme(),
-                    css_paths=[STATIC / "style.css"],
+                    css_paths=[STATIC / "style.css", STATIC / "check.css"],
                 )
         except RuntimeError as error:
             raise DataError(f"The app cannot be shared ({error}); start it without --share.") from error

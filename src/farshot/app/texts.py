@@ -74,14 +74,14 @@ class Fault(DataError):
 def text(key: str, **values: object) -> str:
     """A text in the reader's language."""
     if _language.get() == _MARKS:
-        return f"{MARK}{key}{END}"
+        return f"{MARK}{_mark(key, values)}{END}"
     return _filled(_language.get(), key, values)
 
 
 def html(key: str, **values: object) -> Markup:
     """The same for a template: the text is HTML already, and its values are escaped."""
     if _language.get() == _MARKS:
-        return Markup(f"{MARK}{key}{END_OF_HTML}")
+        return Markup(f"{MARK}{_mark(key, values)}{END_OF_HTML}")
     return Markup(_filled(_language.get(), key, values, Markup))
 
 
@@ -181,6 +181,18 @@ def _filled(language: str, key: str, values: Mapping[str, object], kind: type[st
         found = found["one" if values["n"] == 1 else "other"]
     with speaking(language):
         return kind(found).format(**{name: _word(language, value) for name, value in values.items()})
+
+
+def _mark(key: str, values: Mapping[str, object]) -> str:
+    """What takes the place of a text in a page for all languages; of values only numbers are known then."""
+    assert all(isinstance(value, int) for value in values.values()), f"{key} is filled in once for all"
+    return "|".join((key, *(f"{name}={value}" for name, value in values.items())))
+
+
+def marked(mark: str) -> tuple[str, dict[str, int]]:
+    """The key and the values of a mark."""
+    key, *values = mark.split("|")
+    return key, {name: int(value) for name, value in (one.split("=") for one in values)}
 
 
 def _word(language: str, value: object) -> object:

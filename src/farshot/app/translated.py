@@ -16,7 +16,7 @@ from farshot.app import texts
 from farshot.app.html import script_texts
 
 _PAGE = re.compile(r"(/p/[0-9a-f]{32})?/(config)?")
-_MARKED = re.compile(f"{texts.MARK}([a-z0-9_.]+)({texts.END}|{texts.END_OF_HTML})")
+_MARKED = re.compile(rf"{texts.MARK}([a-z0-9_.]+(?:\|[a-z]+=[0-9]+)*)({texts.END}|{texts.END_OF_HTML})")
 _HTML, _HEAD = re.compile(r'<html\s+lang="en"'), "<head>"
 
 
@@ -71,7 +71,8 @@ def translated(page: str) -> str:
 
 def _text(found: re.Match[str]) -> str:
     """A text within a JSON string within a script."""
-    said = str(texts.html(found[1])) if found[2] == texts.END_OF_HTML else texts.text(found[1])
+    key, values = texts.marked(found[1])
+    said = str(texts.html(key, **values)) if found[2] == texts.END_OF_HTML else texts.text(key, **values)
     return re.sub(
         "[<>&'\u2028\u2029]", lambda one: f"\\u{ord(one[0]):04x}", dumps(said, ensure_ascii=False)[1:-1]
     )

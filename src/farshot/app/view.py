@@ -12,9 +12,10 @@ from farshot.app.sessions import Note, Session
 from farshot.app.texts import Text, decimal, shown, text
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.foreign import MOST
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.explain.figure import panels
-from farshot.explain.page import described
+from farshot.explain.page import described, glance
 from farshot.explain.style import places
 from farshot.explain.subject import OWN
 from farshot.model.catalogue import toy_note
@@ -110,6 +111,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
     return render(
         "detail.html",
         shown=described(found, panels(found)),
+        glance=glance(found),
         picture=picture.id,
         name=picture.name,
         label=picture.label,
@@ -148,7 +150,13 @@ def take_away(session: Session, run: Adaptation | None, *, of_project: bool = Fa
         {"name": name, "file": one.file, "made": is_ready(session.workspace, name)}
         for name, one in DOWNLOADS.items()
     ]
-    return render("take.html", adapted=run is not None, rows=rows, of_project=of_project)
+    return render("take.html", adapted=run is not None, rows=rows, of_project=of_project, **_labels(session))
+
+
+def _labels(session: Session) -> dict[str, bool]:
+    """Whether there are pictures to list, and groups of them."""
+    workspace = session.workspace
+    return {"labels": bool(workspace.pictures), "groups": bool(workspace.groups())}
 
 
 def note(said: Note, *, undoable: bool = False) -> str:
@@ -164,14 +172,15 @@ def progress(job: Job | None) -> str:
     return render("progress.html", job=job)
 
 
-def drop_box(hint: str, into: str = "") -> str:
+def drop_box(hint: str, into: str = "", kind: str = "") -> str:
     """The box for uploading pictures.
 
     Args:
         hint: key of what it is for, in the catalogue.
         into: selector of the field that holds the class of what is added; empty without one.
+        kind: of the uploads; "foreign" for pictures that show none of the classes, empty for all others.
     """
-    return render("drop.html", hint=hint, into=into)
+    return render("drop.html", hint=hint, into=into, kind=kind, most=MOST)
 
 
 def current(session: Session) -> Adaptation | None:

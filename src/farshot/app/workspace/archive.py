@@ -22,9 +22,10 @@ from typing import IO, Any, cast
 
 from farshot.app.texts import Fault, Text, message
 from farshot.app.workspace.classes import ClassWords, check, cleaned
+from farshot.app.workspace.groups import MOST_LETTERS
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.names import shown_name
+from farshot.app.workspace.names import shown_folders, shown_name
 from farshot.app.workspace.picture import Setup, State
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
@@ -55,13 +56,26 @@ class About:
         name: of the project, not cleaned yet.
         classes: in their order.
         setup: model, method and limit; the model may be none that this app offers.
-        pictures: (file within the zip, name, label) of each.
+        groups: pattern that finds a picture's group; empty for none.
+        pictures: what is said of each.
     """
 
     name: str
     classes: tuple[ClassWords, ...]
     setup: Setup
-    pictures: tuple[tuple[str, str, str | None], ...]
+    groups: str
+    pictures: tuple[Described, ...]
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the JSON tells about a picture: its file within the zip, and what `Picture` has."""
+
+    file: str
+    name: str
+    label: str | None
+    folder: str
+    group: str | None
 
 
 # Export --------------------------------------------------------------------------------------------------
@@ -98,7 +112,15 @@ def _exported(workspace: Workspace, name: str, state: State) -> Iterator[bytes]:
                 while piece := source.read(CHUNK):
                     entry.write(piece)
                     yield from sink.taken()
-            told.append({"file": file, "name": picture.name, "label": picture.label})
+            told.append(
+                {
+                    "file": file,
+                    "name": picture.name,
+                    "label": picture.label,
+                    "folder": picture.folder,
+                    "group": picture.group,
+                }
+            )
         model = state.choice.model
         model = Path(model).name if home(model).is_dir() else model  # no path of this computer
         about = {
@@ -107,6 +129,7 @@ def _exported(workspace: Workspace, name: str, state: State) -> Iterator[bytes]:
             "name": name,
             "classes": [asdict(words) for words in state.classes],
             "settings": asdict(replace(state.choice, model=model)),
+            "groups": state.groups,
             "pictures": told,
         }
         text = dumps(about, ensure_ascii=False, indent=1) + "\n"
@@ -184,9 +207,14 @@ def imported(path: Path, workspace: Workspace, models: Collection[str]) -> tuple
                 raise Fault("archive.unpacks_to", size=in_megabytes(claimed))
             workspace.name_classes(about.classes)
             _choose(workspace, about.setup, models)
-            refused = []
-            for name, label, entry in ((n, label, found.get(f)) for f, n, label in about.pictures):
-                refused += _picture(workspace, file, name, label, entry)
+            refused: list[Refused] = []
+            places = {}
+            for one in about.pictures:
+                new, faults = _picture(workspace, file, one, found.get(one.file))
+                refused += faults
+                places.update(dict.fromkeys(new, (one.folder, one.group)))
+            workspace.came_from(places)
+            workspace.group_by(about.groups)
             workspace.forget_removed()  # the import is no change to take back
     except OSError as error:
         raise Fault("transfer.no_room", why=reason(error)) from error
@@ -210,7 +238,7 @@ def _read(file: IO[bytes], entries: Sequence[Entry], limits: Limits) -> tuple[Ab
         raise Fault("archive.damaged_why", file=ABOUT, why=plain(str(error), 100)) from error
     if len(about.pictures) > limits.images:
         raise Fault("archive.too_many", n=len(about.pictures), most=limits.images)
-    return about, {name: found[name] for name, _, _ in about.pictures if name in found}
+    return about, {one.file: found[one.file] for one in about.pictures if one.file in found}
 
 
 def _about(told: Mapping[str, Any]) -> About:
@@ -239,8 +267,13 @@ def _about(told: Mapping[str, Any]) -> About:
     pictures = []
     for one in _objects(told, "pictures"):
         label = None if one["label"] is None else names[_of(one, "label", str)]
-        pictures.append((_of(one, "file", str), _of(one, "name", str), label))
-    return About(_of(told, "name", str), classes, setup, tuple(pictures))
+        # files of earlier versions have neither
+        folder = shown_folders(f"{_of({'folder': '', **one}, 'folder', str)}/picture")
+        group = one.get("group")
+        group = None if group is None else plain(_of(one, "group", str), MOST_LETTERS)
+        pictures.append(Described(_of(one, "file", str), _of(one, "name", str), label, folder, group))
+    groups = _of({"groups": "", **told}, "groups", str)
+    return About(_of(told, "name", str), classes, setup, groups, tuple(pictures))
 
 
 def _objects(told: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
@@ -266,23 +299,24 @@ def _choose(workspace: Workspace, setup: Setup, models: Collection[str]) -> None
 
 
 def _picture(
-    workspace: Workspace, file: IO[bytes], name: str, label: str | None, entry: Entry | None
-) -> list[Refused]:
-    """Store a picture as if it had been uploaded; returns what is wrong with it."""
+    workspace: Workspace, file: IO[bytes], one: Described, entry: Entry | None
+) -> tuple[list[str], list[Refused]]:
+    """Store a picture as if it had been uploaded; returns its id, and what is wrong with it."""
+    name = shown_name(one.name)
     if entry is None or entry.fault:
         why = entry.fault if entry and entry.fault else Text("archive.not_in_file")
-        return [Refused(shown_name(name), why)]
+        return [], [Refused(name, why)]
     place = workspace.folder / "arriving"
     try:
         with place.open("wb") as out:
             for piece in unpack(file, entry.span):
                 if out.tell() == 0 and piece[:4] in ZIP_MAGIC:
-                    return [Refused(shown_name(name), Text("archive.zip_in_zip"))]
+                    return [], [Refused(name, Text("archive.zip_in_zip"))]
                 out.write(piece)
         # by its last part alone: folders in it would propose a class
-        _, refused = workspace.take([Upload(shown_name(name), place, wrapped=False)], label)
-        return refused
+        new, refused = workspace.take([Upload(name, place, wrapped=False)], one.label)
+        return [picture.id for picture in new], refused
     except DataError as error:
-        return [Refused(shown_name(name), message(error))]
+        return [], [Refused(name, message(error))]
     finally:
         place.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from typing import IO
 from farshot.app.texts import Fault, Text, message
 from farshot.app.workspace.formats import check_image
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.names import parts_of, proposed_classes, shown_name
+from farshot.app.workspace.names import parts_of, proposed_classes, shown_folders, shown_name
 from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.images.kinds import HEAD_BYTES, ZIP_MAGIC
@@ -62,12 +62,14 @@ class Taken:
         name: what it was called, fit for display.
         folder: the folder it came in, fit for display, which proposes its class.
         path: the stored file.
+        folders: all folders of its name, fit for display, joined with "/".
     """
 
     id: str
     name: str
     folder: str | None
     path: Path
+    folders: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,11 @@ class Refused:
 
 
 def take_in(
-    uploads: Sequence[Upload], place: Path, limits: Limits, known: Collection[str] = ()
+    uploads: Sequence[Upload],
+    place: Path,
+    limits: Limits,
+    known: Collection[str] = (),
+    full: str = "upload.full",
 ) -> tuple[list[Taken], list[Refused]]:
     """Stores the images among uploads, and those in the zips among them.
 
@@ -96,7 +102,8 @@ def take_in(
 
     Args:
         place: the folder of stored images; made where it is missing.
-        known: ids of all images of the workspace, which count towards its limit and are not stored again.
+        known: ids of all images that are there, which count towards the limit and are not stored again.
+        full: key of what is said where there is no room for more.
 
     Raises:
         DataError: the folder cannot be made.
@@ -105,7 +112,7 @@ def take_in(
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Fault("upload.no_folder", place=place, why=reason(error)) from error
-    intake = _Intake(place, limits, known)
+    intake = _Intake(place, limits, known, full)
     wrapped = {upload.wrapped for upload in uploads}
     around = wrapped.pop() if len(wrapped) == 1 else None
     folders = proposed_classes([upload.name for upload in uploads], around)
@@ -118,8 +125,8 @@ def take_in(
 class _Intake:
     """The state of one call of `take_in`."""
 
-    def __init__(self, place: Path, limits: Limits, known: Collection[str]) -> None:
-        self.place, self.limits, self.known = place, limits, set(known)
+    def __init__(self, place: Path, limits: Limits, known: Collection[str], full: str) -> None:
+        self.place, self.limits, self.known, self.full = place, limits, set(known), full
         self.taken: list[Taken] = []
         self.refused: list[Refused] = []
 
@@ -175,7 +182,7 @@ class _Intake:
             stored = self.place / (identity + check_image(file, self.limits))
             file.replace(stored)
         self.known.add(identity)
-        self.taken.append(Taken(identity, shown_name(name), folder, stored))
+        self.taken.append(Taken(identity, shown_name(name), folder, stored, shown_folders(name)))
 
     @contextmanager
     def _unfinished(self, pieces: Iterator[bytes]) -> Iterator[Path]:
@@ -210,7 +217,7 @@ class _Intake:
         return len(self.known) >= self.limits.images
 
     def _full(self) -> Fault:
-        return Fault("upload.full", most=self.limits.images)
+        return Fault(self.full, most=self.limits.images)
 
 
 class _Count:
