@@ -95,8 +95,8 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
         support_groups_: the groups of those images; empty where the data has none.
         estimate_: the cross-validated estimate as a dictionary, from `calibrate`, `keep_held_out` or
             `keep_estimate`; None without.
-        adapted_on_: the day it was adapted, in UTC, as "2026-05-17"; None in models saved by versions that did
-            not record it.
+        adapted_on_: the day it was adapted, in UTC, as "2026-05-17"; None in models saved by versions that
+            did not record it.
         limit_: the probability below which a prediction is not sure, from `keep_held_out`; None without.
         encoder_, method_: the base model and the method that it was fitted with.
         parameters_: the parameters that it was fitted with.

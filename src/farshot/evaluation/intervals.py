@@ -98,9 +98,9 @@ def paired_proportions(both: int, first: int, second: int, neither: int) -> Inte
         return Interval(math.nan, math.nan, math.nan, math.nan, 0)
     a, b = proportion_interval(both + first, n), proportion_interval(both + second, n)
     margins = (both + first) * (second + neither) * (both + second) * (first + neither)
-    product = both * neither - first * second
+    product = float(both * neither - first * second)
     if product > 0:
-        product = max(0, product - n / 2)
+        product = max(0.0, product - n / 2)
     phi = product / math.sqrt(margins) if margins else 0.0
 
     def width(up: float, down: float) -> float:

@@ -145,9 +145,7 @@ def _unadapted(
         return None
     none = np.zeros(0, dtype=np.int64)
     names = classifier.adapted_.class_names
-    task = Task(
-        table, names, none, none, template=fitted.template, descriptions=dict(fitted.descriptions)
-    )
+    task = Task(table, names, none, none, template=fitted.template, descriptions=dict(fitted.descriptions))
     return zero_shot_classes(classifier.encoder_, task, rows)
 
 
@@ -264,7 +262,11 @@ def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> 
     shown = explain_images(model, found.table.subset(rows), temperature=classifier.temperature_)
     return [
         described(one, panels(one))
-        | {"number": number, "true": model.class_names[int(found.labels[row])], "right": one.predicted == found.labels[row]}
+        | {
+            "number": number,
+            "true": model.class_names[int(found.labels[row])],
+            "right": one.predicted == found.labels[row],
+        }
         for number, (row, one) in enumerate(zip(rows, shown, strict=True), 1)
     ]
 

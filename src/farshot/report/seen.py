@@ -35,7 +35,9 @@ class Reading:
             return None
         how = resizing(self.name, self.size)
         share = min(1.0, self.size / how.side)
-        wide, high = (share * side for side in ((min(width, height),) * 2 if how.keeps_shape else (width, height)))
+        wide, high = (
+            share * side for side in ((min(width, height),) * 2 if how.keeps_shape else (width, height))
+        )
         if wide > width - 1 and high > height - 1:
             return None
         left, top = (width - wide) / 2, (height - high) / 2
@@ -67,12 +69,12 @@ class Reading:
         square = f"a square of {self.size} by {self.size} pixels"
         if how.keeps_shape:
             return (
-                f"The model sees {square} from the middle of each picture; what lies outside the frame it does "
-                "not see."
+                f"The model sees {square} from the middle of each picture; what lies outside the frame "
+                "it does not see."
             )
         if how.side > self.size:
             return (
-                f"The model sees the middle of each picture, squeezed into {square}; what lies outside the frame "
-                "it does not see."
+                f"The model sees the middle of each picture, squeezed into {square}; what lies outside the "
+                "frame it does not see."
             )
         return f"The model sees the whole of each picture, squeezed into {square}."

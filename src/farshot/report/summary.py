@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeGuard
 
 from markupsafe import Markup
 
@@ -107,7 +107,7 @@ def sentences(about: Mapping[str, Any], method: str, quality: Quality | None) ->
 
 
 def day(iso: str) -> str:
-    """"2026-05-17" as 17 May 2026."""
+    """ "2026-05-17" as 17 May 2026."""
     found = date.fromisoformat(iso)
     return f"{found.day} {found:%B} {found.year}"
 
@@ -147,8 +147,8 @@ def _against(found: Unadapted) -> Markup:
         told = "The base model without adaptation (zero-shot) {}: adaptation made it clearly worse ({})."
     else:
         told = (
-            "The base model without adaptation (zero-shot) {}: whether adaptation made it better cannot be told "
-            "from these pictures ({})."
+            "The base model without adaptation (zero-shot) {}: whether adaptation made it better cannot be "
+            "told from these pictures ({})."
         )
     return Markup(told).format(alone, apart)
 
@@ -166,13 +166,13 @@ def _interval(found: Any) -> Interval | None:
     """An interval of farshot.json; None for what is not one."""
     if not isinstance(found, dict):
         return None
-    ends = [found.get(name) for name in ("value", "low", "high")]
-    if not all(map(_is_number, ends)):
+    value, low, high = (found.get(name) for name in ("value", "low", "high"))
+    if not (_is_number(value) and _is_number(low) and _is_number(high)):
         return None
-    return Interval(*map(float, ends), math.nan, 0)
+    return Interval(float(value), float(low), float(high), math.nan, 0)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -16,7 +16,11 @@ from farshot.explain.figure import fit, font
 from farshot.explain.style import colour
 
 WIDTH = 360
-_INK, _GRID, _PAPER = "currentColor", "var(--line, #dddddd)", "var(--paper, #ffffff)"  # of the page, light or dark
+_INK, _GRID, _PAPER = (
+    "currentColor",
+    "var(--line, #dddddd)",
+    "var(--paper, #ffffff)",
+)  # of the page, light or dark
 _SHAPES = ("circle", "square", "triangle", "diamond", "cross", "hollow")
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
