@@ -61,7 +61,7 @@ SIDE = 224  # pixels of a chosen picture
 _SMALL = 46  # of one that it represents
 _ACROSS, _GAP, _LINE = 5, 18, 18
 _REASON_LINES = 3
-_SENTENCE_LINES = 4
+_SENTENCE_LINES = 2
 _COUNTED = ("images", "images that look alike")
 _INK, _GREY, _PAPER = (20, 20, 20), (95, 95, 95), (244, 244, 244)
 
@@ -200,8 +200,8 @@ def sheet(choice: Choice, drawn: Sequence[Card]) -> Image.Image:
     heights = [max(map(_height, row)) + 2 * _GAP for row in rows]
     width = _GAP + across * (SIDE + _GAP)
     room = width - 2 * _GAP
-    lines = _wrapped(" ".join(explained(choice)), font(12), room, _SENTENCE_LINES)
-    top = 2 * _GAP + (1 + len(lines)) * _LINE
+    lines = [line for said in explained(choice) for line in _wrapped(said, font(12), room, _SENTENCE_LINES)]
+    top = 2 * _GAP + 12 + (1 + len(lines)) * _LINE
     page = Image.new("RGB", (width, top + sum(heights)), "white")
     draw = ImageDraw.Draw(page)
     title = headline(choice)
