@@ -406,11 +406,16 @@ def test_pages_have_no_fault_for_axe_and_no_table_that_is_cut_off(
 ) -> None:
     """axe measures contrast, too; a table may be wider than its box only where the box scrolls."""
     one = crops / "crops" / "rust"
-    farshot("report", filled, "--out", tmp_path / "store.html")
-    farshot("report", crops / "adapted", "--data", crops / "crops", "--out", tmp_path / "model.html")
-    farshot("explain", crops / "adapted", one, "--out", tmp_path / "explained")
-    farshot("pick", one, "--model", crops / "adapted", "--count", 2, "--out", tmp_path / "picked")
-    farshot("check", crops / "crops", "--model", "mini", "--page", tmp_path / "check.html")
+    assert farshot("report", filled, "--out", tmp_path / "store.html")[0] == 0
+    assert (
+        farshot("report", crops / "adapted", "--data", crops / "crops", "--out", tmp_path / "model.html")[0]
+        == 0
+    )
+    assert farshot("explain", crops / "adapted", one, "--out", tmp_path / "explained")[0] == 0
+    assert (
+        farshot("pick", one, "--model", crops / "adapted", "--count", 2, "--out", tmp_path / "picked")[0] == 0
+    )
+    assert farshot("check", crops / "crops", "--model", "mini", "--out", tmp_path / "check.html")[0] == 0
     folders = (tmp_path / "explained" / "index.html", tmp_path / "picked" / "index.html")
     pages = [*(tmp_path / f"{name}.html" for name in ("store", "model", "check")), *folders]
     cut = """[...document.querySelectorAll('table')].filter(t => {
