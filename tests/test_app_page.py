@@ -126,8 +126,8 @@ def test_the_whole_way(person: Person) -> None:
     assert "fs-suggested" in last[4]
     # a page that is loaded again shows all of it
     again = page._load(person.request)
-    assert (again[12]["value"], again[12]["interactive"]) == ("\n".join(CLASSES), True)
-    assert again[13:17] == list(SHOWN)
+    assert (again[14]["value"], again[14]["interactive"]) == ("\n".join(CLASSES), True)
+    assert again[15:19] == list(SHOWN)
     assert "Expected accuracy on new pictures" in again[5]
     last = person.act(do="forget", value="", ids=[])
     assert "Everything is forgotten" in said(last)
@@ -137,7 +137,7 @@ def test_the_whole_way(person: Person) -> None:
 def test_classes_can_be_written_once_the_page_shows_those_that_there_are(person: Person) -> None:
     """What a person wrote before would be lost."""
     assert not person.page.classes.interactive
-    assert person.page._load(person.request)[12] == gr.update(value="", interactive=True)
+    assert person.page._load(person.request)[14] == gr.update(value="", interactive=True)
 
 
 def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(person: Person) -> None:
@@ -322,7 +322,7 @@ def test_a_browser_without_cookies_is_told(person: Person) -> None:
 
 def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
     person.session.workspace.choose(Setup("gone/away", "clap", True))
-    assert person.page._load(person.request)[13:17] == [SHOWN[0], FAST, FAST, True]
+    assert person.page._load(person.request)[15:19] == [SHOWN[0], FAST, FAST, True]
 
 
 def test_every_method_has_a_plain_sentence_and_transductive_ones_are_left_out(person: Person) -> None:

@@ -179,7 +179,7 @@ def test_a_damaged_state_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 def test_a_state_of_a_newer_farshot_is_refused(tmp_path: Path) -> None:
     labelled(tmp_path, 1)
-    (tmp_path / "workspace" / "state.json").write_text('{"format": 3}')
+    (tmp_path / "workspace" / "state.json").write_text('{"format": 4}')
     with pytest.raises(DataError, match="newer farshot"):
         Workspace(tmp_path / "workspace")
 

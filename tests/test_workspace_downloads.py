@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 
 from farshot import load
-from farshot.app.workspace import Setup, Workspace
+from farshot.app.workspace import Setup, Workspace, downloads
 from farshot.app.workspace.downloads import prepare
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.licences import licence_of
 from farshot.app.workspace.run import adapt, last_run
+from farshot.errors import DataError
+from farshot.export import web_page, web_runtime
 from tests.input_helpers import Farshot
 from tests.test_workspace import quiet
 from tests.workspaces import CLASSES, labelled
@@ -134,7 +137,7 @@ def test_the_downloaded_model_explains_itself_and_holds_no_path(
     for made, base in ((workspace, "mini"), (other, checkpoint.name)):
         folder = unpacked(made, encoders, "model", tmp_path / base)
         text = (folder / "README.md").read_text()
-        assert all(name in text for name in (*CLASSES, base, "farshot predict adapted-model"))
+        assert all(name in text for name in (*CLASSES, base, "farshot predict adapted-model", "## Licence"))
         for file in folder.iterdir():
             data = file.read_bytes()
             for path in (made.folder, tmp_path, checkpoint.parent, Path.home()):
@@ -157,3 +160,53 @@ def test_the_table_has_a_prediction_for_every_picture(workspace: Workspace, enco
         assert row["adapted_to"] == ("no" if picture.label is None else "yes")
         if picture.label is None:
             assert row["sure"] == ("yes" if shown[picture.id] else "no")
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense: mit\n---\n# A model\n", "applies to this model: mit, as its model card says"),
+        ("---\nlicense: other\nlicense_name: acme-1\n---\n", "applies to this model: acme-1, as"),
+        ("# A model\n", "applies to this model; read it in the files that came with it"),
+        ("---\n: : [\n---\n", "applies to this model; read it in the files that came with it"),
+        (None, "applies to this model; read it in the files that came with it"),
+    ],
+)
+def test_the_licence_of_a_base_model_is_the_one_of_its_card(
+    tmp_path: Path, card: str | None, expected: str
+) -> None:
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert expected in licence_of(str(tmp_path))
+    assert "Apache 2.0" in licence_of("mini")
+    assert "read it at https://huggingface.co/some/clip" in licence_of("some/clip")
+
+
+def test_the_web_page_says_what_is_missing_without_a_network(
+    workspace: Workspace, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def offline() -> dict[str, bytes]:
+        raise DataError("no registry.")
+
+    monkeypatch.setattr(downloads, "runtime_files", offline)
+    with pytest.raises(DataError, match=r"fetched once from the npm registry, and that has failed"):
+        prepare(workspace, encoders, "web")
+    assert not downloads.is_ready(workspace, "web")
+
+
+@pytest.mark.slow
+def test_the_web_page_holds_the_model(
+    workspace: Workspace, encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    small = dict.fromkeys(web_runtime.FILES, b"of onnxruntime-web")
+    monkeypatch.setattr(downloads, "runtime_files", lambda: small)
+    monkeypatch.setattr(web_page, "runtime_files", lambda _folder: small)
+    folder = unpacked(workspace, encoders, "web", tmp_path)
+    assert {"index.html", "model.onnx", "page.js", "onnxruntime-web.js"} <= {
+        one.name for one in folder.iterdir()
+    }
+    assert sorted(json.loads((folder / "export.json").read_text())["classes"]) == sorted(CLASSES)
+    assert not (workspace.folder / "downloads" / "web-page").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from farshot.app.check_actions import accept, keep_label, limit, measure_more, show_cell
+from farshot.app.check_actions import ACTIONS, start_open_set
 from farshot.app.choices import by_way
 from farshot.app.jobs import Job
 from farshot.app.sessions import Note, Session
@@ -23,8 +23,7 @@ _MOST_IDS = 5000
 _MOST_ACTIONS = 1000
 _PATIENCE = 10  # seconds for a step of training to end
 UNDO, REDO = "undo", "redo"
-_UNDOABLE = ("remove", "accept")  # their messages have a button
-_CHECKS = {"accept": accept, "keep": keep_label, "limit": limit, "more": measure_more, "cell": show_cell}
+_UNDOABLE = ("remove", "accept", "only")  # their messages have a button
 
 
 def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
@@ -102,8 +101,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         return f"Taken back: {workspace.undo()}."
     elif do == REDO:
         return f"Done again: {workspace.redo()}."
-    elif do in _CHECKS:
-        return _CHECKS[do](session, encoders, value, ids)
+    elif do in ACTIONS:
+        return ACTIONS[do](session, encoders, value, ids)
     elif do == "make":
         if value not in DOWNLOADS:
             raise DataError("There is no such file.")
@@ -117,8 +116,15 @@ def received(session: Session, encoders: Encoders) -> None:
     """Say what has arrived since the last time; a model, if there is one, predicts new pictures at once."""
     new, refused = session.arrived()
     labelled = session.labels_said()
+    strange = session.foreign_arrived()
     if not session.busy:  # else they are asked about once that has ended
         ask(session, encoders)
+    if strange and not (new or labelled):
+        text = f"{strange} picture{'s' if strange != 1 else ''} that should show none of your classes."
+        session.note = Note(text, refused)
+        if not session.busy:
+            start_open_set(session, encoders)
+        return
     if new or refused or labelled:
         same = any(one.same_as for one in refused)
         text = f"{new} new picture{'s' if new != 1 else ''}." if new or not (refused or labelled) else ""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from farshot.app.sessions import Session
-from farshot.app.workspace import more_labels
+from farshot.app.workspace import copies, foreign, more_labels
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.groups import preview
 from farshot.app.workspace.left_out import WANTED
 from farshot.app.workspace.run import Adaptation, last_run, set_limit
 from farshot.errors import DataError
@@ -92,3 +93,74 @@ def show_cell(session: Session, _encoders: Encoders, value: str, _ids: Sequence[
         raise DataError(_UNKNOWN)
     session.view.cell = (int(true), int(answered)) if value else None
     return ""
+
+
+def start_open_set(session: Session, encoders: Encoders, _value: str = "", _ids: Sequence[str] = ()) -> str:
+    """Start testing the model with pictures of something else.
+
+    Raises:
+        DataError: there is no model, or too few labelled pictures.
+    """
+    run = last_run(session.workspace)
+    if run is None:
+        raise DataError("Train a model first; then it can be tested with pictures of something else.")
+    foreign.check_enough(session.workspace, run)
+    session.start(lambda report: foreign.measure(session.workspace, encoders, report))
+    return ""
+
+
+def forget_foreign(session: Session, _encoders: Encoders, _value: str, _ids: Sequence[str]) -> str:
+    """Remove the pictures of something else."""
+    foreign.forget(session.workspace)
+    return "The pictures that show none of your classes are removed."
+
+
+def try_groups(session: Session, _encoders: Encoders, value: str, _ids: Sequence[str]) -> str:
+    """Show what a pattern of groups would do."""
+    preview(session.workspace.pictures, value)
+    session.view.pattern = value
+    return ""
+
+
+def set_groups(session: Session, _encoders: Encoders, value: str, _ids: Sequence[str]) -> str:
+    """Keep pictures together by a pattern, or no longer where it is empty."""
+    session.workspace.group_by(value)
+    session.view.pattern = None
+    if not value:
+        return "Pictures are no longer kept together by their names."
+    return "Pictures of one group are kept together from now on. Train again to measure the model so."
+
+
+def look_for_copies(session: Session, encoders: Encoders, _value: str, _ids: Sequence[str]) -> str:
+    """Start looking for copies among all pictures."""
+    session.start(lambda report: copies.look(session.workspace, encoders, report))
+    return ""
+
+
+def keep_one(session: Session, _encoders: Encoders, _value: str, ids: Sequence[str]) -> str:
+    """Remove the other copies of a picture."""
+    count = copies.keep_one(session.workspace, "".join(ids[:1]))
+    return f"{count} cop{'y is' if count == 1 else 'ies are'} removed."
+
+
+def keep_all(session: Session, _encoders: Encoders, _value: str, ids: Sequence[str]) -> str:
+    """Keep all copies of a picture."""
+    copies.keep_all(session.workspace, ids)
+    return ""
+
+
+ACTIONS: dict[str, Callable[[Session, Encoders, str, Sequence[str]], str]] = {
+    "accept": accept,
+    "keep": keep_label,
+    "limit": limit,
+    "more": measure_more,
+    "cell": show_cell,
+    "open-set": start_open_set,
+    "forget-foreign": forget_foreign,
+    "try-groups": try_groups,
+    "groups": set_groups,
+    "copies": look_for_copies,
+    "only": keep_one,
+    "both": keep_all,
+}
+"""What a page asks for -> what is done."""

@@ -6,10 +6,12 @@ from typing import Any
 
 from farshot.app.sessions import Session
 from farshot.app.view import places_of, render
-from farshot.app.workspace import left_out, more_labels
+from farshot.app.workspace import copies, foreign, left_out, more_labels
+from farshot.app.workspace.groups import MOST_LETTERS, hint, preview, suggestions
 from farshot.app.workspace.left_out import LeftOut
 from farshot.app.workspace.picture import Picture
 from farshot.app.workspace.run import Adaptation
+from farshot.errors import DataError
 from farshot.evaluation.calibration import certain_in_words
 
 MOST_CLASSES = 20
@@ -17,13 +19,12 @@ MOST_CLASSES = 20
 
 _MOST_CONFUSIONS = 20
 _MOST_CARDS = 40
+_MOST_SETS = 20  # of copies
 
 
 def check(session: Session, run: Adaptation | None) -> str:
-    """Everything about the adapted model's quality; empty without a model."""
-    if run is None:
-        return ""
-    found = left_out.read(session.workspace, run.stamp)
+    """Everything about the adapted model's quality, and about copies among the pictures."""
+    found = None if run is None else left_out.read(session.workspace, run.stamp)
     measured = more_labels.read(session.workspace)
     return render(
         "check.html",
@@ -31,14 +32,78 @@ def check(session: Session, run: Adaptation | None) -> str:
         most=MOST_CLASSES,
         matrix=None if found is None else _matrix(session, found),
         limits=[] if found is None else found.limits,
-        chosen_limit=0 if found is None else _nearest(run, found),
+        chosen_limit=0 if found is None or run is None else _nearest(run, found),
         cell=None if found is None else _cell(session, found),
         doubts=[] if found is None else _doubts(session, found),
         compared=left_out.compare(session.workspace) if found is not None else None,
         more=measured,
         more_is_old=measured is not None and measured.stamp != session.workspace.stamp(),
         classes=session.workspace.class_names,
+        alike=None if session.workspace.groups() else hint(session.workspace.pictures),
+        **_copies(session),
     )
+
+
+def open_set(session: Session, run: Adaptation | None) -> str:
+    """How well the model notices pictures of something else."""
+    workspace = session.workspace
+    found, ids = foreign.read(workspace), tuple(file.stem for file in foreign.files(workspace))
+    why_not = stale = ""
+    if run is not None:
+        try:
+            foreign.check_enough(workspace, run)
+        except DataError as error:
+            why_not = str(error)
+        if found is not None and found.stamp != foreign.stamp_of(run):
+            stale = "The model has changed since this was measured."
+        elif found is not None and found.pictures != ids:
+            stale = "The pictures of something else have changed since this was measured."
+    return render(
+        "open_set.html",
+        adapted=run is not None,
+        found=found,
+        stale=stale,
+        why_not=why_not,
+        pictures=len(ids),
+    )
+
+
+def groups(session: Session) -> str:
+    """Which pictures belong together, and how a person can say so."""
+    workspace, pattern = session.workspace, session.workspace.state.groups
+    pictures = workspace.pictures
+    return render(
+        "groups.html",
+        used=preview(pictures, pattern) if pattern else None,
+        listed=preview(pictures, "") if any(one.group for one in pictures) else None,
+        tried=preview(pictures, session.view.pattern) if session.view.pattern else None,
+        suggested=suggestions(pictures),
+        most=MOST_LETTERS,
+    )
+
+
+def _copies(session: Session) -> dict[str, Any]:
+    """Copies among the pictures, as variables of the template."""
+    workspace, order = session.workspace, places_of(session)
+    found = copies.read(workspace)
+    here = workspace.state.pictures
+    sets = [] if found is None else copies.open_sets(workspace, found)
+    looked = 0 if found is None else len(set(found.looked) & set(here))
+    shown = [
+        [
+            {"id": one.id, "name": one.name, "label": one.label, "place": order.get(one.label or "", 0)}
+            for one in pictures
+        ]
+        for pictures in sets[:_MOST_SETS]
+    ]
+    return {
+        "pictures": len(here),
+        "copies": shown,
+        "more_copies": len(sets) - len(shown),
+        "looked": looked,
+        "not_looked": looked < len(here),
+        "too_alike": found is not None and found.alike,
+    }
 
 
 def _matrix(session: Session, found: LeftOut) -> dict[str, Any]:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from farshot.app import actions, view
-from farshot.app.check_view import check
+from farshot.app.check_view import check, groups, open_set
 from farshot.app.choices import KINDS, LATER, ways
+from farshot.app.elements import board, drop, script, shown
 from farshot.app.models import ModelChoice
 from farshot.app.projects import Projects
+from farshot.app.routes import FOREIGN
 from farshot.app.sessions import Note, Session, Sessions
 from farshot.app.train_tab import TrainTab
 from farshot.app.who import project_of, session_of, token_of
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.foreign import MOST
 from farshot.app.workspace.run import Adaptation
 from farshot.errors import FarshotError
 from farshot.methods import available
-
-STATIC = Path(__file__).parent / "static"
 
 _TICK = 0.25  # seconds between two looks at a job
 
@@ -57,13 +56,13 @@ class Page:
             gr.HTML(
                 '<div class="fs-head"><h1>farshot</h1><p>Teach CLIP your own pictures: label a few, train, '
                 "check its answers for the others, download the model.</p></div>",
-                js_on_load=_script("steps.js") + _script("watch.js"),
+                js_on_load=script("steps.js") + script("watch.js"),
             )
             self.where = gr.HTML("", elem_id="where", apply_default_css=False)
-            self.note = self._board("note", visible=False)
+            self.note = board("note", "board.js", visible=False)
             gr.HTML(
                 view.dialogs(),
-                js_on_load=_script("large.js") + _script("dialogs.js"),
+                js_on_load=script("large.js") + script("dialogs.js"),
                 elem_id="dialogs",
                 apply_default_css=False,
             )
@@ -77,7 +76,7 @@ class Page:
                 with gr.Tab("3. Check", id="look"):
                     self._check()
                 with gr.Tab("4. Download", id="take"):
-                    self.take = self._board("take")
+                    self.take = board("take", "board.js", "take.js")
             self._connect(blocks)
         return blocks
 
@@ -107,7 +106,7 @@ class Page:
                     elem_id="into",
                     interactive=True,
                 )
-                self.drop = self._drop(
+                self.drop = drop(
                     "Folders within a zip or a folder become classes. Pictures stay on the computer that "
                     "runs this app.",
                     "drop",
@@ -115,45 +114,28 @@ class Page:
                 )
                 self.suggest = gr.Button("Which should I label next?", elem_id="suggest")
             with gr.Column(scale=5, min_width=300):
-                self.board = self._board("board")
+                self.board = board("board", "label.js")
 
     def _check(self) -> None:
-        self.drop_new = self._drop("New pictures: the model says what they show.", "drop-new")
+        self.drop_new = drop("New pictures: the model says what they show.", "drop-new")
         with gr.Row():
             self.again = gr.Button("Train again", variant="primary", elem_id="again")
             self.suggest_next = gr.Button("Which should I label next?", elem_id="suggest-next")
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
-                self.answers = self._board("answers")
+                self.answers = board("answers", "board.js")
             with gr.Column(scale=4, min_width=300):
-                self.detail = self._board("detail")
-        self.check = gr.HTML(
-            "",
-            js_on_load=_script("outbox.js") + _script("check.js"),
-            elem_id="check",
-            apply_default_css=False,
-        )
-
-    def _board(self, name: str, *, visible: bool = True) -> gr.HTML:
-        """A component with tiles and buttons. Their clicks and keys go to the server by themselves; then the
-        board of all pictures asks with 'act' for the page to be drawn."""
-        return gr.HTML(
-            "",
-            js_on_load=_script("outbox.js") + _script("label.js" if name == "board" else "board.js"),
-            elem_id=name,
-            visible=visible,
-            apply_default_css=False,
-        )
-
-    def _drop(self, hint: str, name: str, into: str = "") -> gr.HTML:
-        return gr.HTML(
-            view.drop_box(hint, into),
-            js_on_load=_script("uploads.js") + _script("drop.js"),
-            elem_id=name,
-            apply_default_css=False,
-            leads=name == "drop",
-            taken=0,  # changes when pictures were looked at
-        )
+                self.detail = board("detail", "board.js")
+        self.check = board("check", "buttons.js", "check.js")
+        with gr.Accordion("Does it notice pictures of something else?", open=False, elem_id="open-set"):
+            self.drop_foreign = drop(
+                f"At most {MOST}. They are never trained on, and are not part of the project.",
+                "drop-foreign",
+                kind=FOREIGN,
+            )
+            self.open_set = board("open-set-found", "buttons.js")
+        with gr.Accordion("Do some pictures show the same thing?", open=False, elem_id="groups"):
+            self.groups = board("groups-found", "buttons.js")
 
     # What happens ------------------------------------------------------------------------------------
 
@@ -171,6 +153,8 @@ class Page:
             self.train.train,
             self.renamed,
             self.check,
+            self.open_set,
+            self.groups,
         ]
         self._drawn = len(drawn)
         chosen, about = self.train.chosen, self.train.about
@@ -194,10 +178,10 @@ class Page:
             listener(fn, inputs, [*drawn, *more], **quiet, **one).then(**follow, api_visibility="private")
 
         on(blocks.load, self._load, more=forms)
-        for drop in (self.drop, self.drop_new):
-            on(drop.received, self._received, None, [self.classes, drop])
-        for board in (self.board, self.take):
-            on(board.act, self._act, None, [self.classes], in_turn=True)
+        for box in (self.drop, self.drop_new, self.drop_foreign):
+            on(box.received, self._received, None, [self.classes, box])
+        for one in (self.board, self.take):
+            on(one.act, self._act, None, [self.classes], in_turn=True)
         on(self.name_them.click, self._name_classes, self.classes, [self.classes])
         on(
             self.rename.click,
@@ -306,21 +290,21 @@ class Page:
         session = self._session(request)
         job, nothing = session.job, [gr.skip()] * self._drawn
         if job is None or (not job.running and job.told):
-            yield [_shown(""), *nothing]
+            yield [shown(""), *nothing]
             return
         seen = view.current(session)
         while job.running:
             now = view.current(session)
             # a model can be looked at while it is still being measured
             drawn = nothing if _same_run(now, seen) else self._draw(session)
-            yield [_shown(view.progress(job)), *drawn]
+            yield [shown(view.progress(job)), *drawn]
             seen = now
             job.wait(_TICK)
         job.told = True
         text = job.error or ("Stopped." if job.stopped else "")
         more = not text and not session.busy and actions.ask(session, self.encoders)
         session.note = Note(text, fault=True) if job.error else Note(text) if text else session.note
-        yield [_shown(""), *self._draw(session)]
+        yield [shown(""), *self._draw(session)]
         if more:  # pictures that came while the model was being made
             yield from self._follow(request)
 
@@ -354,7 +338,7 @@ class Page:
         # while something is computed, pictures are not explained: the page must not wait for it
         why = view.waiting(session) if self.encoders.busy else view.detail(session, run, self.encoders)
         return [
-            _shown(view.note(session.note, undoable=session.workspace.undoable is not None)),
+            shown(view.note(session.note, undoable=session.workspace.undoable is not None)),
             gr.update(visible=running),
             view.board(session),
             view.answers(session, run),
@@ -366,17 +350,14 @@ class Page:
             gr.update(interactive=not running),
             gr.update(choices=list(names), **({} if same else {"value": None})),
             check(session, run),
+            open_set(session, run),
+            groups(session),
         ]
 
     # Who and what ------------------------------------------------------------------------------------
 
     def _session(self, request: gr.Request) -> Session:
         return session_of(self.sessions, request, of_project=self.projects is not None)
-
-
-def _shown(html: str) -> Any:
-    """Update of a component; an empty one is hidden."""
-    return gr.update(value=html, visible=bool(html))
 
 
 def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
@@ -387,8 +368,3 @@ def _same_run(one: Adaptation | None, other: Adaptation | None) -> bool:
         other.seconds,
         len(other.predictions),
     )
-
-
-@cache
-def _script(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from secrets import token_hex
 from urllib.parse import quote, unquote
 
@@ -29,6 +30,8 @@ _MOST_WAITING = 4  # archives' worth of bytes that may be on their way at once, 
 _READERS = 2  # uploads, and likewise pictures to show, that are decoded at once; others wait
 _FRESH = {"cache-control": "no-store"}
 _KEPT = {"cache-control": "private, max-age=86400"}  # an id is a content hash
+FOREIGN = "foreign"
+"""The kind of an upload that shows none of the classes."""
 _OURS = "x-farshot"  # a header that no form on another page can send
 
 
@@ -85,15 +88,17 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
                 session.refuse(Refused(shown_name(name), fault))
                 return JSONResponse({"refused": fault}, 413)
             received = Upload(name, arrival.path, wrapped)
-            if name.lower().endswith(SUFFIX):
+            kind = request.query_params.get("kind", "")
+            if name.lower().endswith(SUFFIX) and kind != FOREIGN:
                 try:
                     said = await to_thread.run_sync(session.take_labels, received, limiter=readers)
                 except DataError as error:
                     session.refuse(Refused(shown_name(name), str(error)))
                     return JSONResponse({"refused": str(error)}, 413)
                 return JSONResponse({"labels": said, "version": session.version})
+            take = partial(session.take, label=label) if kind != FOREIGN else session.take_foreign
             try:
-                new, refused = await to_thread.run_sync(session.take, received, label, limiter=readers)
+                new, refused = await to_thread.run_sync(take, received, limiter=readers)
             except DataError as error:  # the state cannot be written
                 return JSONResponse({"refused": str(error)}, 507)
         told = [one for one in refused if one.same_as is None]

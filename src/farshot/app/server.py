@@ -21,10 +21,11 @@ from gradio import http_server
 from starlette.middleware import Middleware
 
 from farshot.app.access import Access
+from farshot.app.elements import STATIC
 from farshot.app.folders import gradio_files, kept, temporary
 from farshot.app.guard import Guard
 from farshot.app.models import models
-from farshot.app.pages import STATIC, Page
+from farshot.app.pages import Page
 from farshot.app.projects import Projects
 from farshot.app.routes import routes
 from farshot.app.sessions import Sessions
@@ -144,7 +145,7 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
                         "redoc_url": None,
                     },
                     theme=_theme(),
-                    css_paths=[STATIC / "style.css"],
+                    css_paths=[STATIC / "style.css", STATIC / "check.css"],
                 )
         except RuntimeError as error:
             raise DataError(f"The app cannot be shared ({error}); start it without --share.") from error

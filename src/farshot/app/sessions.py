@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farshot.app.jobs import Job
-from farshot.app.workspace import Setup, Workspace
+from farshot.app.workspace import Setup, Workspace, foreign
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.label_file import take_labels
@@ -46,6 +46,7 @@ class BoardView:
         cell: true class and answer, by their index, whose pictures are shown; None for no cell.
         kept: pictures whose doubtful label was confirmed.
         suggested: picture -> why it should be labelled next.
+        pattern: the pattern of groups that is tried; None for the one that is used.
         offered: the classes that new pictures can be given.
         words: the classes as the page's text field has them.
     """
@@ -56,6 +57,7 @@ class BoardView:
     cell: tuple[int, int] | None = None
     kept: set[str] = field(default_factory=set)
     suggested: dict[str, str] = field(default_factory=dict)
+    pattern: str | None = None
     offered: tuple[str, ...] = ()
     words: str = ""
 
@@ -118,6 +120,8 @@ class Session:
         self._heard: OrderedDict[str, int] = OrderedDict()
         self._arriving: set[Arrival] = set()
         self._new, self._refused = 0, list[Refused]()  # since the page was told
+        self._foreign = 0  # new pictures that show none of the classes, likewise
+        self._taking_foreign = threading.Lock()
         self._labels_said = list[str]()  # of tables of labels, likewise
         self._lock = threading.Lock()
 
@@ -219,6 +223,22 @@ class Session:
             self._refused += refused
         self.changed()
         return len(taken), refused
+
+    def take_foreign(self, upload: Upload) -> tuple[int, list[Refused]]:
+        """Store an upload that shows none of the classes; returns as `take`."""
+        with self._taking_foreign:
+            new, refused = foreign.take(self.workspace, [upload])
+        with self._lock:
+            self._foreign += new
+            self._refused += refused
+        self.changed()
+        return new, refused
+
+    def foreign_arrived(self) -> int:
+        """The number of new pictures that show none of the classes, since the last call."""
+        with self._lock:
+            new, self._foreign = self._foreign, 0
+            return new
 
     def take_labels(self, upload: Upload) -> str:
         """Label pictures as an uploaded table says; returns how many, in words.

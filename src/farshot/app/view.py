@@ -13,7 +13,7 @@ from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.run import Adaptation, Answer, explain, last_run
 from farshot.explain.figure import panels
 from farshot.explain.html import common, environment
-from farshot.explain.page import described
+from farshot.explain.page import described, glance
 from farshot.explain.style import places
 from farshot.explain.subject import OWN
 
@@ -104,6 +104,7 @@ def detail(session: Session, run: Adaptation | None, encoders: Encoders) -> str:
     return render(
         "detail.html",
         shown=described(found, panels(found)),
+        glance=glance(found),
         picture=picture.id,
         name=picture.name,
         label=picture.label,
@@ -141,7 +142,13 @@ def take_away(session: Session, run: Adaptation | None, *, of_project: bool = Fa
         {"name": name, "file": one.file, "about": one.about, "made": is_ready(session.workspace, name)}
         for name, one in DOWNLOADS.items()
     ]
-    return render("take.html", adapted=run is not None, rows=rows, of_project=of_project)
+    return render("take.html", adapted=run is not None, rows=rows, of_project=of_project, **_labels(session))
+
+
+def _labels(session: Session) -> dict[str, bool]:
+    """Whether there are pictures to list, and groups of them."""
+    workspace = session.workspace
+    return {"labels": bool(workspace.pictures), "groups": bool(workspace.groups())}
 
 
 def note(said: Note, *, undoable: bool = False) -> str:
@@ -157,13 +164,14 @@ def progress(job: Job | None) -> str:
     return render("progress.html", job=job)
 
 
-def drop_box(hint: str, into: str = "") -> str:
+def drop_box(hint: str, into: str = "", kind: str = "") -> str:
     """The box for uploading pictures.
 
     Args:
         into: selector of the field that holds the class of what is added; empty without one.
+        kind: of the uploads; "foreign" for pictures that show none of the classes, empty for all others.
     """
-    return render("drop.html", hint=hint, into=into)
+    return render("drop.html", hint=hint, into=into, kind=kind)
 
 
 def current(session: Session) -> Adaptation | None:

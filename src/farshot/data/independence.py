@@ -124,14 +124,25 @@ def groups_by(pattern: str, names: Sequence[str], argument: str = "groups") -> t
                 f"not match the name {name!r}; write one that matches every name, such as "
                 f"'{ALL_BUT_LAST_WORD}'."
             )
-        found.append(nfc(match[1] if compiled.groups else match[0]))
         if compiled.groups and match[1] is None:
             raise DataError(f"{argument}: the parentheses of {pattern!r} match nothing in the name {name!r}.")
+        found.append(nfc(match[1] if compiled.groups else match[0]))
     return tuple(found)
 
 
 def group_hint(names: Sequence[str], labels: Sequence[str]) -> str:
-    """A note where names such as patient3_02.jpg suggest groups; else empty.
+    """A note where names suggest groups (`alike_names`); else empty."""
+    alike = alike_names(names, labels)
+    if alike is None:
+        return ""
+    return (
+        f"names such as {alike[0]} and {alike[1]} suggest that several pictures show one thing; if so, keep "
+        f"them together with --groups '{ALL_BUT_LAST_WORD}', or the estimate is too high"
+    )
+
+
+def alike_names(names: Sequence[str], labels: Sequence[str]) -> tuple[str, str] | None:
+    """Two names such as patient3_01.jpg and patient3_02.jpg, where the names suggest groups; else None.
 
     At least half of the pictures must share all but the last part of their name with another one, in at
     least three groups per class of 20 pictures at most.
@@ -148,13 +159,10 @@ def group_hint(names: Sequence[str], labels: Sequence[str]) -> str:
     several = {key: size for key, size in sizes.items() if size > 1}
     share = sum(several.values()) / max(len(names), 1)
     if share < 0.5 or len(several) < 3 * len(set(labels)) or max(several.values()) > _MOST_OF_GROUP:
-        return ""
+        return None
     one = next(iter(several))
-    alike = [Path(name).name for name, key in zip(names, keys, strict=True) if key == one][:2]
-    return (
-        f"names such as {alike[0]} and {alike[1]} suggest that several pictures show one thing; if so, keep "
-        f"them together with --groups '{ALL_BUT_LAST_WORD}', or the estimate is too high"
-    )
+    first, second, *_ = (Path(name).name for name, key in zip(names, keys, strict=True) if key == one)
+    return first, second
 
 
 def draw(

@@ -131,7 +131,8 @@ def hold_out(
     if not 2 <= folds <= min(sizes):
         small = int(np.argmin(sizes))
         images = int((task.labels == small).sum())
-        different = "" if images == sizes[small] else f" different ones among {images}, the rest are copies"
+        same = "copies" if task.table.groups is None else "copies or belong to the same groups"
+        different = "" if images == sizes[small] else f" different ones among {images}, the rest are {same}"
         raise DataError(
             f"An estimate leaves images out, and the class {task.class_names[small]!r} has {sizes[small]}"
             f"{different}: "

@@ -26,6 +26,9 @@ NEAREST = 3
 """Labelled images whose mean similarity counts; one, or distances by covariance, were not better on nine
 sets (docs/trust.md)."""
 
+MOST_FOLDS = 20
+"""Of `Familiarity.left_out`: the images that are left are then nearly as many as all."""
+
 _ROWS_AT_ONCE = 4096
 
 
@@ -62,6 +65,21 @@ class Familiarity:
         similar to the labelled ones."""
         below = np.searchsorted(np.sort(self.similarity), self.nearest(features), side="right")
         return (1 + below) / (1 + len(self.similarity))
+
+    def left_out(self, unit: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:
+        """p-values of the labelled images themselves, each from labelled images of other folds
+        (`left_out_folds`).
+
+        Args:
+            unit: as of `of`.
+        """
+        fold, found = left_out_folds(unit), np.zeros(len(unit))
+        for f in np.unique(fold):
+            others = fold != f
+            found[~others] = Familiarity.of(self.features[others], unit[others]).p_values(
+                self.features[~others]
+            )
+        return found
 
     def nearest(self, features: Float[NDArray[np.float32], "B E"]) -> Float[NDArray[np.float32], " B"]:
         """Mean similarity of each image to the nearest labelled ones."""
@@ -110,6 +128,13 @@ class Strangers:
             name: {"value": share.mean, "low": share.low, "high": share.high, "images": share.n}
             for name, share in shares.items()
         }
+
+
+def left_out_folds(unit: Int[NDArray[np.int64], " S"]) -> Int[NDArray[np.int64], " S"]:
+    """The fold that leaves each labelled image out, all images of a unit together: as many folds as units, at
+    most MOST_FOLDS."""
+    names, number = np.unique(unit, return_inverse=True)
+    return (number % min(len(names), MOST_FOLDS)).astype(np.int64)
 
 
 def measure(

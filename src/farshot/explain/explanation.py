@@ -76,6 +76,7 @@ class Explanation:
         moved: head and tail tokens for the chosen blocks; empty without alignment.
         options: how the source is read.
         calibrated: whether the probabilities say how often they are right.
+        reading: how the source became `pixels` (farshot.images.preprocess).
     """
 
     image: ImageSource
@@ -88,6 +89,7 @@ class Explanation:
     moved: tuple[MovedTokens, ...] = ()
     options: ReadOptions = field(default_factory=ReadOptions)
     calibrated: bool = False
+    reading: str = "squash"
 
     @property
     def name(self) -> str:
@@ -171,7 +173,12 @@ def explain_images(
         probabilities = softmax((scores / np.float32(temperature)).astype(np.float32))
         for i, row in enumerate(rows):
             one = _one(subject, table.images[row], view, i, probabilities[i])
-            yield replace(one, options=table.options, calibrated=temperature != 1)
+            yield replace(
+                one,
+                options=table.options,
+                calibrated=temperature != 1,
+                reading=subject.adapted.reading,
+            )
         start += len(rows)
 
 

@@ -123,13 +123,13 @@ def _map(
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
     grid = shown.grid
-    colours = Image.fromarray(_colours()[np.rint(255 * scaled).astype(int)].reshape(grid, grid, 3))
+    colours = Image.fromarray(map_colours()[np.rint(255 * scaled).astype(int)].reshape(grid, grid, 3))
     over = Image.blend(
         _seen(shown).convert("L").convert("RGB"), colours.resize((SIDE, SIDE), Image.Resampling.NEAREST), 0.6
     )
     canvas = Image.new("RGB", (SIDE, SIDE + _BAR), "white")
     canvas.paste(over, (0, 0))
-    bar = Image.fromarray(_colours()[None].repeat(_BAR - 4, axis=0)).resize((SIDE, _BAR - 4))
+    bar = Image.fromarray(map_colours()[None].repeat(_BAR - 4, axis=0)).resize((SIDE, _BAR - 4))
     canvas.paste(bar, (0, SIDE + 4))
     digits = (lambda v: f"{v:+.2f}") if signed else (lambda v: f"{100 * v:.1f} %")
     span = f"{digits(low)} (dark) to {digits(high)} (light)"
@@ -248,7 +248,7 @@ def _seen(shown: Explanation) -> Image.Image:
 
 
 @cache
-def _colours() -> NDArray[np.uint8]:
+def map_colours() -> NDArray[np.uint8]:
     """256 colours from dark to light that every kind of colour vision orders alike."""
     return (255 * matplotlib.colormaps["cividis"](np.arange(256))[:, :3]).round().astype(np.uint8)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from farshot.explain.explanation import Explanation
 from farshot.explain.figure import Panel, compose, panels, ranked_classes
 from farshot.explain.html import common, data_uri, environment
+from farshot.explain.overlay import overlay
 from farshot.sanitize import plain
 from farshot.storage.atomic import check_folder, whole_folder
 from farshot.storage.json_text import parse
@@ -68,7 +69,8 @@ def write_explanations(
                 compose(explanation, drawn).save(staging / file)
                 numbers.write(",\n" if pages.images else "[\n")
                 json.dump({"figure": file, **explanation.to_dict()}, numbers, ensure_ascii=False, indent=1)
-                pages.add(explanation, described(explanation, drawn) | {"file": file})
+                shown = described(explanation, drawn) | {"file": file, "glance": glance(explanation)}
+                pages.add(explanation, shown)
             numbers.write("\n]\n" if pages.images else "[]\n")
         pages.finish()
     return pages.images
@@ -163,6 +165,20 @@ def described(explanation: Explanation, drawn: Sequence[Panel]) -> dict[str, Any
         "panels": [_compressed(panel) for panel in drawn],
         "classes": [{"index": c, "name": names[c], "probability": float(p[c])} for c in listed],
         "left_out": len(names) - len(listed),
+    }
+
+
+def glance(explanation: Explanation) -> dict[str, Any]:
+    """One overlay as variables of the template `panels.html`."""
+    drawn = overlay(explanation)
+    name = explanation.class_names[explanation.predicted]
+    return {
+        "name": name,
+        "source": data_uri(drawn.picture),
+        "width": drawn.picture.width,
+        "height": drawn.picture.height,
+        "marked": drawn.marked,
+        "is_cut": drawn.is_cut,
     }
 
 

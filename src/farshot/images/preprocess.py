@@ -127,6 +127,32 @@ def prepare(image: Image.Image, reading: str, size: int) -> UInt8[NDArray[np.uin
     return pixels[top : top + size, left : left + size]
 
 
+def seen_box(width: int, height: int, reading: str, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what `prepare` shows of a picture, in pixels of the picture; beyond its
+    edges where black is added.
+
+    Args:
+        width, height: of the picture.
+        reading: other than "reduced".
+    """
+    how = resizing(reading, size)
+    shown = [width, height]
+    sides = [how.side, how.side]
+    if how.keeps_shape:
+        most = _MOST_RATIO * min(shown)
+        shown = [min(side, most) for side in shown]
+        short = min(shown)
+        sides = [how.side if side == short else int(how.side * side / short) for side in shown]
+    corner = [(side - size) / 2 for side in sides]
+    start = [math.floor(edge) if how.rounded_down else round(edge) for edge in corner]
+    found = []
+    for whole, part, side, first in zip((width, height), shown, sides, start, strict=True):
+        offset, zoom = (whole - part) // 2, part / side
+        found.append((offset + first * zoom, offset + (first + size) * zoom))
+    (left, right), (top, bottom) = found
+    return left, top, right, bottom
+
+
 def wanted_side(reading: str, size: int) -> int | None:
     """Short side in pixels of what an image is resized to, for drafts twice as large; None where the whole
     image must be decoded: as a checkpoint's own program does, or because it is reduced exactly."""

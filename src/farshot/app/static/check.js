@@ -1,4 +1,4 @@
-// How good the model is: clicks carry the picture or cell that they are about, and the limit follows a slider.
+// How good the model is: the limit follows a slider.
 const slider = () => element.querySelector('#fs-limit');
 const steps = () => [...element.querySelectorAll('.fs-limit [data-wanted]')];
 
@@ -10,12 +10,6 @@ function say() {
   input.setAttribute('aria-valuetext', step.dataset.said);
 }
 
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-do]');
-  if (!button) return;
-  const ids = button.dataset.ids ? [button.dataset.ids] : [];
-  outbox.add({ do: button.dataset.do, value: button.dataset.value ?? '', ids, next: null });
-});
 element.addEventListener('input', (event) => { if (event.target === slider()) say(); });
 element.addEventListener('change', (event) => {
   if (event.target !== slider()) return;

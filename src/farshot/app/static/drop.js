@@ -27,37 +27,40 @@ async function dropped(data) {
   const entries = [...data.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
   const found = [];
   for (const entry of entries) found.push(...(await inside(entry, '')));
-  uploads.add(entries.length > 0 ? found : loose, label);
+  uploads.add(entries.length > 0 ? found : loose, label, kind);
 }
 
 const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
 const shown = () => element.querySelector('.fs-drop').offsetParent !== null;
+const kind = element.querySelector('.fs-drop').dataset.kind; // a box of a kind takes only what is dropped on it
 // where no box is shown, the first takes what comes
-const takes = () => shown() || (props.leads && ![...document.querySelectorAll('.fs-drop')].some((box) => box.offsetParent));
+const other = (event) => event.target.closest?.('.fs-drop')?.dataset.kind;
+const takes = (event) => (kind ? element.contains(event.target) : !other(event)
+  && (shown() || (props.leads && ![...document.querySelectorAll('.fs-drop')].some((box) => box.offsetParent))));
 const over = (on) => element.classList.toggle('fs-over', on && shown());
 
-uploads.box(element, (last) => trigger('received', { last }));
+uploads.box(element, kind, (last) => trigger('received', { last }));
 element.addEventListener('change', (event) => {
   if (!event.target.matches('[data-pick]')) return;
   const chosen = [...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
   event.target.value = '';
-  uploads.add(chosen, into());
+  uploads.add(chosen, into(), kind);
 });
 document.addEventListener('dragover', (event) => {
   if (!carries(event)) return;
   event.preventDefault(); // else the browser opens what is dropped
-  over(true);
+  over(takes(event));
 });
 document.addEventListener('dragleave', (event) => { if (!event.relatedTarget) over(false); });
 document.addEventListener('drop', (event) => {
   over(false);
   if (!carries(event)) return;
   event.preventDefault();
-  if (takes()) dropped(event.dataTransfer);
+  if (takes(event)) dropped(event.dataTransfer);
 });
 document.addEventListener('paste', (event) => {
   const found = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith('image/'));
-  if (found.length === 0 || !takes() || document.querySelector('dialog[open]')) return;
+  if (found.length === 0 || kind || !takes(event) || document.querySelector('dialog[open]')) return;
   event.preventDefault();
   uploads.add(found.map((file) => ({ file, path: uploads.named('pasted', file.type.slice(6).replace(/\W.*/, '')) })), into());
 });

@@ -6,6 +6,7 @@ const uploads = (window.farshotUploads ??= (() => {
   let running = 0, version = 0, redrawn = 0, timer = null, looking = false, named = 0;
 
   const of = (...states) => files.filter((one) => states.includes(one.state));
+  const kinds = (kind) => files.filter((one) => one.kind === kind);
   const open = () => of('waiting', 'sending').length;
   const later = (time) => new Promise((go) => setTimeout(go, time));
 
@@ -21,7 +22,7 @@ const uploads = (window.farshotUploads ??= (() => {
   // The server may need long for a zip, so a missing answer is a fault only where it does not answer at all.
   async function post(one) {
     const address = new URL('farshot/upload', document.baseURI);
-    for (const name of ['path', 'into', 'wrapped']) address.searchParams.set(name === 'path' ? 'name' : name, one[name]);
+    for (const name of ['path', 'into', 'wrapped', 'kind']) address.searchParams.set(name === 'path' ? 'name' : name, one[name]);
     const stop = new AbortController();
     const watch = setInterval(async () => { if (!(await alive()) && !(await alive())) stop.abort(); }, ALIVE);
     try {
@@ -92,7 +93,10 @@ const uploads = (window.farshotUploads ??= (() => {
     while (running < AT_ONCE && next()) worker();
   }
 
-  function summary() {
+  function summary(kind) {
+    const files = kinds(kind);
+    const of = (...states) => files.filter((one) => states.includes(one.state));
+    const open = () => of('waiting', 'sending').length;
     const words = [];
     const say = (count, what) => { if (count > 0) words.push(`${count} ${what}`); };
     say(of('new').reduce((sum, one) => sum + one.count, 0), 'new');
@@ -106,8 +110,11 @@ const uploads = (window.farshotUploads ??= (() => {
   }
 
   function show() {
-    const faults = of('failed', 'refused');
-    for (const { element } of boxes) {
+    for (const { element, kind } of boxes) {
+      const files = kinds(kind);
+      const of = (...states) => files.filter((one) => states.includes(one.state));
+      const open = () => of('waiting', 'sending').length;
+      const faults = of('failed', 'refused');
       const place = element.querySelector('.fs-sending');
       place.replaceChildren();
       if (files.length === 0) continue;
@@ -117,7 +124,7 @@ const uploads = (window.farshotUploads ??= (() => {
         return made;
       };
       add('p', open() === 0 && of('failed').length === files.length ? 'Nothing was sent: the app did not answer.'
-        : `${summary()}.${looking && open() === 0 ? ' Looking at them.' : ''}`);
+        : `${summary(kind)}.${looking && open() === 0 ? ' Looking at them.' : ''}`);
       if (open() > 0) {
         const bar = add('progress');
         bar.max = files.length;
@@ -149,15 +156,15 @@ const uploads = (window.farshotUploads ??= (() => {
   });
 
   return {
-    box(element, received) { boxes.push({ element, received }); },
+    box(element, kind, received) { boxes.push({ element, kind, received }); },
     // files of one selection, by their paths, and the class that they all get
-    add(found, into) {
+    add(found, into, kind = '') {
       if (found.length === 0) return;
       if (open() === 0 && of('failed').length === 0) files.length = 0; // a new summary
       const folders = found.map((one) => one.path.split('/').slice(0, -1));
       const tops = new Set(folders.map((inside) => inside[0] ?? null));
       const wrapped = tops.size === 1 && folders.some((inside) => inside.length > 1) ? '1' : '0';
-      found.forEach((one) => files.push({ ...one, into, wrapped, state: 'waiting', reason: '', count: 0 }));
+      found.forEach((one) => files.push({ ...one, into, kind, wrapped, state: 'waiting', reason: '', count: 0 }));
       looking = false;
       show();
       start();

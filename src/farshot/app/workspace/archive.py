@@ -21,9 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from farshot.app.workspace.classes import ClassWords, check, cleaned
+from farshot.app.workspace.groups import MOST_LETTERS
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.names import shown_name
+from farshot.app.workspace.names import shown_folders, shown_name
 from farshot.app.workspace.picture import Setup, State
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
@@ -54,13 +55,26 @@ class About:
         name: of the project, not cleaned yet.
         classes: in their order.
         setup: model, method and limit; the model may be none that this app offers.
-        pictures: (file within the zip, name, label) of each.
+        groups: pattern that finds a picture's group; empty for none.
+        pictures: what is said of each.
     """
 
     name: str
     classes: tuple[ClassWords, ...]
     setup: Setup
-    pictures: tuple[tuple[str, str, str | None], ...]
+    groups: str
+    pictures: tuple[Described, ...]
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the JSON tells about a picture: its file within the zip, and what `Picture` has."""
+
+    file: str
+    name: str
+    label: str | None
+    folder: str
+    group: str | None
 
 
 # Export --------------------------------------------------------------------------------------------------
@@ -97,7 +111,15 @@ def _exported(workspace: Workspace, name: str, state: State) -> Iterator[bytes]:
                 while piece := source.read(CHUNK):
                     entry.write(piece)
                     yield from sink.taken()
-            told.append({"file": file, "name": picture.name, "label": picture.label})
+            told.append(
+                {
+                    "file": file,
+                    "name": picture.name,
+                    "label": picture.label,
+                    "folder": picture.folder,
+                    "group": picture.group,
+                }
+            )
         model = state.choice.model
         model = Path(model).name if home(model).is_dir() else model  # no path of this computer
         about = {
@@ -106,6 +128,7 @@ def _exported(workspace: Workspace, name: str, state: State) -> Iterator[bytes]:
             "name": name,
             "classes": [asdict(words) for words in state.classes],
             "settings": asdict(replace(state.choice, model=model)),
+            "groups": state.groups,
             "pictures": told,
         }
         text = dumps(about, ensure_ascii=False, indent=1) + "\n"
@@ -183,9 +206,14 @@ def imported(path: Path, workspace: Workspace, models: Collection[str]) -> tuple
                 raise DataError(f"it unpacks to {in_megabytes(claimed)}, many times its own size.")
             workspace.name_classes(about.classes)
             _choose(workspace, about.setup, models)
-            refused = []
-            for name, label, entry in ((n, label, found.get(f)) for f, n, label in about.pictures):
-                refused += _picture(workspace, file, name, label, entry)
+            refused: list[Refused] = []
+            places = {}
+            for one in about.pictures:
+                new, faults = _picture(workspace, file, one, found.get(one.file))
+                refused += faults
+                places.update(dict.fromkeys(new, (one.folder, one.group)))
+            workspace.came_from(places)
+            workspace.group_by(about.groups)
             workspace.forget_removed()  # the import is no change to take back
     except OSError as error:
         raise DataError(f"it cannot be stored ({reason(error)}); free some space.") from error
@@ -211,7 +239,7 @@ def _read(file: IO[bytes], entries: Sequence[Entry], limits: Limits) -> tuple[Ab
         raise DataError(
             f"it holds {len(about.pictures):,} pictures; a project has at most {limits.images:,}."
         )
-    return about, {name: found[name] for name, _, _ in about.pictures if name in found}
+    return about, {one.file: found[one.file] for one in about.pictures if one.file in found}
 
 
 def _about(told: Mapping[str, Any]) -> About:
@@ -240,8 +268,13 @@ def _about(told: Mapping[str, Any]) -> About:
     pictures = []
     for one in _objects(told, "pictures"):
         label = None if one["label"] is None else names[_of(one, "label", str)]
-        pictures.append((_of(one, "file", str), _of(one, "name", str), label))
-    return About(_of(told, "name", str), classes, setup, tuple(pictures))
+        # files of earlier versions have neither
+        folder = shown_folders(f"{_of({'folder': '', **one}, 'folder', str)}/picture")
+        group = one.get("group")
+        group = None if group is None else plain(_of(one, "group", str), MOST_LETTERS)
+        pictures.append(Described(_of(one, "file", str), _of(one, "name", str), label, folder, group))
+    groups = _of({"groups": "", **told}, "groups", str)
+    return About(_of(told, "name", str), classes, setup, groups, tuple(pictures))
 
 
 def _objects(told: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
@@ -267,22 +300,23 @@ def _choose(workspace: Workspace, setup: Setup, models: Collection[str]) -> None
 
 
 def _picture(
-    workspace: Workspace, file: IO[bytes], name: str, label: str | None, entry: Entry | None
-) -> list[Refused]:
-    """Store a picture as if it had been uploaded; returns what is wrong with it."""
+    workspace: Workspace, file: IO[bytes], one: Described, entry: Entry | None
+) -> tuple[list[str], list[Refused]]:
+    """Store a picture as if it had been uploaded; returns its id, and what is wrong with it."""
+    name = shown_name(one.name)
     if entry is None or entry.fault:
-        return [Refused(shown_name(name), entry.fault if entry and entry.fault else "it is not in the file.")]
+        return [], [Refused(name, entry.fault if entry and entry.fault else "it is not in the file.")]
     place = workspace.folder / "arriving"
     try:
         with place.open("wb") as out:
             for piece in unpack(file, entry.span):
                 if out.tell() == 0 and piece[:4] in ZIP_MAGIC:
-                    return [Refused(shown_name(name), "this is a zip within a zip, which is not opened.")]
+                    return [], [Refused(name, "this is a zip within a zip, which is not opened.")]
                 out.write(piece)
         # by its last part alone: folders in it would propose a class
-        _, refused = workspace.take([Upload(shown_name(name), place, wrapped=False)], label)
-        return refused
+        new, refused = workspace.take([Upload(name, place, wrapped=False)], one.label)
+        return [picture.id for picture in new], refused
     except DataError as error:
-        return [Refused(shown_name(name), str(error))]
+        return [], [Refused(name, str(error))]
     finally:
         place.unlink(missing_ok=True)

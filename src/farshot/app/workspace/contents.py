@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from farshot.app.workspace.classes import ClassWords
+from farshot.app.workspace.groups import groups_of
 from farshot.app.workspace.intake import UNFINISHED
 from farshot.app.workspace.journal import Journal
 from farshot.app.workspace.limits import Limits
@@ -149,8 +150,11 @@ class Contents:
         if len({picture.label for picture in labelled}) < 2:
             raise DataError("Give pictures to at least two classes first: a model learns to tell them apart.")
         table, _ = labelled_table([self.path(p) for p in labelled], [str(p.label) for p in labelled])
+        groups = self.groups()
+        apart = tuple(groups.get(picture.id, picture.id) for picture in labelled) if groups else None
         # a picture's id is its content hash: what is known is not computed again
-        return replace(table, _ids={row: picture.id for row, picture in enumerate(labelled)})
+        ids = {row: picture.id for row, picture in enumerate(labelled)}
+        return replace(table, groups=apart, _ids=ids)
 
     def table(self, pictures: Sequence[Picture]) -> ImageTable:
         """Pictures without labels as a table."""
@@ -161,13 +165,20 @@ class Contents:
         """Class -> words in place of its name, for those that have some."""
         return {words.name: words.description for words in self._state.classes if words.description}
 
+    def groups(self) -> dict[str, str]:
+        """Picture -> what it was taken of, for those of which that is known."""
+        state = self._state
+        return groups_of(tuple(state.pictures.values()), state.groups)
+
     def stamp(self) -> str:
         """Hash of all that an adapted model depends on: with another one, adapting again changes it."""
         with self._lock:
             labels = sorted((p.id, p.label) for p in self.pictures if p.label is not None)
             choice = asdict(self._state.choice)
             del choice["wanted"]  # a model is not adapted again for it
-            words = json.dumps([labels, self.descriptions(), choice], sort_keys=True)
+            groups = self.groups()
+            apart = [sorted((id, groups[id]) for id, _ in labels if id in groups)] if groups else []
+            words = json.dumps([labels, self.descriptions(), choice, *apart], sort_keys=True)
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
     def _load(self) -> None:

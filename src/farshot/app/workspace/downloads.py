@@ -1,4 +1,4 @@
-"""Downloads: the adapted model, an ONNX file, a report, the predictions."""
+"""Downloads: the adapted model, an ONNX file, a web page, a report, the predictions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from typing import Any
 
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.journal import read_json, write_json
+from farshot.app.workspace.licences import licence_of
 from farshot.app.workspace.run import Adaptation, adapted_model, last_run
 from farshot.app.workspace.state import Workspace
 from farshot.errors import DataError
 from farshot.export.about import load_exact
-from farshot.export.onnx_file import export_onnx
+from farshot.export.onnx_file import export_onnx, needed_packages
+from farshot.export.web_page import export_web
+from farshot.export.web_runtime import NAMED, runtime_files
 from farshot.report.model import model_report
 from farshot.report.page import write_page
 from farshot.sanitize import cell, plain
@@ -98,15 +101,16 @@ def _model(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Pat
         if file in kept and name != base:
             said = parse_object(kept[file]) | {key: name}
             kept[file] = (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
-    kept["README.md"] = readme(about | {"base_model": name}).encode()
+    kept["README.md"] = readme(about | {"base_model": name}, licence_of(base)).encode()
     _zip(kept, place)
 
 
-def readme(about: Mapping[str, Any]) -> str:
+def readme(about: Mapping[str, Any], licence: str) -> str:
     """What a downloaded model is, and how to use it.
 
     Args:
         about: its farshot.json.
+        licence: what is known of it, in words.
     """
     names = "\n".join(f"    {plain(str(name))}" for name in about["classes"])
     base = plain(about["base_model"])
@@ -136,6 +140,7 @@ def readme(about: Mapping[str, Any]) -> str:
         said.append(
             "The base model was a folder of the computer that it was adapted on; give its place there."
         )
+    said += ["## Licence", licence]
     return "\n\n".join(said) + "\n"
 
 
@@ -144,6 +149,25 @@ def _onnx(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path
     try:
         own = workspace.table(workspace.pictures[:_MOST_CHECKED])
         export_onnx(load_exact(workspace.adapted), staging, own)
+        _zip({file.name: file.read_bytes() for file in sorted(staging.iterdir())}, place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _web(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Path) -> None:
+    staging = place.with_suffix("")
+    needed_packages()
+    try:
+        runtime_files()
+    except DataError as error:
+        raise DataError(
+            f"The web page needs {NAMED}, which is fetched once from the npm registry, and that has failed; "
+            "connect this computer to the internet and try again, or download the model and run farshot "
+            f"export --format web --runtime FOLDER. ({error})"
+        ) from error
+    try:
+        own = workspace.table(workspace.pictures[:_MOST_CHECKED])
+        export_web(load_exact(workspace.adapted), staging, own)
         _zip({file.name: file.read_bytes() for file in sorted(staging.iterdir())}, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -189,6 +213,12 @@ DOWNLOADS = {
         "onnx-model.zip",
         "One ONNX file and a small program, for computers without PyTorch; compared with the model first.",
         _onnx,
+    ),
+    "web": Download(
+        "web-page.zip",
+        "A web page that classifies pictures in the browser, for any web server, which receives no picture. "
+        "The first time, 33 MB of onnxruntime-web are fetched from the npm registry.",
+        _web,
     ),
     "report": Download(
         "report.html", "One page: what the model was made from, and how good it seems to be.", _report

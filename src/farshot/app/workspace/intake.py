@@ -21,7 +21,7 @@ from typing import IO
 
 from farshot.app.workspace.formats import check_image
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.names import parts_of, proposed_classes, shown_name
+from farshot.app.workspace.names import parts_of, proposed_classes, shown_folders, shown_name
 from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.images.kinds import HEAD_BYTES, ZIP_MAGIC
@@ -61,12 +61,14 @@ class Taken:
         name: what it was called, fit for display.
         folder: the folder it came in, fit for display, which proposes its class.
         path: the stored file.
+        folders: all folders of its name, fit for display, joined with "/".
     """
 
     id: str
     name: str
     folder: str | None
     path: Path
+    folders: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,11 @@ class Refused:
 
 
 def take_in(
-    uploads: Sequence[Upload], place: Path, limits: Limits, known: Collection[str] = ()
+    uploads: Sequence[Upload],
+    place: Path,
+    limits: Limits,
+    known: Collection[str] = (),
+    where: str = "the workspace",
 ) -> tuple[list[Taken], list[Refused]]:
     """Stores the images among uploads, and those in the zips among them.
 
@@ -95,7 +101,8 @@ def take_in(
 
     Args:
         place: the folder of stored images; made where it is missing.
-        known: ids of all images of the workspace, which count towards its limit and are not stored again.
+        known: ids of all images that are there, which count towards the limit and are not stored again.
+        where: what holds them, for messages.
 
     Raises:
         DataError: the folder cannot be made.
@@ -104,7 +111,7 @@ def take_in(
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{place} cannot be made ({reason(error)}); choose another place.") from error
-    intake = _Intake(place, limits, known)
+    intake = _Intake(place, limits, known, where)
     wrapped = {upload.wrapped for upload in uploads}
     around = wrapped.pop() if len(wrapped) == 1 else None
     folders = proposed_classes([upload.name for upload in uploads], around)
@@ -117,8 +124,8 @@ def take_in(
 class _Intake:
     """The state of one call of `take_in`."""
 
-    def __init__(self, place: Path, limits: Limits, known: Collection[str]) -> None:
-        self.place, self.limits, self.known = place, limits, set(known)
+    def __init__(self, place: Path, limits: Limits, known: Collection[str], where: str) -> None:
+        self.place, self.limits, self.known, self.where = place, limits, set(known), where
         self.taken: list[Taken] = []
         self.refused: list[Refused] = []
 
@@ -174,7 +181,7 @@ class _Intake:
             stored = self.place / (identity + check_image(file, self.limits))
             file.replace(stored)
         self.known.add(identity)
-        self.taken.append(Taken(identity, shown_name(name), folder, stored))
+        self.taken.append(Taken(identity, shown_name(name), folder, stored, shown_folders(name)))
 
     @contextmanager
     def _unfinished(self, pieces: Iterator[bytes]) -> Iterator[Path]:
@@ -209,7 +216,7 @@ class _Intake:
         return len(self.known) >= self.limits.images
 
     def _full_reason(self) -> str:
-        return f"the workspace holds at most {self.limits.images:,} images; remove some first."
+        return f"{self.where} holds at most {self.limits.images:,} images; remove some first."
 
 
 class _Count:

@@ -22,8 +22,8 @@ from farshot.errors import DataError
 from farshot.storage.atomic import reason, replaced
 from farshot.storage.json_text import parse_object, read_object
 
-FORMAT = 2
-"""Of the snapshot; 1 had no log."""
+FORMAT = 3
+"""Of the snapshot; 1 had no log, 2 no folders and groups of pictures."""
 
 STATE = "state.json"
 _LOG = "changes-*.jsonl"

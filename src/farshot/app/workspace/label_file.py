@@ -2,8 +2,10 @@
 
     image,label,id      as the app writes it; the id is the picture's content hash
     path,label          or any other column of images and of labels that farshot reads
+    group               where there is such a column: what the picture was taken of, as a patient or a plant
 
-An image is found by its id, else by its file name without folders. A row without a label changes nothing.
+An image is found by its id, else by its file name without folders. A row without a label
+keeps the picture's class, one without a group its group.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from farshot.app.workspace.classes import ClassWords, cleaned
+from farshot.app.workspace.groups import MOST_LETTERS
 from farshot.app.workspace.names import parts_of, shown_name
 from farshot.app.workspace.state import Workspace
-from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS
+from farshot.data.found import GROUP_COLUMN, IMAGE_COLUMNS, LABEL_COLUMNS
 from farshot.data.rows import Rows, csv_rows, is_blank, one_column
 from farshot.data.text import first_line
 from farshot.errors import DataError
@@ -33,9 +35,11 @@ def written(workspace: Workspace) -> str:
     """The labels of all pictures; those without a class have an empty label."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "label", "id"])
+    groups = workspace.groups()
+    writer.writerow(["image", "label", "id", *([GROUP_COLUMN] if groups else [])])
     for picture in workspace.pictures:
-        writer.writerow([cell(picture.name), cell(picture.label or ""), picture.id])
+        group = [cell(groups.get(picture.id, ""))] if groups else []
+        writer.writerow([cell(picture.name), cell(picture.label or ""), picture.id, *group])
     return text.getvalue()
 
 
@@ -58,22 +62,23 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
     # the app's predictions have a label and a predicted class; the label is meant
     labels = ("label",) if "label" in names else LABEL_COLUMNS
     wanted: dict[str, tuple[str, str]] = {}
+    groups: dict[str, tuple[str, str]] = {}
     unknown: dict[str, None] = {}
     several: dict[str, None] = {}
     found = _Pictures(workspace)
-    for place, image, id, label in _cells(rows, labels):
+    for place, image, id, label, group in _cells(rows, labels):
         here = found.ids(image, id)
         if not here:
             unknown[image] = None
         elif len(here) > 1:
             several[image] = None
-        elif here[0] in wanted and wanted[here[0]][0] != label:
-            other = wanted[here[0]]
-            raise DataError(
-                f"{name}, {place}: {image} has the label {label!r}, but {other[0]!r} in {other[1]}."
-            )
         else:
-            wanted[here[0]] = (label, place)
+            for what, told_of, value in (("label", wanted, label), ("group", groups, group)):
+                other = told_of.setdefault(here[0], (value, place)) if value else (value, place)
+                if other[0] != value:
+                    raise DataError(
+                        f"{name}, {place}: {image} has the {what} {value!r}, but {other[0]!r} in {other[1]}."
+                    )
     classes = {words.name.casefold(): words.name for words in workspace.classes}
     new: list[ClassWords] = []
     for label, _ in wanted.values():
@@ -81,10 +86,15 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
             classes[label.casefold()] = label
             new.append(ClassWords(label))
     told = {id: classes[label.casefold()] for id, (label, _) in wanted.items()}
-    changed = workspace.label_each(told, new, f"the labels of {name}")
+    before = {picture.id: picture.label for picture in workspace.pictures}
+    apart = {id: group for id, (group, _) in groups.items()}
+    workspace.label_each(told, new, f"the labels of {name}", apart)
+    changed = sum(label != before.get(id) for id, label in told.items())
     said = [f"{changed} label{'' if changed == 1 else 's'} set"]
     if len(told) > changed:
         said.append(f"{len(told) - changed} as before")
+    if apart:
+        said.append(f"{len(apart)} pictures in {len(set(apart.values()))} groups")
     for images, what in ((unknown, "unknown"), (several, "of several pictures")):
         if images:
             said.append(
@@ -110,20 +120,24 @@ class _Pictures:
         return self._named.get(name) or self._named.get(_uncovered(name), [])
 
 
-def _cells(rows: Rows, labels: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Place, image without folders, id and label of each row with a label."""
+def _cells(rows: Rows, labels: Sequence[str]) -> list[tuple[str, str, str, str, str]]:
+    """Place, image without folders, id, label and group of each row with a label or a group."""
     frame = rows.frame
     images = frame[one_column(frame, IMAGE_COLUMNS, "images", rows.name)]
-    texts = frame[one_column(frame, labels, "labels", rows.name)]
+    group_column = one_column(frame, (GROUP_COLUMN,), "groups", rows.name, needed=False)
+    label_column = one_column(frame, labels, "labels", rows.name, needed=group_column is None)
     key = one_column(frame, ("id",), "ids", rows.name, needed=False)
-    ids: Any = [""] * len(frame) if key is None else frame[key]
+    nothing = [""] * len(frame)
+    ids, texts, groups = (nothing if one is None else frame[one] for one in (key, label_column, group_column))
     out = []
-    for place, image, id, label in zip(rows.places, images, ids, texts, strict=True):
-        if is_blank(label):
-            continue
-        file = plain(parts_of(str(image).strip())[-1])
-        name = cleaned(ClassWords(_uncovered(str(label).strip()))).name
-        out.append((place, file, str(id).strip(), name))
+    for place, image, id, label, group in zip(rows.places, images, ids, texts, groups, strict=True):
+        name, apart = (
+            "" if is_blank(cell) else cleaned(ClassWords(_uncovered(str(cell).strip()))).name
+            for cell in (label, group)
+        )
+        if name or apart:
+            file = plain(parts_of(str(image).strip())[-1])
+            out.append((place, file, str(id).strip(), name, apart[:MOST_LETTERS]))
     return out
 
 

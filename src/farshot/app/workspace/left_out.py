@@ -62,6 +62,7 @@ class LeftOut:
         probabilities: calibrated, (S, N).
         doubts: labels that are worth a second look, the most doubtful first.
         limits: what each share of WANTED would mean.
+        units: equal for pictures that are left out together, such as copies and those of one group.
     """
 
     stamp: str
@@ -74,10 +75,23 @@ class LeftOut:
     probabilities: tuple[tuple[float, ...], ...]
     doubts: tuple[Doubt, ...]
     limits: tuple[Certainty, ...]
+    units: tuple[int, ...]
 
     @classmethod
-    def of(cls, held_out: HeldOut, ids: Sequence[str], stamp: str, model: str, method: str) -> LeftOut:
-        """What a cross-validation found, with the labels that are in doubt."""
+    def of(
+        cls,
+        held_out: HeldOut,
+        ids: Sequence[str],
+        stamp: str,
+        model: str,
+        method: str,
+        units: Sequence[int] | None = None,
+    ) -> LeftOut:
+        """What a cross-validation found, with the labels that are in doubt.
+
+        Args:
+            units: by default no picture is left out together with another one.
+        """
         p = held_out.calibrated
         right = p.argmax(1) == held_out.labels
         return cls(
@@ -89,6 +103,7 @@ class LeftOut:
                 Doubt(one.row, one.suggested, one.ratio, one.is_likely) for one in doubtful_labels(held_out)
             ),
             limits=tuple(certain_from(p.max(1), right, wanted) for wanted in WANTED),
+            units=tuple(range(len(ids)) if units is None else units),
         )
 
     @property
@@ -190,6 +205,7 @@ def _of(found: dict[str, Any]) -> LeftOut:
     values: dict[str, Any] = {
         **found,
         **{name: tuple(found[name]) for name in lists},
+        "units": tuple(found.get("units", found["folds"])),  # earlier versions kept the folds alone
         "probabilities": tuple(map(tuple, found["probabilities"])),
         "doubts": tuple(Doubt(**one) for one in found["doubts"]),
         "limits": tuple(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from farshot.sanitize import plain
 
 _MOST_CHARACTERS = 100  # of a name; longer ones break every layout
+_MOST_FOLDERS = 4  # that are kept with a picture
 _MOST_SUFFIX = 10  # characters of an extension that stays when a name is cut
 _UNNAMED = "unnamed"
 _SEPARATORS = re.compile(r"[/\\]")
@@ -31,6 +32,11 @@ def shown_name(untrusted: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     kept = dot + suffix if stem and len(suffix) <= _MOST_SUFFIX else ""
     return plain(name.removesuffix(kept), _MOST_CHARACTERS - len(kept)) + kept
+
+
+def shown_folders(name: str) -> str:
+    """The folders of a name, fit for display and joined with "/"; the innermost ones of very many."""
+    return "/".join(_folders(name)[-_MOST_FOLDERS:])
 
 
 def proposed_classes(names: Sequence[str], wrapped: bool | None = None) -> list[str | None]:

@@ -22,12 +22,16 @@ class Picture:
         name: what the person calls it, cleaned.
         file: name of its file in the folder of pictures.
         label: its class; None while it has none.
+        folder: the folders that it came in, joined with "/"; empty for none.
+        group: what it was taken of (a patient, a plant), as a table of labels said; None where none did.
     """
 
     id: str
     name: str
     file: str
     label: str | None = None
+    folder: str = ""
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ class State:
         pictures: by id, in the order they came.
         classes: in the order they were named.
         choice: of model and method.
+        groups: regular expression that finds a picture's group in its folder and name; empty for none.
     """
 
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     classes: tuple[ClassWords, ...] = ()
     choice: Setup = field(default_factory=Setup)
+    groups: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -72,12 +78,13 @@ class State:
         pictures: Mapping[str, Picture | None],
         classes: tuple[ClassWords, ...] | None = None,
         choice: Setup | None = None,
+        groups: str | None = None,
     ) -> State:
         """Another state.
 
         Args:
             pictures: those that are new or changed; None for those that are removed.
-            classes, choice: None where they stay.
+            classes, choice, groups: None where they stay.
         """
         after = dict(self.pictures)
         _apply(after, pictures)
@@ -85,6 +92,7 @@ class State:
             after,
             self.classes if classes is None else classes,
             self.choice if choice is None else choice,
+            self.groups if groups is None else groups,
         )
 
     def written(self) -> dict[str, Any]:
@@ -93,6 +101,7 @@ class State:
             "pictures": [asdict(picture) for picture in self.pictures.values()],
             "classes": [asdict(words) for words in self.classes],
             "choice": asdict(self.choice),
+            "groups": self.groups,
         }
 
     def difference(self, before: State, ids: Iterable[str]) -> dict[str, Any]:
@@ -107,6 +116,8 @@ class State:
             change["classes"] = [asdict(words) for words in self.classes]
         if self.choice != before.choice:
             change["choice"] = asdict(self.choice)
+        if self.groups != before.groups:
+            change["groups"] = self.groups
         return change
 
     @staticmethod
@@ -114,7 +125,7 @@ class State:
         """From what `written` and then `difference` gave; KeyError, TypeError or AttributeError where they
         did not."""
         pictures = {one["id"]: _of_texts(Picture, one) for one in whole["pictures"]}
-        latest = {"classes": whole["classes"], "choice": whole["choice"]}
+        latest = {"classes": whole["classes"], "choice": whole["choice"], "groups": whole.get("groups", "")}
         for change in changes:
             told = {id: one and _of_texts(Picture, one) for id, one in change["pictures"].items()}
             _apply(pictures, told)
@@ -123,6 +134,7 @@ class State:
             pictures,
             tuple(_of_texts(ClassWords, words) for words in latest["classes"]),
             Setup(**latest["choice"]),
+            latest["groups"],
         )
         unknown = {p.label for p in pictures.values()} - {None, *state.class_names}
         if unknown:
@@ -131,6 +143,8 @@ class State:
             raise TypeError("model and method are no names")
         if not isinstance(state.choice.wanted, float) or not 0 < state.choice.wanted < 1:
             raise TypeError("the wanted share is none")
+        if not isinstance(state.groups, str):
+            raise TypeError("the pattern of groups is no text")
         return state
 
     def ordered(self, order: Iterable[str]) -> State:
@@ -152,6 +166,6 @@ def _of_texts(kind: type[T], values: Mapping[str, Any]) -> T:
     """A dataclass whose fields are text or, by default, None; TypeError where a value is neither."""
     found = kind(**values)
     for name, value in vars(found).items():
-        if not isinstance(value, str) and (value is not None or name != "label"):
+        if not isinstance(value, str) and (value is not None or name not in ("label", "group")):
             raise TypeError(f"{str(value)[:40]!r} is no {name}")
     return found

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from farshot.app.workspace import left_out
+from farshot.app.workspace import copies, left_out
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.left_out import LeftOut
 from farshot.app.workspace.picture import Setup
 from farshot.app.workspace.state import Workspace
 from farshot.classifier import FewShotClassifier, load
+from farshot.data.independence import units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_in_words, tempered
@@ -46,6 +47,8 @@ class Adaptation:
         calibrated: whether probabilities say how often they are right.
         predictions: picture -> probability of each class.
         p_values: picture -> how often one like the labelled pictures is as unlike them.
+        groups: number of groups (patients, plants) whose pictures were left out together; 0 where none are
+            known.
     """
 
     stamp: str
@@ -59,6 +62,7 @@ class Adaptation:
     calibrated: bool = False
     predictions: dict[str, list[float]] = field(default_factory=dict)
     p_values: dict[str, float] = field(default_factory=dict)
+    groups: int = 0
 
     def answer(self, id: str) -> Answer | None:
         """The prediction for a picture; None if there is none yet."""
@@ -124,7 +128,8 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         classifier.set_params(progress=None)
         classifier.save(workspace.adapted)
         names = tuple(map(str, classifier.classes_))
-        run = Adaptation(stamp, choice, names, len(support), seconds)
+        apart = len(set(support.groups or ()))
+        run = Adaptation(stamp, choice, names, len(support), seconds, groups=apart)
         _keep(workspace, run)
         run = _predict(workspace, run, classifier, report)
         try:
@@ -148,9 +153,11 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
             )
             _keep(workspace, run)
             report("looking for doubtful labels", 0, 0)
-            answers = LeftOut.of(held_out, support.ids, stamp, choice.model, choice.method)
+            together = units(support, range(len(support))).tolist()
+            answers = LeftOut.of(held_out, support.ids, stamp, choice.model, choice.method, together)
             left_out.keep(workspace, answers)
         _keep(workspace, run)
+        copies.keep(workspace, support, report)
     return run
 
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from farshot.app.workspace.classes import ClassWords, check, class_of_folder, cleaned
 from farshot.app.workspace.contents import Contents
+from farshot.app.workspace.groups import preview
 from farshot.app.workspace.intake import Refused, Upload, take_in
 from farshot.app.workspace.picture import Picture, Setup
 from farshot.app.workspace.undo import Change, ClassEdit, in_words, labels_of
@@ -60,7 +61,7 @@ class Workspace(Contents):
                 new = {}
                 for one in taken:
                     name = label or class_of_folder(one.folder, classes)
-                    new[one.id] = Picture(one.id, one.name, one.path.name, name)
+                    new[one.id] = Picture(one.id, one.name, one.path.name, name, one.folders)
                 known = {
                     one.same_as: label or class_of_folder(one.folder, classes)
                     for one in refused
@@ -144,14 +145,19 @@ class Workspace(Contents):
         self.label_each(dict.fromkeys(ids, name))
 
     def label_each(
-        self, labels: Mapping[str, str | None], classes: Sequence[ClassWords] = (), what: str | None = None
+        self,
+        labels: Mapping[str, str | None],
+        classes: Sequence[ClassWords] = (),
+        what: str | None = None,
+        groups: Mapping[str, str] | None = None,
     ) -> int:
-        """Give each picture its class, as one change; returns how many have another one now.
+        """Give each picture its class, as one change; returns how many have another class or group now.
 
         Args:
             labels: picture -> class; None takes it away.
             classes: those that are new among them.
             what: the change in words, as for `undoable`.
+            groups: picture -> its group, of those that get one.
 
         Raises:
             DataError: a class that is neither here nor new, or cannot be added; no such picture.
@@ -164,9 +170,12 @@ class Workspace(Contents):
             names = {name for name in labels.values() if name is not None}
             if missing := names - {words.name for words in all_classes}:
                 raise DataError(f"There is no class {min(missing)!r}; name it first.")
-            before = {one.id: one for one in map(self.picture, labels) if one.label != labels[one.id]}
+            told = {id: replace(self.picture(id), label=name) for id, name in labels.items()}
+            for id, group in (groups or {}).items():
+                told[id] = replace(told.get(id) or self.picture(id), group=group)
+            before = {id: self.picture(id) for id in told if told[id] != self.picture(id)}
             if before:
-                after = {id: replace(picture, label=labels[id]) for id, picture in before.items()}
+                after = {id: told[id] for id in before}
                 self._commit(after, classes=all_classes)
                 change = labels_of(before, names)
                 edit = ClassEdit(known, all_classes, {}) if classes else None
@@ -261,6 +270,30 @@ class Workspace(Contents):
         with self._lock:
             self._commit({}, choice=choice)
 
+    def group_by(self, pattern: str) -> None:
+        """Keep pictures together whose folder and name have the same match; an empty pattern keeps those
+        together that a table of labels said.
+
+        Raises:
+            DataError: no regular expression, or one that takes too long.
+        """
+        with self._lock:
+            if pattern:
+                preview(self.pictures, pattern)
+            self._commit({}, groups=pattern)
+
+    def came_from(self, places: Mapping[str, tuple[str, str | None]]) -> None:
+        """Set folder and group of imported pictures."""
+        with self._lock:
+            here = self._state.pictures
+            self._commit(
+                {
+                    id: replace(here[id], folder=folder, group=group)
+                    for id, (folder, group) in places.items()
+                    if id in here
+                }
+            )
+
     def _known(self, name: str) -> None:
         if name not in self.class_names:
             raise DataError(f"There is no class {name!r}; name it first.")
@@ -270,12 +303,14 @@ class Workspace(Contents):
         pictures: Mapping[str, Picture | None],
         classes: tuple[ClassWords, ...] | None = None,
         choice: Setup | None = None,
+        groups: str | None = None,
     ) -> None:
         """Change the state on disk, then in memory.
 
         Args: as `State.changed` takes them.
         """
-        before, after = self._state, self._state.changed(pictures, classes, choice)
-        if pictures or (after.classes, after.choice) != (before.classes, before.choice):
+        before, after = self._state, self._state.changed(pictures, classes, choice, groups)
+        settings = [(one.classes, one.choice, one.groups) for one in (before, after)]
+        if pictures or settings[0] != settings[1]:
             self._journal.append(after.difference(before, pictures), after.written)
             self._state = after
