@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from farshot.app.sessions import DELETED, is_session
 from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.storage import locks
@@ -28,6 +27,9 @@ from farshot.storage.atomic import check_writable, reason
 from farshot.storage.paths import home
 
 ARRIVING = ".arriving-"
+DELETED = ".deleted-"
+"""How folders of sessions begin that are being deleted."""
+_NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
 _PREFIX = "farshot-app-"  # then the process that the folder belongs to
 _LOCK, _KEY, _OPEN = ".farshot-app", ".farshot-key", ".farshot-open.html"
 _KEY_BYTES = 32
@@ -108,6 +110,17 @@ def kept(folder: Path) -> Iterator[Kept]:
                 (folder / _OPEN).unlink()
     finally:
         os.close(lock)
+
+
+def is_session(folder: Path) -> bool:
+    """Whether it is the folder, no link, of a session."""
+    named = _NAME.fullmatch(folder.name) is not None
+    return named and not folder.is_symlink() and (folder / "pictures").is_dir()
+
+
+def holds(root: Path, id: str) -> bool:
+    """Whether a folder of sessions has one of this id, which may be any text."""
+    return _NAME.fullmatch(id) is not None and is_session(root / id)
 
 
 @contextmanager

@@ -37,6 +37,11 @@ class Job:
         """Whether the job is running."""
         return self._thread.is_alive()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it ends at its next step."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """Stop the job at its next step."""
         self._stop.set()

@@ -9,6 +9,10 @@ from pathlib import Path
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
+from farshot.app.offers import OFFERS, Offer
+from farshot.model.find import hub_parts
+from farshot.model.formats import clip_hf, open_clip
+from farshot.storage.hub import is_cached
 from farshot.storage.json_text import parse
 from farshot.storage.paths import home
 
@@ -37,10 +41,24 @@ MINI = ModelChoice(
 def models(given: Sequence[str] = ()) -> list[ModelChoice]:
     """Those given on the command line first, then those in the hub's cache, then the bundled one."""
     found = {name: _given(name) for name in given if name != MINI.name}
+    known = {hub_parts(one.model)[0]: one for one in OFFERS}
     for name in _cached():
-        found[name] = ModelChoice(name, name, "A CLIP that was downloaded to this computer before.")
+        if name not in known:
+            found[name] = ModelChoice(name, name, "A CLIP that was downloaded to this computer before.")
+    found |= {one.model: of_offer(one) for one in OFFERS if is_here(one)}
     first = [MINI] if given and given[0] == MINI.name else []
     return [*first, *found.values(), *([] if first else [MINI])]
+
+
+def of_offer(offer: Offer) -> ModelChoice:
+    """An encoder that is here."""
+    return ModelChoice(offer.model, offer.title, f"{offer.good_for} Licence: {offer.licence}.")
+
+
+def is_here(offer: Offer) -> bool:
+    """Whether its weights are on this computer, whole."""
+    repo, file = hub_parts(offer.model.partition("@")[0])
+    return is_cached(repo, [file] if file else [*clip_hf.WEIGHTS, *open_clip.WEIGHTS])
 
 
 def _given(name: str) -> ModelChoice:

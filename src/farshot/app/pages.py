@@ -12,6 +12,7 @@ from farshot.app import actions, view
 from farshot.app.check_view import check, groups, open_set
 from farshot.app.choices import KINDS, LATER, ways
 from farshot.app.elements import board, drop, script, shown
+from farshot.app.get_model import GetModel
 from farshot.app.models import ModelChoice
 from farshot.app.projects import Projects
 from farshot.app.routes import FOREIGN
@@ -34,7 +35,7 @@ class Page:
         sessions, encoders: whose pictures, and what computes.
         models: the base models to choose from, the first by default.
         projects: where sessions are projects.
-        saved: where they are saved, in words.
+        saved, downloads: where they are saved, in words, and whether people may download models to there.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Page:
         models: Sequence[ModelChoice],
         projects: Projects | None = None,
         saved: str = "",
+        downloads: bool = False,
     ) -> None:
         self.sessions, self.encoders, self.projects, self.saved = sessions, encoders, projects, saved
         self.models = {one.title: one for one in models}
         self.methods = {name: kind for name, kind in available().items() if kind.kind in KINDS}
         self.train = TrainTab(self.models, self.methods)
+        self.get = GetModel(self.train, encoders, sessions, projects, self._session) if downloads else None
 
     def build(self) -> gr.Blocks:
         """The page."""
@@ -72,7 +75,7 @@ class Page:
                 with gr.Tab("1. Pictures", id="pictures"):
                     self._pictures()
                 with gr.Tab("2. Train", id="adapt") as self.train_tab:
-                    self.train.build()
+                    self.train.build(self.get.build if self.get else None)
                 with gr.Tab("3. Check", id="look"):
                     self._check()
                 with gr.Tab("4. Download", id="take"):
@@ -198,6 +201,8 @@ class Page:
         timed = {"outputs": self.train.way, **quiet}
         self.train_tab.select(self._time, None, **timed)
         self.train.model.input(self._time, None, **timed)
+        if self.get is not None:
+            self.get.connect(self.train_tab)
         self.stop.click(self._stop, None, None, **quiet)
 
     def _load(self, request: gr.Request) -> list[Any]:
@@ -256,6 +261,8 @@ class Page:
     def _choose(self, title: str, way: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         session = self._session(request)
         choice = self.train.setup(session.workspace.choice, title, way, method, quick)
+        if choice.model != session.workspace.choice.model:
+            self.sessions.remember(choice.model)
         session.workspace.choose(choice)
         return [*self._draw(session), *self.train.sentences(choice)]
 
@@ -270,8 +277,7 @@ class Page:
     def _time(self, request: gr.Request) -> Any:
         """Say how long the thorough way takes, once that is known."""
         session = self._session(request)
-        here = [one.name for one in self.models.values() if one.here]
-        timing = actions.start_timing(session, self.encoders, here)
+        timing = actions.start_timing(session, self.encoders, self.train.here())
         while timing is not None and timing.running:
             timing.wait(_TICK)
         return gr.update(choices=ways(actions.thorough_seconds(session)))

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from farshot.app.folders import ARRIVING
-from farshot.app.sessions import Sessions, is_session
+from farshot.app.folders import ARRIVING, is_session
+from farshot.app.sessions import Sessions
 from farshot.app.workspace.archive import imported
 from farshot.app.workspace.classes import one_line
 from farshot.app.workspace.intake import Refused
@@ -70,8 +70,12 @@ class Projects:
     """
 
     def __init__(self, sessions: Sessions, models: Collection[str] = ()) -> None:
-        self.sessions, self.models = sessions, tuple(models)
+        self.sessions, self.models = sessions, list(models)
         self._lock = threading.Lock()
+
+    def offer(self, model: str) -> None:
+        """Let imported projects choose another base model."""
+        self.models.append(model)
 
     def all(self) -> list[Project]:
         """All projects, the one that changed last first."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,61 +13,33 @@ from typing import Any
 
 # before Gradio is imported: it looks for newer versions and counts its uses otherwise
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# before huggingface_hub is imported: transfers by Xet cannot be stopped, nor taken up where they broke off
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 import gradio as gr
 import uvicorn
 from gradio import http_server
 from starlette.middleware import Middleware
 
-from farshot.app.access import Access
 from farshot.app.elements import STATIC
-from farshot.app.folders import gradio_files, kept, temporary
 from farshot.app.guard import Guard
 from farshot.app.models import models
+from farshot.app.opening import Opened, Options, opening
 from farshot.app.pages import Page
 from farshot.app.projects import Projects
 from farshot.app.routes import routes
-from farshot.app.sessions import Sessions
+from farshot.app.sessions import Sessions, last_model
 from farshot.app.start import start_routes
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.picture import Setup
 from farshot.errors import DataError
 from farshot.methods.catalogue import FAST, THOROUGH
-from farshot.web.address import LOOPBACK, bound, is_loopback, url_of
+from farshot.web.address import LOOPBACK, url_of
 
-PORTS = range(7860, 7880)
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 USER = "farshot"
 _MOST_WAITING = 500  # events; more are refused
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of the app.
-
-    Attributes:
-        models: base models to offer in addition to those that are there.
-        keep: folder of projects, which stay; without it pictures belong to one browser and go at the end.
-        host, port: where it listens; port 0 takes the first that is free.
-        share: whether Gradio's relay makes it reachable from the internet, behind a password.
-        device, precision: as for `farshot adapt`.
-        browser: whether to open a browser.
-    """
-
-    models: Sequence[str] = ()
-    keep: Path | None = None
-    host: str = "127.0.0.1"
-    port: int = 0
-    share: bool = False
-    device: str = "auto"
-    precision: str = "float32"
-    browser: bool = False
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this computer can reach the address."""
-        return is_loopback(self.host)
 
 
 @dataclass(frozen=True)
@@ -89,45 +60,47 @@ class Served:
 
 
 @contextmanager
-def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
+def serving(options: Options, opened: Opened | None = None, limits: Limits | None = None) -> Iterator[Served]:
     """Run the app while the context lasts.
+
+    Args:
+        opened: its folder and port; by default they are taken now.
 
     Raises:
         FarshotError: the port is taken, the folder cannot be written, or the relay is out of reach.
     """
-    with gradio_files(), ExitStack() as closing:
-        place = None if options.keep is None else closing.enter_context(kept(options.keep))
-        folder = closing.enter_context(temporary()) if place is None else place.folder
+    with ExitStack() as closing:
+        opened = opened or closing.enter_context(opening(options))
+        folder, keep = opened.folder, options.keep is not None
         encoders, offered = Encoders(options.device, options.precision), models(options.models)
-        setup = _first_setup(offered[0].name, encoders)
-        sessions = Sessions(folder, limits, setup, keep=options.keep is not None)
+        names = [one.name for one in offered if one.here]
+        last = last_model(folder) if keep and not options.models else None
+        setup = _first_setup(last if last in names else offered[0].name, encoders)
+        sessions = Sessions(folder, limits, setup, keep=keep)
         closing.callback(sessions.close)
-        open_to_others = options.share or not options.loopback
+        open_to_others = options.open_to_others
         password = secrets.token_urlsafe(12) if open_to_others else None
         # others are not told where things lie on this computer
         saved = "Saved on the computer that runs this app." if open_to_others else f"Saved in {folder}."
-        projects = None if place is None else Projects(sessions, [one.name for one in offered])
-        access = None if place is None else Access(place.key, sessions.has)
-        blocks = Page(sessions, encoders, offered, projects, saved).build()
+        projects = Projects(sessions, [one.name for one in offered]) if keep else None
+        # of other people none may fill the disk
+        blocks = Page(sessions, encoders, offered, projects, saved, downloads=not open_to_others).build()
         blocks.queue(default_concurrency_limit=None, max_size=_MOST_WAITING)
         guard = Middleware(
             Guard,
             hosts=() if open_to_others else LOOPBACK,
             login=(USER, password) if password else None,
-            access=access,
+            access=opened.access,
         )
         ours = routes(sessions, encoders, projects)
         if projects is not None:
             ours += start_routes(projects, saved)
-        listening = closing.enter_context(
-            bound(options.host, [options.port] if options.port else PORTS, listening=True)
-        )
-        port = listening.getsockname()[1]
+        listening = opened.take_over()
         try:
             with _gradio_listens_on(listening):
-                _, url, shared = blocks.launch(
+                _, _, shared = blocks.launch(
                     server_name=options.host,
-                    server_port=port,
+                    server_port=listening.getsockname()[1],
                     share=options.share,
                     prevent_thread_lock=True,
                     quiet=True,
@@ -152,15 +125,8 @@ def serving(options: Options, limits: Limits | None = None) -> Iterator[Served]:
         if options.share and not shared:
             blocks.close()
             raise DataError("The relay that shares the app is out of reach; start it without --share.")
-        opened = url
-        if place is not None and access is not None and not open_to_others:
-            url = access.address(options.host, port)
-            place.tell_address(url)
-            opened = place.opening(url).as_uri()
-        if options.browser:
-            webbrowser.open(opened)
         try:
-            yield Served(url, shared or None, password, folder)
+            yield Served(opened.url, shared or None, password, folder)
         finally:
             blocks.close(verbose=False)
 

@@ -11,13 +11,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from farshot.app.folders import DELETED, holds
 from farshot.app.jobs import Job
 from farshot.app.workspace import Setup, Workspace, foreign
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
+from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.label_file import take_labels
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.names import shown_name
@@ -29,9 +31,8 @@ MOST_SESSIONS = 40
 _IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten
 _REST = 600  # seconds after which a project makes room in memory for others
 _MOST_PAGES = 100  # open pages of one browser whose actions are numbered
-_NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
-DELETED = ".deleted-"
-"""How folders of sessions begin that are being deleted."""
+SETTINGS = ".farshot-settings.json"
+"""File of what is remembered for all projects of a folder: the base model that was chosen last."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -311,12 +312,19 @@ class Sessions:
 
     def has(self, id: str) -> bool:
         """Whether there is a project of this id."""
-        return _NAME.fullmatch(id) is not None and is_session(self.root / id)
+        return holds(self.root, id)
 
     def open_project(self, id: str) -> Session | None:
         """The session of a project that is in use; None where it is not."""
         with self._lock:
             return self._open.get(id)
+
+    def remember(self, model: str) -> None:
+        """Begin new projects with this base model from now on, also after a restart."""
+        if self.keep:
+            self.choice = replace(self.choice, model=model)
+            with suppress(DataError):  # the disk is full: it is only for the next project
+                write_json(self.root / SETTINGS, {"format": 1, "model": model})
 
     def forget(self, token: str) -> None:
         """Delete a browser's session with all files."""
@@ -368,6 +376,14 @@ class Sessions:
                     shutil.rmtree(self.root / name, ignore_errors=True)
 
 
+def last_model(folder: Path) -> str | None:
+    """The base model that was chosen last in any project of a folder; None where that is not known."""
+    with suppress(DataError):
+        name = read_json(folder / SETTINGS).get("model")
+        return name if isinstance(name, str) else None
+    return None
+
+
 def _name_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()[:32]
 
@@ -375,12 +391,6 @@ def _name_of(token: str) -> str:
 def new_token() -> str:
     """Create a cookie that cannot be guessed."""
     return secrets.token_urlsafe(32)
-
-
-def is_session(folder: Path) -> bool:
-    """Whether it is the folder, no link, of a session."""
-    named = _NAME.fullmatch(folder.name) is not None
-    return named and not folder.is_symlink() and (folder / "pictures").is_dir()
 
 
 def is_token(value: str | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,14 +26,20 @@ class TrainTab:
         methods: those that can be chosen, by name.
     """
 
-    def __init__(self, models: Mapping[str, ModelChoice], methods: Mapping[str, type[Method]]) -> None:
+    def __init__(self, models: dict[str, ModelChoice], methods: Mapping[str, type[Method]]) -> None:
         self.models, self.methods = models, methods
 
-    def build(self) -> None:
-        """The components, within the tab."""
+    def build(self, more: Callable[[], object] | None = None) -> None:
+        """The components, within the tab.
+
+        Args:
+            more: builds what follows the model.
+        """
         first = next(iter(self.models))
         self.model = gr.Dropdown(list(self.models), value=first, label="Model", elem_id="model")
         self.about_model = gr.Markdown(self.models[first].about)
+        if more is not None:
+            more()
         self.way = gr.Radio(ways(), value=way_of(Setup()), label="Training", elem_id="way")
         self.about_way = gr.Markdown(about_way(way_of(Setup())))
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
@@ -57,6 +63,10 @@ class TrainTab:
         self.train = gr.Button("Train", variant="primary", elem_id="adapt-button")
         self.result = gr.HTML("", elem_id="result", apply_default_css=False)
 
+    def add(self, model: ModelChoice) -> None:
+        """Offer another base model; pages show it once they are drawn again."""
+        self.models[model.title] = model
+
     @property
     def chosen(self) -> list[Any]:
         """Model, way, method and "Quick": what an event sends."""
@@ -66,6 +76,10 @@ class TrainTab:
     def about(self) -> list[Any]:
         """The sentences on model, way and method."""
         return [self.about_model, self.about_way, self.about_method]
+
+    def here(self) -> list[str]:
+        """Names of the models that are on this computer."""
+        return [one.name for one in list(self.models.values()) if one.here]
 
     def setup(self, before: Setup, title: str, way: str, method: str, quick: bool) -> Setup:
         """What is chosen; as it was before where the page offers no such thing."""
@@ -82,13 +96,25 @@ class TrainTab:
 
     def shown(self, choice: Setup) -> list[Any]:
         """Values of `chosen`."""
-        return [self._title(choice), way_of(choice), choice.method, choice.quick]
+        return [self.listed(choice), way_of(choice), choice.method, choice.quick]
+
+    def listed(self, choice: Setup) -> Any:
+        """The list of models as it is now, with the chosen one."""
+        return gr.update(choices=list(self.models), value=self._title(choice))
 
     def sentences(self, choice: Setup) -> list[str]:
         """Values of `about`."""
+        return [
+            self.about_chosen(choice),
+            about_way(way_of(choice)),
+            about_method(self.methods[choice.method]),
+        ]
+
+    def about_chosen(self, choice: Setup) -> str:
+        """The sentence on the chosen model."""
         title = self._title(choice)
-        about_model = "" if title is None else self.models[title].about
-        return [about_model, about_way(way_of(choice)), about_method(self.methods[choice.method])]
+        return "" if title is None else self.models[title].about
 
     def _title(self, choice: Setup) -> str | None:
-        return next((title for title, one in self.models.items() if one.name == choice.model), None)
+        models = list(self.models.items())  # one may arrive meanwhile
+        return next((title for title, one in models if one.name == choice.model), None)

@@ -16,6 +16,7 @@ from farshot.explain.html import common, environment
 from farshot.explain.page import described, glance
 from farshot.explain.style import places
 from farshot.explain.subject import OWN
+from farshot.model.catalogue import toy_note
 
 PER_PAGE = 60
 _KINDS = {"all": "all", "unsure": "not sure", "none": "none of these?", "sure": "sure"}
@@ -124,7 +125,8 @@ def waiting(session: Session) -> str:
 def result(session: Session, run: Adaptation | None) -> str:
     """Facts about the adapted model."""
     stale = run is not None and run.stamp != session.workspace.stamp()
-    return render("result.html", run=run, stale=stale)
+    toy = "" if run is None else toy_note(run.choice.model)
+    return render("result.html", run=run, stale=stale, toy=toy)
 
 
 def where(project: str | None, saved: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from farshot.model.catalogue import toy_note
+
 _LIMITS = (
     "It knows these classes and no others: every image gets one of them, even one that shows something else.",
     "It was adapted to few images. On images of another camera, place or season it may be much worse; "
@@ -153,8 +155,8 @@ def what(about: Mapping[str, Any]) -> str:
     images = f" from {len(about['support_ids'])} labelled images" if "support_ids" in about else ""
     return (
         f"`{about['base_model']}`, adapted with `{about['method']}` to {len(about['classes'])} classes"
-        f"{images} by farshot {about['farshot_version']}."
-    )
+        f"{images} by farshot {about['farshot_version']}. {toy_note(about['base_model'])}"
+    ).rstrip()
 
 
 def classes(about: Mapping[str, Any]) -> str:

@@ -216,6 +216,7 @@ def adapt(
         f"Adapted {model} with {method} to {len(support)} images of {len(table.names)} classes: {out}",
         markup=False,
     )
+    console.note_on_toy(model)
     if given is None and minutes:
         better = _thorough(classifier, support, 60 * minutes)
         if better is not None:

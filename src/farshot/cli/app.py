@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,23 +41,30 @@ def app(
     device: Device = "auto",
 ) -> None:
     """Label pictures, adapt, review and download the model in a browser, without writing code."""
+    from farshot.app.opening import Options, opening
+
+    options = Options(tuple(model or ()), keep, host, port, share, device, precision, browser)
     with ExitStack() as running:
         with console.progress("starting"):
+            if find_spec("gradio") is None:
+                raise _missing("gradio")
+            opened = running.enter_context(opening(options))
             try:
-                from farshot.app.server import Options, serving
+                from farshot.app.server import serving
             except ImportError as error:
                 if not (error.name or "").startswith(("gradio", "starlette")):
                     raise
-                raise DataError(
-                    f"The app needs an extra ({error.name} is missing): pip install 'farshot[app]'."
-                ) from error
+                raise _missing(error.name) from error
             from farshot.model.find import check_machine
 
             check_machine(device, precision)
-            options = Options(tuple(model or ()), keep, host, port, share, device, precision, browser)
-            served = running.enter_context(serving(options))
+            served = running.enter_context(serving(options, opened))
         _tell(served, keep, share, options.loopback)
         until_stopped()
+
+
+def _missing(name: str | None) -> DataError:
+    return DataError(f"The app needs an extra ({name} is missing): pip install 'farshot[app]'.")
 
 
 _GOES = "Pictures and models are removed when it ends; --keep FOLDER keeps them as projects"

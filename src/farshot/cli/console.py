@@ -29,6 +29,7 @@ from typer.core import TyperGroup
 
 from farshot.cli import streams
 from farshot.errors import FarshotError
+from farshot.model.catalogue import toy_note
 from farshot.sanitize import visible
 
 if TYPE_CHECKING:  # what computes takes a second to import; `--help` does without
@@ -121,6 +122,12 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         line = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(line, completed=done, total=total)
+
+
+def note_on_toy(model: str) -> None:
+    """Say that the bundled model is a toy, where it is the one that is used."""
+    if note := toy_note(model):
+        err.print(f"Note: {note} `farshot encoders` lists real ones for --model.", markup=False)
 
 
 @contextlib.contextmanager

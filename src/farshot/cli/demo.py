@@ -36,6 +36,7 @@ from farshot.errors import DataError
 from farshot.evaluation.intervals import PairedDifference
 from farshot.explain import explain_images, subject
 from farshot.explain.page import About, check_place, write_explanations
+from farshot.model.catalogue import TOY_NOTE
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
 from farshot.randomness import numpy_generator
@@ -73,6 +74,7 @@ def run_demo(out: Path, tasks: int) -> None:
     write_folder(WORLD, "test", range(IMAGES), images)
     table = read_table(str(images))
     _say(f"{len(table)} drawn pictures, a folder for each of {len(table.classes)} classes: {images}")
+    _say(f"The encoder: {TOY_NOTE}")
     encoder = load_encoder("mini")  # one for all steps, so that each image is encoded once
     difference = _compare(encoder, table, images, store, tasks)
     calibrated = _adapt(encoder, table, images, adapted)

@@ -117,6 +117,7 @@ def predict(
     machines = Machines(executor, device, workers or local, address, gpus_per_worker, cpus_per_worker)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=machines.driver_device)
+    console.note_on_toy(classifier.encoder_.source)
     if machines.several:
         require_independent(classifier)
     chain = None if hierarchy is None else read_hierarchy(hierarchy, list(map(str, classifier.classes_)))

@@ -16,6 +16,7 @@ from farshot.explain.explanation import Explanation
 from farshot.explain.figure import Panel, compose, panels, ranked_classes
 from farshot.explain.html import common, data_uri, environment
 from farshot.explain.overlay import overlay
+from farshot.model.catalogue import toy_note
 from farshot.sanitize import plain
 from farshot.storage.atomic import check_folder, whole_folder
 from farshot.storage.json_text import parse
@@ -42,6 +43,11 @@ class About:
     method: str
     class_names: tuple[str, ...]
     calibrated: bool
+
+    @property
+    def toy(self) -> str:
+        """What has to be said where it is a toy."""
+        return toy_note(self.model)
 
 
 def write_explanations(

@@ -13,6 +13,15 @@ ORACLE = "tiny random model against transformers"
 LAYOUT = "key names from timm's sources, no numbers"
 
 
+TOY = "mini"
+TOY_NOTE = "mini is a toy: it was trained on drawn pictures and is poor at photographs."
+
+
+def toy_note(model: str) -> str:
+    """What to say wherever a model is named; empty for real encoders."""
+    return TOY_NOTE if model == TOY else ""
+
+
 class KnownEncoder(NamedTuple):
     """One row of `farshot encoders`.
 

@@ -229,7 +229,7 @@ def check_source(model: str | Path) -> None:
     name, _ = _split_options(str(model))
     if name in bundled() or home(name).exists():
         return
-    _hub_parts(name)
+    hub_parts(name)
 
 
 def check_machine(device: str | torch.device, precision: str) -> torch.device:
@@ -285,7 +285,7 @@ def locate(model: str, options: dict[str, str] | None = None) -> Source:
         if path.suffix not in _WEIGHTS:
             raise ModelError(f"{model} is a file of another kind; weights end with {', '.join(_WEIGHTS)}.")
         return Source(model, path.parent, path, chosen, fetch=_fetch_small)
-    repo, file = _hub_parts(name)
+    repo, file = hub_parts(name)
     folder = _fetch_small(repo)
     if file:
         inside = hub.download(repo, [file], **_messages(repo)) / file
@@ -308,7 +308,7 @@ def _split_options(model: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def _hub_parts(name: str) -> tuple[str, str]:
+def hub_parts(name: str) -> tuple[str, str]:
     """Repository and file of OWNER/NAME or OWNER/NAME:path."""
     repo, _, file = name.removeprefix(_HUB).partition(":")
     if repo.count("/") != 1 or not all(repo.split("/")) or repo.startswith((".", "~")):

@@ -30,6 +30,7 @@ from farshot.explain.html import data_uri
 from farshot.explain.page import described
 from farshot.explain.subject import subject
 from farshot.methods import create
+from farshot.model.catalogue import toy_note
 from farshot.report.commands import adapt_command
 from farshot.report.seen import Reading
 from farshot.report.summary import ZERO_SHOT, Quality, day, sentences
@@ -106,6 +107,7 @@ def model_report(
         "adapted_on": day(about["adapted_on"]) if about.get("adapted_on") else "",
         "quality": quality,
         "estimated": estimated,
+        "toy": toy_note(about["base_model"]),
         "method": label(method),
         "method_doc": method.doc,
         "classes": _classes(about, found),

@@ -22,6 +22,7 @@ from farshot.export.about import load_exact
 from farshot.export.onnx_file import export_onnx, needed_packages
 from farshot.export.web_page import export_web
 from farshot.export.web_runtime import NAMED, runtime_files
+from farshot.model.catalogue import toy_note
 from farshot.report.model import model_report
 from farshot.report.page import write_page
 from farshot.sanitize import cell, plain
@@ -121,6 +122,7 @@ def readme(about: Mapping[str, Any], licence: str) -> str:
         names,
         f"It was adapted from {len(about['support_ids'])} labelled pictures with the method "
         f"{about['method']}; its base model is {base}.",
+        *filter(None, [toy_note(base)]),
     ]
     if about.get("estimate"):
         found = about["estimate"]["accuracy"]
