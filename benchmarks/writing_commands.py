@@ -43,7 +43,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate --out": _replacing("evaluate {model} {data} --include-support --device cpu --out {out}/c.csv"),
     "convert, csv": Command("convert {data} {out}/l.csv --to csv"),
     "convert, coco": Command("convert {data} {out}/l.json --to coco"),
-    "convert, cvat": Command("convert {data} {out}/l.xml --to cvat"),
+    "convert, cvat": Command("convert {data} {out}/l.xml --to cvat --relative-to {data}"),
     "convert, fiftyone": Command("convert {data} {out}/f --to fiftyone"),
     "convert, imagefolder": Command("convert {data} {out}/f --to imagefolder"),
     "explain": _replacing("explain {model} {data}/cat --device cpu --out {out}/e"),

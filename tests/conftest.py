@@ -19,6 +19,7 @@ from tests import typecheck  # noqa: E402, F401  the hook finds it by name
 
 install_import_hook("farshot", "tests.typecheck.check")  # before anything of farshot is imported
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -32,6 +33,11 @@ from tests.bench_helpers import tiny_checkpoint  # noqa: E402
 from tests.checkpoints import write_checkpoint  # noqa: E402
 from tests.explain_helpers import SHORT, WORLD, images_of  # noqa: E402
 from tests.input_helpers import Farshot, adapted_in, class_folders, command_line, picture  # noqa: E402
+
+hypothesis.settings.register_profile(
+    "farshot", deadline=None
+)  # how long an example takes says how busy the machine is
+hypothesis.settings.load_profile("farshot")
 
 if TYPE_CHECKING:
     from farshot.app.sessions import Sessions

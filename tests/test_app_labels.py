@@ -16,6 +16,10 @@ from farshot.app.sessions import Session, Sessions
 from farshot.app.workspace import ClassWords
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.thumbnails import LARGE
+from farshot.data.readers import unlabelled
+from farshot.model.encoder import Encoder
+from farshot.pick import pick_first
+from farshot.pick.sheet import write_choice
 from tests import app_clients
 from tests.app_clients import HEADER, browser, send, session_of
 from tests.workspaces import CLASSES, drawn
@@ -224,3 +228,32 @@ def test_a_table_that_cannot_be_used_changes_nothing(
     assert labels(session) == [None] * 4
     assert session.workspace.class_names == CLASSES
     assert session.workspace.undoable == version
+
+
+def test_the_table_of_a_pick_sheet_sets_labels_even_where_names_are_equal(
+    sessions: Sessions, mini: Encoder, tmp_path: Path
+) -> None:
+    made = browser(sessions)
+    pictures = drawn(2)
+    for number, (_, data) in enumerate(pictures):
+        (tmp_path / "in" / str(number)).mkdir(parents=True)
+        (tmp_path / "in" / str(number) / "photo.png").write_bytes(data)
+        send(made, "photo.png", data)
+    session = session_of(sessions, made)
+    session.workspace.name_classes([ClassWords(CLASSES[0])])
+    images = unlabelled([tmp_path / "in"])
+    write_choice(tmp_path / "out", pick_first(mini, images, 3, ways=1), images)
+    place = tmp_path / "out" / "picked.csv"
+    rows = list(csv.DictReader(io.StringIO(place.read_text(encoding="utf-8"))))
+    assert len(rows) == 3
+    for row in rows[:2]:  # the third is left without a label
+        row["label"] = pictures[int(row["path"].split("/")[-2])][0]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    told = table(made, text.getvalue(), "picked.csv").json()
+    assert told["labels"] == "picked.csv: 2 labels set."
+    by_id = {picture.id: picture.label for picture in session.workspace.pictures}
+    assert [by_id.pop(row["id"]) for row in rows] == [rows[0]["label"], rows[1]["label"], None]
+    assert set(by_id.values()) == {None}

@@ -74,7 +74,7 @@ def assert_same(a: Path, b: Path) -> None:
     assert found.tasks == 30
 
 
-@pytest.mark.parametrize("batch", [1, 3, 16])
+@pytest.mark.parametrize("batch", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 16))])
 def test_tasks_per_batch_and_order_change_no_prediction(
     place: Place, whole: Path, tmp_path: Path, batch: int
 ) -> None:

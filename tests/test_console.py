@@ -81,7 +81,9 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
 def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path, number: signal.Signals) -> None:
     default = "default_int_handler" if number == signal.SIGINT else "SIG_DFL"
     program = (

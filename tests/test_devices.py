@@ -58,8 +58,8 @@ def test_the_stand_in_refuses_float64(encoder: Encoder):
     ("name", "settings"),
     [
         ("atha", {"steps": 2, "views": "none"}),
-        ("atha", {"steps": 2, "views": "none", "ratios": "curve"}),
-        ("atha", {"steps": 2, "views": "none", "base": "bitfit"}),
+        pytest.param("atha", {"steps": 2, "views": "none", "ratios": "curve"}, marks=pytest.mark.slow),
+        pytest.param("atha", {"steps": 2, "views": "none", "base": "bitfit"}, marks=pytest.mark.slow),
         ("tir", {"steps": 2, "views": "none"}),
         ("mind", {"steps": 2, "views": "none"}),
         ("full", {"steps": 2, "views": "none"}),

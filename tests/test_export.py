@@ -27,6 +27,7 @@ from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
 from farshot.export.onnx_file import export_onnx, runtime
 from farshot.export.torch_file import export_torch
+from farshot.model.tower import Pass
 from tests.input_helpers import Farshot, everything_in, no_file_larger_than, refusal
 from tests.oracle import planes
 from tests.toy import toy_task, world_table
@@ -239,6 +240,22 @@ def test_peft_loads_the_adapter_alone(checkpoint: Path, tmp_path: Path):
     theirs = peft.PeftModel.from_pretrained(CLIPModel.from_pretrained(checkpoint), tmp_path / "out")
     up = theirs.base_model.model.vision_model.encoder.layers[0].self_attn.q_proj.lora_B.default.weight
     torch.testing.assert_close(up.detach(), made.adapted_.lora.up["vision_0_q"][0].detach())
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT and transformers
+def test_peft_loads_it_where_it_acts(checkpoint: Path, tmp_path: Path):
+    settings = {"steps": 2, "batch": 4, "lr": 0.05, "params": "vo", "position": "top1", "encoder": "vision"}
+    made = _saved(tmp_path / "adapted", checkpoint, "clip-lora", settings)
+    export_adapter(made, tmp_path / "out")
+    theirs = peft.PeftModel.from_pretrained(CLIPModel.from_pretrained(checkpoint), tmp_path / "out").eval()
+    encoder = made.encoder_
+    pixels = torch.from_numpy(QUERIES.pixels(range(len(QUERIES)), made.adapted_.reading, encoder.size))
+    with torch.no_grad():
+        features = theirs.get_image_features(planes(encoder, pixels))
+        ours = encoder.forward_images(pixels[None], Pass([made.adapted_.lora]))[0]
+        before = encoder.forward_images(pixels[None])[0]
+    torch.testing.assert_close(getattr(features, "pooler_output", features), ours, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(before, ours, atol=1e-2)
 
 
 def test_no_lora_no_adapter(probe, tmp_path: Path):

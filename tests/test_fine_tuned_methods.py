@@ -145,6 +145,8 @@ def test_coop_writes_its_prompt_in_as_many_words_as_it_learns(mini: Encoder):
         adapted = create("coop", QUICK | {"context": context}).adapt(mini, TASKS[:1])[0]
         assert adapted.parts["context"].values.shape[1] == length
         assert adapted.trained == length * mini.width("text")
+    own = create("coop", QUICK | {"context": 4, "class_specific": True}).adapt(mini, TASKS[:1])[0]
+    assert own.trained == len(TASKS[0].prompts) * 4 * mini.width("text")
 
 
 def test_rates_start_warm_and_may_fall_along_part_of_a_cosine():

@@ -1,6 +1,8 @@
 """LoRA with a leading task dimension: its formula, its start, its dropout, where it acts."""
 
 import math
+from itertools import combinations
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Pass
-from farshot.parts.lora import PROJECTIONS, LoRA
+from farshot.parts.lora import PROJECTIONS, LoRA, Position, blocks_at
 from farshot.parts.part import one_task
 from tests.oracle import planes, transformers_clip
 from tests.toy import world_table
@@ -34,9 +36,10 @@ def grown(encoder: Encoder, keys: list[int], std: float = 0.02, **settings) -> L
 
 
 @torch.no_grad()
-def test_it_is_the_base_model_with_a_product_added_to_the_weights(mini: Encoder):
+@pytest.mark.parametrize("projections", [PROJECTIONS, ("q", "out")])
+def test_it_is_the_base_model_with_a_product_added_to_the_weights(mini: Encoder, projections):
     """Merged into a copy of the model, W + alpha / sqrt(rank) * B A, and run by transformers alone."""
-    lora = grown(mini, [1, 2])
+    lora = grown(mini, [1, 2], projections=projections)
     images, prompts = pixels([0, 1, 2]), mini.prompts(PROMPTS * 2)
     seen = mini.forward_images(images.expand(2, -1, -1, -1, -1), Pass([lora]))
     told = mini.forward_texts(prompts, Pass([lora])).final
@@ -82,6 +85,26 @@ def test_it_acts_where_it_is_asked_to(mini: Encoder):
     assert len(everywhere.places()) == 3 * (mini.vision_depth + mini.text_depth)
     some = LoRA(mini, [1], rank=2, alpha=2, towers=("vision",), projections=("q", "v"))
     assert set(some.places()) == {f"vision.{block}.{name}" for block in range(12) for name in "qv"}
+    last = LoRA(mini, [1], rank=2, alpha=2, towers=("text",), projections=("out",), position="top2")
+    depth = mini.text_depth
+    assert set(last.places()) == {f"text.{depth - 2}.out", f"text.{depth - 1}.out"}
+
+
+def test_positions_are_those_of_the_authors_program():
+    """loralib/utils.py of CLIP-LoRA, for 12 blocks."""
+    theirs = {
+        "top1": [11],
+        "top2": [10, 11],
+        "top3": [9, 10, 11],
+        "bottom": [0, 1, 2, 3],
+        "mid": [4, 5, 6, 7],
+        "up": [8, 9, 10, 11],
+        "half-up": [6, 7, 8, 9, 10, 11],
+        "half-bottom": [0, 1, 2, 3, 4, 5],
+        "all": list(range(12)),
+    }
+    assert {name: list(blocks_at(name, 12)) for name in theirs} == theirs
+    assert set(theirs) == set(get_args(Position))
 
 
 @torch.no_grad()
@@ -146,12 +169,14 @@ def test_dropout_of_a_prompt_does_not_depend_on_longer_companions(mini: Encoder)
 def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(mini: Encoder):
     lora = LoRA(mini, [1], rank=2, alpha=2, dropout=0.25)
     this = Pass(step=0, samples=torch.arange(4)[None])
-    masks = [lora._dropout(torch.ones(1, 4, 65, 128), "vision_0", lane, this) for lane in range(3)]
+    masks = [
+        lora._dropout(torch.ones(1, 4, 65, 128), "vision_0", name, this) for name in (*PROJECTIONS, "out")
+    ]
     for mask in masks:
         # 33,280 draws: three standard deviations are 0.007
         assert abs(float((mask == 0).float().mean()) - 0.25) < 0.01
         assert set(mask.unique().tolist()) == {0.0, 1.0}
-    for i, j in ((0, 1), (0, 2), (1, 2)):  # q, k and v are dropped independently of each other
+    for i, j in combinations(range(4), 2):  # independently of each other
         both = float(((masks[i] == 0) & (masks[j] == 0)).float().mean())
         assert abs(both - 0.0625) < 0.005
     lora.down["vision_0_q"].fill_(1 / 128)

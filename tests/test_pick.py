@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from farshot.data.names import read_names
 from farshot.data.readers import unlabelled
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
+from farshot.images.reading import image_id
 from farshot.model.encoder import Encoder
 from farshot.pick import pick_first, pick_next
 from farshot.pick.balance import balanced
 from farshot.pick.rules import FIRST, NEXT, Candidates, cover, distinct, margins, spread, typical, uncertain
-from farshot.pick.sheet import FILES, cards, sheet, write_choice
+from farshot.pick.sheet import BEFORE, FILES, cards, explained, sheet, write_choice
 from tests.input_helpers import QUICK, Farshot, class_folders, everything_in, picture, refusal
+from tests.pages import Page
 from tests.toy import EASY, world_table
 
 E = 6
@@ -285,11 +288,20 @@ def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_pat
     rows = table_of(first)
     assert [row["order"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["guess"] for row in rows] == [*EASY, *EASY]
+    assert [row["id"] for row in rows] == [image_id(row["path"]) for row in rows]
     assert "no label; fill it in or remove the row" in refusal(
         farshot("adapt", first / "picked.csv", "--model", "mini", "--out", tmp_path / "no", *QUICK)
     )
     page = (first / "index.html").read_text()
     assert page.count("<figure") == 4
+    told = " ".join(Page(page).text.split())
+    assert "the number of an image is its place in the order to label them" in told.lower()
+    assert "Chosen by the rule cover: always the image that" in told
+    assert "A letter in a square is the model's guess, not the truth." in told
+    assert (
+        "Open picked.csv" in told
+        and "farshot adapt '[b]first/picked.csv' --model mini --out adapted/" in told
+    )
     assert "http" not in page.split("</head>")[1]
     with (first / "picked.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -360,6 +372,30 @@ def test_what_stops_the_writing_leaves_nothing(
     told = farshot("pick", leaves / "images", "--model", "mini", "--count", 2, "--out", tmp_path / "out")
     assert told.code == (130 if isinstance(error, KeyboardInterrupt) else 2)
     assert everything_in(tmp_path) == set()
+
+
+def test_every_rule_is_explained(mini: Encoder) -> None:
+    choice = pick_first(mini, world_table("mini-land", 40), 1, ways=2)
+    for rule in {*FIRST, *NEXT}:
+        assert any(f"by the rule {rule}: " in said for said in explained(replace(choice, rule=rule)))
+
+
+def test_a_sheet_of_an_earlier_version_is_replaced_unless_it_has_labels(
+    mini: Encoder, tmp_path: Path
+) -> None:
+    class_folders(tmp_path / "in")
+    table = unlabelled([tmp_path / "in"])
+    choice = pick_first(mini, table, 1, ways=2)
+    write_choice(tmp_path / "out", choice, table)
+    place = tmp_path / "out" / "picked.csv"
+    for label, refused in (("", False), ("mine", True)):
+        place.write_text(f"order,path,label,guess,reason\n1,/a.png,{label},,why\n,/b.png,rust,,{BEFORE}\n")
+        if refused:
+            with pytest.raises(DataError, match="was filled in"):
+                write_choice(tmp_path / "out", choice, table)
+        else:
+            write_choice(tmp_path / "out", choice, table)
+            assert "id" in table_of(tmp_path / "out")[0]
 
 
 def test_odd_names_and_shapes_stand_on_the_sheet(mini: Encoder, tmp_path: Path) -> None:

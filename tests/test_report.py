@@ -7,9 +7,11 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from scipy import stats
 
 from farshot import FewShotClassifier, load
@@ -24,6 +26,7 @@ from farshot.report.page import write_page
 from farshot.report.svg import Chart, padded, ticks
 from farshot.storage.model_folder import read_folder
 from farshot.world import write_folder
+from tests import browsing
 from tests.pages import Page, assert_inert
 from tests.same_rows import difference
 
@@ -393,6 +396,48 @@ def test_in_a_browser_nothing_overlaps(
     farshot("explain", crops / "adapted", crops / "crops" / "rust", "--out", tmp_path / "explained")
     for page in (tmp_path / "store.html", tmp_path / "model.html", tmp_path / "explained" / "index.html"):
         assert look(page, width) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_have_no_fault_for_axe_and_no_table_that_is_cut_off(
+    farshot, filled: Path, crops: Path, tmp_path: Path, scheme: Any
+) -> None:
+    """axe measures contrast, too; a table may be wider than its box only where the box scrolls."""
+    one = crops / "crops" / "rust"
+    assert farshot("report", filled, "--out", tmp_path / "store.html")[0] == 0
+    assert (
+        farshot("report", crops / "adapted", "--data", crops / "crops", "--out", tmp_path / "model.html")[0]
+        == 0
+    )
+    assert farshot("explain", crops / "adapted", one, "--out", tmp_path / "explained")[0] == 0
+    assert (
+        farshot("pick", one, "--model", crops / "adapted", "--count", 2, "--out", tmp_path / "picked")[0] == 0
+    )
+    assert farshot("check", crops / "crops", "--model", "mini", "--out", tmp_path / "check.html")[0] == 0
+    folders = (tmp_path / "explained" / "index.html", tmp_path / "picked" / "index.html")
+    pages = [*(tmp_path / f"{name}.html" for name in ("store", "model", "check")), *folders]
+    cut = """[...document.querySelectorAll('table')].filter(t => {
+        const box = t.closest('.wide') || t.parentElement;
+        return t.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX != 'auto'; }).length"""
+    with browsing.browser() as browser:
+        for size in (browsing.DESKTOP, browsing.PHONE):
+            session = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True)
+            for place in pages:
+                page = session.new_page()
+                page.goto(place.as_uri())
+                paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+                assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+                found = Axe().run(page).response["violations"]
+                serious = [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+                assert serious == [], f"{place.name} {size}"
+                assert page.evaluate(cut) == 0
+                assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+                page.emulate_media(media="print")
+                assert (
+                    page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+                )
 
 
 def test_a_chart_of_many_tasks_is_rounded_until_it_has_few_marks() -> None:

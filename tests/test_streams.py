@@ -75,7 +75,9 @@ def test_json_of_other_commands_is_json_too(adapted: Path, command: tuple[str, .
     assert json.loads(found.stdout)["classes"], found.stderr
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "encoding", [ENCODINGS[0], *(pytest.param(e, marks=pytest.mark.slow) for e in ENCODINGS[1:])]
+)
 def test_values_separated_by_commas_or_tabs_are_utf8(adapted: Path, encoding: str) -> None:
     as_csv = told("predict", adapted, adapted.parent / "data", "--csv", encoding=encoding)
     header, *rows = csv.reader(io.StringIO(as_csv.stdout.decode("utf-8")))

@@ -23,7 +23,7 @@ from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import tempered
 from farshot.evaluation.crossval import fit_temperature
-from farshot.evaluation.familiarity import Familiarity, measure
+from farshot.evaluation.familiarity import Familiarity, left_out_folds, measure
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.export.onnx_file import export_onnx
@@ -408,3 +408,17 @@ def test_the_program_of_an_export_knows_strangers_and_sets(farshot: Farshot, tmp
         )
         assert told.returncode == 1
         assert reason in told.stderr
+
+
+def test_labelled_images_are_compared_with_those_of_other_folds() -> None:
+    unit = np.array([0, 0, 1, 2, 3, 3, *range(4, 30)])
+    fold = left_out_folds(unit)
+    assert all(len(set(fold[unit == one])) == 1 for one in unit)
+    assert len(set(fold)) == 20
+    features = np.eye(len(unit), dtype=np.float32)  # none is like another one
+    features[1] = features[0]  # but a copy, which is left out together
+    p = Familiarity.of(features, unit).left_out(unit)
+    assert (p == 1).all()
+    alone = Familiarity.of(features, unit).left_out(np.arange(len(unit)))
+    assert alone.shape == (len(unit),)
+    assert ((alone > 0) & (alone <= 1)).all()

@@ -117,6 +117,22 @@ def test_a_context_that_starts_at_random_follows_its_task(mini: Encoder):
     assert 0.015 < first.std() < 0.025
 
 
+@torch.no_grad()
+def test_a_context_of_each_class_is_that_of_the_class_alone(mini: Encoder):
+    template = "a a a {}."
+    words = [template.format(name) for name in ("mole", "long road")]
+    own = PromptContext(mini, [template], keys=KEYS[:1], classes=2)
+    together = mini.forward_texts(mini.prompts([words]), Pass([own])).final[0]
+    for c, word in enumerate(words):
+        shared = PromptContext(mini, [template], keys=KEYS[:1])
+        shared.values.copy_(own.values[:, c])
+        alone = mini.forward_texts(mini.prompts([[word]]), Pass([shared])).final[0, 0]
+        torch.testing.assert_close(together[c], alone, **CLOSE)
+    assert not torch.equal(own.values[0, 0], own.values[0, 1])
+    begun = PromptContext(mini, [template], classes=2)  # all from the same words
+    assert torch.equal(begun.values[0, 0], begun.values[0, 1])
+
+
 def test_a_context_longer_than_the_words_before_the_class_is_refused(mini: Encoder):
     with pytest.raises(SettingError, match="needs 3 words"):
         PromptContext(mini, ["a {}."], length=3)

@@ -29,6 +29,7 @@ from farshot.evaluation.intervals import (
     PairedDifference,
     holm,
     mean_interval,
+    over_cells,
     paired_difference,
 )
 from farshot.methods.catalogue import catalogue
@@ -138,13 +139,11 @@ def comparison_block(
         "NLL B",
     ]
     rows = [_row(cell) for cell in cells]
-    means = np.array([cell.difference.mean for cell in cells])
-    errors = np.array([(cell.difference.high - cell.difference.low) / 2 for cell in cells])
-    mean, half = 100 * float(means.mean()), 100 * float(np.sqrt((errors**2).sum())) / len(cells)
+    overall, _ = over_cells([cell.difference for cell in cells])
     notes = [
         f"A - B: mean difference in points of {metric.replace('-', ' ')} over tasks that both have done, with"
         " 95 % intervals.",
-        f"Over all {len(cells)} cells: {signed(mean)} +- {number(half)} points.",
+        f"Over all {len(cells)} cells: {signed(100 * overall.mean)} +- {number(100 * overall.half)} points.",
         "Holm: corrected over the cells of this table. Smallest found: the true difference in points that so"
         " many tasks find (p < 0.05) in 80 % of cases; tasks to find 0.5: how many find half a point so"
         " often; tasks for +-0.5: how many bring the half width of the interval to half a point.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,8 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
         support_groups_: the groups of those images; empty where the data has none.
         estimate_: the cross-validated estimate as a dictionary, from `calibrate`, `keep_held_out` or
             `keep_estimate`; None without.
+        adapted_on_: the day it was adapted, in UTC, as "2026-05-17"; None in models saved by versions that
+            did not record it.
         limit_: the probability below which a prediction is not sure, from `keep_held_out`; None without.
         encoder_, method_: the base model and the method that it was fitted with.
         parameters_: the parameters that it was fitted with.
@@ -104,6 +107,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
     _converted: tuple[CLIPModel, Encoder] | None = None
     estimate_: dict[str, Any] | None = None
     limit_: Limit | None = None
+    adapted_on_: str | None = None
     familiarity_: Familiarity | None
     held_out_: HeldOut | None
     thumbnails_: NDArray[np.uint8] | None
@@ -174,7 +178,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
         self.losses_, self.support_ids_, self.familiarity_ = adapted.losses, support_ids, familiarity
         self.held_out_, self.thumbnails_ = held_out, small
         self.temperature_ = 1.0 if held_out is None else held_out.temperature()
-        self.limit_ = None
+        self.limit_, self.adapted_on_ = None, datetime.now(UTC).date().isoformat()
         self.support_labels_, self.support_groups_ = codes, support_groups
         self.support_places_ = places(task)
         self.read_options_ = task.table.options

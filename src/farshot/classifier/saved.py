@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from farshot.arrays import NDArray
 from farshot.classifier.fewshot import FewShotClassifier
 from farshot.classifier.parameters import FittedParameters, read_options
 from farshot.data.given import as_path
@@ -141,6 +142,7 @@ def _restored(
     made.support_places_ = read_places(as_path(folder))
     made.support_groups_ = list(about.get("support_groups", []))
     made.estimate_ = about.get("estimate")
+    made.adapted_on_ = about.get("adapted_on")
     made.limit_ = Limit(**about["limit"]) if about.get("limit") else None
     with damaged(f"{folder}/labelled.safetensors"):
         check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
@@ -153,7 +155,14 @@ def _restored(
     if "held_out.logits" in kept and made.support_labels_:
         codes = np.asarray(made.support_labels_, dtype=np.int64)
         logits, fold = kept["held_out.logits"], kept["held_out.fold"]
-        made.held_out_ = HeldOut(tuple(about["classes"]), codes, logits, fold)
+        made.held_out_ = HeldOut(tuple(about["classes"]), codes, logits, fold, _zero_shot(about))
     made.read_options_ = read_options(made.read_options)
     made.parameters_ = FittedParameters.of(made, encoder, about["descriptions"])
     return made
+
+
+def _zero_shot(about: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    """The class that the base model predicts for each labelled image; None in models saved without it."""
+    found = about.get("zero_shot") or []
+    fits = len(found) == len(about["support_ids"]) and all(code < len(about["classes"]) for code in found)
+    return np.asarray(found, dtype=np.int64) if found and fits else None

@@ -62,6 +62,8 @@ def described(classifier: FewShotClassifier) -> dict[str, Any]:
         "support_groups": classifier.support_groups_,
         "near_copies": classifier.thumbnails_ is not None,
         "estimate": classifier.estimate_,
+        "zero_shot": _zero_shot(classifier),
+        "adapted_on": classifier.adapted_on_,
         "limit": None if classifier.limit_ is None else asdict(classifier.limit_),
         "losses": [round(float(loss), 6) for loss in classifier.losses_],
         "trained_parameters": classifier.adapted_.trained,
@@ -70,6 +72,12 @@ def described(classifier: FewShotClassifier) -> dict[str, Any]:
             "torch": torch.__version__,
         },
     }
+
+
+def _zero_shot(classifier: FewShotClassifier) -> list[int] | None:
+    """The class that the base model predicts for each support image, where it is known."""
+    found = None if classifier.held_out_ is None else classifier.held_out_.zero_shot
+    return None if found is None else found.tolist()
 
 
 def places(task: Task) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ from farshot.arrays import NDArray
 from farshot.data.independence import units
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood
-from farshot.evaluation.metrics import Evaluation, evaluate
+from farshot.evaluation.metrics import Evaluation, Unadapted, evaluate
 from farshot.methods.base import Method, softmax
+from farshot.methods.zero_shot import ZeroShot
 from farshot.model.encoder import Encoder
 from farshot.randomness import key, numpy_generator
 from farshot.task import Task
@@ -37,12 +38,15 @@ class HeldOut:
         labels: the true class of every image, (S,).
         logits: from a classifier that has not seen the image, (S, N).
         fold: the fold that left each image out, (S,).
+        zero_shot: the class that the base model predicts by the class names alone, (S,); None for the method
+            zero-shot itself, for an encoder without a text tower, and where it was not kept.
     """
 
     classes: tuple[Hashable, ...]
     labels: Int[NDArray[np.int64], " S"]
     logits: Float[NDArray[np.float32], "S N"]
     fold: Int[NDArray[np.int64], " S"]
+    zero_shot: Int[NDArray[np.int64], " S"] | None = None
 
     @property
     def probabilities(self) -> Float[NDArray[np.float32], "S N"]:
@@ -65,9 +69,11 @@ class HeldOut:
         Args:
             calibrated: measure `calibrated` instead of `probabilities`.
         """
-        if not calibrated:
-            return evaluate(self.labels, self.probabilities, self.classes)
-        return replace(evaluate(self.labels, self.calibrated, self.classes), calibrated=True)
+        shares = self.calibrated if calibrated else self.probabilities
+        found = replace(evaluate(self.labels, shares, self.classes), calibrated=calibrated)
+        if self.zero_shot is None:
+            return found
+        return replace(found, zero_shot=Unadapted.of(self.labels, shares.argmax(1), self.zero_shot))
 
     def temperature(self) -> float:
         """The temperature fitted to all images."""
@@ -151,7 +157,19 @@ def hold_out(
     logits = np.zeros((len(task.support), len(task.class_names)), dtype=np.float32)
     for f, one in enumerate(adapted):
         logits[fold == f] = one.logits(task.table, tasks[f].query)
-    return HeldOut(classes, task.labels, logits, fold)
+    unadapted = None if isinstance(method, ZeroShot) else zero_shot_classes(encoder, task, task.support)
+    return HeldOut(classes, task.labels, logits, fold, unadapted)
+
+
+def zero_shot_classes(
+    encoder: Encoder, task: Task, rows: Int[NDArray[np.int64], " B"]
+) -> Int[NDArray[np.int64], " B"] | None:
+    """The class that an encoder predicts for rows of a task's table by its prompts alone; None without a text
+    tower."""
+    if not encoder.has_text:
+        return None
+    (adapted,) = ZeroShot().adapt(encoder, [task])
+    return adapted.logits(task.table, rows).argmax(1)
 
 
 def _folds(

@@ -12,12 +12,37 @@ from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
 from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
-from farshot.evaluation.intervals import Interval, proportion_interval
+from farshot.evaluation.intervals import Interval, paired_proportions, proportion_interval
 
 _DRAWS = 4000  # of the distribution of a mean recall; its quantiles are then known to about 0.002
 
 
 _ENDS = ("", "_low", "_high")
+
+
+@dataclass(frozen=True)
+class Unadapted:
+    """The base model without adaptation, which goes by the class names alone, on the same images.
+
+    Attributes:
+        accuracy: share of images that it classifies right.
+        difference: how much larger the share of the adapted model is, image by image.
+    """
+
+    accuracy: Interval
+    difference: Interval
+
+    @classmethod
+    def of(
+        cls,
+        labels: Int[NDArray[np.int64], " B"],
+        adapted: Int[NDArray[np.int64], " B"],
+        zero_shot: Int[NDArray[np.int64], " B"],
+    ) -> Unadapted:
+        """Compare the classes predicted with and without adaptation."""
+        a, b = adapted == labels, zero_shot == labels
+        counts = (int(one.sum()) for one in (a & b, a & ~b, ~a & b, ~a & ~b))
+        return cls(proportion_interval(int(b.sum()), len(labels)), paired_proportions(*counts))
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,7 @@ class Evaluation:
         nll: mean negative log-likelihood of the true class, nats.
         calibrated: whether the probabilities were scaled by a fitted temperature.
         left_out: images that were not measured because the classifier was adapted to them.
+        zero_shot: the base model on the same images; None where it was not measured.
     """
 
     classes: tuple[Hashable, ...]
@@ -48,6 +74,7 @@ class Evaluation:
     nll: float
     calibrated: bool = False
     left_out: int = 0
+    zero_shot: Unadapted | None = None
 
     @property
     def majority_class(self) -> Hashable:
@@ -99,7 +126,7 @@ class Evaluation:
                 for name, p, r, count in per_class
             ],
             "confusion": self.confusion.tolist(),
-        }
+        } | ({} if self.zero_shot is None else {"zero_shot": _comparison(self.zero_shot)})
 
 
 def evaluate(
@@ -163,6 +190,10 @@ def balanced_accuracy(right: Int[NDArray[np.int64], " N"], shown: Int[NDArray[np
     draws = np.random.default_rng(0).beta(k + 0.5, n - k + 0.5, (_DRAWS, len(n))).mean(1)
     low, high = (float(value) for value in np.quantile(draws, (0.025, 0.975)))
     return Interval(mean, min(low, mean), max(high, mean), math.nan, int(n.sum()))
+
+
+def _comparison(found: Unadapted) -> dict[str, Any]:
+    return {"accuracy": _plain(found.accuracy), "difference": _plain(found.difference)}
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:

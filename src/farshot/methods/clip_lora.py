@@ -18,7 +18,7 @@ from farshot.methods.base import Kind, require
 from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
-from farshot.parts.lora import LoRA
+from farshot.parts.lora import TOWERS, LoRA, Position
 from farshot.task import Task
 from farshot.training.recipe import AdamW, ParameterGroup, Recipe
 
@@ -34,6 +34,9 @@ class ClipLoRA(FinetunedMethod):
         views: "crops", a fresh one at each step; or "five" fixed ones, or "none".
         batch: images of a step.
         rank, lora_alpha, lora_dropout: of LoRA; its scale is lora_alpha / sqrt(rank).
+        encoder: the towers with LoRA.
+        position: the blocks with LoRA (`parts.lora.Position`).
+        params: the projections with LoRA: letters of qkvo, o being the one behind the attention.
         lr, lr_end, weight_decay: of AdamW, falling along a cosine.
     """
 
@@ -51,6 +54,9 @@ class ClipLoRA(FinetunedMethod):
     rank: int = 2
     lora_alpha: float = 1.0
     lora_dropout: float = 0.25
+    encoder: Literal["both", "vision", "text"] = "both"
+    position: Position = "all"
+    params: str = "qkv"
     lr: float = 2e-4
     lr_end: float = 1e-6
     weight_decay: float = 0.01
@@ -61,12 +67,24 @@ class ClipLoRA(FinetunedMethod):
         self.check(0, "lora_alpha")
         self.check(0, "lora_dropout", under=1)
         self.check(0, "steps", "scale", "lr_end", "weight_decay")
+        require(
+            0 < len(self.params) == len(set(self.params)) and set(self.params) <= set("qkvo"),
+            f"The setting params of {self.name} takes letters of qkvo, each once, not {self.params!r}.",
+        )
         require(self.lr >= self.lr_end, f"The setting lr of {self.name} must not be below its lr_end.")
 
     def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
-        """LoRA on both towers."""
-        keys = [task.key for task in tasks]
-        lora = LoRA(encoder, keys, rank=self.rank, alpha=self.lora_alpha, dropout=self.lora_dropout)
+        """LoRA, by default on both towers."""
+        lora = LoRA(
+            encoder,
+            [task.key for task in tasks],
+            rank=self.rank,
+            alpha=self.lora_alpha,
+            dropout=self.lora_dropout,
+            towers=TOWERS if self.encoder == "both" else (self.encoder,),
+            projections=["out" if letter == "o" else letter for letter in self.params],
+            position=self.position,
+        )
         return {"lora": lora}
 
     def groups(self, parts: Parts) -> list[ParameterGroup]:

@@ -36,6 +36,7 @@ class CoOp(FinetunedMethod):
         warm_epochs: first passes over the support set, with a rate of 1e-5.
         context: n, tokens that start at random; 0 means to start from the words before the class name in the
             task's own prompt.
+        class_specific: whether every class learns a context of its own, as the authors' CSC does.
     """
 
     name = "coop"
@@ -54,6 +55,7 @@ class CoOp(FinetunedMethod):
     weight_decay: float = 5e-4
     warm_epochs: int = 1
     context: int = 16
+    class_specific: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +71,9 @@ class CoOp(FinetunedMethod):
     def parts(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """The context."""
         keys = [task.key for task in tasks] if self.context else None
-        return {"context": PromptContext(encoder, [task.template for task in tasks], keys=keys)}
+        classes = len(tasks[0].prompts) if self.class_specific else None
+        templates = [task.template for task in tasks]
+        return {"context": PromptContext(encoder, templates, keys=keys, classes=classes)}
 
     def groups(self, parts: Parts) -> list[ParameterGroup]:
         """SGD for all parameters."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,12 @@ from farshot.parts.merging import MergedTensors
 from farshot.randomness import key
 
 PROJECTIONS = ("q", "k", "v")
+"""Where LoRA acts by default; "out" is the projection behind the attention."""
+
 TOWERS: tuple[TowerName, ...] = ("vision", "text")
+Position = Literal["all", "top1", "top2", "top3", "bottom", "mid", "up", "half-up", "half-bottom"]
+"""Blocks: the last one, two or three; the first, second or last third; the last or first half."""
+
 _BITS = 10  # of a 32-bit hash, for each of the three masks of a block: dropout rates are multiples of 1/1024
 
 
@@ -34,7 +40,7 @@ class LoRA(nn.Module):
         keys: one number per task; initial values and dropout follow it.
         rank, alpha: scale = alpha / sqrt(rank).
         dropout: share of the LoRA input that is zeroed in training, rounded to 1/1024.
-        towers, projections: where it acts.
+        towers, projections, position: where it acts.
     """
 
     def __init__(
@@ -47,15 +53,17 @@ class LoRA(nn.Module):
         dropout: float = 0.0,
         towers: Sequence[TowerName] = TOWERS,
         projections: Sequence[str] = PROJECTIONS,
+        position: Position = "all",
     ) -> None:
         super().__init__()
         self.rank, self.alpha, self.scale = rank, alpha, alpha / math.sqrt(rank)
         self.dropout = dropout
         self.dropped = round(dropout * 2**_BITS)
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A (T, r, D) and B (T, D, r)
+        self._last = next((name for name in reversed(PROJECTIONS) if name in projections), None)
         for tower in towers:
             width = encoder.width(tower)
-            for block in range(encoder.tower(tower).config.depth):
+            for block in blocks_at(position, encoder.tower(tower).config.depth):
                 for projection in projections:
                     self._add(f"{tower}_{block}_{projection}", keys, width, encoder.device)
         task_keys = torch.tensor([key("dropout", k) for k in keys], device=encoder.device)
@@ -79,7 +87,7 @@ class LoRA(nn.Module):
 
     def _add_product(self, name: str, out: Tensor, inputs: Tensor, this: Pass) -> Tensor:
         block, _, projection = name.rpartition("_")
-        x = self._dropout(inputs, block, PROJECTIONS.index(projection), this)
+        x = self._dropout(inputs, block, projection, this)
         scale = self.scale if x is inputs else self.scale / (1 - self.dropped / 2**_BITS)
         down, up = self.down[name].to(x.dtype), self.up[name].to(x.dtype)
         thin = scale * torch.bmm(x.flatten(1, 2), down.mT)  # (T, B L, r)
@@ -98,23 +106,40 @@ class LoRA(nn.Module):
         return out
 
     def _dropout(
-        self, x: Float[Tensor, "T B L D"], block: str, lane: int, this: Pass
+        self, x: Float[Tensor, "T B L D"], block: str, projection: str, this: Pass
     ) -> Float[Tensor, "T B L D"]:
         """Zeroes elements by a hash of (task, block, projection, step, sample, position); one hash serves q,
-        k and v. What is left is not scaled up: that is cheaper done on the thin product's way out."""
+        k and v, which have the same input. What is left is not scaled up: that is cheaper done on the thin
+        product's way out."""
         if this.step is None or not self.dropped:
             return x
         if this.samples is None:
             raise ValueError("dropout in training is keyed by sample: the pass needs `samples`")
-        name = (self, block, x.shape)
+        shared = projection in PROJECTIONS
+        lane = PROJECTIONS.index(projection) if shared else 0
+        source = block if shared else f"{block}_{projection}"
+        name = (self, source, x.shape)
         if name not in this.memo:
             rows = row_keys(
-                self.task_keys[:, None].expand_as(this.samples), key(block), this.step, this.samples
+                self.task_keys[:, None].expand_as(this.samples), key(source), this.step, this.samples
             )
             this.memo[name] = random_bits(rows, x.shape[2] * x.shape[3]).view(x.shape)
         bits = this.memo[name]
-        if lane == PROJECTIONS.index("v"):
-            del this.memo[name]  # the last of the three: the hash of a block is needed no longer
+        if not shared or projection == self._last:
+            del this.memo[name]  # the hash is needed no longer
         first = lane * _BITS
         kept = (bits & ((2**_BITS - 1) << first)).ge_(self.dropped << first)  # integers 0 and 1: booleans
         return x * kept.to(x.dtype)  # are slow to turn into numbers
+
+
+def blocks_at(position: Position, depth: int) -> range:
+    """The blocks of a tower, as the program of CLIP-LoRA's authors names them for 12 blocks."""
+    first, behind = {
+        "all": (0, depth),
+        "bottom": (0, depth // 3),
+        "mid": (depth // 3, 2 * depth // 3),
+        "up": (2 * depth // 3, depth),
+        "half-bottom": (0, depth // 2),
+        "half-up": (depth // 2, depth),
+    }.get(position) or (max(depth - int(position[3:]), 0), depth)
+    return range(first, behind)

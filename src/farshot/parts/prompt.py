@@ -34,6 +34,7 @@ class PromptContext(nn.Module):
             in tokens.
         length: n, the first words that are replaced; all where None.
         keys: one number per task; values start at random, and follow it. None: from the words' embeddings.
+        classes: N, for a context of each class; None for one that all classes of a task share.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class PromptContext(nn.Module):
         templates: Sequence[str],
         length: int | None = None,
         keys: Sequence[int] | None = None,
+        classes: int | None = None,
     ) -> None:
         super().__init__()
         prefixes = [template.partition("{}")[0].strip() for template in templates]
@@ -64,9 +66,12 @@ class PromptContext(nn.Module):
         if keys is None:
             ids = torch.tensor([row[: self.length] for row in words], device=encoder.device)
             started = F.embedding(ids, encoder.text.tensors["token"])
+            if classes is not None:
+                started = started[:, None].repeat(1, classes, 1, 1)
         else:
-            started = _random("context", keys, (self.length, encoder.width("text")))
-        self.values = nn.Parameter(started.float().to(encoder.device))  # (T, n, D)
+            each = () if classes is None else (classes,)
+            started = _random("context", keys, (*each, self.length, encoder.width("text")))
+        self.values = nn.Parameter(started.float().to(encoder.device))  # (T, n, D) or (T, N, n, D)
 
     def places(self) -> dict[str, Hook]:
         """After the start token (in front, where there is none), before positions are added."""
@@ -164,11 +169,13 @@ def _putting(values: Callable[[], Float[Tensor, "T n D"]], start: int) -> Hook:
 
 
 def put(
-    tokens: Float[Tensor, "T B S D"], prompts: Float[Tensor, "T n D"], start: int
+    tokens: Float[Tensor, "T B S D"], prompts: Float[Tensor, "T *B n D"], start: int
 ) -> Float[Tensor, "T B out D"]:
-    """Prompts in place of the n tokens from `start` on; behind the last one they are added."""
-    spread = prompts.to(tokens.dtype).unsqueeze(1).expand(-1, tokens.shape[1], -1, -1)
-    return torch.cat([tokens[:, :, :start], spread, tokens[:, :, start + prompts.shape[1] :]], dim=2)
+    """Prompts, of a task or of each sample, in place of the n tokens from `start` on; behind the last one
+    they are added."""
+    prompts = prompts.to(tokens.dtype)
+    spread = prompts if prompts.dim() == 4 else prompts[:, None].expand(-1, tokens.shape[1], -1, -1)
+    return torch.cat([tokens[:, :, :start], spread, tokens[:, :, start + prompts.shape[-2] :]], dim=2)
 
 
 def _random(

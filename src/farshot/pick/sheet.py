@@ -2,8 +2,9 @@
 
     sheet.png     the images in the order to label them, each with its reason and the images it represents
     index.html    the same as one page that needs nothing else
-    picked.csv    order, path, label (empty), guess, reason; filled in, `farshot adapt picked.csv` takes it;
-                  with an adapted model also the images it was adapted to, labelled, at the end
+    picked.csv    order, path, label (empty), guess, reason, id (the image's content hash); filled in,
+                  `farshot adapt picked.csv` and the board of `farshot app` take it; with an adapted model
+                  also the images it was adapted to, labelled, at the end
     names.json, descriptions.json    of an adapted model that has such, for the same command
 
 The folder is written whole or not at all.
@@ -26,7 +27,7 @@ from farshot.explain.figure import fit, font, swatch
 from farshot.explain.html import common, environment
 from farshot.explain.style import places
 from farshot.images.member import Named, absolute_name
-from farshot.images.reading import ImageSource
+from farshot.images.reading import ImageSource, image_id
 from farshot.pick.choice import Choice
 from farshot.sanitize import cell, path_cell
 from farshot.storage.atomic import check_folder, reason, whole_folder
@@ -37,10 +38,22 @@ TABLE = "picked.csv"
 FILES = (TABLE, "sheet.png", "index.html")
 NAMES, DESCRIPTIONS = "names.json", "descriptions.json"
 _MAY_HOLD = (*FILES, NAMES, DESCRIPTIONS)
-COLUMNS = ("order", "path", "label", "guess", "reason")
+COLUMNS = ("order", "path", "label", "guess", "reason", "id")
+_EARLIER_COLUMNS = COLUMNS[:-1]  # a table of a version that wrote no id
 
 BEFORE = "labelled before"
 """The reason of rows that an adapted model was adapted to; they have no place in the order."""
+
+_RULES = {
+    "typical": "the most typical image of each group that looks alike, the largest groups first",
+    "cover": "always the image that most brings all others nearer to a chosen one",
+    "spread": "always the image farthest from those chosen before it",
+    "uncertain": "images about which the model is least certain",
+    "uncertain-spread": "images about which the model is uncertain and which differ from each other",
+    "gradients": "images that would change the model most and differ from each other",
+    "random": "drawn at random",
+}
+"""What each rule chooses."""
 
 MOST_ON_SHEET = 60
 SHOWN_ALIKE = 4
@@ -48,6 +61,8 @@ SIDE = 224  # pixels of a chosen picture
 _SMALL = 46  # of one that it represents
 _ACROSS, _GAP, _LINE = 5, 18, 18
 _REASON_LINES = 3
+_SENTENCE_LINES = 2
+_COUNTED = ("images", "images that look alike")
 _INK, _GREY, _PAPER = (20, 20, 20), (95, 95, 95), (244, 244, 244)
 
 
@@ -84,9 +99,18 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
     folder = Path(folder)
     check_place(folder)
     paths = [_written_path(table.images[int(row)]) for row in choice.rows]
-    before = [(_written_path(table.images[row]), label) for row, label in choice.recipe.labelled]
+    before = [
+        (_written_path(table.images[row]), label, image_id(table.images[row]))
+        for row, label in choice.recipe.labelled
+    ]
     drawn = cards(choice, table)
-    words = {"title": headline(choice), "cards": drawn, "explained": explained(choice)}
+    words = {
+        "title": headline(choice),
+        "cards": drawn,
+        "explained": explained(choice),
+        "before": len(before),
+        "guessed": any(choice.guesses),
+    }
     words["command"] = adapt_command(Path(folder.name) / TABLE, choice)
     page = environment("farshot.pick").get_template("pick.html").render(**words, **common())
     with whole_folder(folder, check_place) as staging:
@@ -95,9 +119,10 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
         with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            for card, path in zip(drawn, paths, strict=True):
-                writer.writerow([card.number, path_cell(path), "", cell(card.guess or ""), cell(card.reason)])
-            writer.writerows(["", path_cell(path), label, "", BEFORE] for path, label in before)
+            for card, path, row in zip(drawn, paths, choice.rows.tolist(), strict=True):
+                guess, why = cell(card.guess or ""), cell(card.reason)
+                writer.writerow([card.number, path_cell(path), "", guess, why, image_id(table.images[row])])
+            writer.writerows(["", path_cell(path), label, "", BEFORE, id] for path, label, id in before)
         for name, content in _word_files(choice).items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (staging / name).write_text(text + "\n", encoding="utf-8")
@@ -149,13 +174,22 @@ def headline(choice: Choice) -> str:
     return f"{len(choice)} of {choice.looked_at} images to label, the first ones first"
 
 
-def explained(choice: Choice) -> str:
-    """How to read the sheet, in one sentence."""
-    guesses = "A letter in a square is the model's guess, not the truth. " if any(choice.guesses) else ""
-    return (
-        f"{guesses}Small pictures look more like the one above them than like any other chosen one. "
-        f"Rule: {choice.rule}."
-    )
+def explained(choice: Choice) -> tuple[str, ...]:
+    """How to read the sheet, in sentences."""
+    said = [
+        "The number of an image is its place in the order to label them; stop after any of them.",
+        f"Chosen by the rule {choice.rule}: {_RULES[choice.rule]}.",
+    ]
+    if any(choice.guesses):
+        said.append("A letter in a square is the model's guess, not the truth.")
+    if any(len(alike) for alike in choice.alike):
+        said.append("Small pictures look more like the one above them than like any other chosen one.")
+    if any(reason.startswith("between ") for reason in choice.reasons):
+        shares = "scores" if any("score" in reason for reason in choice.reasons) else "percentages"
+        said.append(f"The {shares} are those of the two classes that the model finds most probable.")
+    elif any(reason.endswith(_COUNTED) for reason in choice.reasons):
+        said.append("A number of images in a reason counts the image itself and those that it represents.")
+    return tuple(said)
 
 
 def sheet(choice: Choice, drawn: Sequence[Card]) -> Image.Image:
@@ -164,15 +198,17 @@ def sheet(choice: Choice, drawn: Sequence[Card]) -> Image.Image:
     across = min(_ACROSS, max(3, len(shown)))
     rows = [shown[i : i + across] for i in range(0, len(shown), across)]
     heights = [max(map(_height, row)) + 2 * _GAP for row in rows]
-    top = 2 * _GAP + 3 * _LINE
-    page = Image.new("RGB", (_GAP + across * (SIDE + _GAP), top + sum(heights)), "white")
+    width = _GAP + across * (SIDE + _GAP)
+    room = width - 2 * _GAP
+    lines = [line for said in explained(choice) for line in _wrapped(said, font(12), room, _SENTENCE_LINES)]
+    top = 2 * _GAP + 12 + (1 + len(lines)) * _LINE
+    page = Image.new("RGB", (width, top + sum(heights)), "white")
     draw = ImageDraw.Draw(page)
-    room = page.width - 2 * _GAP
     title = headline(choice)
     if len(drawn) > len(shown):
         title += f" (here {len(shown)}; all are in index.html)"
     draw.text((_GAP, _GAP), fit(title, font(18), room), fill=_INK, font=font(18))
-    for number, line in enumerate(_wrapped(explained(choice), font(12), room, 2)):
+    for number, line in enumerate(lines):
         draw.text((_GAP, _GAP + 28 + number * _LINE), line, fill=_GREY, font=font(12))
     y = top
     for row, height in zip(rows, heights, strict=True):
@@ -255,7 +291,8 @@ def _is_untouched(table: Path) -> bool:
             rows = list(csv.reader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({reason(error)}); choose another --out.") from error
-    label = COLUMNS.index("label")
-    if not rows or rows[0] != list(COLUMNS):
+    label, why = COLUMNS.index("label"), COLUMNS.index("reason")
+    if not rows or tuple(rows[0]) not in (COLUMNS, _EARLIER_COLUMNS):
         return False
-    return all(len(r) == len(COLUMNS) and (not r[label] or (not r[0] and r[-1] == BEFORE)) for r in rows[1:])
+    cells = len(rows[0])
+    return all(len(r) == cells and (not r[label] or (not r[0] and r[why] == BEFORE)) for r in rows[1:])

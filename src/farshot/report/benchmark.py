@@ -24,6 +24,7 @@ from farshot.bench.table import table_blocks
 from farshot.errors import SettingError
 from farshot.report.commands import bench_commands
 from farshot.report.svg import Chart, legend, padded
+from farshot.report.verdict import verdict
 
 _LINES = 6  # in one chart of calibration: more cannot be told apart
 _MARKS = 300  # in one chart of tasks
@@ -75,6 +76,7 @@ def _group(
             left_out.append(name)
     return {
         "name": str(group),
+        "verdict": [] if (found := verdict(entries)) is None else found.sentences,
         "baseline": shown[base],
         "comparisons": [_comparison(group, entries, name, base, cells) for name, cells in pairs],
         "not_compared": left_out,

@@ -6,7 +6,7 @@ Shapes: B images measured on, N classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from farshot.classifier import FewShotClassifier
 from farshot.data.names import nfc
 from farshot.data.table import ImageTable, path_of
 from farshot.evaluation.calibration import calibration_bins
-from farshot.evaluation.metrics import Evaluation, evaluate
+from farshot.evaluation.crossval import zero_shot_classes
+from farshot.evaluation.metrics import Evaluation, Unadapted, evaluate
 from farshot.explain.explanation import explain_images
 from farshot.explain.figure import panels
 from farshot.explain.html import data_uri
@@ -31,7 +32,10 @@ from farshot.explain.subject import subject
 from farshot.methods import create
 from farshot.model.catalogue import toy_note
 from farshot.report.commands import adapt_command
+from farshot.report.seen import Reading
+from farshot.report.summary import ZERO_SHOT, Quality, day, sentences
 from farshot.report.svg import Chart, legend, padded
+from farshot.task import Task
 
 _BINS = 20  # of the confidence histogram
 _THUMBNAIL = 160  # pixels
@@ -47,6 +51,7 @@ class Measured:
         probabilities: (B, N).
         support: the images it was adapted to, as far as they are in the data.
         evaluation: how good the predictions are.
+        reading: how the model reads pictures.
     """
 
     table: ImageTable
@@ -54,6 +59,7 @@ class Measured:
     probabilities: Float[NDArray[np.float32], "B N"]
     support: ImageTable
     evaluation: Evaluation
+    reading: Reading
 
     @property
     def wrong(self) -> NDArray[np.int64]:
@@ -92,9 +98,15 @@ def model_report(
     changed = changed_settings(method)
     found = measure(classifier, table) if classifier is not None and table is not None else None
     shots, drawn = _how_drawn(about, table)
+    estimated = Quality.estimated(about)
+    quality = estimated if found is None else Quality.measured(found.evaluation)
     return {
         "title": "Report of an adapted model",
         "about": about,
+        "summary": sentences(about, label(method), quality),
+        "adapted_on": day(about["adapted_on"]) if about.get("adapted_on") else "",
+        "quality": quality,
+        "estimated": estimated,
         "toy": toy_note(about["base_model"]),
         "method": label(method),
         "method_doc": method.doc,
@@ -116,9 +128,27 @@ def measure(classifier: FewShotClassifier, table: ImageTable) -> Measured:
     rows, labels = classifier.unseen(table)
     probabilities = classifier.predict_proba(table.subset(rows))
     found = evaluate(labels, probabilities, [str(label) for label in classifier.classes_])
+    unadapted = _unadapted(classifier, table, rows)
+    if unadapted is not None:
+        found = replace(found, zero_shot=Unadapted.of(labels, probabilities.argmax(1), unadapted))
     used = set(classifier.support_ids_)
     support = table.subset(np.flatnonzero(table.among(used)))
-    return Measured(table.subset(rows), labels, probabilities, support, found)
+    reading = Reading(classifier.adapted_.reading, classifier.encoder_.size)
+    return Measured(table.subset(rows), labels, probabilities, support, found, reading)
+
+
+def _unadapted(
+    classifier: FewShotClassifier, table: ImageTable, rows: Int[NDArray[np.int64], " B"]
+) -> Int[NDArray[np.int64], " B"] | None:
+    """The classes that the base model predicts by the prompts alone; None where it cannot, or where that is
+    what the classifier does."""
+    fitted = classifier.parameters_
+    if fitted.method == ZERO_SHOT:
+        return None
+    none = np.zeros(0, dtype=np.int64)
+    names = classifier.adapted_.class_names
+    task = Task(table, names, none, none, template=fitted.template, descriptions=dict(fitted.descriptions))
+    return zero_shot_classes(classifier.encoder_, task, rows)
 
 
 def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int | None, str]:
@@ -190,12 +220,13 @@ def _quality(about: Mapping[str, Any], found: Measured, images: int) -> dict[str
         "wrong": len(found.wrong),
         "support": [
             {
-                "source": _thumbnail(found.support.image(row)),
+                "source": _thumbnail(found.support.image(row), found.reading),
                 "name": names[_class_of(found.support, row, about)],
             }
             for row in range(min(len(found.support), _MOST_SUPPORT))
         ],
         "support_images": len(found.support),
+        "reading": found.reading.in_words,
     }
 
 
@@ -205,9 +236,11 @@ def _class_of(table: ImageTable, row: int, about: Mapping[str, Any]) -> int:
 
 
 def _picture(found: Measured, row: int, names: Sequence[str]) -> dict[str, Any]:
-    p = found.probabilities[row]
+    p, picture = found.probabilities[row], found.table.image(row)
+    seen = found.reading.seen(picture)
     return {
-        "source": _thumbnail(found.table.image(row), 2 * _THUMBNAIL),
+        "source": _thumbnail(picture, found.reading, 2 * _THUMBNAIL),
+        "seen": None if seen is None else data_uri(seen),
         "file": Path(path_of(found.table.images[row])).name,
         "true": names[int(found.labels[row])],
         "predicted": names[int(p.argmax())],
@@ -216,9 +249,9 @@ def _picture(found: Measured, row: int, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _thumbnail(picture: Image.Image, side: int = _THUMBNAIL) -> str:
+def _thumbnail(picture: Image.Image, reading: Reading, side: int = _THUMBNAIL) -> str:
     picture.thumbnail((side, side))
-    return data_uri(picture)
+    return data_uri(reading.framed(picture))
 
 
 def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> list[dict[str, Any]]:
@@ -231,8 +264,12 @@ def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> 
     shown = explain_images(model, found.table.subset(rows), temperature=classifier.temperature_)
     return [
         described(one, panels(one))
-        | {"true": model.class_names[int(found.labels[row])], "right": one.predicted == found.labels[row]}
-        for row, one in zip(rows, shown, strict=True)
+        | {
+            "number": number,
+            "true": model.class_names[int(found.labels[row])],
+            "right": one.predicted == found.labels[row],
+        }
+        for number, (row, one) in enumerate(zip(rows, shown, strict=True), 1)
     ]
 
 

@@ -16,7 +16,11 @@ from farshot.explain.figure import fit, font
 from farshot.explain.style import colour
 
 WIDTH = 360
-_INK, _GRID = "#1a1a1a", "#dddddd"
+_INK, _GRID, _PAPER = (
+    "currentColor",
+    "var(--line, #dddddd)",
+    "var(--paper, #ffffff)",
+)  # of the page, light or dark
 _SHAPES = ("circle", "square", "triangle", "diamond", "cross", "hollow")
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
@@ -58,7 +62,7 @@ class Chart:
         """A line through points, in the i-th colour and dashes; plain: thin and grey."""
         path = " ".join(f"{self.at_x(a):.1f},{self.at_y(b):.1f}" for a, b in zip(xs, ys, strict=True))
         dash = "3 3" if plain else _DASHES[index // len(_SHAPES) % len(_DASHES)]
-        ink, wide = ("#777777", 1) if plain else (colour(index), 1.8)
+        ink, wide = ("#777777", 1) if plain else (_ink(index), 1.8)
         self.add(
             '<polyline points="{}" fill="none" stroke="{}" stroke-width="{}" stroke-dasharray="{}"/>',
             path, ink, wide, dash,
@@ -76,16 +80,16 @@ class Chart:
         top, bottom = sorted(map(self.at_y, y))
         self.add(
             '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}" stroke="{}"/>',
-            left, top, right - left, bottom - top, "#ffffff" if hollow else colour(index), colour(index),
+            left, top, right - left, bottom - top, _PAPER if hollow else _ink(index), _ink(index),
         )  # fmt: skip
 
     def text(self, x: float, y: float, words: str, *, anchor: str = "start", size: int = 12) -> None:
         """Words at a place in units; cut where they would leave the chart."""
         room = {"start": WIDTH - x - 4, "end": x - 4, "middle": 2 * min(x, WIDTH - x)}[anchor]
         self.add(
-            '<text x="{:.1f}" y="{:.1f}" font-size="{}" text-anchor="{}" fill="{}" stroke="#ffffff" '
+            '<text x="{:.1f}" y="{:.1f}" font-size="{}" text-anchor="{}" fill="{}" stroke="{}" '
             'stroke-width="3" paint-order="stroke">{}</text>',
-            x, y, size, anchor, _INK, fit(words, font(size), room),
+            x, y, size, anchor, _INK, _PAPER, fit(words, font(size), room),
         )  # fmt: skip
 
     def add(self, template: str, *values: object) -> None:
@@ -125,7 +129,7 @@ class Chart:
 
 def shape(x: float, y: float, index: int, size: float, title: str = "") -> Markup:
     """The i-th mark at a place in units: colour and shape both tell."""
-    kind, ink, r = _SHAPES[index % len(_SHAPES)], colour(index), size
+    kind, ink, r = _SHAPES[index % len(_SHAPES)], _ink(index), size
     path = {
         "circle": f"M{x - r:.1f} {y:.1f}"
         + "".join(f"a{r:.1f} {r:.1f} 0 1 0 {across:.1f} 0" for across in (2 * r, -2 * r)),
@@ -141,6 +145,11 @@ def shape(x: float, y: float, index: int, size: float, title: str = "") -> Marku
     ).format(path, fill, ink, Markup("<title>{}</title>").format(title) if title else "")
 
 
+def _ink(index: int) -> str:
+    """The i-th colour; in place of black, which a dark page swallows, that of the text."""
+    return _INK if colour(index) == "#000000" else colour(index)
+
+
 def _path(*corners: tuple[float, float]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners)
 
@@ -154,7 +163,7 @@ def _legend_mark(index: int) -> Markup:
     return Markup(
         '<svg viewBox="0 0 30 14" width="30" height="14" aria-hidden="true">'
         '<line x1="0" x2="30" y1="7" y2="7" stroke="{}" stroke-width="1.8" stroke-dasharray="{}"/>{}</svg>'
-    ).format(colour(index), _DASHES[index // len(_SHAPES) % len(_DASHES)], shape(15, 7, index, 4))
+    ).format(_ink(index), _DASHES[index // len(_SHAPES) % len(_DASHES)], shape(15, 7, index, 4))
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import torch
@@ -126,6 +127,19 @@ def _is_limit(found: Any) -> bool:
     return all(_is_number(value) and 0 <= value <= 1 for value in numbers)
 
 
+def _are_codes(found: Any) -> bool:
+    """Whether these may be indices of classes."""
+    return isinstance(found, list) and all(type(code) is int and code >= 0 for code in found)
+
+
+def _is_date(found: Any) -> bool:
+    """Whether it is a day as "2026-05-17"."""
+    try:
+        return date.fromisoformat(found).isoformat() == found
+    except (TypeError, ValueError):
+        return False
+
+
 _FIT: dict[str, Callable[[Any], bool]] = {
     "format": _is_number,
     "revision": _is_number,
@@ -144,4 +158,6 @@ _FIT: dict[str, Callable[[Any], bool]] = {
     "near_copies": lambda found: isinstance(found, bool),
     "estimate": lambda found: found is None or isinstance(found, dict),
     "limit": lambda found: found is None or _is_limit(found),
+    "zero_shot": lambda found: found is None or _are_codes(found),
+    "adapted_on": lambda found: found is None or _is_date(found),
 }

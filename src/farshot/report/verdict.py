@@ -1,0 +1,214 @@
+"""The first sentences of the report of a store: which method wins, by how much, and what cannot be told
+apart.
+
+Methods are compared on the tasks that all of them have done, cell by cell (a cell: a pool and a number of
+shots); every cell counts as much. Differences to the winner are paired, and their p-values are corrected by
+Holm's method for the number of comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from jaxtyping import Float
+from markupsafe import Markup
+
+from farshot.arrays import NDArray
+from farshot.bench.results import CellResult, Column
+from farshot.evaluation.intervals import LEAST, Interval, holm, over_cells, paired_difference
+from farshot.explain.html import bdi
+from farshot.sanitize import plain
+
+LEVEL = 0.05
+_MOST_NAMED = 8
+_DRAWS = 2  # of a bootstrap that is not shown
+
+Cell = tuple[Column, int]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A method that did not win.
+
+    Attributes:
+        name: as shown.
+        mean: over cells, in [0, 1].
+        ahead: how much better the winner is, paired; None with fewer than LEAST tasks in a cell.
+        p: corrected by Holm's method; None where `ahead` is.
+    """
+
+    name: str
+    mean: float
+    ahead: Interval | None
+    p: float | None
+
+    @property
+    def is_behind(self) -> bool:
+        """By more than luck explains."""
+        return self.p is not None and self.p < LEVEL
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The methods of a group on the tasks that they share.
+
+    Attributes:
+        winner: the method of the highest mean accuracy, as shown.
+        mean: its accuracy, mean over cells, in [0, 1].
+        rivals: the others, the best first.
+        cells, tasks: on which they are compared.
+        left_out: methods that lack some of these cells.
+    """
+
+    winner: str
+    mean: float
+    rivals: tuple[Rival, ...]
+    cells: int
+    tasks: int
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> list[Markup]:
+        """Two sentences, with a third where methods are left out; names are escaped."""
+        said = [*(_of_several(self) if self.rivals else _of_one(self))]
+        if self.left_out:
+            said.append(
+                Markup("Not ranked, since they lack some of these pools, shots or tasks: {}.").format(
+                    _listed(self.left_out)
+                )
+            )
+        return said
+
+
+def verdict(entries: Sequence[CellResult]) -> Verdict | None:
+    """Rank the methods of a group; None where they have no task in common."""
+    methods: dict[str, dict[Cell, CellResult]] = {}
+    for entry in sorted(entries, key=lambda one: one.run.revision):  # of two revisions the newer one
+        methods.setdefault(entry.run.label, {})[entry.column, entry.run.shape.shots] = entry
+    everything = set().union(*methods.values())
+    complete = [name for name, cells in methods.items() if cells.keys() == everything]
+    names = complete if len(complete) > 1 or len(methods) == 1 else list(methods)
+    shared = [cell for cell in everything if all(cell in methods[name] for name in names)]
+    scores: dict[str, list[Float[NDArray[np.float64], " tasks"]]] = {name: [] for name in names}
+    for cell in sorted(shared, key=lambda one: (one[0].name, one[1])):
+        for name, found in _common({name: methods[name][cell] for name in names}).items():
+            scores[name].append(found)
+    cells = len(scores[names[0]])
+    if not cells:
+        return None
+    means = {name: float(np.mean([one.mean() for one in found])) for name, found in scores.items()}
+    best, *others = sorted(names, key=lambda name: -means[name])
+    shown = {entry.run.label: entry.run.shown for entry in entries}
+    return Verdict(
+        shown[best],
+        means[best],
+        _rivals(scores[best], [(shown[name], means[name], scores[name]) for name in others]),
+        cells,
+        sum(map(len, scores[best])),
+        tuple(shown[name] for name in methods if name not in names),
+    )
+
+
+def _common(entries: dict[str, CellResult]) -> dict[str, Float[NDArray[np.float64], " tasks"]]:
+    """Accuracy of each method on the tasks of a cell that all have done; empty where there are none."""
+    ids = {name: one.series.seeds * 2**32 + one.series.indices for name, one in entries.items()}
+    both = reduce(np.intersect1d, ids.values())
+    if not len(both):
+        return {}
+    order = {name: np.argsort(found, kind="stable") for name, found in ids.items()}
+    return {
+        name: entries[name].scores[order[name][np.searchsorted(found[order[name]], both)]]
+        for name, found in ids.items()
+    }
+
+
+def _rivals(
+    best: list[Float[NDArray[np.float64], " tasks"]],
+    others: list[tuple[str, float, list[Float[NDArray[np.float64], " tasks"]]]],
+) -> tuple[Rival, ...]:
+    if min(map(len, best)) < LEAST:
+        return tuple(Rival(name, mean, None, None) for name, mean, _ in others)
+    found = [
+        over_cells([paired_difference(a, b, draws=_DRAWS) for a, b in zip(best, scores, strict=True)])
+        for _, _, scores in others
+    ]
+    corrected = holm([p for _, p in found])
+    return tuple(
+        Rival(name, mean, ahead, p)
+        for (name, mean, _), (ahead, _), p in zip(others, found, corrected, strict=True)
+    )
+
+
+def _of_one(found: Verdict) -> list[Markup]:
+    return [
+        Markup("Only {} has results here: {} % of the queries right on {}.").format(
+            bdi(plain(found.winner)), _share(found.mean), _where(found)
+        ),
+        Markup("Which method is better cannot be said before another one has done the same tasks."),
+    ]
+
+
+def _of_several(found: Verdict) -> list[Markup]:
+    second = found.rivals[0]
+    name, next_best = bdi(plain(found.winner)), bdi(plain(second.name))
+    right = Markup("{} % of the queries right on {}").format(_share(found.mean), _where(found))
+    if second.ahead is None:
+        more = f"{100 * (found.mean - second.mean):.2f}"
+        return [
+            Markup(
+                "Too few tasks to say which method wins: {} has the highest mean accuracy, {}, {} points "
+                "more than {}."
+            ).format(name, right, more, next_best),
+            Markup("An interval takes at least {} common tasks of every pool and number of shots.").format(
+                LEAST
+            ),
+        ]
+    apart = Markup("{} points more than the next best, {} (95 % interval {} to {}, paired)").format(
+        *(_share(abs(second.ahead.mean)), next_best, _signed(second.ahead.low), _signed(second.ahead.high))
+    )
+    told = (
+        "{} wins: {}, {}."
+        if second.is_behind
+        else ("No method clearly wins: {} has the highest mean accuracy, {}, {}.")
+    )
+    return [Markup(told).format(name, right, apart), _second(found)]
+
+
+def _second(found: Verdict) -> Markup:
+    """What cannot be told apart from the winner."""
+    close = [one.name for one in found.rivals if not one.is_behind]
+    k = len(found.rivals)
+    for_k = f" after Holm’s correction for {k} comparisons" if k > 1 else ""
+    if close:
+        return Markup("Not told apart from {} (p ≥ {:g}{}): {}.").format(
+            bdi(plain(found.winner)), LEVEL, for_k, _listed(close)
+        )
+    behind = "The other method is" if k == 1 else f"All {k} other methods are"
+    return Markup("{} behind by more than chance explains (p &lt; {:g}{}).").format(behind, LEVEL, for_k)
+
+
+def _where(found: Verdict) -> str:
+    """The cells and tasks in words."""
+    tasks = f"{found.tasks} task{'s' * (found.tasks != 1)}"
+    common = " that all methods have done" if found.rivals else ""
+    if found.cells == 1:
+        return f"{tasks}{common}"
+    return f"average over {found.cells} combinations of pool and shots ({tasks}{common})"
+
+
+def _listed(names: Sequence[str]) -> Markup:
+    more = len(names) - _MOST_NAMED
+    named = Markup(", ").join(bdi(plain(name)) for name in names[:_MOST_NAMED])
+    return named + (f" and {more} more" if more > 0 else "")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _signed(value: float) -> str:
+    text = f"{100 * value:+.2f}"
+    return "0.00" if text in ("-0.00", "+0.00") else text.replace("-", "−")
