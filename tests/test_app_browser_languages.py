@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 STEPS = ("1. Bilder", "2. Trainieren", "3. Prüfen", "4. Herunterladen")
-ENGLISH_PARTS = "[lang=en], #advanced .prose"
+ENGLISH_PARTS = "body [lang=en], #advanced .prose"
 """What stays English: panels of explanations, and what methods say about themselves."""
 
 ENGLISH_WORDS = re.compile(
