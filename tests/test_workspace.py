@@ -19,6 +19,7 @@ from farshot.app.workspace import ClassWords, Setup, Workspace
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready, prepare
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Upload
+from farshot.app.workspace.journal import read_json, write_json
 from farshot.app.workspace.run import adapt, adapted_model, explain, last_run, predict, settings_of
 from farshot.app.workspace.suggest import suggest
 from farshot.errors import DataError
@@ -391,6 +392,20 @@ def test_a_run_on_disk_is_the_run(adapted: Workspace) -> None:
     text = json.loads((adapted.folder / "run.json").read_text())
     assert text["classes"] == list(run.classes)
     assert math.isfinite(run.seconds)
+
+
+def test_a_run_is_read_once_and_again_after_it_was_written(adapted: Workspace) -> None:
+    place, run = adapted.folder / "run.json", last_run(adapted)
+    assert run is not None
+    assert last_run(adapted) is run
+    before = read_json(place)
+    try:
+        write_json(place, {**before, "seconds": 1234.5})
+        after = last_run(adapted)
+        assert after == replace(run, seconds=1234.5)
+    finally:
+        write_json(place, before)
+    assert last_run(adapted) == run
 
 
 def test_percentages_and_strangers_are_told_as_far_as_they_are_known(tmp_path: Path, encoders: Encoders):

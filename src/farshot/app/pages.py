@@ -117,7 +117,7 @@ class Page:
                 )
                 self.suggest = gr.Button("Which should I label next?", elem_id="suggest")
             with gr.Column(scale=5, min_width=300):
-                self.board = board("board", "label.js")
+                self.board = board("board", "tile.js", "window.js", "drag.js", "label.js")
 
     def _check(self) -> None:
         self.drop_new = drop("New pictures: the model says what they show.", "drop-new")

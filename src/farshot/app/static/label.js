@@ -1,21 +1,19 @@
 // The board of all pictures: filtered, sorted and searched here, chosen with mouse or keys, labelled with 1 to 9. The
-// tiles are elements of this script behind those that Gradio draws; the server sends only what they show. What is
-// chosen and focused is remembered by picture, never by place.
+// tiles are elements of this script (tile.js, window.js) behind those that Gradio draws; the server sends only what they
+// show. What is chosen and focused is remembered by picture, never by place or element.
 const AFTER_MOVE = 400; // milliseconds in which a key is meant for a picture that a redraw took from under it
 const RETRY = 2000;
-const EDGE = 48; // pixels from the window's edge where dragging scrolls
 const root = element.parentElement;
 const grid = document.createElement('ul');
 const nothing = document.createElement('p');
-const frame = document.createElement('div');
 const marked = new Set(); // the chosen pictures
-const items = new Map(); // picture -> its list item
 const listeners = [];
 let data = { version: 0, classes: [], tiles: [], suggested: [], model: false };
 let byId = new Map();
 let order = []; // of the pictures that are shown
 let filter = 'all'; // all, none, or the name of a class after a colon
 let at = null; // the picture that has, or had, the focus
+let reachable = null; // the one that Tab leads to
 let anchor = null; // where a range begins
 let moved = null; // a picture that went away under the focus, and when
 
@@ -24,16 +22,24 @@ grid.dataset.mode = 'label';
 grid.setAttribute('role', 'list');
 nothing.className = 'fs-empty';
 nothing.hidden = true;
-frame.className = 'fs-frame';
-frame.hidden = true;
-element.after(grid, nothing, frame);
+element.after(grid, nothing);
 
 const find = (what) => element.querySelector(what);
-const tileOf = (id) => items.get(id)?.firstElementChild ?? null;
 const idOf = (tile) => tile.dataset.id;
 const fold = (text) => text.normalize('NFKC').toLowerCase();
-const labelOf = (one) => (one.label < 0 ? '' : data.classes[one.label].name);
+const classOf = (one) => data.classes[one.label] ?? null;
+const labelOf = (one) => classOf(one)?.name ?? '';
 const collator = new Intl.Collator(undefined, { numeric: true });
+const board = tileWindow(grid, {
+  make: (id) => boardTile.make(byId.get(id)),
+  update(item, id) {
+    boardTile.update(item, byId.get(id), classOf(byId.get(id)));
+    const tile = item.firstElementChild;
+    tile.tabIndex = id === reachable ? 0 : -1;
+    tile.setAttribute('aria-pressed', String(marked.has(id)));
+  },
+  stay: () => reachable,
+});
 
 // What is shown ----------------------------------------------------------------------------------------------------
 
@@ -56,86 +62,14 @@ function wanted() {
   return found;
 }
 
-function add(parent, kind, name, text) {
-  const made = parent.appendChild(document.createElement(kind));
-  if (name) made.className = name;
-  if (text) made.textContent = text;
-  return made;
-}
-
-function newItem(one) {
-  const item = document.createElement('li');
-  const tile = add(item, 'button', 'fs-tile');
-  tile.type = 'button';
-  tile.dataset.id = one.id;
-  tile.tabIndex = -1;
-  const image = add(tile, 'img');
-  Object.assign(image, { alt: '', loading: 'lazy', decoding: 'async', width: 112, height: 112, draggable: false });
-  image.src = `farshot/thumbnail/${one.id}`;
-  add(add(tile, 'span', 'fs-name'), 'bdi', '', one.name);
-  add(tile, 'span', 'fs-label');
-  const open = add(item, 'button', 'fs-open', '\u2922');
-  Object.assign(open, { type: 'button', tabIndex: -1, title: 'Large view' });
-  open.setAttribute('aria-label', `Large view of ${one.name}`);
-  return item;
-}
-
-function showLabel(place, one) {
-  place.replaceChildren();
-  place.classList.toggle('fs-none', one.label < 0);
-  if (one.label < 0) { place.textContent = 'no class'; return; }
-  const known = data.classes[one.label];
-  add(place, 'span', 'key', known.letter).style.cssText = known.edge;
-  place.append(' ');
-  add(place, 'bdi', '', known.name);
-}
-
-function update(item, one) {
-  const label = labelOf(one);
-  const known = one.label < 0 ? '' : data.classes[one.label].letter + data.classes[one.label].edge;
-  const now = `${one.label}|${known}|${label}|${one.reason}`;
-  if (item.shows === now) return;
-  item.shows = now;
-  const tile = item.firstElementChild;
-  const why = one.reason ? `; label this next: ${one.reason}` : '';
-  tile.setAttribute('aria-label', `${one.name}, ${label || 'no class'}${why}`);
-  tile.classList.toggle('fs-suggested', one.reason !== '');
-  showLabel(tile.querySelector('.fs-label'), one);
-  tile.querySelector('.fs-reason')?.remove();
-  if (one.reason) add(add(tile, 'span', 'fs-reason'), 'bdi', '', one.reason);
-}
-
-// Elements stay with their pictures; only what is new or elsewhere is moved.
-function arrange(found) {
-  const shown = new Set(found.map((one) => one.id));
-  [...grid.children].forEach((item) => { if (!shown.has(idOf(item.firstElementChild))) item.remove(); });
-  items.forEach((item, id) => { if (!byId.has(id)) items.delete(id); });
-  let place = grid.firstElementChild;
-  for (const one of found) {
-    let item = items.get(one.id);
-    if (!item) items.set(one.id, item = newItem(one));
-    update(item, one);
-    if (item !== place && place && place.nextElementSibling === item) { // one went further back
-      const out = place;
-      place = item;
-      out.remove();
-    }
-    if (item === place) place = place.nextElementSibling;
-    else grid.insertBefore(item, place);
-  }
-}
-
 function show() {
-  const active = document.activeElement;
-  const inside = grid.contains(active); // an element that is moved loses the focus
+  const inside = grid.contains(document.activeElement); // an element that is moved loses the focus
   const before = order;
   const found = wanted();
   grid.classList.toggle('fs-reasons', found.some((one) => one.reason !== ''));
-  arrange(found);
   order = found.map((one) => one.id);
   const shown = new Set(order);
   marked.forEach((id) => { if (!shown.has(id)) marked.delete(id); });
-  order.forEach((id) => tileOf(id).setAttribute('aria-pressed', String(marked.has(id))));
   let to = at;
   if (at !== null && !shown.has(at) && before.includes(at)) { // it is shown no more: the next of those behind it
     to = before.slice(before.indexOf(at)).find((id) => shown.has(id)) ?? order.at(-1) ?? null;
@@ -143,7 +77,9 @@ function show() {
   }
   if (to === null || !shown.has(to)) to = order[0] ?? null;
   if (at !== null) at = to;
-  if (to !== null && inside) focus(to); else if (to !== null) reach(to);
+  reachable = to;
+  board.show(order);
+  if (to !== null && inside) focus(to);
   nothing.hidden = data.tiles.length === 0 || order.length > 0;
   nothing.textContent = 'No picture here: choose another filter, or search for something else.';
   tell();
@@ -202,7 +138,7 @@ function take(told) {
 // Choosing ---------------------------------------------------------------------------------------------------------
 
 function mark(id, on) {
-  tileOf(id)?.setAttribute('aria-pressed', String(on));
+  board.tile(id)?.setAttribute('aria-pressed', String(on));
   if (on) marked.add(id); else marked.delete(id);
 }
 
@@ -212,27 +148,25 @@ function markAll(on) {
 }
 
 function markRange(from, to) {
-  const [first, last] = [order.indexOf(from), order.indexOf(to)].sort((a, b) => a - b);
+  const [first, last] = [board.place(from), board.place(to)].sort((a, b) => a - b);
   if (first < 0) { mark(to, true); return; }
   order.slice(first, last + 1).forEach((id) => mark(id, true));
 }
 
 function reach(id) { // with Tab
-  const now = tileOf(id);
-  grid.querySelectorAll('.fs-tile[tabindex="0"]').forEach((tile) => { if (tile !== now) tile.tabIndex = -1; });
-  if (now) now.tabIndex = 0;
+  reachable = id;
+  board.tiles().forEach((tile) => { tile.tabIndex = idOf(tile) === id ? 0 : -1; });
 }
 
 function focus(id) {
   reach(id);
   at = id;
-  const tile = tileOf(id);
-  if (tile && tile !== document.activeElement) tile.focus();
+  board.focus(id);
 }
 
 function behind(ids) { // the picture after the last of these
-  const place = order.indexOf(ids[ids.length - 1]);
-  return order.slice(place + 1).find((id) => !ids.includes(id)) ?? order[place] ?? null;
+  const place = board.place(ids[ids.length - 1]), these = new Set(ids);
+  return order.slice(place + 1).find((id) => !these.has(id)) ?? order[place] ?? null;
 }
 
 // A label or removal of the chosen pictures, or of the one that has the focus.
@@ -253,16 +187,27 @@ function act(what, value, from) {
 }
 
 function neighbour(id, key) {
-  const place = order.indexOf(id);
-  const across = getComputedStyle(grid).gridTemplateColumns.split(' ').length;
+  const place = board.place(id), across = board.across();
   const to = { ArrowRight: place + 1, ArrowLeft: place - 1, ArrowDown: place + across, ArrowUp: place - across,
     Home: 0, End: order.length - 1 }[key];
   return to === undefined || place < 0 ? null : order[Math.min(Math.max(to, 0), order.length - 1)];
 }
 
-let dragged = false; // the click at the end of a drag chooses nothing
+let before = new Set(); // what was chosen when a rectangle was begun
+const drag = rectangle(grid, root, {
+  begin() { before = new Set(marked); },
+  stretch(box) {
+    const inside = new Set(board.within(box));
+    for (const id of order) {
+      const on = inside.has(id) || before.has(id);
+      if (on !== marked.has(id)) mark(id, on);
+    }
+    tell();
+  },
+  end: tell,
+});
 root.addEventListener('click', (event) => {
-  if (dragged) { dragged = false; event.stopPropagation(); return; }
+  if (drag.ended()) { event.stopPropagation(); return; }
   const open = event.target.closest('.fs-open');
   if (open) { window.farshotLarge.open(idOf(open.previousElementSibling)); return; }
   const tile = event.target.closest('.fs-tile');
@@ -336,54 +281,6 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault();
 });
 
-// A rectangle of the mouse -----------------------------------------------------------------------------------------
-
-let drag = null; // where it began on the page, where the pointer is in the window, and what was chosen before
-grid.addEventListener('pointerdown', (event) => {
-  dragged = false;
-  if (event.pointerType !== 'mouse' || event.button !== 0 || event.shiftKey) return;
-  drag = { x: event.clientX + scrollX, y: event.clientY + scrollY, to: event, before: new Set(marked), on: false };
-});
-document.addEventListener('pointermove', (event) => {
-  if (!drag) return;
-  drag.to = event;
-  if (drag.on || Math.hypot(event.clientX + scrollX - drag.x, event.clientY + scrollY - drag.y) < 8) return;
-  drag.on = true;
-  document.body.classList.add('fs-dragging');
-  requestAnimationFrame(stretch);
-});
-for (const end of ['pointerup', 'pointercancel', 'blur']) {
-  window.addEventListener(end, (event) => {
-    if (!drag) return;
-    dragged = drag.on && event.type === 'pointerup' && root.contains(event.target);
-    drag = null;
-    frame.hidden = true;
-    document.body.classList.remove('fs-dragging');
-    setTimeout(() => { dragged = false; }, 0); // no click follows where the pointer left the tile
-    tell();
-  });
-}
-grid.addEventListener('dragstart', (event) => event.preventDefault());
-
-function stretch() {
-  if (!drag) return;
-  const { clientX, clientY } = drag.to;
-  const ahead = Math.min(0, clientY - EDGE) || Math.max(0, clientY - innerHeight + EDGE);
-  if (ahead !== 0) window.scrollBy(0, ahead / 2);
-  const box = { left: Math.min(clientX, drag.x - scrollX), right: Math.max(clientX, drag.x - scrollX),
-    top: Math.min(clientY, drag.y - scrollY), bottom: Math.max(clientY, drag.y - scrollY) };
-  frame.hidden = false;
-  Object.assign(frame.style, { left: `${box.left}px`, top: `${box.top}px`, width: `${box.right - box.left}px`,
-    height: `${box.bottom - box.top}px` });
-  for (const id of order) {
-    const tile = items.get(id).getBoundingClientRect();
-    const inside = tile.left < box.right && tile.right > box.left && tile.top < box.bottom && tile.bottom > box.top;
-    if (inside !== marked.has(id)) mark(id, inside || drag.before.has(id));
-  }
-  tell();
-  requestAnimationFrame(stretch);
-}
-
 // ------------------------------------------------------------------------------------------------------------------
 
 function measure() { // the bar stays below the message, and tiles are scrolled to below the bar
@@ -397,7 +294,7 @@ new ResizeObserver(measure).observe(root);
 window.farshotBoard = {
   order: () => order,
   picture: (id) => byId.get(id) ?? null,
-  labelOf: (place, one) => showLabel(place, one),
+  labelOf: (place, one) => boardTile.label(place, classOf(one)),
   classes: () => [...element.querySelectorAll('[data-do=label]')],
   focus,
   act(what, value, id, then) { outbox.add({ do: what, value, ids: [id], next: then }); },

@@ -40,7 +40,7 @@ from farshot.storage.paths import home
 
 ABOUT = "project.json"
 FORMAT = 1
-_ABOUT_BYTES = 16 << 20  # 2,000 pictures with the longest names take a tenth of it
+_ABOUT_BYTES = 16 << 20  # 5,000 pictures with the longest names take a quarter of it
 _MOST_LETTERS = 60  # of a name in the zip
 _FRESH_RATIO = 10  # unpacked to packed, above `unpacked_bytes`: images hardly shrink
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows

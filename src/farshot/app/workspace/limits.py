@@ -29,10 +29,8 @@ class Limits(ArchiveLimits):
     file_bytes: int = FILE_BYTES
     archive_bytes: int = 300_000_000  # a few hundred photographs: what people wait for on a home line
     unpacked_bytes: int = 1_000_000_000  # images hardly shrink in a zip, except for BMP and TIFF
-    entries: int = 10_000  # five times the images: sidecars, folders and the twins that macOS adds
-    images: int = (
-        5_000  # far above a few shots of many classes; a board of so many was measured (docs/app.md)
-    )
+    entries: int = 25_000  # five times the images: sidecars, folders and the twins that macOS adds
+    images: int = 5_000  # far above a few shots of many classes; tests/test_app_scale.py measures the board
     pixels: int = PIXELS
 
     def __post_init__(self) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,10 @@ class Adaptation:
         """The prediction for a picture; None if there is none yet."""
         if id not in self.predictions:
             return None
-        p = np.asarray(self.predictions[id])
-        order = np.argsort(-p, kind="stable")
-        sure = None if self.certainty is None else bool(p[order[0]] >= self.certainty.threshold)
+        pairs = zip(self.classes, self.predictions[id], strict=True)
+        ranked = tuple(sorted(pairs, key=lambda pair: -pair[1]))
+        sure = None if self.certainty is None else ranked[0][1] >= self.certainty.threshold
         unlike = self.p_values.get(id, 1.0) <= UNLIKE and self.pictures >= 1 / UNLIKE - 1
-        ranked = tuple((self.classes[c], float(p[c])) for c in order)
         return Answer(ranked, sure, calibrated=self.calibrated, unlike=unlike)
 
 
@@ -228,16 +228,33 @@ def adapted_model(workspace: Workspace, run: Adaptation, encoders: Encoders) -> 
 
 def last_run(workspace: Workspace) -> Adaptation | None:
     """What is known of the adapted model; None where there is none."""
-    if not (workspace.folder / "run.json").exists() or not workspace.adapted.is_dir():
+    place, predictions = workspace.folder / "run.json", workspace.folder / "predictions.json"
+    written = _version(place)
+    if written is None or not workspace.adapted.is_dir():
         return None
-    place = workspace.folder / "run.json"
-    predictions = workspace.folder / "predictions.json"
+    return _read_run(place, predictions, written, _version(predictions))
+
+
+@lru_cache(maxsize=4)  # the page asks several times for every label; thousands take long to read
+def _read_run(
+    place: Path, predictions: Path, _written: tuple[int, ...], predicted: tuple[int, ...] | None
+) -> Adaptation:
+    """Read both files; of the same versions only once."""
     try:
-        return _run_of(read_json(place), read_json(predictions) if predictions.exists() else {})
+        return _run_of(read_json(place), read_json(predictions) if predicted is not None else {})
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{place} is damaged ({error}); remove it and train again.") from error
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Another value for every file that replaced it; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _run_of(found: dict[str, Any], predictions: dict[str, Any]) -> Adaptation:

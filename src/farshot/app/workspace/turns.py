@@ -4,11 +4,13 @@ long one."""
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOOK = 0.2  # seconds between two looks at whether the person has stopped the job
+_SLICE = 0.5  # seconds of a turn before others have theirs: short steps do not each wait for a long one
 
 
 class Turns:
@@ -18,6 +20,7 @@ class Turns:
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
         self._holder: object | None = None
+        self._since = 0.0  # when it got its turn
 
     def locked(self) -> bool:
         """Whether somebody computes."""
@@ -25,7 +28,8 @@ class Turns:
 
     @contextmanager
     def mine(self, check: Callable[[], object] | None = None) -> Iterator[Callable[[], None]]:
-        """Wait for a turn; yields a function that lets those who wait have theirs first.
+        """Wait for a turn; yields a function that lets those who wait have theirs first,
+        once this turn has been long enough.
 
         Args:
             check: called while waiting; raises where the job has been stopped.
@@ -45,7 +49,7 @@ class Turns:
                 with self._changed:
                     if self._holder is None and self._waiting[0] is ticket:
                         self._waiting.popleft()
-                        self._holder = ticket
+                        self._holder, self._since = ticket, time.monotonic()
                         return
                     self._changed.wait(_LOOK)
                 if check is not None:
@@ -64,7 +68,7 @@ class Turns:
 
     def _pass_on(self, ticket: object, check: Callable[[], object] | None) -> None:
         with self._changed:
-            if not self._waiting:
+            if not self._waiting or time.monotonic() - self._since < _SLICE:
                 return
         self._give(ticket)
         self._take(ticket, check)
