@@ -1,9 +1,11 @@
-"""How long a person waits for the app: until its page can be used, and from Adapt to the first prediction.
+"""How long a person waits for the app, and how many clicks it takes.
 
     python -m benchmarks.app photos/hat photos/shoes
 
-Two folders of pictures, one per class: five of each are labelled, three of each are asked about. In a real
-browser, the bundled mini CLIP, Quick on. Medians of several runs, smallest and largest in brackets.
+Two folders of pictures, one per class. A newcomer's way: from the command to the first prediction, with five
+pictures of each class to learn from. Then from Train to the first prediction, with five of each labelled and
+three of each asked about, Quick on. In a real browser, with the bundled mini CLIP. Medians of several runs,
+smallest and largest in brackets.
 
 The start is compared with that of a bare program that imports PyTorch and Gradio and serves a page of as many
 components, in turn with it: the ratio says what farshot adds.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +31,8 @@ from playwright.sync_api import Browser, Page
 from tests.browsing import DESKTOP, advanced, browser, idle, open_page, ready, running_app, tab
 
 SHOTS, ASKED = 5, 3
+FILE_WINDOW, FOLDER_WINDOW = 2, 3
+"""Clicks in the system's window: on a file or folder, and its button; for a folder the browser asks again."""
 METHODS = ("linear-probe", "atha")
 
 
@@ -101,6 +106,60 @@ def components_of(address: str) -> int:
         return len(json.load(answer)["components"])
 
 
+class Hand:
+    """A person's clicks on a page.
+
+    Attributes:
+        clicks: how many there were; choosing files takes one on the page and those in the system's window.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.clicks = page, 0
+
+    def click(self, where: str) -> None:
+        self.page.click(where)
+        self.clicks += 1
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+        self.clicks += 1
+
+    def choose(self, where: str, path: Path) -> None:
+        """A file or folder, with the button that opens the window for it."""
+        with self.page.expect_file_chooser() as found:
+            self.page.click(where)
+        found.value.set_files(path)
+        self.clicks += 1 + (FOLDER_WINDOW if path.is_dir() else FILE_WINDOW)
+
+
+def newcomer(window: Browser, folders: list[Path]) -> tuple[int, list[float]]:
+    """Teach two classes with a folder each and ask about one more picture.
+
+    Returns:
+        The clicks, and the seconds since the command when the page could be used, all pictures were there,
+        the model was trained, and the prediction was shown.
+    """
+    begun, times = time.perf_counter(), []
+    with running_app() as address:
+        page, _ = open_page(window, address, DESKTOP)
+        hand = Hand(page)
+        times.append(time.perf_counter() - begun)
+        for number, folder in enumerate(folders, 1):
+            hand.choose("#drop label:has([data-pick=folder])", folder)
+            _shown(page, "#board", SHOTS * number)
+        times.append(time.perf_counter() - begun)
+        hand.tab("2. Train")
+        hand.click("#adapt-button")
+        page.wait_for_function("document.querySelector('#result')?.innerText.includes('Trained with')")
+        times.append(time.perf_counter() - begun)
+        hand.tab("3. Check")
+        hand.choose("#drop-new label:has([data-pick=files])", _pictures(folders[0].parent)[0])
+        _shown(page, "#answers", 1)
+        times.append(time.perf_counter() - begun)
+        page.context.close()
+    return hand.clicks, times
+
+
 def prepare(page: Page, folders: list[Path]) -> None:
     """Labelled pictures of every class, and some without a label."""
     page.fill("#classes textarea", "\n".join(one.name for one in folders))
@@ -109,10 +168,10 @@ def prepare(page: Page, folders: list[Path]) -> None:
     for folder in folders:
         page.click("#into input")
         page.get_by_role("option", name=folder.name, exact=True).click()
-        _send(page, sorted(folder.iterdir())[:SHOTS])
+        _send(page, _pictures(folder)[:SHOTS])
     page.click("#into input")
     page.get_by_role("option", name="decide later").click()
-    _send(page, [path for folder in folders for path in sorted(folder.iterdir())[SHOTS : SHOTS + ASKED]])
+    _send(page, [path for folder in folders for path in _pictures(folder)[SHOTS : SHOTS + ASKED]])
 
 
 def adapt(page: Page, method: str) -> tuple[float, float]:
@@ -145,6 +204,29 @@ def told(values: list[float], digits: int = 1) -> str:
     )
 
 
+def print_newcomer(window: Browser, folders: list[Path], runs: int) -> None:
+    """A newcomer's way, with a folder for each class that holds as many pictures as are learned from."""
+    with tempfile.TemporaryDirectory() as place:
+        own = [Path(place) / folder.name for folder in folders]
+        for folder, copy in zip(folders, own, strict=True):
+            copy.mkdir()
+            for path in _pictures(folder)[:SHOTS]:
+                shutil.copy(path, copy)
+        shutil.copy(_pictures(folders[0])[SHOTS], place)
+        found = [newcomer(window, own) for _ in range(runs)]
+    clicks = {number for number, _ in found}
+    print(f"from `farshot app` to the first prediction: {' or '.join(map(str, sorted(clicks)))} clicks")
+    print("| since the command | s |\n|---|---:|")
+    names = (
+        "the page can be used",
+        "the pictures are there",
+        "the model is trained",
+        "the prediction is shown",
+    )
+    for name, seconds in zip(names, zip(*(times for _, times in found), strict=True), strict=True):
+        print(f"| {name} | {told(list(seconds))} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="*", help="two; none with --only-start")
@@ -169,6 +251,7 @@ def main() -> None:
         print(f"ratio: {told(ratios, 2)}")
         if given.only_start:
             return
+        print_newcomer(window, given.folders, given.runs)
         print(
             "| method | to the first prediction, s | to the end of the cross-validation, s |\n|---|---:|---:|"
         )
@@ -184,11 +267,22 @@ def main() -> None:
                 print(f"| `{method}` | {told(list(first))} | {told(list(end))} |", flush=True)
 
 
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
 def _send(page: Page, paths: list[Path]) -> None:
     before = page.locator("#board .fs-tile").count()
     page.set_input_files("#drop input[data-pick=files]", paths)
+    _shown(page, "#board", before + len(paths))
+
+
+def _shown(page: Page, where: str, count: int) -> None:
+    """Waits until so many pictures are there."""
     page.wait_for_function(
-        "wanted => document.querySelectorAll('#board .fs-tile').length === wanted", arg=before + len(paths)
+        "([where, count]) => document.querySelectorAll(`${where} .fs-tile`).length === count",
+        arg=[where, count],
+        timeout=120_000,
     )
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from farshot.app import check_actions
-from farshot.app.actions import act
+from farshot.app.actions import act, ask
 from farshot.app.check_view import check
 from farshot.app.choices import OTHER, by_way, way_of, ways
 from farshot.app.sessions import Session, Sessions
 from farshot.app.view import answers
 from farshot.app.workspace import Setup, left_out, more_labels, timing
 from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace.journal import write_json
 from farshot.app.workspace.left_out import WANTED, LeftOut
 from farshot.app.workspace.limits import Limits
 from farshot.app.workspace.run import Adaptation, adapt, last_run
@@ -68,6 +69,24 @@ def kept(session: Session, run: Adaptation) -> LeftOut:
     found = left_out.read(session.workspace, run.stamp)
     assert found is not None
     return found
+
+
+def test_pictures_are_not_asked_about_twice_where_another_page_was_faster(
+    trained: tuple[Session, Adaptation], encoders: Encoders
+) -> None:
+    session, run = trained
+    write_json(session.workspace.folder / "predictions.json", {})
+    free = threading.Event()
+    job = session.start(lambda _report: free.wait(10))
+    assert not ask(session, encoders)
+    free.set()
+    job.wait(10)
+    assert ask(session, encoders)
+    assert session.job is not None
+    session.job.wait(60)
+    found = last_run(session.workspace)
+    assert found is not None
+    assert set(found.predictions) == set(run.predictions)
 
 
 def test_the_matrix_counts_what_the_estimate_counted_and_a_cell_shows_its_pictures(

@@ -55,7 +55,7 @@ def test_short_steps_do_not_each_wait_for_a_step_of_a_long_job() -> None:
 
 
 def test_a_job_of_many_steps_lets_others_have_their_turn() -> None:
-    """Without a long step of its own it must not keep its turn to the end."""
+    """Each is shorter than a turn."""
     encoders, turns, going = Encoders("cpu"), [], threading.Event()
 
     def work(name: str, steps: int) -> Any:

@@ -25,9 +25,9 @@ def test_commands_reports_and_cards_call_mini_a_toy(farshot: Farshot, tmp_path: 
     told = farshot("report", adapted, "--out", tmp_path / "report.html")
     assert told.code == 0 and TOY_NOTE in (tmp_path / "report.html").read_text()
     about = json.loads((adapted / "farshot.json").read_text())
-    assert TOY_NOTE in readme(about) and TOY_NOTE in what(about)
+    assert TOY_NOTE in readme(about, "") and TOY_NOTE in what(about)
     about["base_model"] = REAL
-    assert TOY_NOTE not in readme(about) and TOY_NOTE not in what(about)
+    assert TOY_NOTE not in readme(about, "") and TOY_NOTE not in what(about)
 
 
 def test_a_real_encoder_is_not_called_a_toy(farshot: Farshot, place: Path, tmp_path: Path) -> None:

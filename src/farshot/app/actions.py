@@ -197,7 +197,10 @@ def ask(session: Session, encoders: Encoders) -> bool:
     run = last_run(session.workspace)
     if run is None or all(picture.id in run.predictions for picture in session.workspace.unlabelled):
         return False
-    session.start(lambda report: predict(session.workspace, encoders, report))
+    try:
+        session.start(lambda report: predict(session.workspace, encoders, report))
+    except DataError:  # another page was faster; whoever follows its job asks once that has ended
+        return False
     return True
 
 

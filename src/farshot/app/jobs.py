@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
+from farshot.app.memory import give_back
 from farshot.app.texts import Text, message
 from farshot.app.workspace.encoders import Report
 from farshot.errors import FarshotError
+
+_GIVE_BACK = 5  # seconds between two times that freed memory is returned
 
 
 class Stopped(Exception):
@@ -31,6 +35,7 @@ class Job:
         self.stopped = False
         self.told = False
         self._stop = threading.Event()
+        self._gave_back = time.monotonic()
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
@@ -61,8 +66,13 @@ class Job:
             self.error = message(error)
         except Exception as error:
             self.error = Text("job.fault", what=f"{type(error).__name__}: {error}")
+        finally:
+            give_back()
 
     def _report(self, phase: str, done: int, total: int) -> None:
         if self._stop.is_set():
             raise Stopped
         self.phase, self.done, self.total = phase, done, total
+        if time.monotonic() - self._gave_back > _GIVE_BACK:
+            give_back()
+            self._gave_back = time.monotonic()

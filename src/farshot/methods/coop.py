@@ -36,7 +36,7 @@ class CoOp(FinetunedMethod):
         warm_epochs: first passes over the support set, with a rate of 1e-5.
         context: n, tokens that start at random; 0 means to start from the words before the class name in the
             task's own prompt.
-        class_specific: whether every class learns a context of its own, as the authors' CSC does.
+        class_specific: whether each class learns a separate context, as with the authors' CSC.
     """
 
     name = "coop"

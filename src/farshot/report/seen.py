@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from farshot.images.preprocess import is_reading, prepare, resizing
+from farshot.images.preprocess import is_reading, prepare, resizing, seen_box
 
 Box = tuple[float, float, float, float]
 _FRAME = ((255, 255, 255), (0, 114, 178))  # of any picture one of the two is seen
@@ -33,15 +33,11 @@ class Reading:
         """The part of a picture that is seen, as (left, top, right, bottom) in its pixels; None for all."""
         if not self._is_one_square:
             return None
-        how = resizing(self.name, self.size)
-        share = min(1.0, self.size / how.side)
-        wide, high = (
-            share * side for side in ((min(width, height),) * 2 if how.keeps_shape else (width, height))
-        )
-        if wide > width - 1 and high > height - 1:
+        left, top, right, bottom = seen_box(width, height, self.name, self.size)
+        left, top, right, bottom = max(0.0, left), max(0.0, top), min(width, right), min(height, bottom)
+        if right - left > width - 1 and bottom - top > height - 1:
             return None
-        left, top = (width - wide) / 2, (height - high) / 2
-        return left, top, left + wide, top + high
+        return left, top, right, bottom
 
     def framed(self, picture: Image.Image) -> Image.Image:
         """The picture with a frame around what is seen, and the rest faded; unchanged where all is seen."""
