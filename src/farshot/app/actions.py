@@ -199,7 +199,7 @@ def ask(session: Session, encoders: Encoders) -> bool:
         return False
     try:
         session.start(lambda report: predict(session.workspace, encoders, report))
-    except DataError:  # another page was faster; whoever follows its job asks once that has ended
+    except Fault:  # another page was faster; whoever follows its job asks once that has ended
         return False
     return True
 
