@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from PIL import Image
 
+from farshot.app.workspace.limits import Limits
 from tests.hostile_images import Made
 from tests.image_bytes import encoded
 from tests.zip_bytes import (
@@ -21,6 +22,9 @@ from tests.zip_bytes import (
     zeros,
     zipped,
 )
+
+_ENTRIES = Limits().entries
+_TOO_MANY = f"lists over {_ENTRIES:,} files"
 
 
 def zips(good: Callable[[], bytes]) -> Iterator[Made]:
@@ -115,8 +119,8 @@ def _archives(good: Callable[[], bytes]) -> Iterator[Made]:
     yield "a script in the name of a folder", "s.zip", hostile, "", 1
     yield "a zip in the comment of a zip", "c.zip", zipped(comment=fine), "", 1
     yield "a comment of 64 kB", "comment.zip", zipped(Piece("a.png", good()), comment=b"x" * 65535), "", 1
-    comments = (Piece(f"{n}.png", b"", comment=b"x" * 65535) for n in range(100))
-    yield "comments of 64 kB each", "comments.zip", zipped(*comments), "lists over 10,000 files", 0
+    comments = (Piece(f"{n}.png", b"", comment=b"x" * 65535) for n in range(300))
+    yield "comments of 64 kB each", "comments.zip", zipped(*comments), _TOO_MANY, 0
     absurd = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, 2**62, 2**61)
     absurd += struct.pack("<4sIQI", b"PK\x06\x07", 0, len(fine) - 22, 1)
     yield "a directory of 4 exabytes", "exa.zip", fine[:-22] + absurd + fine[-22:], damaged, 0
@@ -142,9 +146,9 @@ def _bombs(good: Callable[[], bytes]) -> Iterator[Made]:
     nested = zipped(outer, Piece("b.png", inner.data, method=STORED, at=start))
     yield "a file that quotes the next", "quoted.zip", nested, "its files overlap", 0
     entry = Piece("a.png", b"", method=STORED)
-    yield "a hundred thousand entries", "many.zip", zipped(*[entry] * 100_000), "lists over 10,000 files", 0
-    some = zipped(*[entry] * 10_001)
-    yield "one entry too many", "some.zip", some, "lists over 10,000 files", 0
+    yield "a hundred thousand entries", "many.zip", zipped(*[entry] * 100_000), _TOO_MANY, 0
+    some = zipped(*[entry] * (_ENTRIES + 1))
+    yield "one entry too many", "some.zip", some, _TOO_MANY, 0
     level = zipped(*(Piece(f"page {n}.zip", zipped(Piece("0.dll", bytes(1_000_000)))) for n in range(16)))
     book = zipped(*(Piece(f"book {n}.zip", level) for n in range(16)))
     yield "sixteen zips of sixteen zips", "42.zip", book, "a zip within a zip", 0
