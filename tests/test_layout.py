@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,74 @@ def test_shapes_are_given_to_an_array_type_that_every_numpy_supports():
         and re.search(r"from numpy\.typing import .*\bNDArray\b", text)
     ]
     assert direct == [], "import NDArray from farshot.arrays"
+
+
+# Tests use public names ----------------------------------------------------------------------------------
+
+FOREIGN = {
+    "_C",  # torch: what changes the functions of tensors
+    "_attn_implementation",  # transformers: which attention a model that is loaded uses
+    "_exit",  # os: end a child after a fork
+    "_replace",  # a NamedTuple's, public
+    "_run_exitfuncs",  # atexit: as at the end of a process
+    "_size",  # Pillow: an image whose header declares this size
+    "_tqdm_active",  # datasets: whether it shows progress
+    "_use_fd_functions",  # shutil: what Windows lacks
+}
+"""Names of other packages for which there is no public one."""
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in FOREIGN
+
+
+def program(node: ast.AST) -> ast.Module | None:
+    """A text in a test that is run by another Python; what is put into it does not matter."""
+    if not isinstance(node, ast.JoinedStr | ast.Constant):
+        return None
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in parts)
+    try:
+        return ast.parse(textwrap.dedent(text)) if "import" in text else None
+    except (ValueError, SyntaxError):
+        return None
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    """Private names that a program takes from an object, a module, or by a text given to setattr."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            if is_private(node.attr) and not own:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if is_private(alias.name))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("setattr", "delattr", "getattr")
+        ):
+            texts = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
+            if any(is_private(str(text).rpartition(".")[2]) for text in texts):
+                yield ast.unparse(node)
+        elif (inner := program(node)) is not None:
+            yield from private_names(inner)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "page._load()",
+        "page.train._names = 3",
+        "from farshot.storage.hub import name, _other",
+        "monkeypatch.setattr('farshot.data.urls._fetch', fake)",
+        "monkeypatch.setattr(urls, '_fetch', fake)",
+        "run(f'''\nimport farshot\nfarshot._load({path!r})\n''')",
+    ],
+)
+def test_a_private_name_is_noticed(code: str):
+    assert list(private_names(ast.parse(code)))
+
+
+def test_tests_use_public_names_only():
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    used = {file.name: list(private_names(ast.parse(file.read_text(encoding="utf-8")))) for file in files}
+    assert {name: found for name, found in used.items() if found} == {}, "test what is public, or make it so"

@@ -56,7 +56,7 @@ def test_a_change_costs_the_same_in_a_large_workspace(tmp_path: Path) -> None:
 def test_a_log_that_outgrows_the_state_becomes_a_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_SMALLEST_LOG", 500)
+    monkeypatch.setattr(journal, "SMALLEST_LOG", 500)
     workspace = labelled(tmp_path, 2)
     sizes = []
     for turn in range(60):
@@ -88,16 +88,16 @@ def test_a_snapshot_that_was_not_finished_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = labelled(tmp_path, 2)
-    before = contents(workspace)
-    monkeypatch.setattr(journal, "_SMALLEST_LOG", 0)
-    monkeypatch.setattr(workspace._journal, "_snapshot_size", 0)
+    monkeypatch.setattr(journal, "SMALLEST_LOG", 0)
 
     def full(*_args: object) -> None:
         raise DataError("full")
 
     monkeypatch.setattr(journal, "write_json", full)
     with pytest.raises(DataError, match="full"):
-        workspace.label([workspace.pictures[0].id], None)
+        for turn in range(200):  # until the log is twice as large as the snapshot
+            before = contents(workspace)
+            workspace.label([workspace.pictures[0].id], CLASSES[turn % 2])
     assert contents(workspace) == contents(Workspace(workspace.folder)) == before
 
 
