@@ -18,7 +18,7 @@ MOST_SECONDS = 5.0
 MOST_GROWTH = 500 << 20
 """Of the memory, in bytes, while one input is read."""
 
-_PATIENCE_S = 30.0  # for one input in a process that is not alone on the machine
+PATIENCE_S = 30.0  # for one input in a process that is not alone on the machine
 _PAGE = resource.getpagesize()
 _MAXRSS_UNIT = 1024
 
@@ -75,7 +75,7 @@ def judge_apart(run: Run, data: bytes) -> Outcome:
         finally:
             os._exit(0)
     os.close(its)
-    said, until = b"", time.monotonic() + _PATIENCE_S
+    said, until = b"", time.monotonic() + PATIENCE_S
     with os.fdopen(ours, "rb", buffering=0) as pipe:
         while select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
             piece = pipe.read(65536)
@@ -85,7 +85,7 @@ def judge_apart(run: Run, data: bytes) -> Outcome:
         else:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return Outcome("hang", f"nothing after {_PATIENCE_S:.0f} s")
+            return Outcome("hang", f"nothing after {PATIENCE_S:.0f} s")
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
         return Outcome(f"crash by {signal.Signals(os.WTERMSIG(status)).name}")

@@ -39,7 +39,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {folder}\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(f"[farshot.methods]\n{method} = {module}\n")
-    monkeypatch.setattr(registry, "_METHODS", available())
+    monkeypatch.setattr(registry, "REGISTERED", available())
     monkeypatch.syspath_prepend(tmp_path)
     invalidate_caches()
     for known in (folder, module):

@@ -62,7 +62,7 @@ class Person:
 
     def clicks(self, model: str = OFFER.model) -> Iterator[list[Any]]:
         assert self.page.get is not None
-        return self.page.get._get(gr.EventData(None, {"model": model}), self.request)
+        return self.page.get.download(gr.EventData(None, {"model": model}), self.request)
 
     def downloads(self) -> str:
         """Clicks and waits for the end; what is said then."""
@@ -171,7 +171,7 @@ def test_stop_leaves_no_model_and_the_next_click_brings_it(person: Person, hub: 
     steps = person.clicks()
     next(steps)
     assert hub.halfway.wait(WAIT)
-    person.page.get._stop()  # type: ignore[union-attr]
+    person.page.get.stop_download()  # type: ignore[union-attr]
     job = fetches(person.page).job
     assert "stopping" in view.render("getting.html", title="", job=job, done=0, total=0)
     hub.gate.set()
@@ -261,7 +261,7 @@ def test_browsers_without_projects_remember_nothing(tmp_path: Path) -> None:
 
 def test_the_list_says_size_licence_purpose_and_time(page: Page, person: Person) -> None:
     assert page.get is not None
-    shown = list(page.get._show(person.request))[-1][2]
+    shown = list(page.get.show(person.request))[-1][2]
     Read(shown)
     assert "not measured yet" not in shown and shown.count("for 100 pictures") == len(OFFERS) <= 10
     for one in OFFERS:
@@ -273,7 +273,7 @@ def test_times_are_in_proportion_to_the_work(monkeypatch: pytest.MonkeyPatch) ->
     small, large = (next(one for one in OFFERS if one.patch == patch) for patch in (32, 14))
     assert 8e9 < small.work < 9e9 and 155e9 < large.work < 170e9  # as their authors count them
     assert how_long(small, 1e-11) == "about 9 s for 100 pictures"
-    monkeypatch.setattr(offers, "_TIMED", 1)
+    monkeypatch.setattr(offers, "TIMED", 1)
     ticks = iter(range(0, 1000, 2))
     monkeypatch.setattr(offers.time, "perf_counter", lambda: float(next(ticks)))
     per_operation = offers.measured(offers.torch.device("cpu"))

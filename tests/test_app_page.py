@@ -51,16 +51,16 @@ class Person:
             self.number += 1
             sent = {"page": "page", "first": self.number, "acts": [told]}
             act_in_order(self.session, self.page.encoders, sent)
-        return self.page._act(gr.EventData(None, told), self.request)
+        return self.page.act(gr.EventData(None, told), self.request)
 
     def brings(self, pictures: list[tuple[str, bytes]], name: str, into: str = LATER) -> list[Any]:
         for upload in uploads(self.folder / name, pictures):
             self.session.take(upload, into)
-        return self.page._received(gr.EventData(None, {"last": True}), self.request)
+        return self.page.receive(gr.EventData(None, {"last": True}), self.request)
 
     def waits(self) -> list[Any]:
         """Follows the job to its end."""
-        seen = list(self.page._follow(self.request))
+        seen = list(self.page.follow(self.request))
         return seen[-1]
 
 
@@ -82,7 +82,7 @@ def said(drawn: list[Any]) -> str:
 
 def test_the_whole_way(person: Person) -> None:
     page, session = person.page, person.session
-    page._name_classes("\n".join(CLASSES), person.request)
+    page.name_classes("\n".join(CLASSES), person.request)
     drawn_now = person.brings(drawn(3), "first")
     assert "6 new pictures" in said(drawn_now)
     ids = [picture.id for picture in session.workspace.pictures]
@@ -90,8 +90,8 @@ def test_the_whole_way(person: Person) -> None:
     drawn_now = person.act(do="label", value="1", ids=ids[3:])
     assert [row[2] for row in tiles(session)["tiles"]] == [0] * 3 + [1] * 3
     assert 'fs-count">6<' in drawn_now[2]
-    page._choose(*SHOWN, person.request)
-    page._start_adapting(*SHOWN, person.request)
+    page.choose(*SHOWN, person.request)
+    page.start_adapting(*SHOWN, person.request)
     last = person.waits()
     assert "Expected accuracy on new pictures" in last[6]
     # new pictures are asked about at once
@@ -114,18 +114,18 @@ def test_the_whole_way(person: Person) -> None:
     last = person.act(do="page", value="0", ids=[])
     assert "Something has changed since" in last[5]
     assert last[8]["value"] == "Train again with your corrections"
-    page._start_adapting(*SHOWN, person.request)
+    page.start_adapting(*SHOWN, person.request)
     last = person.waits()
     assert "Something has changed since" not in last[6]
     person.act(do="make", value="predictions", ids=[])
     last = person.waits()
     assert "farshot/download/predictions" in last[7]
     assert "farshot/download/model" not in last[7]
-    page._suggest(person.request)
+    page.start_suggesting(person.request)
     last = person.waits()
     assert "fs-suggested" in last[4]
     # a page that is loaded again shows all of it
-    again = page._load(person.request)
+    again = page.load(person.request)
     assert (again[14]["value"], again[14]["interactive"]) == ("\n".join(CLASSES), True)
     assert [again[15]["value"], *again[16:19]] == list(SHOWN)
     assert "Expected accuracy on new pictures" in again[5]
@@ -137,21 +137,21 @@ def test_the_whole_way(person: Person) -> None:
 def test_classes_can_be_written_once_the_page_shows_those_that_there_are(person: Person) -> None:
     """What a person wrote before would be lost."""
     assert not person.page.classes.interactive
-    assert person.page._load(person.request)[14] == gr.update(value="", interactive=True)
+    assert person.page.load(person.request)[14] == gr.update(value="", interactive=True)
 
 
 def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(person: Person) -> None:
-    person.page._name_classes("\n".join(CLASSES), person.request)
+    person.page.name_classes("\n".join(CLASSES), person.request)
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
-    person.page._choose(*SHOWN, person.request)
+    person.page.choose(*SHOWN, person.request)
     going, finish = threading.Event(), threading.Event()
 
     def slow(_report: object) -> None:
         going.set()
         assert finish.wait(30)
 
-    person.page._start_adapting(*SHOWN, person.request)
+    person.page.start_adapting(*SHOWN, person.request)
     person.waits()
     person.session.start(slow)
     assert going.wait(10)
@@ -161,7 +161,7 @@ def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(perso
 
 
 def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: Person) -> None:
-    first = person.page._name_classes("a\nb", person.request)
+    first = person.page.name_classes("a\nb", person.request)
     into = next(one for one in first if isinstance(one, dict) and "choices" in one)
     assert into["value"] == LATER
     again = person.act(do="page", value="0", ids=[])
@@ -170,33 +170,33 @@ def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: P
 
 
 def test_a_list_that_cannot_be_used_stays_as_it_was_typed(person: Person) -> None:
-    person.page._name_classes("a\nb", person.request)
+    person.page.name_classes("a\nb", person.request)
     for text in ("a\nb\nB", "a\nb\n" + "x" * 99):
-        assert person.page._name_classes(text, person.request)[-1] == gr.skip()
+        assert person.page.name_classes(text, person.request)[-1] == gr.skip()
     assert person.session.workspace.class_names == ("a", "b")
 
 
 def test_a_class_is_renamed_by_its_identity(person: Person) -> None:
-    person.page._name_classes("a\nb", person.request)
+    person.page.name_classes("a\nb", person.request)
     person.brings(drawn(2), "first", "a")
-    drawn_now = person.page._rename_class("a", "spots", person.request)
+    drawn_now = person.page.rename_class("a", "spots", person.request)
     assert "a is now called spots" in said(drawn_now)
     assert drawn_now[-2:] == ["spots\nb", ""]
     assert person.session.workspace.counts == {"spots": 4, "b": 0}
     assert drawn_now[10]["choices"] == ["spots", "b"]
-    refused = person.page._rename_class("spots", "B", person.request)
+    refused = person.page.rename_class("spots", "B", person.request)
     assert "there twice" in said(refused)
     assert refused[-2:] == [gr.skip(), gr.skip()]
-    assert "Choose the class" in said(person.page._rename_class(None, "x", person.request))
+    assert "Choose the class" in said(person.page.rename_class(None, "x", person.request))
 
 
 def test_what_the_page_shows_is_what_is_adapted(person: Person) -> None:
     """The choice travels with the click, not only with an event before it."""
-    person.page._name_classes("\n".join(CLASSES), person.request)
+    person.page.name_classes("\n".join(CLASSES), person.request)
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
     person.session.workspace.choose(Setup("mini", "clap"))
-    person.page._start_adapting(SHOWN[0], OTHER, "prototypes", False, person.request)
+    person.page.start_adapting(SHOWN[0], OTHER, "prototypes", False, person.request)
     person.waits()
     run = view.current(person.session)
     assert run is not None
@@ -204,10 +204,10 @@ def test_what_the_page_shows_is_what_is_adapted(person: Person) -> None:
 
 
 def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(person: Person) -> None:
-    person.page._name_classes("\n".join(CLASSES), person.request)
+    person.page.name_classes("\n".join(CLASSES), person.request)
     for label in CLASSES:
         person.brings([one for one in drawn(4) if one[0] == label], label, label)
-    person.page._start_adapting(*SHOWN, person.request)
+    person.page.start_adapting(*SHOWN, person.request)
     person.waits()
     workspace, stamp = person.session.workspace, person.session.workspace.stamp()
     found = []
@@ -224,13 +224,13 @@ def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(per
         found.append(kept.limit_)
     assert len(set(found)) == 3
     assert workspace.stamp() == stamp  # nothing to adapt again for
-    person.page._start_adapting(*SHOWN, person.request)
+    person.page.start_adapting(*SHOWN, person.request)
     person.waits()
     assert load(workspace.adapted, device="cpu").limit_.wanted == 0.99
 
 
 def test_the_board_counts_the_pictures_of_each_filter(person: Person) -> None:
-    person.page._name_classes("a\nb", person.request)
+    person.page.name_classes("a\nb", person.request)
     person.brings(drawn(2), "first", "a")
     html = person.brings(drawn(1, start=3000), "second")[2]
     counts = re.findall(r'data-filter="(\w+)".*?fs-count">(\d+)<', html)
@@ -239,10 +239,10 @@ def test_the_board_counts_the_pictures_of_each_filter(person: Person) -> None:
 
 def test_many_answers_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view, "PER_PAGE", 4)
-    person.page._name_classes("\n".join(CLASSES), person.request)
+    person.page.name_classes("\n".join(CLASSES), person.request)
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
-    person.page._start_adapting(*SHOWN, person.request)
+    person.page.start_adapting(*SHOWN, person.request)
     person.waits()
     person.brings(drawn(5, start=3000), "more")
     assert person.waits()[4].count('class="fs-tile') == 4
@@ -254,7 +254,7 @@ def test_many_answers_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPa
 
 def test_labelling_goes_on_while_a_model_is_made(person: Person) -> None:
     """The board has the labels, and undo, before the job has ended."""
-    person.page._name_classes("\n".join(CLASSES), person.request)
+    person.page.name_classes("\n".join(CLASSES), person.request)
     person.brings(drawn(1), "first")
     first, second = (picture.id for picture in person.session.workspace.pictures)
     going, finish = threading.Event(), threading.Event()
@@ -301,13 +301,13 @@ def test_what_a_page_may_send_by_mistake_or_on_purpose_is_one_sentence(person: P
 
 
 def test_adapting_without_labels_says_what_is_missing(person: Person) -> None:
-    assert "at least two classes" in said(person.page._start_adapting(*SHOWN, person.request))
+    assert "at least two classes" in said(person.page.start_adapting(*SHOWN, person.request))
     assert person.session.job is None
 
 
 def test_hostile_names_of_classes_stay_text(person: Person) -> None:
     names = ["<img src=x onerror=alert(1)>", "${alert(1)}", "{{constructor}}", "\u202egnp.exe"]
-    person.page._name_classes("\n".join(names), person.request)
+    person.page.name_classes("\n".join(names), person.request)
     person.brings(drawn(1), "first", names[0])
     html = person.act(do="page", value="0", ids=[])[2]
     assert "<img src=x" not in html
@@ -317,12 +317,12 @@ def test_hostile_names_of_classes_stay_text(person: Person) -> None:
 
 def test_a_browser_without_cookies_is_told(person: Person) -> None:
     with pytest.raises(gr.Error, match="cookies"):
-        person.page._load(gr.Request(headers={}))
+        person.page.load(gr.Request(headers={}))
 
 
 def test_a_model_that_is_no_longer_offered_gives_way_to_the_first(person: Person) -> None:
     person.session.workspace.choose(Setup("gone/away", "clap", True))
-    title, *others = person.page._load(person.request)[15:19]
+    title, *others = person.page.load(person.request)[15:19]
     assert [title["value"], *others] == [SHOWN[0], FAST, FAST, True]
 
 

@@ -249,7 +249,7 @@ def test_load_is_chosen_by_memory_and_cost_counts_images(place: Place) -> None:
 
 def test_what_a_task_learns_takes_room_too(mini, monkeypatch):
     """A tower per task with gradient and two averages: 2.5 million weights of 16 bytes."""
-    monkeypatch.setattr("farshot.bench.load._memory", lambda device: 500e6)
+    monkeypatch.setattr("farshot.bench.load.memory_of_machine", lambda: 500_000_000)
     full, bitfit = create("full", {"views": "none"}), create("bitfit", {"views": "none"})
     assert 1 <= choose_load(full, mini, Shape()).tasks < choose_load(bitfit, mini, Shape()).tasks
     shown = choose_load(full, mini, Shape(), tasks=5)

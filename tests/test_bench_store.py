@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,8 @@ def test_a_claim_of_nonsense_blocks_nobody_for_longer_than_a_lease(
 ) -> None:
     with Store(tmp_path / "r.db") as store:
         run = store.run_id(RUN)
-        with store._change():
-            store._connection.execute("INSERT INTO claims VALUES (?, 1, 0, ?, ?)", (run, owner, expires))
+        with closing(sqlite3.connect(tmp_path / "r.db")) as other, other:
+            other.execute("INSERT INTO claims VALUES (?, 1, 0, ?, ?)", (run, owner, expires))
         store.claim(run, 1, 1, 1)
         now = time.time()
         monkeypatch.setattr(store_module.time, "time", lambda: now + store_module.LEASE_S + 1)
@@ -243,7 +244,7 @@ def test_results_in_a_wal_that_cannot_be_read_are_not_left_out(
 
 
 def test_a_process_that_works_keeps_its_claims(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(store_module, "_RENEW_S", 0.01)
+    monkeypatch.setattr(store_module, "RENEW_S", 0.01)
     with Store(tmp_path / "r.db") as store:
         run = store.run_id(RUN)
         with store.renewing():

@@ -4,8 +4,10 @@ refuses contradictions."""
 from __future__ import annotations
 
 import base64
+import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,7 +337,8 @@ def test_contradictions_are_refused_and_nothing_is_written(tmp_path: Path, farsh
     assert "b.db contradicts what was read before it: task 1/0 of atha on isic, 1-shot" in refusal(told)
     with Store(tmp_path / "c.db") as store:
         fill(store, replace(run_of("prompt-lora"), pool_fingerprint="images of isic"), np.full(3, 0.5))
-        store._connection.execute('UPDATE episodes SET support = \'["a", "c"]\'')
+    with closing(sqlite3.connect(tmp_path / "c.db")) as changed, changed:
+        changed.execute('UPDATE episodes SET support = \'["a", "c"]\'')
     told = farshot("store", "merge", tmp_path / "a.db", tmp_path / "c.db", tmp_path / "all.db")
     assert "c.db contradicts what was read before it: task 1/0 of prompt-lora" in refusal(told)
     assert "has other images" in told.err

@@ -39,7 +39,7 @@ def interrupt(*_arguments, **_options) -> None:
         "farshot.classifier.fewshot.shared_encoder",
         "farshot.training.batches.SupportImages.at",  # training
         "farshot.storage.model_folder.json.dumps",  # between the files of the folder
-        "farshot.storage.model_folder._to_peft",
+        "farshot.storage.model_folder.save_file",
     ],
 )
 def test_ctrl_c_anywhere_is_one_sentence_and_leaves_nothing(

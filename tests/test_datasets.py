@@ -197,7 +197,7 @@ def test_a_class_that_the_schema_does_not_name_is_refused(tmp_path: Path) -> Non
 def test_a_file_that_unpacks_to_far_more_is_refused_and_leaves_nothing(
     tmp_path: Path, cache: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("farshot.data.arrow._BOMB_BYTES", 10_000_000)
+    monkeypatch.setattr("farshot.data.arrow.BOMB_BYTES", 10_000_000)
     table = pa.table({"image": pa.array([bytes(1_000_000)] * 200), "label": pa.array(["a", "b"] * 100)})
     parquet.write_table(table, tmp_path / "x.parquet", compression="zstd", row_group_size=50)
     assert (tmp_path / "x.parquet").stat().st_size < 100_000

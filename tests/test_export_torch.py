@@ -87,13 +87,13 @@ def test_an_archive_that_predicts_something_else_is_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     made = FewShotClassifier(checkpoint, "prototypes").fit(SUPPORT)
-    real = torch_file._runs
+    real = torch_file.runtimes
 
     def shifted(file: Path, outputs: int) -> list:
         first, *others = real(file, outputs)
         return [lambda pixels: first(pixels) + np.float32(2e-4), *others]
 
-    monkeypatch.setattr(torch_file, "_runs", shifted)
+    monkeypatch.setattr(torch_file, "runtimes", shifted)
     with pytest.raises(ModelError, match=r"torch.export archive gives .+ by up to 2\.0e-04"):
         export_torch(made, tmp_path / "out")
     assert not everything_in(tmp_path)

@@ -115,7 +115,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     monkeypatch.setenv("FARSHOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("shutil.which", lambda name: None)
     digest = base64.b64encode(hashlib.sha512(PACKAGE).digest()).decode()
-    monkeypatch.setattr(web_runtime, "_INTEGRITY", digest)
+    monkeypatch.setattr(web_runtime, "INTEGRITY", digest)
     for name, content in RUNTIME.items():
         monkeypatch.setitem(web_runtime.FILES, name, hashlib.sha256(content).hexdigest())
     place = tmp_path / "registry" / "onnxruntime-web" / "-"

@@ -81,7 +81,7 @@ def test_the_loss_of_mind_is_that_of_its_page_with_and_without_padding(mini: Enc
         images = torch.randn(2, 9, 7, generator=generator)
         texts = torch.randn(2, 2, 7, generator=generator)
         found = objective(images, texts, batch, step, 100.0)
-        picked = objective._random_images(weights[:, :6], 2, step)
+        picked = objective.random_images(weights[:, :6], 2, step)
         for t, size in enumerate(sizes):
             rows = [*range(size * views), *range(6, 6 + size)]
             expected, before[t] = mind_by_loops(
@@ -94,7 +94,7 @@ def test_random_images_are_among_the_viewed_and_change_with_the_step(mini: Encod
     recipe = Recipe(steps=9, scale=100.0, views="none", plain=True)
     objective = MIND().objective(mini, TASKS, recipe)
     weights = torch.tensor([[0.25] * 4 + [0.0] * 2, [1 / 6] * 6])
-    drawn = torch.stack([objective._random_images(weights, 5, step) for step in range(40)])
+    drawn = torch.stack([objective.random_images(weights, 5, step) for step in range(40)])
     assert drawn[:, 0].max() == 3 and drawn[:, 1].max() == 5 and drawn.min() == 0
     assert len({tuple(row) for row in drawn[:, 1].tolist()}) > 30
 

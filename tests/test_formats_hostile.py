@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from farshot.errors import ModelError
 from farshot.model.find import load_encoder
-from farshot.model.formats.sentencepiece import _fields, check_charsmap, sentencepiece_tokenizer
+from farshot.model.formats.sentencepiece import check_charsmap, message_fields, sentencepiece_tokenizer
 from tests.golden_encoders import copied, load_from, root
 
 
@@ -261,9 +261,9 @@ def test_a_table_of_characters_that_points_outside_itself(
     model = (folder / "spiece.model").read_bytes()
     table = next(
         inner
-        for number, value in _fields(model)
+        for number, value in message_fields(model)
         if number == 3 and isinstance(value, bytes)
-        for key, inner in _fields(value)
+        for key, inner in message_fields(value)
         if key == 2
     )
     assert isinstance(table, bytes)

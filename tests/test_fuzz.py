@@ -70,7 +70,7 @@ def test_a_fault_of_any_kind_is_found(data: bytes, key: str) -> None:
 def test_what_takes_too_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fuzz.judge.MOST_SECONDS", 0.01)
     assert judge(lambda _: sum(range(10**6)) and None, b"").key == "slow"
-    monkeypatch.setattr("fuzz.judge._PATIENCE_S", 0.2)
+    monkeypatch.setattr("fuzz.judge.PATIENCE_S", 0.2)
     assert judge_apart(lambda _: time.sleep(60), b"").key == "hang"
 
 

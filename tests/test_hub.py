@@ -20,7 +20,7 @@ from farshot.classifier.hub import UploadNote, feature_tensors
 from farshot.errors import ModelError
 from farshot.export import push
 from farshot.export.about import load_exact
-from farshot.storage.hub import _client_error, repository
+from farshot.storage.hub import client_error, repository
 from tests.input_helpers import Farshot, refusal
 from tests.toy import toy_task, world_table
 
@@ -245,7 +245,7 @@ def test_the_hub_out_of_reach_is_one_sentence(farshot: Farshot, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (_client_error()("Name or service not known"), "cannot be reached (Name or service not known)"),
+        (client_error()("Name or service not known"), "cannot be reached (Name or service not known)"),
         (LocalTokenNotFoundError("no token"), "log in first: hf auth login"),
     ],
 )

@@ -64,12 +64,12 @@ def test_changed_pictures_are_near_copies_of_their_own_only(change: str):
 
 
 def test_the_hash_is_that_of_the_cosine_transform():
-    from farshot.images.likeness import _hashes  # its definition: signs of the lowest frequencies
+    from farshot.images.likeness import hashes  # its definition: signs of the lowest frequencies
 
     grey = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
     low = dctn(grey.astype(np.float64), axes=(1, 2), type=2)[:, :8, :8].reshape(5, 64)
     expected = np.where(low > np.median(low, axis=1, keepdims=True), 1, -1)
-    np.testing.assert_array_equal(_hashes(grey), expected)
+    np.testing.assert_array_equal(hashes(grey), expected)
 
 
 def test_pictures_of_one_colour_and_unreadable_files_are_like_nothing(tmp_path: Path):

@@ -167,11 +167,16 @@ def test_dropout_of_a_prompt_does_not_depend_on_longer_companions(mini: Encoder)
 
 @torch.no_grad()
 def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(mini: Encoder):
-    lora = LoRA(mini, [1], rank=2, alpha=2, dropout=0.25)
+    names = (*PROJECTIONS, "out")
+    lora = LoRA(mini, [1], rank=128, alpha=2, dropout=0.25, projections=names)
     this = Pass(step=0, samples=torch.arange(4)[None])
-    masks = [
-        lora._dropout(torch.ones(1, 4, 65, 128), "vision_0", name, this) for name in (*PROJECTIONS, "out")
-    ]
+    images, masks = torch.ones(1, 4, 65, 128), []
+    for name in names:  # with A = B = 1 the product is what is left of the input
+        lora.down[f"vision_0_{name}"].copy_(torch.eye(128)[None])
+        lora.up[f"vision_0_{name}"].copy_(torch.eye(128)[None])
+        left = lora.places()[f"vision.0.{name}"](torch.zeros_like(images), images, this)
+        assert float(left.max()) == pytest.approx(lora.scale / 0.75)
+        masks.append(left / left.max())
     for mask in masks:
         # 33,280 draws: three standard deviations are 0.007
         assert abs(float((mask == 0).float().mean()) - 0.25) < 0.01
@@ -181,7 +186,6 @@ def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(mini: Encoder):
         assert abs(both - 0.0625) < 0.005
     lora.down["vision_0_q"].fill_(1 / 128)
     lora.up["vision_0_q"].fill_(1)
-    images = torch.ones(1, 4, 65, 128)
     hook = lora.places()["vision.0.q"]
     kept, all_of_it = hook(torch.zeros_like(images), images, this), hook(0 * images, images, Pass())
     assert abs(float(kept.mean() / all_of_it.mean()) - 1) < 0.01

@@ -28,7 +28,7 @@ from farshot.model.find import load_encoder
 from farshot.workers.cluster import Needs
 from farshot.workers.executors import Finished, Lost
 from farshot.workers.machines import Machines
-from farshot.workers.processes import Processes, _Process, _serve, devices_for
+from farshot.workers.processes import Processes, ProcessMember, devices_for, serve_chunks
 from tests.bench_helpers import folder_pool, tiny_checkpoint
 from tests.machines import MAIN, ONE_THREAD, kill, started, workers_alive
 from tests.same_rows import difference
@@ -140,12 +140,12 @@ def test_several_processes_store_what_one_does_though_one_of_them_is_killed(
         def give(self, worker: int, chunk: Chunk) -> None:
             super().give(worker, chunk)
             if not Killing.killed:
-                Killing.killed = self._members[worker].process.pid or 0
-                self._members[worker].process.kill()
+                Killing.killed = self.members[worker].process.pid or 0
+                self.members[worker].process.kill()
 
     with Killing(setup_for(grid, encoder, tasks_per_batch=2), ["cpu", "cpu"]) as processes:
         several = fill(tmp_path / "several.db", grid, encoder, processes)
-        children = [member.process.pid for member in processes._members.values()]
+        children = [member.process.pid for member in processes.members.values()]
         assert Killing.killed and Killing.killed not in children
     assert not any(psutil.pid_exists(pid) for pid in children)
     assert same(several, fill(tmp_path / "one.db", grid, encoder))
@@ -183,7 +183,6 @@ def test_a_worker_that_breaks_says_of_what_before_it_ends(folder: Path, encoder:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     setup = setup_for(grid_of(folder), encoder)
     processes = Processes(setup, ["cpu"])
-    processes._starts[0] = 3  # so that no other is started
     for where in ("worker", "compute"):
 
         def broken(*_):
@@ -192,11 +191,12 @@ def test_a_worker_that_breaks_says_of_what_before_it_ends(folder: Path, encoder:
         monkeypatch.setattr(Setup if where == "worker" else Worker, where, broken)
         here, there = Pipe()
         here.send(Chunk(0, (0,)))
-        _serve(there, setup, "cpu", 1, 1.0)
+        serve_chunks(there, setup, "cpu", 1, 1.0)
         there.close()
         monkeypatch.undo()
         monkeypatch.setattr(signal, "signal", lambda *_: None)
-        processes._members[0] = _Process(process=Ended(), connection=here)
+        monkeypatch.setattr("farshot.workers.processes.MOST_STARTS", 0)  # so that no other is started
+        processes.members[0] = ProcessMember(process=Ended(), connection=here)
         with pytest.raises(FarshotError, match=r"a worker on cpu ended with OSError: .*Input/output error"):
             while True:
                 processes.wait(1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from farshot import FewShotClassifier, load
-from farshot.classifier.hub import _files
+from farshot.classifier.hub import files_to_upload
 from farshot.data.merge import merged
 from farshot.data.readers import read_table
 from farshot.errors import DataError
@@ -106,7 +106,7 @@ def test_where_images_lie_is_kept_and_not_pushed(tmp_path: Path):
     assert {one["path"] for one in made.support_places_} == {str(path) for path in table.images}
     assert table.groups is not None
     assert [one["group"] for one in made.support_places_] == list(table.groups)
-    assert set(_files(tmp_path / "m", "ada/clip")) == {"farshot.json", "parts.safetensors"}
+    assert set(files_to_upload(tmp_path / "m", "ada/clip")) == {"farshot.json", "parts.safetensors"}
     text = (tmp_path / "m" / "labelled.json").read_text()
     (tmp_path / "m" / "labelled.json").write_text(json.dumps({"images": [{"path": 3}]}))
     from farshot.errors import ModelError

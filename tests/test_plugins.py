@@ -55,8 +55,8 @@ Install = Callable[..., None]
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Installs a package with one entry point; forgotten after the test."""
-    monkeypatch.setattr(registry, "_METHODS", available())
-    monkeypatch.setattr(plugins, "_BROKEN", {})
+    monkeypatch.setattr(registry, "REGISTERED", available())
+    monkeypatch.setattr(plugins, "BROKEN", {})
     pools.generated_pools.cache_clear()
     find.bundled.cache_clear()
     site = tmp_path / "site"
@@ -143,7 +143,7 @@ def test_a_missing_package_is_named(install: Install, tmp_path: Path, monkeypatc
     support = table.subset(toy_task(table, shots=2).support)
     FewShotClassifier("mini", "plugged").fit(support).save(tmp_path / "adapted")
     methods = {name: method for name, method in available().items() if name != "plugged"}
-    monkeypatch.setattr(registry, "_METHODS", methods)
+    monkeypatch.setattr(registry, "REGISTERED", methods)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not entry.startswith(str(tmp_path))])
     with pytest.raises(ModelError, match=r"'plugged' of the package plugged_methods.*pip install plugged"):
         load(tmp_path / "adapted")

@@ -69,12 +69,12 @@ def test_parts_that_are_read_ahead_come_in_order_and_end_with_the_reader() -> No
         read.append(int(rows[0]))
         return ImageTable((), None, (), ()), rows
 
-    found = stream._ahead(look, chunks)
+    found = stream.read_ahead(look, chunks)
     assert int(next(found)[1][0]) == 0
     found.close()  # one more is read, and no others
     assert read in ([0], [0, 1])
-    assert [int(rows[0]) for _, rows in stream._ahead(look, chunks)] == list(range(6))
-    assert list(stream._ahead(look, [])) == []
+    assert [int(rows[0]) for _, rows in stream.read_ahead(look, chunks)] == list(range(6))
+    assert list(stream.read_ahead(look, [])) == []
 
 
 def test_rows_come_before_the_end(
@@ -190,7 +190,7 @@ def test_evaluation_lists_unreadable_images_and_can_skip_them(
 def test_of_many_classes_the_lowest_are_shown_and_all_are_written(
     farshot: Farshot, adapted: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farshot.cli.console._MOST_CLASSES", 2)
+    monkeypatch.setattr("farshot.cli.console.MOST_CLASSES", 2)
     out = tmp_path / "classes.csv"
     command = ("evaluate", adapted, place / "data", "--include-support", "--out", out)
     told = farshot(*command)

@@ -91,7 +91,7 @@ def test_images_that_kill_every_worker_are_named(adapted: Path, pictures: Path) 
 def test_what_waits_for_a_slow_part_is_bounded(
     adapted: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "_MOST_WAITING", 3)
+    monkeypatch.setattr(distributed, "MOST_WAITING", 3)
     classifier, table = load(adapted), table_of(pictures)
     executor = Several(setup_for(classifier, adapted, table).worker("cpu"))
     parts = predict_parts_on(executor, classifier, table)
@@ -123,7 +123,7 @@ def test_processes_give_the_rows_of_one_though_one_of_them_is_killed(
         give(self, worker, chunk)
         if not killed:
             killed.append(worker)
-            self._members[worker].process.kill()
+            self.members[worker].process.kill()
 
     monkeypatch.setattr(Processes, "give", killing)
     whole = farshot("predict", adapted, pictures, "--csv")

@@ -16,8 +16,8 @@ from tests.input_helpers import subprocess_environment
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty tree of control groups, on a machine of 64 processors."""
-    monkeypatch.setattr(processors, "_ROOT", tmp_path / "cgroup")
-    monkeypatch.setattr(processors, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(processors, "CONTROL_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(processors, "OWN_GROUPS", tmp_path / "own")
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     return tmp_path

@@ -45,7 +45,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return real(model, *args)
 
     monkeypatch.setattr(find, "locate", counted)
-    monkeypatch.setattr(find, "_LOADED", find._Loaded())
+    monkeypatch.setattr(find, "LOADED", find.Loaded())
     return seen
 
 

@@ -688,10 +688,11 @@ import os, shutil, sys
 from pathlib import Path
 import torch, sklearn.linear_model, scipy.optimize, transformers  # before: others look for these themselves
 from farshot import FewShotClassifier, load
-from farshot.bench.load import _memory
-from farshot.bench.worker import _largest_size
+from farshot.bench import worker
 from farshot.data.cache import cached
 from farshot.data.pools import open_pool
+from farshot.model.features import memory_of_machine
+from farshot.training.forecast import largest_size
 for name in {POSIX_ONLY}:
     if hasattr(os, name):
         delattr(os, name)
@@ -704,8 +705,8 @@ made.save(place / "adapted")
 assert (load(place / "adapted").predict_proba(paths) == made.predict_proba(paths)).all()
 table = cached(open_pool(f"p={{place / 'data'}}"), place / "cache").table
 assert (table.pixels([1, 3], "squash", 16) == table.pixels([1, 3], "squash", 16)).all()
-assert _memory(torch.device("cpu")) > 0
-assert _largest_size() == 0
+assert memory_of_machine() > 0
+assert largest_size() == 0
 print("done")
 """
     told = subprocess.run(

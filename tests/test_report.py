@@ -444,11 +444,11 @@ def test_a_chart_of_many_tasks_is_rounded_until_it_has_few_marks() -> None:
     generator = np.random.default_rng(0)
     few = [generator.integers(0, 76, (100, 2)) / 75]
     many = [generator.integers(40, 70, (5000, 2)) / 75 for _ in range(3)]
-    assert benchmark._step(few) == 0
-    step = benchmark._step(many)
+    assert benchmark.rounding_step(few) == 0
+    step = benchmark.rounding_step(many)
     assert step > 0
-    assert sum(len(benchmark._gathered(pairs, step)[0]) for pairs in many) <= benchmark._MARKS
-    values, counts = benchmark._gathered(many[0], step)
+    assert sum(len(benchmark.distinct_pairs(pairs, step)[0]) for pairs in many) <= benchmark.MOST_MARKS
+    values, counts = benchmark.distinct_pairs(many[0], step)
     assert counts.sum() == 5000
     np.testing.assert_allclose(values / step, np.round(values / step), atol=1e-9)
     mean = (values * counts[:, None]).sum(0) / 5000

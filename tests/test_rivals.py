@@ -254,7 +254,7 @@ def test_vtt_takes_out_what_points_against_the_cross_entropy_and_stops(mini: Enc
     ]
     along = [a + 0.1 * torch.randn(a.shape, generator=generator) for a in plain]
     led = [torch.stack([x[0], y[1]]) for x, y in zip(against, along, strict=True)]
-    stepper._set(stepper.lora, plain, led)
+    stepper.set_gradients(stepper.lora, plain, led)
     a, b = plain[0][0].flatten(), led[0][0].flatten()
     assert a @ b < 0
     torch.testing.assert_close(first.grad[0].flatten(), b - (b @ a) / (a @ a) * a)
@@ -262,9 +262,9 @@ def test_vtt_takes_out_what_points_against_the_cross_entropy_and_stops(mini: Enc
     torch.testing.assert_close(first.grad[1], led[0][1])
     assert stepper.alone.tolist() == [False, False]  # (1 + c_1) / 1 is still positive
     for _ in range(2):
-        stepper._set(stepper.lora, plain, led)
+        stepper.set_gradients(stepper.lora, plain, led)
     assert stepper.alone.tolist() == [True, False]
-    stepper._set(stepper.lora, plain, led)
+    stepper.set_gradients(stepper.lora, plain, led)
     torch.testing.assert_close(first.grad[0], plain[0][0])
     torch.testing.assert_close(first.grad[1], led[0][1])
 

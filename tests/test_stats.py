@@ -273,7 +273,7 @@ def test_a_bootstrap_of_many_tasks_is_that_of_drawing_tasks_one_by_one() -> None
     generator = np.random.default_rng(0)
     d = (generator.binomial(75, 0.7, 900) - generator.binomial(75, 0.69, 900)) / 75
     one_by_one = d[generator.integers(0, 900, (20_000, 900))].mean(1)
-    at_once = intervals._bootstrap_means(d, 20_000, np.random.default_rng(1))
+    at_once = intervals.bootstrap_means(d, 20_000, np.random.default_rng(1))
     assert at_once.shape == (20_000,)
     for share in (0.025, 0.5, 0.975):
         expected, found = (np.quantile(means, share) for means in (one_by_one, at_once))

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from farshot import FewShotClassifier, load
-from farshot.classifier.hub import _files
+from farshot.classifier.hub import files_to_upload
 from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import tempered
@@ -150,7 +150,7 @@ def test_damaged_features_are_refused_by_name(fitted, tmp_path: Path, change, wo
 def test_the_features_of_private_pictures_are_not_uploaded(fitted, tmp_path: Path):
     fitted.save(tmp_path / "adapted")
     assert (tmp_path / "adapted" / "labelled.safetensors").is_file()
-    assert "labelled.safetensors" not in _files(tmp_path / "adapted", "mini")
+    assert "labelled.safetensors" not in files_to_upload(tmp_path / "adapted", "mini")
 
 
 # Prediction sets ----------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def test_a_redirect_to_a_public_host_goes_to_the_address_that_was_checked(
         return [(2, 1, 6, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(urls.socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(urls, "_is_public", lambda host: True)
+    monkeypatch.setattr(urls, "is_public", lambda host: True)
     path = table_of(tmp_path, f"{server.root}/inside")
     table = read_table(path, download=True)
     assert table.check_readable() is table

@@ -56,7 +56,7 @@ def test_a_change_costs_the_same_in_a_large_workspace(tmp_path: Path) -> None:
 def test_a_log_that_outgrows_the_state_becomes_a_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_SMALLEST_LOG", 500)
+    monkeypatch.setattr(journal, "SMALLEST_LOG", 500)
     workspace = labelled(tmp_path, 2)
     sizes = []
     for turn in range(60):
@@ -89,8 +89,8 @@ def test_a_snapshot_that_was_not_finished_changes_nothing(
 ) -> None:
     workspace = labelled(tmp_path, 2)
     before = contents(workspace)
-    monkeypatch.setattr(journal, "_SMALLEST_LOG", 0)
-    monkeypatch.setattr(workspace._journal, "_snapshot_size", 0)
+    assert log(workspace.folder).stat().st_size > 2 * (workspace.folder / journal.STATE).stat().st_size
+    monkeypatch.setattr(journal, "SMALLEST_LOG", 0)  # so that the next change makes a snapshot
 
     def full(*_args: object) -> None:
         raise DataError("full")

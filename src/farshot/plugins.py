@@ -41,7 +41,7 @@ class Point(Protocol):
         ...
 
 
-_BROKEN: dict[Point, str] = {}
+BROKEN: dict[Point, str] = {}
 """Entry points that are not used, and why; each is tried once."""
 
 
@@ -67,7 +67,7 @@ def load(point: Point) -> Any:
     Warns:
         PluginWarning: names the package and the error.
     """
-    if point in _BROKEN:
+    if point in BROKEN:
         return None
     try:
         return point.load()
@@ -84,12 +84,12 @@ def load(point: Point) -> Any:
 
 def skip(point: Point, sentence: str) -> None:
     """Record why an entry point is not used, and warn once."""
-    if point not in _BROKEN:
-        _BROKEN[point] = sentence
+    if point not in BROKEN:
+        BROKEN[point] = sentence
         warnings.warn(sentence, PluginWarning, stacklevel=3)
 
 
 def why_broken(group: str, name: str) -> str | None:
     """Why an entry point of this name cannot be used; None if nothing is wrong with it."""
-    found = (why for point, why in _BROKEN.items() if (point.group, point.name) == (group, name))
+    found = (why for point, why in BROKEN.items() if (point.group, point.name) == (group, name))
     return next(found, None)

@@ -26,7 +26,8 @@ _MB = 1e6
 
 
 class GetModel:
-    """The list, and the download that is running.
+    """The list, and the download that is running. `show`, `download` and `stop_download` handle events of
+    Gradio.
 
     Args:
         train: the step that it is part of; models that arrive are added to its list.
@@ -73,11 +74,11 @@ class GetModel:
             "api_visibility": "private",
             "trigger_mode": "multiple",
         }
-        tab.select(self._show, None, drawn, **quiet)
-        self.list.act(self._get, None, drawn, **quiet)
-        self.stop.click(self._stop, None, None, **quiet)
+        tab.select(self.show, None, drawn, **quiet)
+        self.list.act(self.download, None, drawn, **quiet)
+        self.stop.click(self.stop_download, None, None, **quiet)
 
-    def _show(self, request: gr.Request) -> Iterator[list[Any]]:
+    def show(self, request: gr.Request) -> Iterator[list[Any]]:
         """The list, with times once they are known, and the download that is running."""
         speak_as(request)
         yield [gr.skip(), gr.skip(), self._list(), gr.skip(), gr.skip()]
@@ -90,7 +91,7 @@ class GetModel:
         if self.fetches.running:
             yield from self._follow(request)
 
-    def _get(self, event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
+    def download(self, event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
         """Begin to download the model whose button was clicked, and follow it to its end."""
         told = event._data if isinstance(event._data, dict) else {}
         offer = next((one for one in OFFERS if one.model == told.get("model")), None)
@@ -124,7 +125,8 @@ class GetModel:
         about = self.train.about_chosen(choice)
         yield [said, gr.update(visible=False), self._list(), self.train.listed(choice), about]
 
-    def _stop(self) -> None:
+    def stop_download(self) -> None:
+        """Ask the download to stop; `download` shows when it has."""
         if self.fetches.job is not None:
             self.fetches.job.stop()
 

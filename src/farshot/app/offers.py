@@ -17,7 +17,7 @@ from farshot.model.tower import Pass, VisionTower
 from farshot.training.forecast import spoken
 
 _MLP = 4  # times as wide as the tokens, in all of them
-_TIMED = 4  # pictures, in one block of a ViT-B/16: a fraction of a second
+TIMED = 4  # pictures, in one block of a ViT-B/16: a fraction of a second
 _RUNS, _MOST_SECONDS = 4, 1.0
 _SHOWN = 100  # pictures for which a time is given
 
@@ -159,13 +159,13 @@ def measured(device: torch.device) -> float:
         for name, shape in config.tensor_shapes().items()
     }
     tower, seconds = VisionTower(config, tensors), list[float]()
-    pixels = torch.randn((1, _TIMED, 3, config.size, config.size), generator=draw).to(device)
+    pixels = torch.randn((1, TIMED, 3, config.size, config.size), generator=draw).to(device)
     with torch.no_grad():
         while len(seconds) < _RUNS and (len(seconds) < 2 or sum(seconds) < _MOST_SECONDS):
             begun = time.perf_counter()
             tower(pixels, Pass()).cpu()  # waits for the device
             seconds.append(time.perf_counter() - begun)
-    return min(seconds) / (_TIMED * _work(config.patches + 1, config.width, config.depth))
+    return min(seconds) / (TIMED * _work(config.patches + 1, config.width, config.depth))
 
 
 def how_long(offer: Offer, per_operation: float) -> str:

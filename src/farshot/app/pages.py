@@ -30,7 +30,8 @@ _TICK = 0.25  # seconds between two looks at a job
 
 
 class Page:
-    """Build the page and connect it to sessions.
+    """Build the page and connect it to sessions. All public methods but `build` handle events of Gradio: they
+    return or yield updates of the components that `_connect` names.
 
     Args:
         sessions, encoders: whose pictures, and what computes.
@@ -149,7 +150,7 @@ class Page:
         self._drawn = len(drawn)
         chosen, about = self.train.chosen, self.train.about
         forms = [self.classes, *chosen, *about, self.where]
-        follow = {"fn": self._follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
+        follow = {"fn": self.follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
         quiet: dict[str, Any] = {
             "show_progress": "hidden",
             "api_visibility": "private",
@@ -167,32 +168,33 @@ class Page:
             one = {"concurrency_limit": 1, "concurrency_id": "act"} if in_turn else {}
             listener(fn, inputs, [*drawn, *more], **quiet, **one).then(**follow, api_visibility="private")
 
-        on(blocks.load, self._load, more=forms)
+        on(blocks.load, self.load, more=forms)
         for box in (self.drop, self.drop_new, self.drop_foreign):
-            on(box.received, self._received, None, [self.classes, box])
+            on(box.received, self.receive, None, [self.classes, box])
         for one in (self.board, self.take):
-            on(one.act, self._act, None, [self.classes], in_turn=True)
-        on(self.name_them.click, self._name_classes, self.classes, [self.classes])
+            on(one.act, self.act, None, [self.classes], in_turn=True)
+        on(self.name_them.click, self.name_classes, self.classes, [self.classes])
         on(
             self.rename.click,
-            self._rename_class,
+            self.rename_class,
             [self.renamed, self.new_name],
             [self.classes, self.new_name],
         )
-        on(self.train.train.click, self._start_adapting, chosen)
-        on(self.again.click, self._start_adapting, chosen)
-        on(self.suggest.click, self._suggest)
-        on(self.suggest_next.click, self._suggest)
+        on(self.train.train.click, self.start_adapting, chosen)
+        on(self.again.click, self.start_adapting, chosen)
+        on(self.suggest.click, self.start_suggesting)
+        on(self.suggest_next.click, self.start_suggesting)
         for one in chosen:
-            on(one.input, self._choose, chosen, about)
+            on(one.input, self.choose, chosen, about)
         timed = {"outputs": self.train.way, **quiet}
-        self.train_tab.select(self._time, None, **timed)
-        self.train.model.input(self._time, None, **timed)
+        self.train_tab.select(self.show_time, None, **timed)
+        self.train.model.input(self.show_time, None, **timed)
         if self.get is not None:
             self.get.connect(self.train_tab)
-        self.stop.click(self._stop, None, None, **quiet)
+        self.stop.click(self.stop_job, None, None, **quiet)
 
-    def _load(self, request: gr.Request) -> list[Any]:
+    def load(self, request: gr.Request) -> list[Any]:
+        """Show the project as it is; a page was opened."""
         session = self._session(request)
         choice = self.train.offered(session.workspace.choice)
         session.workspace.choose(choice)
@@ -204,7 +206,7 @@ class Page:
         words = gr.update(value=self._words(session), interactive=True)
         return [*self._draw(session), words, *shown, where]
 
-    def _received(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+    def receive(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Files have arrived; more may follow."""
         session = self._session(request)
         told = event._data if isinstance(event._data, dict) else {}
@@ -212,7 +214,7 @@ class Page:
             self._try(session, lambda: actions.received(session, self.encoders))
         return [*self._draw(session), self._new_words(session), gr.HTML(taken=time.monotonic())]
 
-    def _act(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+    def act(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Something was done (`actions.act_in_order`), and the page is to show it."""
         told = event._data if isinstance(event._data, dict) else {}
         if told.get("do") == "forget" and self.projects is None:
@@ -224,13 +226,15 @@ class Page:
         session = self._session(request)
         return [*self._draw(session), self._new_words(session)]
 
-    def _name_classes(self, text: str, request: gr.Request) -> list[Any]:
+    def name_classes(self, text: str, request: gr.Request) -> list[Any]:
+        """Replace the classes by those of the text field, one a line."""
         session = self._session(request)
         is_done = self._try(session, lambda: actions.name_classes(session, text))
         # what cannot be used stays as it was typed
         return [*self._draw(session), self._words(session) if is_done else gr.skip()]
 
-    def _rename_class(self, old: str | None, new: str, request: gr.Request) -> list[Any]:
+    def rename_class(self, old: str | None, new: str, request: gr.Request) -> list[Any]:
+        """Give a class another name; None where none was chosen, which is refused on the page."""
         session = self._session(request)
         is_done = self._try(session, lambda: actions.rename_class(session, old, new))
         return [*self._draw(session), *([self._words(session), ""] if is_done else [gr.skip(), gr.skip()])]
@@ -245,7 +249,8 @@ class Page:
         same = session.view.words == actions.classes_as_text(session.workspace)
         return gr.skip() if same else self._words(session)
 
-    def _choose(self, title: str, way: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
+    def choose(self, title: str, way: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
+        """Keep what was chosen in the step that trains: a model by its title, way, method and "Quick"."""
         session = self._session(request)
         choice = self.train.setup(session.workspace.choice, title, way, method, quick)
         if choice.model != session.workspace.choice.model:
@@ -253,15 +258,16 @@ class Page:
         session.workspace.choose(choice)
         return [*self._draw(session), *self.train.sentences(choice)]
 
-    def _start_adapting(
+    def start_adapting(
         self, title: str, way: str, method: str, quick: bool, request: gr.Request
     ) -> list[Any]:
+        """Begin to train with what the page shows; `follow` shows how far it is."""
         session = self._session(request)
         # what the page shows when it is clicked
         session.workspace.choose(self.train.setup(session.workspace.choice, title, way, method, quick))
         return self._done(session, lambda: actions.start_adapting(session, self.encoders))
 
-    def _time(self, request: gr.Request) -> Any:
+    def show_time(self, request: gr.Request) -> Any:
         """Say how long the thorough way takes, once that is known."""
         session = self._session(request)
         timing = actions.start_timing(session, self.encoders, self.train.here())
@@ -269,16 +275,18 @@ class Page:
             timing.wait(_TICK)
         return gr.update(choices=ways(actions.thorough_seconds(session)))
 
-    def _suggest(self, request: gr.Request) -> list[Any]:
+    def start_suggesting(self, request: gr.Request) -> list[Any]:
+        """Begin to find out which pictures to label next; `follow` shows how far it is."""
         session = self._session(request)
         return self._done(session, lambda: actions.start_suggesting(session, self.encoders))
 
-    def _stop(self, request: gr.Request) -> None:
+    def stop_job(self, request: gr.Request) -> None:
+        """Ask the job to stop; `follow` shows when it has."""
         job = self._session(request).job
         if job is not None:
             job.stop()
 
-    def _follow(self, request: gr.Request) -> Iterator[list[Any]]:
+    def follow(self, request: gr.Request) -> Iterator[list[Any]]:
         """Yield the progress of the session's job until it ends; several pages may follow it."""
         session = self._session(request)
         job, nothing = session.job, [gr.skip()] * self._drawn
@@ -300,7 +308,7 @@ class Page:
         session.note = Note(said, fault=True) if job.error else Note(said) if said else session.note
         yield [shown(""), *self._draw(session)]
         if more:  # pictures that came while the model was being made
-            yield from self._follow(request)
+            yield from self.follow(request)
 
     def _done(self, session: Session, what: Callable[[], Any]) -> list[Any]:
         """Run an action and draw the new state; an error is shown as one sentence."""

@@ -44,7 +44,7 @@ from farshot.bench.schema import (
 from farshot.storage.paths import home
 
 LEASE_S = 60.0
-_RENEW_S = 15.0
+RENEW_S = 15.0  # how often `Store.renewing` extends the claims of this process
 _ROWS_AT_ONCE = 2000
 
 _JOINED = (
@@ -232,9 +232,9 @@ class Store:
         stop = threading.Event()
 
         def renew() -> None:
-            connection = sqlite3.connect(self.path, timeout=_RENEW_S, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=RENEW_S, isolation_level=None)
             with contextlib.closing(connection):
-                while not stop.wait(_RENEW_S):
+                while not stop.wait(RENEW_S):
                     # a failed renewal costs at most a task computed twice; recording will say what is wrong
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute(

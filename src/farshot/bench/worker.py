@@ -6,7 +6,6 @@ A worker in another process or on another machine is made from a `Setup`, which 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
 from farshot.model.find import absolute_source, load_encoder
 from farshot.task import Task
+from farshot.training.forecast import largest_size
 from farshot.training.loop import Progress
 from farshot.training.tracking import track
 from farshot.workers.executors import Finished, Lost, check_version
@@ -208,7 +208,7 @@ def run_tasks(
     adapted = method.adapt(encoder, tasks, micro_batch=micro_batch, progress=progress)
     logits = [one.logits(task.table, task.query) for one, task in zip(adapted, tasks, strict=True)]
     seconds = (time.perf_counter() - start) / len(tasks)
-    memory = torch.cuda.max_memory_allocated(encoder.device) if on_gpu else _largest_size()
+    memory = torch.cuda.max_memory_allocated(encoder.device) if on_gpu else largest_size()
     device = device_name(encoder)
     results = []
     for one, task, index, scores in zip(adapted, tasks, indices, logits, strict=True):
@@ -235,16 +235,6 @@ def device_name(encoder: Encoder) -> str:
     """What the store calls the device of an encoder."""
     device = encoder.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _largest_size() -> int:
-    """Peak memory of this process in bytes; 0 if the system does not report it."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size if sys.platform == "darwin" else size * 1024
 
 
 Report = Callable[[Chunk, int, int], None]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.5
 _MOST_DEATHS = 3  # of workers with the same images: then the images are to blame, not the machines
-_MOST_WAITING = 64  # parts that came before one that was handed out earlier: memory must not grow
+MOST_WAITING = 64  # parts that came before one that was handed out earlier: memory must not grow
 
 Chunk = tuple[int, int]
 """The first row, and the one after the last."""
@@ -154,7 +154,7 @@ def predict_parts_on(executor: Executor, classifier: FewShotClassifier, table: I
     finished: dict[Chunk, Predicted] = {}
     notes: list[tuple[int, str]] = []
     for number, chunk in enumerate(chunks):
-        last = chunks[: number + _MOST_WAITING][-1]
+        last = chunks[: number + MOST_WAITING][-1]
         while chunk not in finished:
             for worker in executor.idle():
                 if left and left[0] <= last:

@@ -122,7 +122,7 @@ def push_folder(
     name, facts = repository(repo), facts or CardFacts()
     about, tensors = read_folder(folder)
     about["base_model"] = model or _known_elsewhere(about["base_model"], folder)
-    files = _files(home(folder), about["base_model"])
+    files = files_to_upload(home(folder), about["base_model"])
     measured = _read_evaluation(facts.evaluation) if facts.evaluation else None
     features = feature_tensors(
         tensors, read_labelled(folder), len(about["support_ids"]), len(about["classes"])
@@ -178,7 +178,7 @@ def feature_tensors(
     )
 
 
-def _files(folder: Path, base: str) -> dict[str, bytes]:
+def files_to_upload(folder: Path, base: str) -> dict[str, bytes]:
     """The folder's files by name, without what is known of the labelled images, which may be private; the
     base model is called what others call it."""
     names = [name for name in FILES if name not in PRIVATE and (folder / name).is_file()]

@@ -89,7 +89,9 @@ def predict_parts(
 
     # on a CPU the model takes all cores, and decoding at the same time would only make its threads wait
     alone = classifier.encoder_.device.type == "cpu"
-    for rows, (part, found) in zip(chunks, map(read, chunks) if alone else _ahead(read, chunks), strict=True):
+    for rows, (part, found) in zip(
+        chunks, map(read, chunks) if alone else read_ahead(read, chunks), strict=True
+    ):
         notes += [(int(rows[place]), note) for place, note in found.notes]
         yield predict_found(classifier, part, found, rows, p_values=p_values, seen=seen)
         if classifier.progress:
@@ -102,8 +104,11 @@ def chunks_of(images: int, size: int) -> list[Rows]:
     return [np.arange(start, min(start + size, images)) for start in range(0, images, size or 1)]
 
 
-def _ahead(read: Callable[[Rows], Found], chunks: Sequence[Rows]) -> Iterator[Found]:
-    """What `read` returns for each chunk, the next one in another thread while this one is used."""
+def read_ahead(read: Callable[[Rows], Found], chunks: Sequence[Rows]) -> Iterator[Found]:
+    """What `read` returns for each chunk, in order, the next one in another thread while this one is used.
+
+    At most one chunk is read that is not used.
+    """
     with ThreadPoolExecutor(1) as other:
         waiting = [other.submit(read, rows) for rows in chunks[:1]]
         for number in range(len(chunks)):

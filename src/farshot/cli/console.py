@@ -55,7 +55,7 @@ EXIT_BUG = 1
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
-_MOST_CLASSES = 40
+MOST_CLASSES = 40  # that `farshot evaluate` shows
 _MOST_COLUMNS, _MOST_PAIRS = 12, 20
 """Most classes in a table; columns of a confusion matrix, and rows of the list that replaces a larger one."""
 
@@ -340,7 +340,7 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
         markup=False,
     )
     table = Table("class", "images", "recall %", "precision %")
-    shown = evaluation.lowest(_MOST_CLASSES)
+    shown = evaluation.lowest(MOST_CLASSES)
     if len(shown) < len(evaluation.classes):
         out.print(
             f"The {len(shown)} of {len(evaluation.classes)} classes with the lowest recall; --out FILE.csv "

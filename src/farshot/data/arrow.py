@@ -28,7 +28,7 @@ from farshot.storage.paths import default_cache, ordinary
 _NAMES = (*IMAGE_COLUMNS, "img", "picture", "photo")
 _ROWS_AT_ONCE = 64
 _MOST_ROWS = 10_000_000
-_BOMB_RATIO, _BOMB_BYTES = 100, 1_000_000_000  # images hardly shrink: more than both is refused
+_BOMB_RATIO, BOMB_BYTES = 100, 1_000_000_000  # images hardly shrink: more than both is refused
 
 
 @dataclass
@@ -156,7 +156,7 @@ def _unpack(pa: Any, path: Path, place: Path) -> None:
     from pyarrow import parquet
 
     packed = ordinary(path).stat().st_size
-    most = max(_BOMB_BYTES, _BOMB_RATIO * packed)
+    most = max(BOMB_BYTES, _BOMB_RATIO * packed)
     file = parquet.ParquetFile(path, memory_map=False, pre_buffer=False)
     with file:
         schema = file.schema_arrow

@@ -250,7 +250,7 @@ def _to_public(client: httpx.Client, address: httpx.URL) -> httpx.Request:
         raise _Refused(
             f"it redirects to {plain(address.host)}, which is unknown ({reason(error)})."
         ) from None
-    if not found or not all(map(_is_public, found)):
+    if not found or not all(map(is_public, found)):
         raise _Refused(
             f"it redirects to {plain(address.host)}, which is this computer or in a private network; write "
             "that address into the table if it is meant."
@@ -263,8 +263,13 @@ def _to_public(client: httpx.Client, address: httpx.URL) -> httpx.Request:
     )
 
 
-def _is_public(host: str) -> bool:
-    """Whether an IP address is one of the public network."""
+def is_public(host: str) -> bool:
+    """Whether an IP address is one of the public network: not of this computer, a private network or a group
+    of hosts.
+
+    Raises:
+        ValueError: it is no address.
+    """
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_global and not (mapped or address).is_multicast

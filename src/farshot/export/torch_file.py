@@ -47,7 +47,7 @@ def export_torch(
     with whole_folder(out, check_place) as staging:
         file = staging / FILE
         _write(module, classifier.encoder_.size, file, about)
-        run, table = _runs(file, len(module.outputs)), samples(images)
+        run, table = runtimes(file, len(module.outputs)), samples(images)
         difference = check_same(classifier, run[0], table, "torch.export archive")
         if len(run) > 1:
             check_familiarity(classifier, run[1], table, "torch.export archive")
@@ -73,8 +73,12 @@ def _write(module: Predictor, size: int, file: Path, about: dict[str, Any]) -> N
     file.write_bytes(whole.getbuffer())
 
 
-def _runs(file: Path, outputs: int) -> list[Predict]:
-    """Each output of the archive as PyTorch runs it, as `check` takes it."""
+def runtimes(file: Path, outputs: int) -> list[Predict]:
+    """Each output of the archive as PyTorch runs it, as `farshot.export.check` takes it.
+
+    Args:
+        outputs: how many the archive has: probabilities (B, N), and similarities (B, 1) as the second.
+    """
     with quiet():
         module = torch.export.load(file).module()
 

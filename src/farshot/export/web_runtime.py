@@ -32,7 +32,7 @@ FILES = {
 }
 """Name in the package's dist -> SHA-256."""
 
-_INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 _MOST_BYTES = 1 << 26  # of the package, which has 33 MB
 _SECONDS = 60, 900  # without an answer; in all
 _OTHERWISE = f"or get {PACKAGE}@{VERSION} elsewhere and name its folder with runtime=FOLDER"
@@ -158,7 +158,7 @@ def _download() -> bytes:
 
 def _unpacked(package: bytes) -> dict[str, bytes]:
     digest = base64.b64encode(hashlib.sha512(package).digest()).decode()
-    if digest != _INTEGRITY:
+    if digest != INTEGRITY:
         raise DataError(
             f"The npm registry sent something else than {NAMED} (its SHA-512 differs), and nothing of it is "
             f"used; try again, {_OTHERWISE}."

@@ -68,10 +68,10 @@ def near_pairs(
     """Numbers of the images of `a` and of `b` that are near copies; without `b`, pairs i < j within `a`."""
     alone = b is None
     b = a if b is None else b
-    bits_a, grey_a = _hashes(a), _centred(a)
+    bits_a, grey_a = hashes(a), _centred(a)
     found: list[NDArray[np.int64]] = []
     for turned in _symmetries(b):
-        bits_b, grey_b = _hashes(turned), _centred(turned)
+        bits_b, grey_b = hashes(turned), _centred(turned)
         for start in range(0, len(a), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             apart = (_BITS - bits_a[rows] @ bits_b.T) / 2
@@ -108,7 +108,7 @@ def _keep(place: Place, small: UInt8[NDArray[np.uint8], "32 32"]) -> None:
     _known[place] = small
 
 
-def _hashes(grey: UInt8[NDArray[np.uint8], "B 32 32"]) -> Float[NDArray[np.float32], "B 64"]:
+def hashes(grey: UInt8[NDArray[np.uint8], "B 32 32"]) -> Float[NDArray[np.float32], "B 64"]:
     """Perceptual hashes, each bit as -1 or 1, so that a product of two counts how many bits agree: whether
     each of the 8 x 8 lowest frequencies is above their median."""
     low = (_COSINES @ grey.astype(np.float32) @ _COSINES.T).reshape(len(grey), _BITS)

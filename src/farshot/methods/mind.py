@@ -121,7 +121,7 @@ class _Objective:
         if step >= self.early:
             return loss
         seen = F.normalize(images, dim=-1)
-        picked = self._random_images(batch.weights[:, :viewed], texts.shape[1], step).to(images.device)
+        picked = self.random_images(batch.weights[:, :viewed], texts.shape[1], step).to(images.device)
         prototypes = seen.gather(1, picked[..., None].expand(-1, -1, seen.shape[-1]))
         loss = loss + self.method.shortcut * task_losses(
             images, prototypes, batch.labels, batch.weights, scale
@@ -136,8 +136,13 @@ class _Objective:
         self._before = found.detach()
         return loss
 
-    def _random_images(self, weights: Float[Tensor, "T V"], classes: int, step: int) -> Int[Tensor, "T N"]:
-        """N viewed images of every task, drawn with replacement."""
+    def random_images(self, weights: Float[Tensor, "T V"], classes: int, step: int) -> Int[Tensor, "T N"]:
+        """N viewed images of every task, drawn with replacement; the same for the same task and step.
+
+        Args:
+            weights: of V viewed images; padding, which is never drawn, has none.
+            classes: N.
+        """
         counts = zip(self.keys, (weights > 0).sum(1).tolist(), strict=True)
         drawn = [numpy_generator("mind", key, step).integers(count, size=classes) for key, count in counts]
         return torch.stack([torch.from_numpy(one) for one in drawn])

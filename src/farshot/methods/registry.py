@@ -19,7 +19,8 @@ from farshot.methods.values import RETIRED
 
 _PACKAGE = "farshot.methods"
 
-_METHODS: dict[str, type[Method]] = {}
+REGISTERED: dict[str, type[Method]] = {}
+"""The methods registered so far by name, also those of packages that were imported; changed by `register`."""
 
 M = TypeVar("M", bound=type[Method])
 
@@ -33,13 +34,13 @@ def register(method: M) -> M:
     """
     if not method.__module__.startswith(f"{_PACKAGE}."):
         _load_built_in()  # whose names are taken
-    known = _METHODS.get(method.name)
+    known = REGISTERED.get(method.name)
     if known is not None and _place(known) != _place(method):
         raise SettingError(
             f"The method {method.name!r} of {_place(method)} cannot be registered: {_place(known)} has this "
             "name already; choose another name."
         )
-    _METHODS[method.name] = method
+    REGISTERED[method.name] = method
     return method
 
 
@@ -52,7 +53,7 @@ def available(pattern: str = "*") -> dict[str, type[Method]]:
     _load_built_in()
     for point in plugins.entries(plugins.METHODS):
         plugins.load(point)
-    return {name: _METHODS[name] for name in sorted(_METHODS) if fnmatch(name, pattern)}
+    return {name: REGISTERED[name] for name in sorted(REGISTERED) if fnmatch(name, pattern)}
 
 
 def find(name: str) -> type[Method]:
@@ -62,7 +63,7 @@ def find(name: str) -> type[Method]:
         SettingError: there is none, or its package cannot be imported.
     """
     _load_built_in()
-    methods = _METHODS if name in _METHODS else available()
+    methods = REGISTERED if name in REGISTERED else available()
     if name in methods:
         return methods[name]
     broken = plugins.why_broken(plugins.METHODS, name)

@@ -145,7 +145,7 @@ class _Request:
     files: tuple[tuple[str, int, int], ...]
 
 
-class _Loaded:
+class Loaded:
     """The encoder that was loaded last, and the others as long as something uses them."""
 
     def __init__(self) -> None:
@@ -163,7 +163,8 @@ class _Loaded:
             return encoder
 
 
-_LOADED = _Loaded()
+LOADED = Loaded()
+"""What `shared_encoder` uses, in this process."""
 
 
 def shared_encoder(model: str | Path, *, device: str = "cpu", precision: str = "float32") -> Encoder:
@@ -178,7 +179,7 @@ def shared_encoder(model: str | Path, *, device: str = "cpu", precision: str = "
             if file.is_file():
                 state = file.stat()
                 files.append((str(file.resolve()), state.st_size, state.st_mtime_ns))
-    return _LOADED.get(_Request(str(model), device, precision, tuple(files)))
+    return LOADED.get(_Request(str(model), device, precision, tuple(files)))
 
 
 def encoder_of_clip(model: Any, *, device: str = "cpu", precision: str = "float32") -> Encoder:

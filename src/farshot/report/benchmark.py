@@ -27,7 +27,7 @@ from farshot.report.svg import Chart, legend, padded
 from farshot.report.verdict import verdict
 
 _LINES = 6  # in one chart of calibration: more cannot be told apart
-_MARKS = 300  # in one chart of tasks
+MOST_MARKS = 300  # in one chart of tasks
 _STEPS = (0.0, 0.02, 0.025, 0.04, 0.05, 0.1)
 _FAIR = "prompt-lora"  # the baseline that differs from atha in nothing but the alignment
 
@@ -169,9 +169,9 @@ def _scatters(entries: list[CellResult], name: str, base: str) -> list[dict[str,
             below += int((pairs[:, 1] < pairs[:, 0]).sum())
             equal += int((pairs[:, 1] == pairs[:, 0]).sum())
         named = list(found)
-        step = _step(list(found.values()))
+        step = rounding_step(list(found.values()))
         for i, (pool, pairs) in enumerate(found.items()):
-            for (x, y), count in zip(*_gathered(pairs, step), strict=True):
+            for (x, y), count in zip(*distinct_pairs(pairs, step), strict=True):
                 size = 2.2 + 1.2 * float(np.sqrt(count)) if not step else 1.5 + 0.4 * float(np.log2(count))
                 around = "" if not step else "about "
                 told = f"{pool}: {around}{100 * x:.1f} and {100 * y:.1f}, {count_of(int(count), 'task')}"
@@ -186,16 +186,22 @@ def _scatters(entries: list[CellResult], name: str, base: str) -> list[dict[str,
     return out
 
 
-def _step(found: list[NDArray[np.float64]]) -> float:
-    """The width to which accuracies are rounded, so that a chart has at most _MARKS marks; 0 for exact."""
+def rounding_step(found: list[NDArray[np.float64]]) -> float:
+    """The width to which accuracies are rounded, so that a chart has at most MOST_MARKS marks; 0 for exact.
+
+    Args:
+        found: (tasks, 2) accuracies of two methods in [0, 1], for each pool.
+    """
     for step in _STEPS:
-        if sum(len(_gathered(pairs, step)[0]) for pairs in found) <= _MARKS:
+        if sum(len(distinct_pairs(pairs, step)[0]) for pairs in found) <= MOST_MARKS:
             return step
     return _STEPS[-1]
 
 
-def _gathered(pairs: NDArray[np.float64], step: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The distinct pairs, rounded to multiples of `step`, and how often each is there."""
+def distinct_pairs(pairs: NDArray[np.float64], step: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The distinct pairs of accuracies (distinct, 2), rounded to multiples of `step`, and how often each is
+    there.
+    """
     rounded = pairs if not step else np.round(pairs / step) * step
     values, counts = np.unique(rounded, axis=0, return_counts=True)
     return values, counts

@@ -69,7 +69,7 @@ def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str) 
         raise ModelError(_login(repo)) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelError(absent) from error
-    except (OSError, _client_error()) as error:
+    except (OSError, client_error()) as error:
         if _status(error) in (401, 403):
             raise ModelError(_login(repo)) from error
         if getattr(error, "errno", None) == errno.ENOSPC:
@@ -206,7 +206,7 @@ def put(
         raise ModelError(f"To push to {repo}, log in first: hf auth login.") from error
     except errors.HFValidationError as error:
         raise ModelError(f"{name} is no name on the hub; it is OWNER/NAME, such as ada/leaves.") from error
-    except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, _client_error(), OSError) as error:
+    except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, client_error(), OSError) as error:
         if _status(error) in (401, 403):
             raise ModelError(
                 f"The hub does not let you write to {repo}; `hf auth login` with a token that may write, or "
@@ -219,7 +219,7 @@ def put(
     return str(url), kept
 
 
-def _client_error() -> type[Exception]:
+def client_error() -> type[Exception]:
     """The error that the hub's HTTP client raises without a network; the client depends on the version."""
     from huggingface_hub.utils import get_session
 

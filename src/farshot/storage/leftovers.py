@@ -23,7 +23,7 @@ from farshot.storage.locks import take
 _PREFIX = ".farshot-"  # short, and not the place's own name: that may be as long as the system allows
 _OURS = re.compile(r"\.farshot-[0-9a-f]{8}(-old|-name)?(\.[A-Za-z0-9]{1,8})?")
 _PATIENCE_S, _POLL_S = 1.0, 0.002
-_JUST_MADE_S = 10.0  # an empty one may be about to be locked
+JUST_MADE_S = 10.0  # for which an empty one is not removed: it may be about to be locked
 _MOST_MADE = 64
 _swept: set[Path] = set()
 _made: list[tuple[int, Path]] = []  # process and path
@@ -115,7 +115,7 @@ def _is_new(path: Path) -> bool:
     """Whether it may have been made a moment ago by a process that has not locked it yet."""
     status = path.lstat()
     empty = not any(path.iterdir()) if path.is_dir() else status.st_size == 0
-    return empty and abs(time.time() - status.st_mtime) < _JUST_MADE_S
+    return empty and abs(time.time() - status.st_mtime) < JUST_MADE_S
 
 
 def _remove(path: Path) -> None:

@@ -80,9 +80,14 @@ def peak_memory() -> int | None:
     system does not say."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
+    return largest_size() or None
+
+
+def largest_size() -> int:
+    """Most bytes of main memory that this process has held at a time; 0 where the system does not say."""
     try:
         import resource  # not on Windows
     except ImportError:
-        return None
+        return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(most) if sys.platform == "darwin" else int(most) * 1024

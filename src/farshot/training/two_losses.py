@@ -74,7 +74,7 @@ class TwoLosses:
                 for sums, grad in zip([*led, *helped], found, strict=True):
                     sums += grad
             total += entropy.detach()
-        self._set(shared, plain, [a + b for a, b in zip(plain, led, strict=True)])
+        self.set_gradients(shared, plain, [a + b for a, b in zip(plain, led, strict=True)])
         for parameter, grad in zip(helping, helped, strict=True):
             parameter.grad = grad
         return total
@@ -111,8 +111,13 @@ class TwoLosses:
         towards = -(F.normalize(images, dim=-1) * F.normalize(absorbed, dim=-1)).sum(-1)
         return (each * weights).sum(-1), (towards * weights).sum(-1)
 
-    def _set(self, parameters: list[nn.Parameter], plain: list[Tensor], whole: list[Tensor]) -> None:
-        """The gradients that are used, and the agreement of this step."""
+    def set_gradients(self, parameters: list[nn.Parameter], plain: list[Tensor], whole: list[Tensor]) -> None:
+        """Set the gradients that are used, and record how far the losses agreed in this step.
+
+        Args:
+            parameters: the LoRA's first, each with a leading task dimension.
+            plain, whole: their gradients of CE, and of CE plus `weight` times V.
+        """
         cosines = []
         for number, (parameter, alone, led) in enumerate(zip(parameters, plain, whole, strict=True)):
             a, b = alone.flatten(1), led.flatten(1)

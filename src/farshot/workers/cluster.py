@@ -131,14 +131,14 @@ class Cluster(Crew[_Actor]):
 
     def give(self, worker: int, chunk: Any) -> None:
         """As Executor's."""
-        member = self._members[worker]
+        member = self.members[worker]
         member.chunk, member.pending = chunk, member.actor.compute.remote(chunk)
 
     def wait(self, seconds: float) -> list[Finished | Lost]:
         """As Executor's."""
         self._look_for_room()
         pending = {
-            m.pending: worker for worker, m in self._members.items() if m.chunk is not None or not m.loads
+            m.pending: worker for worker, m in self.members.items() if m.chunk is not None or not m.loads
         }
         if not pending:
             time.sleep(seconds)
@@ -152,7 +152,7 @@ class Cluster(Crew[_Actor]):
         return events
 
     def _answer(self, worker: int) -> list[Finished | Lost]:
-        member = self._members[worker]
+        member = self.members[worker]
         try:
             answer = self._ray.get(member.pending)
         except FarshotError as error:  # Ray's error of this kind has the worker's traceback in its text
@@ -164,32 +164,32 @@ class Cluster(Crew[_Actor]):
 
     def _bury(self, worker: int, error: BaseException) -> list[Finished | Lost]:
         """Remove a worker that died or cannot continue."""
-        member = self._members.pop(worker)
+        member = self.members.pop(worker)
         self._ray.kill(member.actor)
         self._looked = float("-inf")
         why = f"the last with {words_of(error)}"
         if member.chunk is not None:
             return [Lost(member.chunk, why)]
         self._failed += 1
-        if self._failed >= _MOST_FAILED_STARTS and not any(m.loads for m in self._members.values()):
+        if self._failed >= _MOST_FAILED_STARTS and not any(m.loads for m in self.members.values()):
             raise FarshotError(f"{self._failed} workers could not start, {why}.")
         return []
 
     def _look_for_room(self) -> None:
         """Start workers where they fit; queries the cluster only occasionally."""
         now = time.monotonic()
-        if self._members:
+        if self.members:
             self._last_member = now
         if now - self._looked < _LOOK_S:
             return
         self._looked = now
         room = self._needs.room(self._ray.available_resources())
-        waiting = sum(1 for m in self._members.values() if not m.loads)
+        waiting = sum(1 for m in self.members.values() if not m.loads)
         most = self._needs.most(self._ray.nodes())
-        room = min(room, (most if self._most is None else min(most, self._most)) - len(self._members))
+        room = min(room, (most if self._most is None else min(most, self._most)) - len(self.members))
         for _ in range(max(0, room - waiting)):
             self._start()
-        if not self._members and now - self._last_member > _PATIENCE_S:
+        if not self.members and now - self._last_member > _PATIENCE_S:
             raise FarshotError(
                 f"The cluster has no room for a worker of {self._needs.cpus:g} processors and "
                 f"{self._needs.gpus:g} GPUs; use --cpus-per-worker and --gpus-per-worker, or add nodes."
@@ -200,7 +200,7 @@ class Cluster(Crew[_Actor]):
         kind = self._ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0)(Actor)
         actor = kind.remote()
         pending = actor.begin.remote(self._setup, needs)
-        self._members[self._started] = _Actor(actor=actor, pending=pending)
+        self.members[self._started] = _Actor(actor=actor, pending=pending)
         self._started += 1
 
 

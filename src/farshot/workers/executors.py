@@ -103,18 +103,22 @@ M = TypeVar("M", bound=Member)
 
 
 class Crew(Generic[M]):
-    """The remote workers of an executor, by number: which are ready, and which chunk each has."""
+    """The remote workers of an executor: which are ready, and which chunk each has.
+
+    Attributes:
+        members: the workers that are alive or being started, by number.
+    """
 
     def __init__(self) -> None:
-        self._members: dict[int, M] = {}
+        self.members: dict[int, M] = {}
 
     def idle(self) -> Sequence[int]:
         """Workers that are ready and have no chunk."""
-        return [worker for worker, member in self._members.items() if member.loads and member.chunk is None]
+        return [worker for worker, member in self.members.items() if member.loads and member.chunk is None]
 
     def loads(self, worker: int) -> Sequence[Any]:
         """As Executor's."""
-        return self._members[worker].loads or ()
+        return self.members[worker].loads or ()
 
     def _note(self, member: M, answer: Any) -> list[Finished | Lost]:
         """Process an answer: the first one of a worker is its load, all others are results of chunks."""

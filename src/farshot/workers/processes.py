@@ -20,7 +20,7 @@ from farshot.model.find import check_device
 from farshot.workers.executors import Crew, Finished, Job, Lost, Member, words_of
 from farshot.workers.processors import usable
 
-_MOST_STARTS = 3  # of one worker; a device that ends three processes is left alone
+MOST_STARTS = 3  # of one worker; a device that ends three processes is left alone
 _END_S = 5.0
 
 
@@ -49,13 +49,20 @@ class LastWords:
 
 
 @dataclass(kw_only=True)
-class _Process(Member):
+class ProcessMember(Member):
+    """A worker in a process of this machine.
+
+    Attributes:
+        connection: the driver's end of the pipe to it.
+        last_words: with which error it is ending, where it could say so.
+    """
+
     process: BaseProcess
     connection: Connection
     last_words: str = ""
 
 
-class Processes(Crew[_Process]):
+class Processes(Crew[ProcessMember]):
     """Workers in separate processes (farshot.workers.executors.Executor); to be closed.
 
     Args:
@@ -76,16 +83,16 @@ class Processes(Crew[_Process]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for member in self._members.values():
+        for member in self.members.values():
             member.process.kill()
-        for member in self._members.values():
+        for member in self.members.values():
             member.process.join(_END_S)
             member.connection.close()
-        self._members.clear()
+        self.members.clear()
 
     def give(self, worker: int, chunk: Any) -> None:
         """As Executor's."""
-        member = self._members[worker]
+        member = self.members[worker]
         member.chunk = chunk
         with contextlib.suppress(OSError):  # it has just died, which wait will find
             member.connection.send(chunk)
@@ -93,10 +100,10 @@ class Processes(Crew[_Process]):
     def wait(self, seconds: float) -> list[Finished | Lost]:
         """As Executor's; workers that died are started again."""
         events: list[Finished | Lost] = []
-        connections = {member.connection: worker for worker, member in self._members.items()}
+        connections = {member.connection: worker for worker, member in self.members.items()}
         for connection in wait(list(connections), seconds):
             worker = connections[connection]  # type: ignore[index]
-            member = self._members[worker]
+            member = self.members[worker]
             try:
                 answer = member.connection.recv()
             except (EOFError, OSError):
@@ -118,21 +125,21 @@ class Processes(Crew[_Process]):
         threads = max(1, usable() // len(self.devices))
         share = 1 / self.devices.count(device)
         arguments = (there, self.setup, device, threads, share)
-        process = context.Process(target=_serve, args=arguments, daemon=True)
+        process = context.Process(target=serve_chunks, args=arguments, daemon=True)
         process.start()
         there.close()  # so that its death is the end of the pipe
-        self._members[worker] = _Process(process=process, connection=here)
+        self.members[worker] = ProcessMember(process=process, connection=here)
 
     def _bury(self, worker: int) -> list[Finished | Lost]:
         """Handle a dead worker: return its chunk and start another worker."""
-        member = self._members.pop(worker)
+        member = self.members.pop(worker)
         member.process.join(_END_S)
         member.connection.close()
         cause = member.last_words or f"code {member.process.exitcode}"
         why = f"a worker on {self.devices[worker]} ended with {cause}"
-        if self._starts[worker] < _MOST_STARTS:
+        if self._starts[worker] < MOST_STARTS:
             self._start(worker)
-        elif not self._members:
+        elif not self.members:
             raise FarshotError(
                 f"No worker is left: {why}. What is stored stays; the same command goes on, and "
                 "--workers 1 shows the cause."
@@ -140,8 +147,15 @@ class Processes(Crew[_Process]):
         return [] if member.chunk is None else [Lost(member.chunk, why)]
 
 
-def _serve(connection: Connection, setup: Job, device: str, threads: int, share: float) -> None:
-    """The main loop of a worker: report its load, then compute chunks until the driver is gone."""
+def serve_chunks(connection: Connection, setup: Job, device: str, threads: int, share: float) -> None:
+    """The main loop of a worker: report its load, then compute chunks until the driver is gone.
+
+    An error is the last answer: a FarshotError as it is, any other as LastWords.
+
+    Args:
+        connection: the worker's end of the pipe to the driver.
+        share: of the device's memory that it may use.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, OSError):  # the driver is gone

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_ROOT = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")  # names those that this process is in
 _THREADS = "OMP_NUM_THREADS"  # of PyTorch's and NumPy's computations
 _WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY"}
 _SPINS = "1000"  # what GNU OpenMP itself takes where it has more threads than processors; else 300,000
@@ -53,16 +53,16 @@ def _shares() -> Iterator[float]:
 
 def _groups() -> Iterator[Path]:
     """Folders of the process's control group and those above it; in a container only the root is shown."""
-    yield from (_ROOT, _ROOT / "cpu")
+    yield from (CONTROL_GROUPS, CONTROL_GROUPS / "cpu")
     try:
-        lines = _OWN.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = OWN_GROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        base = _ROOT / "cpu" if controllers else _ROOT
+        base = CONTROL_GROUPS / "cpu" if controllers else CONTROL_GROUPS
         parts = [part for part in path.split("/") if part not in ("", "..")]
         for depth in range(1, len(parts) + 1):
             yield base.joinpath(*parts[:depth])

@@ -27,7 +27,7 @@ FORMAT = 3
 
 STATE = "state.json"
 _LOG = "changes-*.jsonl"
-_SMALLEST_LOG = 1 << 18  # bytes up to which a log is not worth a new snapshot
+SMALLEST_LOG = 1 << 18  # bytes up to which a log is not worth a new snapshot
 
 
 class Journal:
@@ -73,7 +73,7 @@ class Journal:
         Raises:
             DataError: the disk is full or cannot be written; nothing is changed.
         """
-        if self._number is None or self._size > max(_SMALLEST_LOG, 2 * self._snapshot_size):
+        if self._number is None or self._size > max(SMALLEST_LOG, 2 * self._snapshot_size):
             self.write(whole())
             return
         line = (json.dumps(change, ensure_ascii=False, separators=(",", ":")) + "\n").encode()

@@ -31,16 +31,16 @@ def sentencepiece_tokenizer(path: Path) -> FastTokenizer:
     kinds: list[int] = []
     trainer: dict[int, object] = {}
     normaliser: dict[int, object] = {}
-    for number, value in _fields(path.read_bytes()):
+    for number, value in message_fields(path.read_bytes()):
         if number == 1 and isinstance(value, bytes):
-            piece = dict(_fields(value))
+            piece = dict(message_fields(value))
             text, score = piece.get(1, b""), piece.get(2, 0.0)
             if not isinstance(text, bytes) or not isinstance(score, float):
                 raise ValueError("a piece is no text with a score")
             pieces.append((text.decode("utf-8"), score))
             kinds.append(int(piece.get(3, 1)))  # type: ignore[call-overload]
         elif number in (2, 3) and isinstance(value, bytes):
-            (trainer if number == 2 else normaliser).update(_fields(value))
+            (trainer if number == 2 else normaliser).update(message_fields(value))
     if not pieces or trainer.get(3, _UNIGRAM) != _UNIGRAM:
         raise ValueError("it holds no unigram model")
     if not all(text and math.isfinite(score) for text, score in pieces):
@@ -108,8 +108,12 @@ def check_charsmap(content: bytes) -> None:
         reached = index[waiting & np.isin(parent, bases)]
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, object]]:
-    """Number and value of each field of a protocol buffer message: int, float or bytes."""
+def message_fields(data: bytes) -> Iterator[tuple[int, object]]:
+    """Number and value of each field of a protocol buffer message: int, float or bytes.
+
+    Raises:
+        ValueError: it is no such message, or is cut off.
+    """
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
