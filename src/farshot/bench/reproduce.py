@@ -17,6 +17,7 @@ from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.bench.worker import tasks_of
 from farshot.data.pool import Pool
 from farshot.errors import SettingError
+from farshot.methods.augmented import CROPPED_READING, AugmentedMethod
 from farshot.methods.finetuned import FinetunedMethod
 from farshot.model.encoder import Encoder
 from farshot.training.batches import QUERY_READING
@@ -239,4 +240,6 @@ def _readings(cell: Cell, encoder: Encoder) -> set[str]:
     found = {method.support_reading(shape.ways, shape.shots)}
     if isinstance(method, FinetunedMethod):
         found.add(QUERY_READING[method.recipe(shape.ways, shape.shots).views])
+    if isinstance(method, AugmentedMethod) and method.augment:
+        found.add(CROPPED_READING)
     return {encoder.reading(reading) for reading in found}
