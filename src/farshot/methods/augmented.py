@@ -24,9 +24,9 @@ from farshot.model.encoder import Encoder
 from farshot.model.features import images_at_once
 from farshot.randomness import numpy_generator
 from farshot.task import Task
+from farshot.training.batches import SUPPORT_READING
 from farshot.training.loop import Progress
 
-CROPPED_READING = "reduced"
 _MOST_CROPS = 1000
 _MOST_BYTES = 256 << 20  # of features of crops that are fitted together
 
@@ -90,7 +90,7 @@ def crop_features(encoder: Encoder, task: Task, count: int, least: float) -> Flo
     at_once, found = images_at_once(encoder), []
     for part in row_batches(len(task.support), at_once):
         rows = [int(row) for row in task.support[part]]
-        pixels = task.table.pixels(rows, CROPPED_READING, encoder.size)
+        pixels = task.table.pixels(rows, SUPPORT_READING["crops"], encoder.size)
         numbers = [(image, copy) for image in range(len(rows)) for copy in range(count)]
         for some in row_batches(len(numbers), at_once):
             crops = [
