@@ -123,6 +123,8 @@ def test_without_rows_there_are_no_scores(name, mini: Encoder):
         ("linear-probe", {"start": "one"}, "start"),
         ("linear-probe", {"C": 0}, "C of linear-probe must be positive"),
         ("tip-adapter", {"alpha": -1}, "alpha of tip-adapter must be at least 0"),
+        ("tip-adapter", {"augment": -1}, "augment of tip-adapter must lie in 0 to 1000, not -1"),
+        ("clap", {"augment": 1001}, "augment of clap must lie in 0 to 1000"),
         ("tip-adapter-f", {"steps": 0}, "steps of tip-adapter-f must be at least 1"),
         ("clip-adapter", {"ratio": 1.5}, "ratio of clip-adapter must lie in 0 to 1"),
         ("lp++", {"blend_every": 0}, "blend_every"),

@@ -17,9 +17,10 @@ from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.bench.worker import tasks_of
 from farshot.data.pool import Pool
 from farshot.errors import SettingError
+from farshot.methods.augmented import AugmentedMethod
 from farshot.methods.finetuned import FinetunedMethod
 from farshot.model.encoder import Encoder
-from farshot.training.batches import QUERY_READING
+from farshot.training.batches import QUERY_READING, SUPPORT_READING
 
 
 @dataclass(frozen=True)
@@ -239,4 +240,6 @@ def _readings(cell: Cell, encoder: Encoder) -> set[str]:
     found = {method.support_reading(shape.ways, shape.shots)}
     if isinstance(method, FinetunedMethod):
         found.add(QUERY_READING[method.recipe(shape.ways, shape.shots).views])
+    if isinstance(method, AugmentedMethod) and method.augment:
+        found.add(SUPPORT_READING["crops"])
     return {encoder.reading(reading) for reading in found}

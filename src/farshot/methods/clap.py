@@ -10,21 +10,29 @@ are needed. With constraint=none it is the paper's ZS-LP.
 The paper's rate and lambda are for s = 100. For another s the rate is multiplied by (100 / s)^2 and lambda
 divided by it (rate_factor), so that logits move as far: with the rate as it is, an s of 10 trains hardly.
 
+With augment=20, the authors' number (trainers/adapters.py: epochs_aumentation), 20 random crops of each image
+take the place of the image, for lambda and for training: as in their program a step takes 256 of the crops at
+random, or as many as there are images if those are more. They take that many in several steps of 256.
+
     farshot adapt images/ --model mini --method clap --shots 5 --out adapted/
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
-from jaxtyping import Float
+import numpy as np
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farshot.methods.augmented import AugmentedMethod
 from farshot.methods.frozen import (
     Fitted,
-    FrozenMethod,
     State,
     Support,
     mean_cross_entropy,
@@ -32,12 +40,15 @@ from farshot.methods.frozen import (
     train,
 )
 from farshot.methods.registry import register
+from farshot.randomness import numpy_generator
 from farshot.training.recipe import SGD, ParameterGroup
+
+BATCH = 256  # crops of a step
 
 
 @register
 @dataclass(frozen=True)
-class CLAP(FrozenMethod):
+class CLAP(AugmentedMethod):
     """Settings of clap, in addition to those of every method on frozen features.
 
     Attributes:
@@ -71,11 +82,13 @@ class CLAP(FrozenMethod):
         weights = nn.Parameter(support.texts.clone())
         factor = rate_factor(support.scale)
         held = multipliers(support) / factor if self.constraint == "l2" else 0.0
+        batches = steps_of(support)
 
         def loss() -> Float[Tensor, " T"]:
-            logits = support.scale * support.images @ F.normalize(weights, dim=-1).mT
+            images, labels = next(batches)
+            logits = support.scale * images @ F.normalize(weights, dim=-1).mT
             away = (weights - support.texts).square().sum(-1)  # (T, N)
-            return mean_cross_entropy(logits, support.labels) + (held * away).mean(-1)
+            return mean_cross_entropy(logits, labels) + (held * away).mean(-1)
 
         optimiser = SGD(self.lr * factor, self.momentum, self.weight_decay / factor)
         losses = train(loss, [ParameterGroup([weights], optimiser)], self.steps, cosine_to=0.0)
@@ -95,6 +108,23 @@ class CLAP(FrozenMethod):
 
 
 def multipliers(support: Support) -> Float[Tensor, "T N"]:
-    """lambda: mean zero-shot probability of each class on its own images."""
-    targets = support.targets
-    return (support.zero_shot.softmax(-1) * targets).sum(1) / targets.sum(1)
+    """lambda: mean zero-shot probability of each class on its own images, or on their crops."""
+    targets, copies = support.targets, support.copies
+    means = [(copy.zero_shot.softmax(-1) * targets).sum(1) / targets.sum(1) for copy in copies]
+    return torch.stack(means).mean(0)
+
+
+def steps_of(support: Support) -> Iterator[tuple[Float[Tensor, "T B E"], Int[Tensor, "T B"]]]:
+    """Features and labels of each step: all images, or as many of their crops as a step takes, drawn by task
+    and step."""
+    copies = support.copies
+    images = torch.cat([copy.images for copy in copies], dim=1)
+    labels = support.labels.repeat(1, len(copies))
+    crops, most = images.shape[1], max(BATCH, support.images.shape[1])
+    for step in count():
+        if crops <= most:
+            yield images, labels
+        else:
+            drawn = [numpy_generator("augment step", key, step).permutation(crops) for key in support.keys]
+            rows = torch.from_numpy(np.stack(drawn)[:, :most])
+            yield images.take_along_dim(rows[..., None], 1), labels.take_along_dim(rows, 1)

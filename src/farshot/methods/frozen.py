@@ -2,8 +2,9 @@
 side.
 
 A method says what it makes of the features of T support sets (`fit`) and how it scores the features of one
-task's images (`scores`); everything else is here. Support images are read once, without augmentation.
-Shapes: T tasks, N classes, S support images, B images, E joint width.
+task's images (`scores`); everything else is here. Support images are read once, as they are; what adds random
+crops of them is in farshot.methods.augmented.
+Shapes: T tasks, N classes, S support images, A crops of each, B images, E joint width.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -80,6 +81,8 @@ class Support:
         keys: of the tasks, for random draws.
         shots: images of the smallest class.
         scale: s in s * cosine(image, text).
+        crops: features of random crops of the same images, not normalised, (T, A, S, E); None where a method
+            looks at none.
     """
 
     images: Float[Tensor, "T S E"]
@@ -88,6 +91,15 @@ class Support:
     keys: tuple[int, ...]
     shots: int
     scale: float
+    crops: Float[Tensor, "T A S E"] | None = None
+
+    @property
+    def copies(self) -> list[Support]:
+        """A support set of the first crop of every image, one of the second, and so on; itself without
+        crops."""
+        if self.crops is None:
+            return [self]
+        return [replace(self, images=F.normalize(crop, dim=-1), crops=None) for crop in self.crops.unbind(1)]
 
     @property
     def directions(self) -> Float[Tensor, "T N E"]:

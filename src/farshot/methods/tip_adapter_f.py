@@ -5,12 +5,17 @@ The support features that tip-adapter keeps as keys become parameters. The autho
 best on the test set and search alpha and beta afterwards; here training ends with the last step, and alpha
 and beta are those of tip-adapter's rule, chosen before training and kept.
 
+With augment=10 the keys start as those of tip-adapter, and steps take the 10 crops of each image in turn. The
+authors draw fresh crops in every epoch; here the ones of the keys serve again, so that an image is encoded 10
+times in all and not 110.
+
     farshot adapt images/ --model mini --method tip-adapter-f --shots 5 --out adapted/
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 
 from torch import nn
 
@@ -52,9 +57,12 @@ class TipAdapterF(TipAdapter):
         keys = nn.Parameter(state["keys"].clone())
         alpha, beta = (state[name][:, None, None] for name in ("alpha", "beta"))
 
+        copies = cycle(support.copies)
+
         def loss():  # type: ignore[no-untyped-def]
-            cached = cache_logits(support.images @ keys.mT, state["values"], beta)
-            return mean_cross_entropy(support.zero_shot + alpha * cached, support.labels)
+            seen = next(copies)
+            cached = cache_logits(seen.images @ keys.mT, state["values"], beta)
+            return mean_cross_entropy(seen.zero_shot + alpha * cached, seen.labels)
 
         optimiser = AdamW(self.lr, self.weight_decay, self.eps)
         losses = train(loss, [ParameterGroup([keys], optimiser)], self.steps, cosine_to=0.0)

@@ -197,7 +197,7 @@ def image_features(
             cache.put(_key(encoder, image, reading), feature)
             found.update(dict.fromkeys(waiting.pop(image), feature))
     images = list(waiting)
-    size = _BATCH_ON_CPU if encoder.device.type == "cpu" else _BATCH
+    size = images_at_once(encoder)
     for start in range(0, len(images), size):
         part = images[start : start + size]
         pixels = table.pixels([int(rows[waiting[image][0]]) for image in part], reading, encoder.size)
@@ -215,6 +215,11 @@ def image_features(
     if not found:
         return torch.zeros(0, encoder.embed_dim)
     return torch.stack([found[place] for place in range(len(found))])
+
+
+def images_at_once(encoder: Encoder) -> int:
+    """Most images in one forward pass without gradients."""
+    return _BATCH_ON_CPU if encoder.device.type == "cpu" else _BATCH
 
 
 def _key(encoder: Encoder, image: str, reading: str) -> Key:
