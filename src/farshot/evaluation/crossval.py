@@ -157,18 +157,27 @@ def hold_out(
     logits = np.zeros((len(task.support), len(task.class_names)), dtype=np.float32)
     for f, one in enumerate(adapted):
         logits[fold == f] = one.logits(task.table, tasks[f].query)
-    unadapted = None if isinstance(method, ZeroShot) else zero_shot_classes(encoder, task, task.support)
+    unadapted = (
+        None
+        if isinstance(method, ZeroShot)
+        else zero_shot_classes(encoder, task, task.support, adapted[0].reading)
+    )
     return HeldOut(classes, task.labels, logits, fold, unadapted)
 
 
 def zero_shot_classes(
-    encoder: Encoder, task: Task, rows: Int[NDArray[np.int64], " B"]
+    encoder: Encoder, task: Task, rows: Int[NDArray[np.int64], " B"], reading: str
 ) -> Int[NDArray[np.int64], " B"] | None:
     """The class that an encoder predicts for rows of a task's table by its prompts alone; None without a text
-    tower."""
+    tower.
+
+    Args:
+        reading: how the images are read: as for the model that this is compared with.
+    """
     if not encoder.has_text:
         return None
     (adapted,) = ZeroShot().adapt(encoder, [task])
+    adapted.reading = reading
     return adapted.logits(task.table, rows).argmax(1)
 
 

@@ -148,7 +148,7 @@ def _unadapted(
     none = np.zeros(0, dtype=np.int64)
     names = classifier.adapted_.class_names
     task = Task(table, names, none, none, template=fitted.template, descriptions=dict(fitted.descriptions))
-    return zero_shot_classes(classifier.encoder_, task, rows)
+    return zero_shot_classes(classifier.encoder_, task, rows, classifier.adapted_.reading)
 
 
 def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int | None, str]:
