@@ -91,7 +91,7 @@ def test_companions_and_order_do_not_matter(name: str, mini: Encoder, monkeypatc
     order = np.array([1, 0])
     turned = dataclasses.replace(tasks[1], support=tasks[1].support[order], labels=tasks[1].labels[order])
     monkeypatch.setattr(augmented, "images_at_once", lambda encoder: 1)
-    monkeypatch.setattr(augmented, "_MOST_BYTES", 1)
+    monkeypatch.setattr(augmented, "MOST_BYTES", 1)
     done = []
     alone = method.adapt(mini, [turned, tasks[0]], progress=lambda *seen: done.append(seen))
     assert done == [(1, 2), (2, 2)]

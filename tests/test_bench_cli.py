@@ -48,6 +48,7 @@ def recipe_commands() -> list[str]:
     return [line for line in text.splitlines() if line.startswith("farshot ")]
 
 
+@pytest.mark.slow
 def test_the_paper_tables_commands_run_at_toy_size(farshot, tmp_path: Path, model: Path, monkeypatch) -> None:
     settings = {
         "FARSHOT_DATA": stand_ins(tmp_path / "data", images=7),

@@ -150,6 +150,7 @@ def test_killed_and_resumed_it_is_the_same(place: Place, whole: Path, tmp_path: 
     assert_same(whole, store)
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_store(place: Place, whole: Path, tmp_path: Path) -> None:
     store = tmp_path / "r.db"
     child = subprocess.Popen(place.command(store), stderr=subprocess.PIPE, text=True, env=_one_thread())

@@ -53,6 +53,7 @@ def test_clean_labels_are_seldom_called_wrong(clean: Checked):
     assert not (clean.copies or clean.dim or clean.unreadable or clean.small or clean.pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "least_recall"), [(0.1, 0.6), (0.3, 0.3)])
 def test_planted_wrong_labels_are_found(probe: FewShotClassifier, share: float, least_recall: float):
     table, wrong = with_wrong_labels(share)

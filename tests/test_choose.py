@@ -91,6 +91,7 @@ def test_the_choice_is_within_a_standard_error_and_ignores_the_order_of_images(s
         assert order[chosen] == min(order)
 
 
+@pytest.mark.slow
 def test_the_winner_of_many_coins_is_corrected_to_a_coin():
     draws = np.random.default_rng(0)
     naive, corrected = [], []

@@ -82,7 +82,8 @@ def test_ctrl_c_while_replacing_keeps_the_old_model(
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+    "number",
+    [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP))],
 )
 def test_a_real_signal_to_the_real_program(place: Path, tmp_path: Path, number: signal.Signals) -> None:
     default = "default_int_handler" if number == signal.SIGINT else "SIG_DFL"

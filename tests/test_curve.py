@@ -19,6 +19,7 @@ from tests.toy import as_folder, world_table
 TABLE = world_table(count=400, classes=("highway", "orchard", "river", "forest"))
 
 
+@pytest.mark.slow
 def test_a_curve_rises_and_its_forecast_lies_above_no_gain(mini: Encoder):
     seen: list[tuple[int, int]] = []
     found = learning_curve(

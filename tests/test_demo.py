@@ -70,6 +70,7 @@ def test_examples_are_drawn_without_a_look_at_the_result(
     assert [true for true, *_ in LINE.findall(told)] == [table.classes[code] for code in table.labels[rows]]
 
 
+@pytest.mark.slow
 def test_without_calibration_there_are_no_percentages_of_an_example(
     shown: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_an_onnx_file_predicts_the_same(method, settings, checkpoint: Path, tmp_
     assert about["classes"] == ["highway", "orchard"]
 
 
+@pytest.mark.slow
 def test_an_onnx_file_alone_says_how_to_use_it(probe: FewShotClassifier, tmp_path: Path):
     """Opset and batch of the graph, and what export.json has about classes, pictures and trust."""
     about = export_onnx(probe, tmp_path / "out")
@@ -141,6 +142,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in everything_in(folder) if (folder / name).is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("export", [export_onnx, export_torch, export_checkpoint, export_adapter])
 def test_an_export_onto_a_full_disk_leaves_what_was_there(export, clip_lora, tmp_path: Path):
     export_adapter(clip_lora, tmp_path / "out")

@@ -37,6 +37,7 @@ np.savez(sys.argv[3], *(value.numpy() for one in outputs for value in one))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "settings"),
     [

@@ -98,6 +98,7 @@ def test_readings_and_encoders_do_not_mix(encoder, table):
     assert len(cache) == 3
 
 
+@pytest.mark.slow
 def test_threads_that_share_a_small_cache_get_the_same_features(encoder, table):
     cache = FeatureCache(limit=bytes_of(4, encoder))
     expected = image_features(encoder, table, range(24), cache=FeatureCache())

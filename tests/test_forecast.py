@@ -98,6 +98,7 @@ def test_with_time_both_are_compared_and_the_better_is_kept(
     assert made.calibrated_
 
 
+@pytest.mark.slow
 def test_no_time_keeps_the_fast_one_or_refuses_what_was_asked_for(
     farshot: Farshot, folder: Path, tmp_path: Path
 ):

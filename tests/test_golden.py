@@ -52,7 +52,7 @@ class FixedImages:
         return self.step
 
 
-@pytest.mark.parametrize(("tasks", "micro_batch"), [(1, None), (2, 8)])
+@pytest.mark.parametrize(("tasks", "micro_batch"), [(2, 8), pytest.param(1, None, marks=pytest.mark.slow)])
 def test_twelve_steps_of_the_released_arithmetic(tasks: int, micro_batch: int | None) -> None:
     expected = np.load(Path(__file__).parent / "fixtures" / "released_r03_02.npz")
     encoder = golden.encoder(GoldenTokenizer(expected["ids"]))

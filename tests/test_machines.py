@@ -127,6 +127,7 @@ def test_a_lost_chunk_is_cut_to_what_its_next_worker_can_take(folder: Path, enco
     assert [chunk.indices for chunk in executor.given] == [(0, 1, 2, 3), (0, 1, 2), (3,), (4, 5)]
 
 
+@pytest.mark.slow
 def test_several_processes_store_what_one_does_though_one_of_them_is_killed(
     folder: Path, encoder: Encoder, tmp_path: Path
 ):

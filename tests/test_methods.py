@@ -66,7 +66,7 @@ def test_a_task_does_not_depend_on_its_companions(mini: Encoder, name):
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", FEW)
 def test_a_method_saves_and_loads(name, tmp_path: Path):
     method = quick(name)
     task = TASKS[0]

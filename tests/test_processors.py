@@ -93,6 +93,7 @@ def test_threads_sleep_soon_unless_the_user_says_how_they_wait(monkeypatch: pyte
     assert os.environ["GOMP_SPINCOUNT"] == "1000"
 
 
+@pytest.mark.slow
 def test_commands_keep_to_it() -> None:
     """PyTorch in a process that says it has fewer processors than there are."""
     code = (

@@ -678,6 +678,7 @@ POSIX_ONLY = (
 )
 
 
+@pytest.mark.slow
 def test_nothing_that_windows_lacks_is_needed(tmp_path: Path) -> None:
     """Adapting, saving, loading, predicting and the pool cache, in a process without it."""
     for number in range(4):

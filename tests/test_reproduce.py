@@ -62,6 +62,7 @@ def results(store: Path) -> int:
         return int(filled.query("SELECT COUNT(*) AS n FROM results")[0]["n"])
 
 
+@pytest.mark.slow
 def test_the_first_answer_from_images_to_report(
     data: Path, tmp_path: Path, farshot: Farshot, monkeypatch: pytest.MonkeyPatch
 ):

@@ -63,7 +63,7 @@ def changed(whole: Path, place: Path, table: str, column: str, value: object) ->
     return place
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("reader", READERS)
 def test_any_changed_cell_is_read_or_refused_in_one_sentence(
     whole: Path, tmp_path: Path, reader: str, every: int

@@ -114,6 +114,7 @@ def test_a_reader_that_goes_ends_a_command_without_a_word(command: tuple[str, ..
     assert (found.returncode, found.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_predictions_whose_reader_goes_end_without_a_word(adapted: Path) -> None:
     for option in ("--json", "--csv"):
         read, write = os.pipe()
@@ -146,6 +147,7 @@ def test_a_closed_stream_keeps_nothing_and_breaks_nothing(adapted: Path, closed:
         assert (found.returncode, found.stderr) == (0, b""), (command, found)
 
 
+@pytest.mark.slow
 def test_no_file_takes_the_number_of_a_closed_stream(adapted: Path, tmp_path: Path) -> None:
     class_folders(tmp_path / "data")
     out = tmp_path / "out"

@@ -17,6 +17,7 @@ THREADS = 8
 QUICK = {"views": "none", "steps": 2, "lora_lr": 0.01}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predictions", [12, pytest.param(50, marks=pytest.mark.slow)])
 def test_eight_threads_with_three_models_on_one_encoder(predictions: int) -> None:
     encoder = load_encoder("mini")

@@ -354,6 +354,7 @@ def test_adapt_says_how_rare_classes_can_count_more(
     assert "labelled images, and rare ones" not in other.err
 
 
+@pytest.mark.slow
 def test_an_export_and_its_program_write_nothing_into_the_users_home(tmp_path: Path):
     """onnxruntime would give this computer a number, keep it in the cache, and report its use."""
     home = tmp_path / "home"
@@ -376,6 +377,7 @@ def test_an_export_and_its_program_write_nothing_into_the_users_home(tmp_path: P
     assert [file for file in written if "matplotlib" not in file.parts] == []
 
 
+@pytest.mark.slow
 def test_the_program_of_an_export_knows_strangers_and_sets(farshot: Farshot, tmp_path: Path):
     table = world_table(count=160)
     support = table.subset(table.draw(12, 0)[0])

@@ -227,6 +227,7 @@ def test_a_thousand_images_in_a_second():
         assert time.process_time() - began < 1.2, world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "world", [TARGETS[0], *(pytest.param(w, marks=pytest.mark.slow) for w in TARGETS[1:])]
 )

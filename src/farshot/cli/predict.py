@@ -117,13 +117,13 @@ def predict(
     machines = Machines(executor, device, workers or local, address, gpus_per_worker, cpus_per_worker)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=machines.driver_device)
-    console.note_on_toy(classifier.encoder_.source)
     if machines.several:
         require_independent(classifier)
     chain = None if hierarchy is None else read_hierarchy(hierarchy, list(map(str, classifier.classes_)))
     asked = Question(classifier, reject, coverage, only or (), chain)
     more = (asked.limit is not None, asked.has_p_values, reject is not None, coverage is not None)
     header = columns(asked.classes, *more, answer=chain is not None)
+    console.note_on_toy(classifier.encoder_.source)
     where: Rows
     if out is None:
         where = printed("json" if as_json else "csv" if as_csv else "text", header)

@@ -28,7 +28,8 @@ from farshot.training.batches import SUPPORT_READING
 from farshot.training.loop import Progress
 
 _MOST_CROPS = 1000
-_MOST_BYTES = 256 << 20  # of features of crops that are fitted together
+MOST_BYTES = 256 << 20
+"""Of features of crops that are fitted together."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class AugmentedMethod(FrozenMethod):
         if not self.augment:
             return super().adapt(encoder, tasks, micro_batch=micro_batch, progress=progress)
         images = max((len(task.support) for task in tasks), default=0)
-        each = _MOST_BYTES // (4 * max(1, images) * self.augment * encoder.embed_dim) or 1
+        each = MOST_BYTES // (4 * max(1, images) * self.augment * encoder.embed_dim) or 1
         out: list[Adapted] = []
         for start in range(0, len(tasks), each):
             out += super().adapt(encoder, tasks[start : start + each], micro_batch=micro_batch)

@@ -137,12 +137,7 @@ class _Objective:
         return loss
 
     def random_images(self, weights: Float[Tensor, "T V"], classes: int, step: int) -> Int[Tensor, "T N"]:
-        """N viewed images of every task, drawn with replacement; the same for the same task and step.
-
-        Args:
-            weights: of V viewed images; padding, which is never drawn, has none.
-            classes: N.
-        """
+        """N viewed images of every task, drawn with replacement; padding, which weighs nothing, never."""
         counts = zip(self.keys, (weights > 0).sum(1).tolist(), strict=True)
         drawn = [numpy_generator("mind", key, step).integers(count, size=classes) for key, count in counts]
         return torch.stack([torch.from_numpy(one) for one in drawn])
