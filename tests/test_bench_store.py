@@ -26,6 +26,8 @@ from farshot.bench.records import Episode, Result, Run, StoreError
 from farshot.bench.store import Store
 from farshot.bench.tasks import Shape
 from farshot.errors import DataError
+from farshot.methods import create
+from farshot.methods.values import ADDED
 
 RUN = Run(
     method="zero-shot",
@@ -89,6 +91,23 @@ def test_a_run_with_a_setting_that_is_gone_is_not_continued(tmp_path: Path, gone
     with Store(tmp_path / "r.db") as store:
         run = store.run_id(old)
         assert store.run_id(RUN, RUN.former_identities("old")) != run
+
+
+def test_a_run_from_before_a_setting_came_is_continued_where_it_does_nothing(tmp_path: Path) -> None:
+    new = replace(RUN, method="clap", settings={"scale": 0.0, "augment": 0})
+    with Store(tmp_path / "r.db") as store:
+        run = store.run_id(replace(new, settings={"scale": 0.0}))
+        assert store.run_id(new) == run
+        assert store.runs() == {run: new}
+        assert store.run_id(replace(new, settings={"scale": 0.0, "augment": 20})) != run
+    aligned = replace(RUN, method="atha", settings={"base": "coop"})
+    assert replace(aligned, settings={"base": "coop", "class_specific": False}).identity == aligned.identity
+    assert replace(aligned, settings={"base": "coop", "class_specific": True}).identity != aligned.identity
+
+
+def test_added_settings_are_settings_at_their_defaults() -> None:
+    for method, added in ADDED.items():
+        assert create(method).settings().items() >= added.items()
 
 
 def test_a_result_is_never_stored_twice_nor_replaced(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Real encoders that the app offers to download: facts of each, and how long it takes on this computer.
 
 Sizes follow from the number of parameters at four bytes each; the exact size is that of the hub's files, and
-is shown once a download has begun. Licences are those that the model's page or its authors' repository names.
+is shown once a download has begun. Licences are as far as known: what counts is the model's page on the hub.
 """
 
 from __future__ import annotations

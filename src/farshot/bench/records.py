@@ -17,7 +17,7 @@ from farshot.arrays import NDArray
 from farshot.bench.imbalance import Imbalance
 from farshot.bench.tasks import PROTOCOL, Shape
 from farshot.errors import FarshotError
-from farshot.methods.values import RETIRED
+from farshot.methods.values import RETIRED, with_added, without_added
 from farshot.storage.json_text import parse, parse_object
 
 _WORDS = ("label", "method", "kind", "settings", "precision", "model", "model_fingerprint", "pool")
@@ -84,6 +84,7 @@ class Run:
         for recorded_only in ("label", "kind", "model", "notes"):
             del parts[recorded_only]
         del parts["shape"]["imbalance"]  # the protocol covers it
+        parts["settings"] = without_added(self.method, self.settings)
         words = json.dumps(parts, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(words.encode()).hexdigest()[:32]
 
@@ -143,7 +144,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
     return Run(
         method=row["method"],
         revision=row["revision"],
-        settings=parse_object(row["settings"]),
+        settings=with_added(row["method"], parse_object(row["settings"])),
         precision=row["precision"],
         model_fingerprint=row["model_fingerprint"],
         pool=row["pool"],

@@ -20,6 +20,34 @@ from farshot.errors import SettingError
 RETIRED: dict[str, Any] = {"first_block": 0, "settle": 0.0}
 """Settings of version 0.1 that are gone, and the value at which they did nothing."""
 
+_LORA = {"encoder": "both", "position": "all", "params": "qkv"}
+ADDED: dict[str, dict[str, Any]] = {
+    "clip-lora": _LORA,
+    "limo": _LORA,
+    "coop": {"class_specific": False},
+    "tip-adapter": {"augment": 0},
+    "tip-adapter-f": {"augment": 0},
+    "clap": {"augment": 0},
+}
+"""Method -> settings that came after results were stored, and the value at which they do nothing: with it
+a run is the same as before."""
+
+
+def with_added(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a stored run, with those that came later."""
+    return _added(method, settings) | dict(settings)
+
+
+def without_added(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were before others came, where these do nothing."""
+    neutral = _added(method, settings)
+    return {name: v for name, v in settings.items() if name not in neutral or v != neutral[name]}
+
+
+def _added(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    base = settings.get("base")
+    return ADDED.get(base if isinstance(base, str) else method, {})
+
 
 def setting_types(method: type) -> dict[str, Any]:
     """The declared type of each setting of a method.
