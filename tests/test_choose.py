@@ -45,6 +45,7 @@ def test_the_better_encoder_wins_and_all_see_the_same_folds(mini: Encoder):
     assert found.estimate.low < b.evaluation.balanced_accuracy.mean < found.estimate.high + 0.1
 
 
+@pytest.mark.slow
 def test_of_equals_the_simplest_wins(mini: Encoder):
     found = choose(
         TABLE, {"b": lambda: mini, "a": lambda: mini}, ("linear-probe", "prototypes", "linear-probe")

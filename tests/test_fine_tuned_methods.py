@@ -99,6 +99,7 @@ def test_random_images_are_among_the_viewed_and_change_with_the_step(mini: Encod
     assert len({tuple(row) for row in drawn[:, 1].tolist()}) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", ["none", pytest.param("five", marks=pytest.mark.slow)])
 def test_mind_in_micro_batches_is_mind_at_once(mini: Encoder, views):
     method = create("mind", {"views": views, "steps": 3 if views == "none" else 2, "lr": 2e-3})

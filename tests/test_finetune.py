@@ -32,7 +32,9 @@ def state(adapted) -> dict[str, torch.Tensor]:
     return adapted.tensors()
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "name", ["atha", *(pytest.param(n, marks=pytest.mark.slow) for n in ("prompt-lora", "clip-lora"))]
+)
 def test_tasks_together_equal_the_same_tasks_alone(mini: Encoder, name):
     """Labels equal in 99.9 % of queries and probabilities within 1e-3 in 99 %; losses within 1e-4."""
     method = create(name, SPECS[name])

@@ -161,6 +161,7 @@ def test_a_worker_with_another_model_is_refused(folder: Path, encoder: Encoder):
         type(setup)(**{**vars(setup), "version": "0.0"}).worker("cpu")
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_reaches_the_driver(folder: Path, encoder: Encoder, tmp_path: Path):
     grid = grid_of(folder, methods=["prompt-lora[steps=3,views=none,lora_lr=1e30]"])
     with (

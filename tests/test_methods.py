@@ -21,7 +21,7 @@ from tests.toy import toy_task, world_table
 TABLE = world_table("mini-crops", 100, ("canker", "rust"))
 TASKS = [toy_task(TABLE, shots=2, seed=s, key=s) for s in (1, 2)]
 METHODS = sorted(available())
-LONG = ("vtt", "limo", "full", "mind")
+LONG = ("vtt", "limo", "full", "mind", "bitfit", "tir", "maple", "vpt", "2sfs")
 FEW = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
 """Methods; those whose step takes longest in the slow tests only."""
 QUICK = {"steps": 4, "views": "none", "epochs": 4}
@@ -42,7 +42,7 @@ def probabilities(adapted, task) -> np.ndarray:
     return torch.from_numpy(adapted.logits(TABLE, task.query[:12])).softmax(-1).numpy()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", FEW)
 def test_a_method_adapts_beats_chance_and_is_deterministic(mini: Encoder, name):
     """And leaves the encoder as it found it, which the fixture sees to in every test that has it."""
     method = quick(name)
@@ -173,6 +173,7 @@ def test_strings_from_the_command_line_mean_the_same_as_values():
     assert from_strings == create("atha", {"rho": 0.2, "fixed": True, "block": None, "steps": 7})
 
 
+@pytest.mark.slow
 def test_every_ablation_of_atha_is_a_model_of_its_own(mini: Encoder):
     settings = {"views": "none", "steps": 2, "push": 0.3}
     changes = [{}, {"variant": "released"}, {"block": 3}, {"fixed": True, "strength_lr": 0.0}] + [

@@ -92,6 +92,7 @@ def test_converting_labels_imports_nothing_heavy(tmp_path: Path):
     assert not imported("convert", tmp_path / "l.xml", tmp_path / "o.json", "--to", "coco") & HEAVY
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_adapting_and_predicting_import_nothing_slow_beside_torch(tmp_path: Path):
     table = world_table("mini-land", 12)

@@ -65,6 +65,7 @@ def test_json_is_json_in_every_encoding(adapted: Path, encoding: str) -> None:
     assert {Path(row["image"]).parent.name for row in rows} == set(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("evaluate", "--include-support")])
 def test_json_of_other_commands_is_json_too(adapted: Path, command: tuple[str, ...]) -> None:
     name, *options = command
@@ -72,6 +73,7 @@ def test_json_of_other_commands_is_json_too(adapted: Path, command: tuple[str, .
     assert json.loads(found.stdout)["classes"], found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_values_separated_by_commas_or_tabs_are_utf8(adapted: Path, encoding: str) -> None:
     as_csv = told("predict", adapted, adapted.parent / "data", "--csv", encoding=encoding)
@@ -82,6 +84,7 @@ def test_values_separated_by_commas_or_tabs_are_utf8(adapted: Path, encoding: st
     assert [line[:2] for line in lines] == [row[:2] for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", ["csv", *(pytest.param(form, marks=pytest.mark.slow) for form in ("markdown", "latex"))]
 )
@@ -127,6 +130,7 @@ def test_predictions_whose_reader_goes_end_without_a_word(adapted: Path) -> None
         assert (found.returncode, found.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_an_error_stream_whose_reader_went_ends_without_a_word() -> None:
     read, write = os.pipe()
     os.close(read)
