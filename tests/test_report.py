@@ -353,6 +353,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 _LOOK = """<iframe id=f style="width:%dpx;height:900px;border:0" srcdoc="%s"></iframe><pre id=o></pre><script>
 f.onload = () => {
   const d = f.contentDocument, bad = [];
+  d.querySelectorAll('details').forEach(one => { one.open = true; });
   if (d.documentElement.scrollWidth > f.clientWidth) bad.push('wider: ' + d.documentElement.scrollWidth);
   for (const i of d.images) if (!i.naturalWidth) bad.push('picture missing: ' + i.alt);
   const over = (a, b) => a.left < b.right - 1 && b.left < a.right - 1
