@@ -233,7 +233,7 @@ def test_the_large_view_follows_a_filter_that_gets_shorter(page: Page) -> None:
     page.keyboard.press("ArrowLeft")
     seen(page, 1)
     page.click(".fs-large [data-large=close]")
-    assert focused(page) == ids(page)[1]
+    page.wait_for_function("id => document.activeElement.dataset.id === id", arg=ids(page)[1])
 
 
 # Choosing --------------------------------------------------------------------------------------------------
