@@ -173,10 +173,12 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
     async def thumbnail(request: Request) -> Response:
         try:
             workspace = session_of(request).workspace
-            place = await to_thread.run_sync(workspace.thumbnail, request.path_params["id"], limiter=showing)
-        except DataError:
+            data = await to_thread.run_sync(
+                lambda: workspace.thumbnail(request.path_params["id"]).read_bytes(), limiter=showing
+            )
+        except (DataError, FileNotFoundError):
             return PlainTextResponse(text("route.no_picture"), 404)
-        return FileResponse(place, media_type="image/jpeg", headers=_KEPT)
+        return Response(data, media_type="image/jpeg", headers=_KEPT)
 
     async def large(request: Request) -> Response:
         """A picture for the large view: bounded in size, as the model reads it."""

@@ -32,6 +32,7 @@ const labelOf = (one) => classOf(one)?.name ?? '';
 const collator = new Intl.Collator(window.farshotLanguage, { numeric: true });
 const board = tileWindow(grid, {
   make: (id) => boardTile.make(byId.get(id)),
+  load: boardTile.load,
   update(item, id) {
     boardTile.update(item, byId.get(id), classOf(byId.get(id)));
     const tile = item.firstElementChild;

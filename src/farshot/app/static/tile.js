@@ -13,14 +13,19 @@ const boardTile = (() => {
     tile.type = 'button';
     tile.dataset.id = one.id;
     const image = add(tile, 'img');
-    Object.assign(image, { alt: '', loading: 'lazy', decoding: 'async', width: 112, height: 112, draggable: false });
-    image.src = `farshot/thumbnail/${one.id}`;
+    Object.assign(image, { alt: '', decoding: 'async', width: 112, height: 112, draggable: false });
     add(add(tile, 'span', 'fs-name'), 'bdi', '', one.name);
     add(tile, 'span', 'fs-label');
     const open = add(item, 'button', 'fs-open', '\u2922');
     Object.assign(open, { type: 'button', tabIndex: -1, title: farshotText('large_view') });
     open.setAttribute('aria-label', farshotText('large_view_of', { name: one.name }));
     return item;
+  }
+
+  // asks for its thumbnail
+  function load(item) {
+    const image = item.querySelector('img');
+    if (!image.hasAttribute('src')) image.src = `farshot/thumbnail/${item.firstElementChild.dataset.id}`;
   }
 
   // its class, as everywhere on the page; known: {name, letter, edge}, or null without one
@@ -46,5 +51,5 @@ const boardTile = (() => {
     if (one.reason) add(add(tile, 'span', 'fs-reason'), 'bdi', '', one.reason);
   }
 
-  return { make, label, update };
+  return { make, load, label, update };
 })();

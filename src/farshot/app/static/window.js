@@ -1,14 +1,18 @@
 // Of thousands of tiles only those near the window are in the page, and the few that have to stay. Each lies where it would if all
 // were there: rows have one height, so that the place in the order gives row and column.
-function tileWindow(grid, { make, update, stay }) {
+function tileWindow(grid, { make, load, update, stay }) {
   const FEW = 200; // so many are in the page at once: the browser's own search then finds their names
   const AROUND = 8; // rows above and below the window
+  const FAST = 4; // windows a second: what passes faster than this is not loaded, since nobody can look at it
+  const REST = 100; // milliseconds without a scroll: it has come to rest
   const items = new Map(); // picture -> its list item
   let order = []; // of all pictures that are shown
   let places = new Map(); // picture -> place in it
   let across = 6; // tiles in a row; as in style.css until it was seen
   let rows = [0, 2 * AROUND]; // first and last in the page, when it was last seen
   let drawn = ''; // what was in the page then
+  let passed = { top: 0, at: 0, speed: 0 }; // where the window was, when, and how fast, in windows a second
+  let resting = 0; // the timer that notices rest
 
   function measured() { // null where another tab is in front
     if (grid.offsetParent === null) return null;
@@ -55,6 +59,16 @@ function tileWindow(grid, { make, update, stay }) {
       else grid.insertBefore(item, next);
     }
     drawn = state();
+    if (!isFast()) items.forEach(load);
+  }
+
+  const isFast = () => passed.speed > FAST;
+  function pace() { // on a scroll
+    const top = window.scrollY, at = performance.now();
+    const speed = 1000 * Math.abs(top - passed.top) / Math.max(1, at - passed.at) / innerHeight;
+    passed = { top, at, speed: (passed.speed + speed) / 2 }; // frames are uneven
+    clearTimeout(resting);
+    resting = setTimeout(() => { passed.speed = 0; items.forEach(load); }, REST);
   }
 
   function put(item, id) {
@@ -70,7 +84,7 @@ function tileWindow(grid, { make, update, stay }) {
     look();
     if (state() !== drawn) draw();
   }
-  window.addEventListener('scroll', moved, { passive: true });
+  window.addEventListener('scroll', () => { pace(); moved(); }, { passive: true });
   window.addEventListener('resize', moved);
   new ResizeObserver(() => requestAnimationFrame(moved)).observe(grid);
 
