@@ -7,15 +7,14 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from farshot.errors import DataError
-from farshot.storage import atomic, leftovers
+from farshot.storage import atomic
 from farshot.storage.atomic import check_file, check_folder, replaced, whole_file, whole_folder
-from farshot.storage.leftovers import held, sweep
+from farshot.storage.leftovers import held, made, sweep
 from farshot.storage.locks import take
 from tests.input_helpers import everything_in, subprocess_environment
 
@@ -25,10 +24,9 @@ KILLED = '''
 import atexit, os, signal, sys, traceback
 from pathlib import Path
 from farshot.errors import DataError
-from farshot.storage import atomic, leftovers
+from farshot.storage import atomic
 what, exchanges, root = sys.argv[1], sys.argv[2] == "exchange", Path(sys.argv[3])
 how = signal.Signals[sys.argv[4]]
-leftovers.JUST_MADE_S = 0
 if not exchanges:
     atomic.exchange = lambda a, b: False
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "open"}
@@ -165,14 +163,55 @@ def test_what_is_in_use_or_not_ours_stays(tmp_path: Path) -> None:
 
 
 @posix
-def test_what_was_made_a_moment_ago_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".farshot-0123abcd").mkdir()
-    sweep(tmp_path, again=True)
-    assert (tmp_path / ".farshot-0123abcd").exists()
-    later = time.time() + 20
-    monkeypatch.setattr(leftovers.time, "time", lambda: later)
-    sweep(tmp_path, again=True)
-    assert not (tmp_path / ".farshot-0123abcd").exists()
+def test_what_a_sweep_removed_before_it_was_marked_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / ".farshot-0123abcd"
+    times = []
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        times.append(path.stat().st_ino)
+        if len(times) < 3:
+            sweep(tmp_path, again=True)
+            assert not path.exists()  # of a process that was killed here nothing is left, however soon
+
+    with made(path, make):
+        sweep(tmp_path, again=True)
+        assert path.exists()
+    assert len(times) == 3
+
+
+@posix
+def test_writers_and_sweeps_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    faults: list[BaseException] = []
+    ended = threading.Event()
+
+    def write(name: str) -> None:
+        for number in range(30):
+            try:
+                with whole_folder(tmp_path / name, lambda _: None) as staging:
+                    (staging / "a").write_text(str(number), encoding="utf-8")
+                with replaced(tmp_path / f"{name}.txt") as file:
+                    file.write_text(str(number), encoding="utf-8")
+            except BaseException as error:
+                faults.append(error)
+                return
+
+    def clean() -> None:
+        while not ended.is_set():
+            sweep(tmp_path, again=True)
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in "xy"]
+    sweeps = [threading.Thread(target=clean) for _ in range(2)]
+    for thread in (*sweeps, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    ended.set()
+    for thread in sweeps:
+        thread.join()
+    assert not faults
+    assert everything_in(tmp_path) == {"x", "y", "x/a", "y/a", "x.txt", "y.txt"}
+    assert {(tmp_path / file).read_text() for file in ("x/a", "y/a", "x.txt", "y.txt")} == {"29"}
 
 
 @posix

@@ -17,7 +17,7 @@ from farshot.bench.store import Store
 from farshot.bench.verify import check_words
 from farshot.errors import DataError
 from farshot.storage.atomic import check_file, whole_file
-from farshot.storage.leftovers import held, new_name
+from farshot.storage.leftovers import made, new_name
 from farshot.storage.paths import home
 
 _AT_ONCE = 500  # rows in a transaction
@@ -51,8 +51,7 @@ def merge(sources: Sequence[Path], out: Path) -> list[Merged]:
     found = []
     with whole_file(out, _check_place, _WAY) as staging:
         room = new_name(staging)
-        room.mkdir()
-        with held(room):
+        with made(room, Path.mkdir):
             try:
                 with Store(room / "store.db") as target:
                     found = [_add(home(source), target) for source in sources]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from farshot.errors import DataError
 from farshot.storage.exchange import exchange
-from farshot.storage.leftovers import held, new_name, sweep
+from farshot.storage.leftovers import held, made, new_name, sweep
 from farshot.storage.paths import home
 
 Check = Callable[[Path], None]
@@ -48,13 +48,12 @@ def whole_folder(folder: Path, check: Check) -> Iterator[Path]:
     """
     check(folder)
     place = _followed(folder)
-    with _beside(folder, place, "free some space or choose another --out") as staging:
-        staging.mkdir()
-        with held(staging):
-            yield staging
-            _share(staging, place)
-            with _MOVING:
-                _take_place(staging, place, lambda: check(folder), check)
+    way = "free some space or choose another --out"
+    with _beside(folder, place, way) as staging, made(staging, Path.mkdir):
+        yield staging
+        _share(staging, place)
+        with _MOVING:
+            _take_place(staging, place, lambda: check(folder), check)
 
 
 @contextmanager
@@ -66,15 +65,13 @@ def whole_file(path: Path, check: Check, way: str = "choose another --out") -> I
     """
     check(path)
     place = _followed(path)
-    with _beside(path, place, way) as staging:
-        staging.touch(exist_ok=False)
-        with held(staging):
-            yield staging
-            with suppress(FileNotFoundError):
-                shutil.copymode(place, staging)
-            with _MOVING:
-                check(path)
-                staging.replace(place)
+    with _beside(path, place, way) as staging, made(staging, _touch):
+        yield staging
+        with suppress(FileNotFoundError):
+            shutil.copymode(place, staging)
+        with _MOVING:
+            check(path)
+            staging.replace(place)
 
 
 @contextmanager
@@ -87,8 +84,7 @@ def replaced(path: Path) -> Iterator[Path]:
     sweep(path.parent)
     staging = new_name(path, path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else "")
     try:
-        staging.touch(exist_ok=False)
-        with held(staging):
+        with made(staging, _touch):
             yield staging
             staging.replace(path)
     finally:
@@ -232,17 +228,20 @@ def _try_out(path: Path, place: Path, way: str) -> None:
     """Try to create the same names in the nearest existing folder, and remove them."""
     above = next(parent for parent in place.parents if os.path.lexists(parent))
     sweep(above, again=True)  # it need not be the folder that is written to
-    made = new_name(above / "x")
-    try:
+    trial = new_name(above / "x")
+
+    def make(trial: Path) -> None:
         try:
-            made.mkdir()
+            trial.mkdir()
         except OSError as error:
             raise DataError(
                 f"{path} cannot be written, since {above} cannot ({reason(error)}); {way}."
             ) from error
-        with held(made):
+
+    try:
+        with made(trial, make):
             for name in place.relative_to(above).parts:
-                (made / name).mkdir(exist_ok=True)
+                (trial / name).mkdir(exist_ok=True)
         if place.exists() and _is_stuck(place, above):
             raise PermissionError(errno.EPERM, f"{above} lets only its owner replace it")
     except DataError:  # which is a ValueError
@@ -250,7 +249,11 @@ def _try_out(path: Path, place: Path, way: str) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be written ({reason(error)}); {way}.") from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+def _touch(path: Path) -> None:
+    path.touch(exist_ok=False)
 
 
 def _is_stuck(place: Path, above: Path) -> bool:
@@ -317,8 +320,7 @@ def _move_aside(staging: Path, place: Path, check_old: Check) -> None:
     old, note = (staging.with_name(f"{staging.name}{end}") for end in ("-old", "-name"))
     known = False
     try:
-        note.touch(exist_ok=False)
-        with held(note):
+        with made(note, _touch):
             note.write_bytes(os.fsencode(place.name))
             place.rename(old)
             try:

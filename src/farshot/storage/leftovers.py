@@ -2,7 +2,8 @@
 whose process was killed.
 
 A process holds a lock (flock) on what it writes. What nobody holds is left of a process that was killed, and
-is removed when farshot next writes to that folder. Where the system has no such locks nothing is removed.
+is removed when farshot next writes to that folder. It may also have been made a moment ago and not be locked
+yet: `made` then makes it again. Where the system has no such locks nothing is removed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from farshot.storage.locks import take
 _PREFIX = ".farshot-"  # short, and not the place's own name: that may be as long as the system allows
 _OURS = re.compile(r"\.farshot-[0-9a-f]{8}(-old|-name)?(\.[A-Za-z0-9]{1,8})?")
 _PATIENCE_S, _POLL_S = 1.0, 0.002
-JUST_MADE_S = 10.0  # for which an empty one is not removed: it may be about to be locked
 _MOST_MADE = 64
 _swept: set[Path] = set()
 _made: list[tuple[int, Path]] = []  # process and path
@@ -64,6 +64,26 @@ def held(*paths: Path) -> Iterator[None]:
             os.close(number)
 
 
+@contextmanager
+def made(path: Path, make: Callable[[Path], object]) -> Iterator[None]:
+    """Make a file or folder and mark it as in use by this process.
+
+    Args:
+        path: a name from `new_name`.
+        make: makes it, empty; called again if a sweep removed it before it was marked.
+    """
+    while True:
+        make(path)
+        number = _lock(path, _PATIENCE_S)
+        if number is not None or os.path.lexists(path):  # the latter: no locks here
+            break
+    try:
+        yield
+    finally:
+        if number is not None:
+            os.close(number)
+
+
 def sweep(folder: Path, *, again: bool = False) -> None:
     """Remove what killed processes left in a folder, and put back what they had moved aside.
 
@@ -84,8 +104,6 @@ def _remove_or_restore(path: Path) -> None:
     if number is None:  # in use, gone, or no locks here
         return
     try:
-        if _is_new(path):
-            return
         if path.name.endswith("-name"):
             _restore(path)
         elif not (path.name.endswith("-old") and path.with_name(f"{path.name[:-4]}-name").exists()):
@@ -111,13 +129,6 @@ def _restore(note: Path) -> None:
         note.unlink()
 
 
-def _is_new(path: Path) -> bool:
-    """Whether it may have been made a moment ago by a process that has not locked it yet."""
-    status = path.lstat()
-    empty = not any(path.iterdir()) if path.is_dir() else status.st_size == 0
-    return empty and abs(time.time() - status.st_mtime) < JUST_MADE_S
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -132,12 +143,19 @@ def _lock(path: Path, patience: float = 0.0) -> int | None:
     Args:
         patience: seconds to try again while another has it.
     """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    until = time.monotonic() + patience
     with suppress(OSError):
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        until = time.monotonic() + patience
-        while (free := take(number)) is False and time.monotonic() < until:
+        while True:
+            number = os.open(path, flags)
+            free = take(number)
+            with suppress(OSError):
+                if free and os.path.samestat(
+                    os.fstat(number), path.lstat()
+                ):  # else it was replaced meanwhile
+                    return number
+            os.close(number)
+            if free is None or time.monotonic() >= until:
+                return None
             time.sleep(_POLL_S)
-        if free:
-            return number
-        os.close(number)
     return None
