@@ -21,9 +21,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.disk_state import State, Verdict, after_kill, after_rerun, everything_in, listing, state_of
 from benchmarks.writing_commands import ADAPT, BENCH, Command
+
+T = TypeVar("T")
 
 CHANGING = (
     *("open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2", "truncate"),
@@ -59,11 +62,21 @@ class Call:
     number: int
     text: str
 
+    @property
+    def places(self) -> list[str]:
+        """What it changes, without the random part of a temporary name."""
+        return [
+            _RANDOM.sub("", place) for place in re.findall(r'["<](/[^">]*)', self.text.rpartition(" = ")[0])
+        ]
+
     def like(self, other: Call) -> bool:
         """Whether both change the same place, apart from the random part of a temporary name."""
-        places = [re.findall(r'["<](/[^">]*)', call.text.rpartition(" = ")[0]) for call in (self, other)]
-        mine, its = ([_RANDOM.sub("", place) for place in several] for several in places)
-        return self.name == other.name and mine == its
+        return self.name == other.name and self.places == other.places
+
+    @property
+    def kind(self) -> str:
+        """The same for calls on places whose names differ in numbers only, such as the images of a folder."""
+        return re.sub(r"[0-9]+", "0", " ".join((self.name, *self.places)))
 
 
 @dataclass
@@ -283,12 +296,15 @@ def _to_file(log: Path) -> None:
         os.dup2(number, stream)
 
 
-def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -> Row:
+def kill_everywhere(
+    killer: Killer, command: Command, most: int, signals: int, each: int | None = None
+) -> Row:
     """Kill a command at its calls, with its output new and with one there before.
 
     Args:
         most: kills with each state before; evenly spread over the calls where there are more.
         signals: of each of SIGTERM, SIGHUP and SIGINT.
+        each: kills at calls of one kind, evenly spread over these; all without.
     """
     row = Row()
     killer.import_for(command.words)
@@ -297,7 +313,8 @@ def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -
         after, ran = _undisturbed(killer, command, start)
         files = listing(killer.watched)
         row.calls += len(ran.calls)
-        plan = [(call, "SIGKILL") for call in spread(ran.calls, most)]
+        chosen = ran.calls if each is None else of_each_kind(ran.calls, each)
+        plan = [(call, "SIGKILL") for call in spread(chosen, most)]
         for name in ("SIGTERM", "SIGHUP", "SIGINT"):
             plan += [(call, name) for call in spread(ran.calls, signals)]
         seen: dict[frozenset[tuple[str, str]], Verdict] = {}
@@ -316,7 +333,6 @@ def kill_everywhere(killer: Killer, command: Command, most: int, signals: int) -
                 row.add([("lost", f"a traceback: {one.said[-300:]}")], where)
             known = everything_in(killer.watched)
             if known not in seen:  # what a run makes of a state does not depend on how that came about
-                _age(killer.watched)
                 again = killer.run(command.words)
                 seen[known] = after_rerun(
                     killer.watched, after, files, again.code, again.said, rounded=command.rounded
@@ -372,7 +388,7 @@ def _undisturbed(killer: Killer, command: Command, start: Path | None) -> tuple[
     return states[0], ran
 
 
-def spread(calls: Sequence[Call], most: int) -> list[Call]:
+def spread(calls: Sequence[T], most: int) -> list[T]:
     """At most so many, evenly spaced, the first and the last among them."""
     if len(calls) <= most:
         return list(calls)
@@ -381,9 +397,10 @@ def spread(calls: Sequence[Call], most: int) -> list[Call]:
     return [calls[round(i * (len(calls) - 1) / (most - 1))] for i in range(most)]
 
 
-def _age(folder: Path) -> None:
-    """As if a minute had passed: what was made just now is not removed yet (farshot.storage.leftovers)."""
-    then = time.time() - 60
-    for path in [*folder.rglob(".*"), *folder.glob("tmp/**/*")]:
-        with contextlib.suppress(OSError):
-            os.utime(path, (then, then), follow_symlinks=False)
+def of_each_kind(calls: Sequence[Call], most: int) -> list[Call]:
+    """At most so many calls of each kind, in their order."""
+    kinds: dict[str, list[int]] = {}
+    for place, call in enumerate(calls):
+        kinds.setdefault(call.kind, []).append(place)
+    kept = {place for places in kinds.values() for place in spread(places, most)}
+    return [call for place, call in enumerate(calls) if place in kept]

@@ -189,7 +189,7 @@ def commands(chosen: argparse.Namespace) -> bool:
         for name in chosen.only or COMMANDS:
             began = time.monotonic()
             try:
-                row = kill_everywhere(killer, COMMANDS[name], chosen.most, chosen.signals)
+                row = kill_everywhere(killer, COMMANDS[name], chosen.most, chosen.signals, chosen.each)
             except Unusable as error:
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
                 failed = True
@@ -218,6 +218,9 @@ def main() -> None:
     other = kinds.add_parser("commands", help="every command killed at its system calls")
     other.add_argument("--only", nargs="+", metavar="COMMAND")
     other.add_argument("--most", type=int, default=60, help="kills of a command with each state before")
+    other.add_argument(
+        "--each", type=int, help="kills at calls of one kind, whose places differ in numbers only"
+    )
     other.add_argument("--signals", type=int, default=4, help="points for each of SIGTERM, SIGHUP and SIGINT")
     chosen = parser.parse_args()
     sys.exit((grid if chosen.kind == "grid" else commands)(chosen))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.disk_state import after_kill, after_rerun, listing, state_of
-from benchmarks.killed import Call, spread
+from benchmarks.killed import Call, of_each_kind, spread
 
 from farshot.bench.store import Store
 from tests.input_helpers import subprocess_environment
@@ -159,3 +159,12 @@ tables.whole_file = whole_file
     table, said = table_of(in_place + RUN.format(only=["evaluate --out"], most=40, signals=0))
     lost, _, partial, _ = table["evaluate --out"][3:]
     assert lost + partial > 0, said
+
+
+def test_calls_of_one_kind_differ_in_numbers_only() -> None:
+    written = [
+        Call("write", i, f'7</w/out/.farshot-0123456{i % 10}/{i:05}.png>, ""..., 10) = 10') for i in range(30)
+    ]
+    other = Call("write", 30, '7</w/out/a.csv>, ""..., 10) = 10')
+    assert [call.number for call in of_each_kind([*written, other], 3)] == [0, 14, 29, 30]
+    assert of_each_kind([other, *written[:2]], 3) == [other, *written[:2]]
