@@ -58,6 +58,7 @@ def test_what_the_demo_prints_is_true(told: str, shown: Path) -> None:
         assert one["probabilities"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_examples_are_drawn_without_a_look_at_the_result(
     told: str, shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def _check_nothing_is_pickled(file: Path) -> None:
     assert kinds and not any(kinds)
 
 
+@pytest.mark.slow
 def test_an_archive_that_predicts_something_else_is_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

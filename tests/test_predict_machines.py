@@ -114,6 +114,7 @@ def test_faults_and_notes_come_from_workers(adapted: Path, tmp_path: Path) -> No
     assert "1.png" in parts[0].faults[1]
 
 
+@pytest.mark.slow
 def test_processes_give_the_rows_of_one_though_one_of_them_is_killed(
     farshot: Farshot, adapted: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
