@@ -72,8 +72,7 @@ const outbox = (window.farshotOutbox ??= (() => {
     drained.splice(0).forEach((go) => go());
   }
 
-  // Gradio closes its connection here; who stays gets the page loaded again once that is missed
-  window.addEventListener('beforeunload', (event) => { if (waiting.length > 0) event.preventDefault(); });
+  window.addEventListener('beforeunload', (event) => { if (waiting.length > 0) farshotStay(event); }, { capture: true });
 
   return {
     add(act) { waiting.push(act); flush(); },

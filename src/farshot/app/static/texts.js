@@ -18,4 +18,11 @@
     document.cookie = `farshot_language=${event.target.value}; path=/; max-age=31536000; samesite=strict`;
     location.reload();
   });
+
+  // The browser asks before it leaves the page. Gradio would close its connection at the question, and load the page of
+  // a person who stays once it misses it.
+  window.farshotStay = (leaving) => {
+    leaving.preventDefault();
+    leaving.stopImmediatePropagation();
+  };
 })();

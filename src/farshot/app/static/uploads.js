@@ -152,8 +152,8 @@ const uploads = (window.farshotUploads ??= (() => {
   }
 
   window.addEventListener('beforeunload', (event) => {
-    if (open() > 0 || of('failed').length > 0) event.preventDefault();
-  });
+    if (open() > 0 || of('failed').length > 0) farshotStay(event);
+  }, { capture: true });
 
   return {
     box(element, kind, received) { boxes.push({ element, kind, received }); },
