@@ -112,7 +112,7 @@ def test_a_level_is_kept_on_average_with_the_appearance():
         p.append(known.p_values(features[40:], numbers[40:]))
     for level in (0.05, 0.1, 0.3):
         share = (np.concatenate(p) <= level).mean()
-        assert level - 0.04 < share < level + 0.03
+        assert 0.6 * level < share < level + 0.03
 
 
 def test_images_of_other_looks_have_small_p_values_and_features_still_count():
@@ -169,7 +169,9 @@ def test_the_appearance_tells_light_from_structure():
 
 def test_an_exported_model_gives_the_same_p_values(fitted):
     images = world_table("mini-land", 60)
-    pixels = torch.from_numpy(np.asarray(images.pixels(range(len(images)), "model", fitted.encoder_.size)))
+    pixels = torch.from_numpy(
+        np.asarray(images.pixels(range(len(images)), fitted.encoder_.reading("model"), fitted.encoder_.size))
+    )
     with torch.no_grad():
         _, similarity = predictor(fitted)(pixels)
     known = np.sort(fitted.familiarity_.labelled)
@@ -186,7 +188,9 @@ def test_a_model_that_was_saved_without_the_appearance_compares_features_alone(f
     alone = Familiarity(fitted.familiarity_.features, fitted.familiarity_.similarity).p_values(features)
     assert np.array_equal(again.familiarity(images), alone)
     assert not np.array_equal(fitted.familiarity(images), alone)
-    pixels = torch.from_numpy(np.asarray(images.pixels(range(len(images)), "model", again.encoder_.size)))
+    pixels = torch.from_numpy(
+        np.asarray(images.pixels(range(len(images)), again.encoder_.reading("model"), again.encoder_.size))
+    )
     with torch.no_grad():
         _, similarity = predictor(again)(pixels)
     np.testing.assert_allclose(similarity.numpy(), again.familiarity_.nearest(features), atol=1e-5)

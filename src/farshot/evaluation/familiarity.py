@@ -6,9 +6,8 @@ labelled image and the other ones, it gives a p-value (Vovk, Gammerman and Shafe
 Falkman, 2011). For images that come from where the labelled ones come from, it is at most e in at most a
 share e of all cases.
 
-Two things count alike: the similarity of the features to those of the nearest labelled images (Sun et al.,
-2022), and the Mahalanobis distance (Lee et al., 2018) of the appearance (farshot.model.appearance) from that
-of all.
+Two things count: the similarity of the features to those of the nearest labelled images (Sun et al., 2022),
+and the Mahalanobis distance (Lee et al., 2018) of the appearance (farshot.model.appearance) from that of all.
 
 It asks whether an image is unlike anything labelled. A new class of the same kind of images is not unlike
 them, and is not found in this way. Shapes: S labelled images, B images, E joint width, A numbers of the
@@ -35,6 +34,9 @@ sets (docs/trust.md)."""
 
 MOST_FOLDS = 20
 """Of `Familiarity.left_out`: the images that are left are then nearly as many as all."""
+
+APPEARANCE = 1.5
+"""How much the appearance counts against the features; chosen on six of nine sets (docs/trust.md)."""
 
 _ROWS_AT_ONCE = 4096
 _LEAST_SPREAD = 0.1  # of distances, where all labelled images look alike
@@ -141,10 +143,11 @@ class Familiarity:
 
     @cached_property
     def weight(self) -> float:
-        """Of a distance in appearance, which then varies among the labelled images as the similarity does."""
+        """Of a distance in appearance: among the labelled images it then varies by APPEARANCE times as much
+        as the similarity."""
         if self.look is None:
             return 0.0
-        return float(self.similarity.std() / max(self.look.distance.std(), _LEAST_SPREAD))
+        return float(APPEARANCE * self.similarity.std() / max(self.look.distance.std(), _LEAST_SPREAD))
 
     @property
     def labelled(self) -> Float[NDArray[np.float32], " S"]:
