@@ -23,11 +23,14 @@ from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import tempered
 from farshot.evaluation.crossval import fit_temperature
-from farshot.evaluation.familiarity import Familiarity, left_out_folds, measure
+from farshot.evaluation.familiarity import Familiarity, Look, left_out_folds, measure
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.export.onnx_file import export_onnx
+from farshot.export.predictor import predictor
 from farshot.methods.base import softmax
+from farshot.model.appearance import TOLERANCE, appearance
+from farshot.model.features import image_features
 from tests.input_helpers import Farshot, class_folders
 from tests.toy import as_folder, toy_task, world_table
 
@@ -96,6 +99,105 @@ def test_copies_do_not_vouch_for_each_other():
     assert np.mean(grouped.similarity) < np.mean(careless.similarity) - 0.05
 
 
+def looks(count: int, seed: int, shift: float = 0) -> np.ndarray:
+    """Numbers of the appearance of images that vary more than the tolerance."""
+    return np.random.default_rng(seed).normal(shift, 1, (count, len(TOLERANCE))).astype(np.float32)
+
+
+def test_a_level_is_kept_on_average_with_the_appearance():
+    p = []
+    for seed in range(40):
+        features, numbers = around(0, 60, seed), looks(60, seed)
+        known = Familiarity.of(features[:40], np.arange(40), numbers[:40])
+        p.append(known.p_values(features[40:], numbers[40:]))
+    for level in (0.05, 0.1, 0.3):
+        share = (np.concatenate(p) <= level).mean()
+        assert 0.6 * level < share < level + 0.03
+
+
+def test_images_of_other_looks_have_small_p_values_and_features_still_count():
+    known = Familiarity.of(around(0, 40, 0), np.arange(40), looks(40, 0))
+    own = known.p_values(around(0, 100, 1), looks(100, 1))
+    for features, numbers in (
+        (around(0, 100, 2), looks(100, 2, shift=4)),
+        (around(5, 100, 3), looks(100, 3)),
+    ):
+        found = measure(own, known.p_values(features, numbers), 0.05)
+        assert found.auroc > 0.95 and found.flagged.mean > 0.9 and found.lost.mean < 0.2
+
+
+def test_the_distance_of_looks_is_that_of_mahalanobis_from_images_of_other_units():
+    numbers, unit = looks(12, 0), np.array([0, 0, *range(1, 11)])
+    known = Look.of(numbers, unit)
+
+    def expected(one: np.ndarray, others: np.ndarray) -> float:
+        away = one.astype(np.float64) - others.mean(0)
+        covariance = np.cov(others.T.astype(np.float64)) + np.diag(np.square(TOLERANCE))
+        return float(np.sqrt(away @ np.linalg.solve(covariance, away)))
+
+    by_hand = [expected(numbers[i], numbers[unit != unit[i]]) for i in range(12)]
+    np.testing.assert_allclose(known.distance, by_hand, rtol=1e-5)
+    other = looks(3, 1)
+    np.testing.assert_allclose(known.distances(other), [expected(one, numbers) for one in other], rtol=1e-5)
+    assert Look.of(numbers, np.zeros(12, dtype=np.int64)).distance.tolist() == [0] * 12
+
+
+def test_where_all_labelled_images_look_alike_the_distance_is_finite_and_counts():
+    numbers = np.tile(looks(1, 0), (20, 1))
+    known = Familiarity.of(around(0, 20, 0), np.arange(20), numbers)
+    assert np.array_equal(known.labelled, known.similarity)
+    assert known.p_values(around(0, 5, 1), numbers[:5] + 3).max() == 1 / 21
+
+
+def test_the_appearance_tells_light_from_structure():
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(40, 200, (2, 64, 64, 3)).astype(np.uint8))
+    brighter, smooth = pixels + 20, pixels.float().mean((1, 2), keepdim=True).expand(-1, 64, 64, -1).byte()
+    found, lit, flat = appearance(pixels), appearance(brighter), appearance(smooth)
+    assert found.shape == (2, len(TOLERANCE))
+    torch.testing.assert_close(lit[:, 0], found[:, 0] + 20 / 255)
+    torch.testing.assert_close(lit[:, 1:], found[:, 1:], atol=1e-4, rtol=0)
+    assert (flat[:, 3:] < found[:, 3:] - 1).all()
+    grey = pixels[..., :1].expand(-1, -1, -1, 3)
+    torch.testing.assert_close(appearance(grey)[:, [1, 2]], torch.zeros(2, 2), atol=1e-6, rtol=0)
+    half = pixels.clone()
+    half[:, :, ::2] = half[:, :, 1::2]  # in pairs of equal columns, half of the changes across are gone
+    assert (appearance(half)[:, 6] < found[:, 6] - 0.1).all()
+    large = pixels.repeat_interleave(3, 1).repeat_interleave(3, 2)
+    torch.testing.assert_close(appearance(large), found, atol=1e-4, rtol=0)
+    assert torch.isfinite(appearance(pixels[:, :8, :8])).all()
+
+
+def test_an_exported_model_gives_the_same_p_values(fitted):
+    images = world_table("mini-land", 60)
+    pixels = torch.from_numpy(
+        np.asarray(images.pixels(range(len(images)), fitted.encoder_.reading("model"), fitted.encoder_.size))
+    )
+    with torch.no_grad():
+        _, similarity = predictor(fitted)(pixels)
+    known = np.sort(fitted.familiarity_.labelled)
+    p = (1 + np.searchsorted(known, similarity.numpy() + 1e-6, side="right")) / (1 + len(known))
+    np.testing.assert_allclose(p, fitted.familiarity(images))
+
+
+def test_a_model_that_was_saved_without_the_appearance_compares_features_alone(fitted, tmp_path: Path):
+    fitted.save(tmp_path / "adapted")
+    file = tmp_path / "adapted" / "labelled.safetensors"
+    save_file({name: x for name, x in load_file(file).items() if not name.startswith("appearance")}, file)
+    again, images = load(tmp_path / "adapted"), world_table("mini-land", 60)
+    features = image_features(again.encoder_, images, range(len(images))).numpy()
+    alone = Familiarity(fitted.familiarity_.features, fitted.familiarity_.similarity).p_values(features)
+    assert np.array_equal(again.familiarity(images), alone)
+    assert not np.array_equal(fitted.familiarity(images), alone)
+    pixels = torch.from_numpy(
+        np.asarray(images.pixels(range(len(images)), again.encoder_.reading("model"), again.encoder_.size))
+    )
+    with torch.no_grad():
+        _, similarity = predictor(again)(pixels)
+    np.testing.assert_allclose(similarity.numpy(), again.familiarity_.nearest(features), atol=1e-5)
+    again.save(tmp_path / "again")
+    assert load_file(tmp_path / "again" / "labelled.safetensors").keys() == load_file(file).keys()
+
+
 def test_a_level_that_cannot_be_reached_is_refused():
     known = Familiarity.of(around(0, 10, 0), np.arange(10))
     known.check_level(0.1)
@@ -136,6 +238,8 @@ def test_a_model_that_was_saved_without_features_says_so(fitted, tmp_path: Path)
         (lambda kept: kept | {"similarity": kept["similarity"] * torch.nan}, "NaN"),
         (lambda kept: kept | {"held_out.fold": kept["held_out.fold"].float()}, "held_out.fold is"),
         (lambda kept: {name: value for name, value in kept.items() if name != "features"}, "one is missing"),
+        (lambda kept: {name: x for name, x in kept.items() if name != "appearance"}, "one is missing"),
+        (lambda kept: kept | {"appearance": kept["appearance"][:, :3].contiguous()}, "appearance is"),
         (lambda kept: kept | {"more": torch.zeros(2)}, "more is not known"),
     ],
 )
@@ -423,6 +527,10 @@ def test_labelled_images_are_compared_with_those_of_other_folds() -> None:
     features[1] = features[0]  # but a copy, which is left out together
     p = Familiarity.of(features, unit).left_out(unit)
     assert (p == 1).all()
+    odd, near = looks(len(unit), 0), around(0, len(unit), 0)
+    odd[[0, 1]] += 9  # look like each other alone
+    p = Familiarity.of(near, unit, odd).left_out(unit)
+    assert p[0] == p[1] == 1 / (1 + (fold != fold[0]).sum()) and np.median(p) > 0.2
     alone = Familiarity.of(features, unit).left_out(np.arange(len(unit)))
     assert alone.shape == (len(unit),)
     assert ((alone > 0) & (alone <= 1)).all()

@@ -32,6 +32,7 @@ from farshot.evaluation.unseen import unseen
 from farshot.images.likeness import thumbnails
 from farshot.images.options import ReadOptions
 from farshot.methods import Adapted, create
+from farshot.model.appearance import image_appearance
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
 from farshot.model.find import encoder_of_clip, shared_encoder
@@ -166,7 +167,8 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
             encoder, [task], micro_batch=self.micro_batch, progress=self.progress
         )[0]
         features = image_features(encoder, task.table, task.support, adapted.reading).numpy()
-        familiarity = Familiarity.of(features, units(task.table, task.support))
+        look = image_appearance(encoder, task.table.subset(task.support), adapted.reading)
+        familiarity = Familiarity.of(features, units(task.table, task.support), look)
         support_ids = [task.table.content(int(row)) for row in task.support]
         small = None
         if not are_too_alike(task.table, task.support):

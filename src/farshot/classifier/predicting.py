@@ -24,6 +24,7 @@ from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.images.options import ReadOptions
 from farshot.methods import Adapted
 from farshot.methods.base import softmax
+from farshot.model.appearance import image_appearance
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
 from farshot.training.loop import Progress
@@ -177,11 +178,18 @@ class Predicting:
         """
         check_is_fitted(self)
         known = self.require_familiarity()
-        table = image_table(X).with_options(self.read_options_)
-        found = image_features(
-            self.encoder_, table, range(len(table)), self.adapted_.reading, progress=self.progress
-        )
-        return known.p_values(found.numpy())
+        return known.p_values(*self.seen_by_familiarity(image_table(X), self.progress))
+
+    def seen_by_familiarity(
+        self, table: ImageTable, progress: Progress | None = None
+    ) -> tuple[Float[NDArray[np.float32], "B E"], Float[NDArray[np.float32], "B A"] | None]:
+        """What `familiarity_` compares of a table's images: frozen features and, where the model knows that
+        of the labelled images, the appearance."""
+        table, reading = table.with_options(self.read_options_), self.adapted_.reading
+        features = image_features(self.encoder_, table, range(len(table)), reading, progress=progress)
+        if self.require_familiarity().look is None:
+            return features.numpy(), None
+        return features.numpy(), image_appearance(self.encoder_, table, reading)
 
     def require_familiarity(self) -> Familiarity:
         """What `familiarity` compares with.

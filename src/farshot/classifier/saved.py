@@ -17,7 +17,7 @@ from farshot.data.table import ImageTable
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import Limit
 from farshot.evaluation.crossval import HeldOut
-from farshot.evaluation.familiarity import Familiarity
+from farshot.evaluation.familiarity import Familiarity, Look
 from farshot.methods import Method, available, create, current_settings
 from farshot.model.encoder import Encoder
 from farshot.model.find import shared_encoder
@@ -151,7 +151,8 @@ def _restored(
     kept = {name: tensor.numpy() for name, tensor in labelled.items()}
     made.familiarity_, made.held_out_, made.thumbnails_ = None, None, kept.get("thumbnails")
     if "features" in kept:
-        made.familiarity_ = Familiarity(kept["features"], kept["similarity"])
+        look = Look(kept["appearance"], kept["appearance.distance"]) if "appearance" in kept else None
+        made.familiarity_ = Familiarity(kept["features"], kept["similarity"], look)
     if "held_out.logits" in kept and made.support_labels_:
         codes = np.asarray(made.support_labels_, dtype=np.int64)
         logits, fold = kept["held_out.logits"], kept["held_out.fold"]

@@ -20,7 +20,7 @@ from farshot.data.decoded import Outcome
 from farshot.data.table import ImageTable, unreadable
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.evaluation.unseen import candidates, near_rows, nothing_left, shows_seen
-from farshot.model.features import FeatureCache, image_features, use_cache
+from farshot.model.features import FeatureCache, use_cache
 
 if TYPE_CHECKING:
     from farshot.classifier.fewshot import FewShotClassifier
@@ -213,9 +213,7 @@ def predict_part(
         logits = classifier.adapted_.logits(table)
         unlike = None
         if p_values and classifier.familiarity_ is not None:
-            every = range(len(table))
-            features = image_features(classifier.encoder_, table, every, classifier.adapted_.reading)
-            unlike = classifier.familiarity_.p_values(features.numpy())
+            unlike = classifier.familiarity_.p_values(*classifier.seen_by_familiarity(table))
     known = None
     if seen:
         groups = set(classifier.support_groups_)

@@ -102,6 +102,8 @@ def _labelled(classifier: FewShotClassifier) -> dict[str, torch.Tensor]:
             "features": classifier.familiarity_.features,
             "similarity": classifier.familiarity_.similarity,
         }
+        if (look := classifier.familiarity_.look) is not None:
+            kept |= {"appearance": look.numbers, "appearance.distance": look.distance}
     if classifier.held_out_ is not None:
         kept |= {"held_out.logits": classifier.held_out_.logits, "held_out.fold": classifier.held_out_.fold}
     if classifier.thumbnails_ is not None:

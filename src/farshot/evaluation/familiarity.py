@@ -1,18 +1,23 @@
-"""Whether an image is like the labelled ones at all: a conformal p-value from frozen features.
+"""Whether an image is like the labelled ones at all: a conformal p-value from frozen features and appearance.
 
 A classifier chooses one of its classes for every image, and images of something else often get its highest
-probabilities. The similarity of an image to its nearest labelled images says more: compared with the same
-similarity of each labelled image to the other ones, it gives a p-value (Vovk, Gammerman and Shafer, 2005;
-Laxhammar and Falkman, 2011; k nearest neighbours as in Sun et al., 2022). For images that come from where the
-labelled ones come from, it is at most e in at most a share e of all cases.
+probabilities. How similar an image is to the labelled ones says more: compared with the same number for each
+labelled image and the other ones, it gives a p-value (Vovk, Gammerman and Shafer, 2005; Laxhammar and
+Falkman, 2011). For images that come from where the labelled ones come from, it is at most e in at most a
+share e of all cases.
+
+Two things count: the similarity of the features to those of the nearest labelled images (Sun et al., 2022),
+and the Mahalanobis distance (Lee et al., 2018) of the appearance (farshot.model.appearance) from that of all.
 
 It asks whether an image is unlike anything labelled. A new class of the same kind of images is not unlike
-them, and is not found in this way. Shapes: S labelled images, B images, E joint width.
+them, and is not found in this way. Shapes: S labelled images, B images, E joint width, A numbers of the
+appearance.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,7 @@ from jaxtyping import Float, Int
 from farshot.arrays import NDArray
 from farshot.errors import SettingError
 from farshot.evaluation.intervals import Interval, proportion_interval
+from farshot.model.appearance import TOLERANCE
 
 NEAREST = 3
 """Labelled images whose mean similarity counts; one, or distances by covariance, were not better on nine
@@ -29,7 +35,74 @@ sets (docs/trust.md)."""
 MOST_FOLDS = 20
 """Of `Familiarity.left_out`: the images that are left are then nearly as many as all."""
 
+APPEARANCE = 1.5
+"""How much the appearance counts against the features; chosen on six of nine sets (docs/trust.md)."""
+
 _ROWS_AT_ONCE = 4096
+_LEAST_SPREAD = 0.1  # of distances, where all labelled images look alike
+
+Features = Float[NDArray[np.float32], "B E"]
+Appearance = Float[NDArray[np.float32], "B A"]
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Count, sum and products of the numbers of some images, from which those of a few can be subtracted."""
+
+    count: int
+    total: Float[NDArray[np.float64], " A"]
+    products: Float[NDArray[np.float64], "A A"]
+
+    @classmethod
+    def of(cls, numbers: Appearance) -> _Moments:
+        """Of these images."""
+        exact = numbers.astype(np.float64)
+        return cls(len(exact), exact.sum(0), exact.T @ exact)
+
+    def without(self, some: _Moments) -> _Moments:
+        """Of the other images."""
+        return _Moments(self.count - some.count, self.total - some.total, self.products - some.products)
+
+    def spread(self) -> tuple[Float[NDArray[np.float64], " A"], Float[NDArray[np.float64], "A A"]]:
+        """Mean, and the matrix that makes differences from it independent and of variance 1, the tolerance
+        added."""
+        mean = self.total / self.count
+        covariance = (self.products - self.count * np.outer(mean, mean)) / max(self.count - 1, 1)
+        factor = np.linalg.cholesky(covariance + np.diag(np.square(TOLERANCE)))
+        return mean, np.linalg.inv(factor).T
+
+
+@dataclass(frozen=True)
+class Look:
+    """The appearance of the labelled images.
+
+    Attributes:
+        numbers: of each, (S, A).
+        distance: of each from the other ones, (S,).
+    """
+
+    numbers: Float[NDArray[np.float32], "S A"]
+    distance: Float[NDArray[np.float32], " S"]
+
+    @classmethod
+    def of(cls, numbers: Float[NDArray[np.float32], "S A"], unit: Int[NDArray[np.int64], " S"]) -> Look:
+        """Measure the distance of each labelled image from those of other units."""
+        found, every = np.zeros(len(numbers), dtype=np.float32), _Moments.of(numbers)
+        for one in np.unique(unit):
+            own = unit == one
+            if not own.all():
+                others = every.without(_Moments.of(numbers[own]))
+                found[own] = _distance(numbers[own], *others.spread())
+        return cls(numbers, found)
+
+    @cached_property
+    def spread(self) -> tuple[Float[NDArray[np.float64], " A"], Float[NDArray[np.float64], "A A"]]:
+        """As `_Moments.spread`."""
+        return _Moments.of(self.numbers).spread()
+
+    def distances(self, numbers: Appearance) -> Float[NDArray[np.float32], " B"]:
+        """Of other images from all labelled ones."""
+        return _distance(numbers, *self.spread)
 
 
 @dataclass(frozen=True)
@@ -39,31 +112,76 @@ class Familiarity:
     Attributes:
         features: of length 1, (S, E).
         similarity: of each labelled image to its nearest other ones, (S,).
+        look: their appearance; None in models saved by versions that did not keep it, where the similarity
+            alone counts.
     """
 
     features: Float[NDArray[np.float32], "S E"]
     similarity: Float[NDArray[np.float32], " S"]
+    look: Look | None = None
 
     @classmethod
     def of(
-        cls, features: Float[NDArray[np.float32], "S E"], unit: Int[NDArray[np.int64], " S"]
+        cls,
+        features: Float[NDArray[np.float32], "S E"],
+        unit: Int[NDArray[np.int64], " S"],
+        appearance: Float[NDArray[np.float32], "S A"] | None = None,
     ) -> Familiarity:
-        """Measure the similarities of the labelled images to each other.
+        """Compare the labelled images with each other.
 
         Args:
             unit: equal for images that are not independent, such as copies: an image is not compared with
                 those of its unit.
+            appearance: of the same images.
         """
         found = [
             _mean_of_nearest(np.where(unit[rows, None] == unit[None], -np.inf, features[rows] @ features.T))
             for rows in _chunks(len(features))
         ]
-        return cls(features, np.concatenate(found))
+        look = None if appearance is None else Look.of(appearance, unit)
+        return cls(features, np.concatenate(found), look)
 
-    def p_values(self, features: Float[NDArray[np.float32], "B E"]) -> Float[NDArray[np.float64], " B"]:
+    @cached_property
+    def weight(self) -> float:
+        """Of a distance in appearance: among the labelled images it then varies by APPEARANCE times as much
+        as the similarity."""
+        if self.look is None:
+            return 0.0
+        return float(APPEARANCE * self.similarity.std() / max(self.look.distance.std(), _LEAST_SPREAD))
+
+    @property
+    def labelled(self) -> Float[NDArray[np.float32], " S"]:
+        """The score of each labelled image among the other ones."""
+        if self.look is None:
+            return self.similarity
+        return self.similarity - np.float32(self.weight) * self.look.distance
+
+    def scores(
+        self, features: Features, appearance: Appearance | None = None
+    ) -> Float[NDArray[np.float32], " B"]:
+        """How similar images are to the labelled ones: to the nearest by features, less the weighted distance
+        in appearance.
+
+        Args:
+            appearance: of the same images; not needed without `look`.
+        """
+        found = self.nearest(features)
+        if self.look is None:
+            return found
+        assert appearance is not None
+        return found - np.float32(self.weight) * self.look.distances(appearance)
+
+    def p_values(
+        self, features: Features, appearance: Appearance | None = None
+    ) -> Float[NDArray[np.float64], " B"]:
         """Of each image: the share of the labelled images, and of the image itself, that are at most as
-        similar to the labelled ones."""
-        below = np.searchsorted(np.sort(self.similarity), self.nearest(features), side="right")
+        similar to the labelled ones.
+
+        Args:
+            appearance: as of `scores`.
+        """
+        found = self.scores(features, appearance)
+        below = np.searchsorted(np.sort(self.labelled), found, side="right")
         return (1 + below) / (1 + len(self.similarity))
 
     def left_out(self, unit: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:
@@ -74,10 +192,12 @@ class Familiarity:
             unit: as of `of`.
         """
         fold, found = left_out_folds(unit), np.zeros(len(unit))
+        numbers = None if self.look is None else self.look.numbers
         for f in np.unique(fold):
-            others = fold != f
-            found[~others] = Familiarity.of(self.features[others], unit[others]).p_values(
-                self.features[~others]
+            own = fold == f
+            here, others = (None if numbers is None else numbers[rows] for rows in (own, ~own))
+            found[own] = Familiarity.of(self.features[~own], unit[~own], others).p_values(
+                self.features[own], here
             )
         return found
 
@@ -158,6 +278,12 @@ def _mean_of_nearest(similarity: Float[NDArray[np.float32], "B S"]) -> Float[NDA
     known = np.isfinite(nearest)
     total = np.where(known, nearest, 0).sum(1)
     return np.where(known.any(1), total / np.maximum(known.sum(1), 1), -1).astype(np.float32)
+
+
+def _distance(
+    numbers: Appearance, mean: Float[NDArray[np.float64], " A"], whiten: Float[NDArray[np.float64], "A A"]
+) -> Float[NDArray[np.float32], " B"]:
+    return np.linalg.norm((numbers - mean) @ whiten, axis=1).astype(np.float32)
 
 
 def _chunks(count: int) -> list[NDArray[np.int64]]:

@@ -80,7 +80,7 @@ def trust(classifier: FewShotClassifier, outputs: Collection[str]) -> dict[str, 
     """
     kept: dict[str, Any] = {}
     if "similarity" in outputs and classifier.familiarity_ is not None:
-        kept["labelled_similarity"] = np.sort(classifier.familiarity_.similarity).round(6).tolist()
+        kept["labelled_similarity"] = np.sort(classifier.familiarity_.labelled).round(6).tolist()
     if classifier.held_out_ is not None:
         found = classifier.held_out_
         right = found.calibrated[np.arange(len(found.labels)), found.labels]

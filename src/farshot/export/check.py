@@ -12,7 +12,6 @@ from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError
-from farshot.model.features import image_features
 from farshot.randomness import numpy_generator
 
 TOLERANCE = 1e-4
@@ -58,10 +57,7 @@ def check_familiarity(
         ModelError: one differs by more than TOLERANCE.
     """
     assert classifier.familiarity_ is not None
-    reading = classifier.adapted_.reading
-    table = table.with_options(classifier.read_options_)
-    features = image_features(classifier.encoder_, table, range(len(table)), reading).numpy()
-    ours = classifier.familiarity_.nearest(features)
+    ours = classifier.familiarity_.scores(*classifier.seen_by_familiarity(table))
     difference = float(np.abs(ours - predict_table(classifier, similarity, table)[:, 0]).max())
     if not difference <= TOLERANCE:
         raise ModelError(

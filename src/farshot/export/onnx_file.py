@@ -1,5 +1,5 @@
 """One ONNX file: uint8 pixels (B, R, R, 3) in, probabilities (B, N) out; for methods on frozen features
-also the similarity (B,) to the nearest labelled images, from which predict.py computes a p-value.
+also the similarity (B,) to the labelled images, from which predict.py computes a p-value.
 
 Normalisation, class texts, anchors and strengths are constants in it. torch.onnx traces `Predictor`, so no
 formula is written a second time; onnxruntime then runs the file, and it is refused where it differs.

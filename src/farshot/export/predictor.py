@@ -22,6 +22,7 @@ from farshot.evaluation.familiarity import NEAREST, Familiarity
 from farshot.methods import Adapted
 from farshot.methods.finetuned import FinetunedAdapted, acting
 from farshot.methods.frozen import FrozenAdapted
+from farshot.model.appearance import appearance
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Pass
 from farshot.parts.alignment import HeadTailAlignment
@@ -78,7 +79,7 @@ class FinetunedPredictor(Predictor):
 
 class FrozenPredictor(Predictor):
     """A method on the features of the encoder as it is; with the features of the labelled images, also the
-    similarity to the nearest of them."""
+    similarity to them (`Familiarity.scores`)."""
 
     def __init__(
         self, adapted: FrozenAdapted, temperature: float, familiarity: Familiarity | None = None
@@ -87,6 +88,10 @@ class FrozenPredictor(Predictor):
         self.method, self.state = adapted.method, adapted.state
         self.scale = adapted.method.scale_of(adapted.encoder)
         self.labelled = None if familiarity is None else torch.from_numpy(familiarity.features)
+        self.look: tuple[Tensor, Tensor] | None = None
+        if familiarity is not None and familiarity.look is not None:
+            mean, whiten = familiarity.look.spread
+            self.look = torch.from_numpy(mean).float(), torch.from_numpy(familiarity.weight * whiten).float()
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -94,14 +99,17 @@ class FrozenPredictor(Predictor):
         return ("probabilities",) if self.labelled is None else ("probabilities", "similarity")
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Probabilities, and where labelled images are known the mean similarity to the nearest three,
-        (B,)."""
+        """Probabilities, and where labelled images are known the similarity to them, (B,)."""
         images = self.features(pixels)
         probabilities = (self.method.scores(images, self.state, self.scale) / self.temperature).softmax(-1)
         if self.labelled is None:
             return probabilities
         nearest = (images @ self.labelled.T).topk(min(NEAREST, len(self.labelled)), dim=-1).values
-        return probabilities, nearest.mean(-1)
+        similarity = nearest.mean(-1)
+        if self.look is not None:
+            mean, whiten = self.look
+            similarity = similarity - ((appearance(pixels) - mean) @ whiten).square().sum(-1).sqrt()
+        return probabilities, similarity
 
     def features(self, pixels: Tensor) -> Tensor:
         """Embeddings of length 1, (B, E)."""

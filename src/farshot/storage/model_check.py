@@ -15,6 +15,7 @@ from farshot.methods.base import Adapted
 from farshot.methods.finetuned import FinetunedAdapted
 from farshot.methods.frozen import FrozenAdapted
 from farshot.methods.tip_adapter import TipAdapter
+from farshot.model.appearance import TOLERANCE
 from farshot.model.encoder import Encoder
 from farshot.sanitize import short
 
@@ -81,6 +82,8 @@ def check_labelled(kept: Mapping[str, Tensor], images: int, classes: int, width:
     known = {
         "features": ((images, width), torch.float32),
         "similarity": ((images,), torch.float32),
+        "appearance": ((images, len(TOLERANCE)), torch.float32),
+        "appearance.distance": ((images,), torch.float32),
         "held_out.logits": ((images, classes), torch.float32),
         "held_out.fold": ((images,), torch.int64),
         "thumbnails": ((images, 32, 32), torch.uint8),
@@ -92,7 +95,12 @@ def check_labelled(kept: Mapping[str, Tensor], images: int, classes: int, width:
         _check_shape(name, value, shape)
         if value.dtype != kind:
             raise ValueError(f"the tensor {name} is {value.dtype}, not {kind}")
-    for pair in (("features", "similarity"), ("held_out.logits", "held_out.fold")):
+    pairs = (
+        ("features", "similarity"),
+        ("appearance", "appearance.distance"),
+        ("held_out.logits", "held_out.fold"),
+    )
+    for pair in pairs:
         if len(set(pair) & set(kept)) == 1:
             raise ValueError(f"of the tensors {' and '.join(pair)} one is missing")
 
