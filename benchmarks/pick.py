@@ -198,7 +198,7 @@ def kinds(pools: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 def average(differences: Sequence[NDArray[np.float64]]) -> str:
     """Mean over pools of the mean over draws, in points, +- 1.96 standard errors over draws."""
     error = np.sqrt(sum(one.var(ddof=1) / len(one) for one in differences)) / len(differences)
-    return f"{100 * np.mean([one.mean() for one in differences]):+.1f} ± {196 * error:.1f}"
+    return f"{100 * np.mean([one.mean() for one in differences]):+.1f} +- {196 * error:.1f}"
 
 
 def written(differences: NDArray[np.float64], p: float) -> str:

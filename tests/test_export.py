@@ -26,7 +26,7 @@ from farshot.export import export, onnx_file
 from farshot.export.about import load_exact, trust
 from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
-from farshot.export.onnx_file import export_onnx, runtime
+from farshot.export.onnx_file import export_onnx, runtime, similarities
 from farshot.export.predictor import predictor
 from farshot.export.torch_file import export_torch
 from farshot.model.tower import Pass
@@ -208,6 +208,20 @@ def test_the_program_of_a_fine_tuned_method_rejects_as_we_do(
     told = subprocess.run([*program, "--reject", "0.2", *files], capture_output=True, text=True, check=False)
     assert (told.returncode, told.stdout) == (1, "")
     assert "write it again with farshot export MODEL --format onnx --p-values --out FOLDER." in told.stderr
+
+
+@pytest.mark.slow
+def test_8_bits_of_both_encoders_hardly_change_p(tmp_path: Path):
+    """Large weights are in 8 bits; class texts and features of labelled images are not."""
+    support = TABLE.subset(TABLE.draw(12, 0)[0])
+    made = FewShotClassifier("mini", "clip-lora", settings={"steps": 3, "batch": 4}).fit(support)
+    about = export_onnx(made, tmp_path / "out", TABLE, int8=True, p_values=True)
+    assert about["int8"]["int8_bytes"] < 0.35 * about["int8"]["float32_bytes"]
+    similarity = similarities(tmp_path / "out" / "model.onnx")
+    pixels = np.asarray(TABLE.pixels(range(len(TABLE)), made.adapted_.reading, made.encoder_.size))
+    known = np.array(about["labelled_similarity"])
+    p = (1 + (known <= similarity(pixels)).sum(1)) / (1 + len(known))
+    assert np.abs(p - made.familiarity(TABLE)).max() < 2.5 / (1 + len(known))
 
 
 def test_what_predicts_something_else_is_refused(probe, tmp_path: Path, monkeypatch):
