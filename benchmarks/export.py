@@ -1,9 +1,10 @@
 """Holds exported ONNX files against PyTorch on many images: the table of docs/export.md.
 
     python -m benchmarks.export --images 500 photos/
+    python -m benchmarks.export --images 50 --p-values --methods atha full coop --models mini ViT-B/16 photos/
 
 Models are the bundled mini CLIP and a ViT-B/16 of random weights. Probabilities, labels, images per second,
-both in float32 on the CPU, pixels in memory at the model's size.
+size of the file, both in float32 on the CPU, pixels in memory at the model's size.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ METHODS: dict[str, dict[str, object]] = {
     "prompt-lora": QUICK,
     "tip-adapter": {},
     "linear-probe": {},
+    "clip-lora": {"steps": 3},
+    "coop": {"steps": 3},
+    "full": {"steps": 3},
 }
 BATCH = 50
 
@@ -58,12 +62,14 @@ def vit(folder: Path) -> Path:
     return folder
 
 
-def row(model: str | Path, method: str, support: ImageTable, others: ImageTable, folder: Path) -> str:
+def row(
+    model: str | Path, method: str, support: ImageTable, others: ImageTable, folder: Path, p_values: bool
+) -> str:
     """Adapts, saves, exports, runs both."""
     name = method.split("[")[0]
     FewShotClassifier(model, name, settings=METHODS[method]).fit(support).save(folder / "adapted")
     made = load_exact(folder / "adapted")
-    export_onnx(made, folder / "onnx")
+    export_onnx(made, folder / "onnx", p_values=p_values)
     run = runtime(folder / "onnx" / "model.onnx")
     pixels = np.asarray(others.pixels(range(len(others)), made.adapted_.reading, made.encoder_.size))
     prepared = Prepared(tuple(pixels), None, others.classes, others.names)
@@ -74,9 +80,10 @@ def row(model: str | Path, method: str, support: ImageTable, others: ImageTable,
     end = time.perf_counter()
     speeds = [len(pixels) / seconds for seconds in (between - start, end - between)]
     same = int((found.argmax(1) == ours.argmax(1)).sum())
+    size = (folder / "onnx" / "model.onnx").stat().st_size / 1e6
     return (
         f"`{method}` | {np.abs(found - ours).max():.1e} | {same} of {len(pixels)} "
-        f"| {speeds[0]:.1f} | {speeds[1]:.1f} | {speeds[1] / speeds[0]:.2f}"
+        f"| {speeds[0]:.1f} | {speeds[1]:.1f} | {speeds[1] / speeds[0]:.2f} | {size:.1f}"
     )
 
 
@@ -85,19 +92,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="labelled images, more than --images")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--models", nargs="+", default=["mini", "ViT-B/16"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:5])
+    parser.add_argument("--p-values", action="store_true", help="which take the frozen encoder, too")
     given = parser.parse_args()
     table = read_table(given.folder)
     chosen, rest = table.draw(1, seed=1)
     support = table.subset(chosen)
     others = table.subset(np.random.default_rng(1).permutation(rest)[: given.images])
-    print("| model | method | largest difference | same label | PyTorch, images/s | ONNX, images/s | ratio |")
-    print("|---|---|---:|---:|---:|---:|---:|")
+    columns = ("largest difference", "same label", "PyTorch, images/s", "ONNX, images/s", "ratio", "MB")
+    print(f"| model | method | {' | '.join(columns)} |")
+    print("|---|---|" + "---:|" * len(columns))
     with tempfile.TemporaryDirectory() as place:
         for model in given.models:
             source = vit(Path(place) / "vit") if model == "ViT-B/16" else model
-            for method in METHODS:
+            for method in given.methods:
                 with tempfile.TemporaryDirectory(dir=place) as folder:
-                    print(f"| {model} | {row(source, method, support, others, Path(folder))} |", flush=True)
+                    found = row(source, method, support, others, Path(folder), given.p_values)
+                    print(f"| {model} | {found} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Is choosing what to label better than choosing at random? The tables of docs/pick.md.
 
     python -m benchmarks.pick --draws 30 --seed 1 --rules all
-    python -m benchmarks.pick --draws 100 --seed 1000 --report \
-        --also MODEL rsscn7=PATH steel=PATH apple=PATH --class-names rsscn7=FILE
+    python -m benchmarks.pick --draws 200 --seed 1000 --report --rules all --first-only \
+        --also MODEL rsscn7=PATH steel=PATH --also mini rsscn7=PATH steel=PATH --class-names rsscn7=FILE
 
 A draw takes 5 classes of a pool (all, where it has fewer) and images of each without their labels; all others
-of these classes are test images. A rule chooses as many images as random choice does, they get their true
-labels, and a method on frozen features is fitted to them. A class of which no image was chosen is never
-predicted, so all its test images are wrong. Differences to random choice are paired by draw. Seeds 1 to 99
-are for development, those from 1000 for the report.
+of these classes are test images, except copies, near copies and images of one group with those offered. A
+rule chooses as many images as random choice does, they get their true labels, and a method on frozen features
+is fitted to them. A class of which no image was chosen is never predicted, so all its test images are wrong.
+Differences to random choice are paired by draw. Seeds 1 to 99 are for development, those from 1000 for the
+report.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import numpy as np
 from farshot import FewShotClassifier
 from farshot.arrays import NDArray
 from farshot.bench.tasks import check_seed
+from farshot.data.independence import units
 from farshot.data.pool import Pool
 from farshot.data.pools import open_pool
-from farshot.evaluation.intervals import PairedDifference, holm, mean_interval, paired_difference
+from farshot.evaluation.intervals import holm, mean_interval, paired_difference
 from farshot.methods import create
 from farshot.pick import pick_first, pick_next
 from farshot.pick.choice import DEFAULT_BALANCED, DEFAULT_FIRST, DEFAULT_NEXT
@@ -63,6 +65,7 @@ class Draw:
 
 def draws(pool: Pool, count: int, seed: int, per_class: int, uneven: bool) -> Iterator[Draw]:
     """As many draws; uneven: each class offers half as many images as the one before it."""
+    unit = units(pool.table, range(len(pool.table)))
     for index in range(count):
         generator = numpy_generator("pick benchmark", pool.name, seed, index)
         classes = generator.permutation(len(pool.by_class))[:WAYS]
@@ -72,8 +75,9 @@ def draws(pool: Pool, count: int, seed: int, per_class: int, uneven: bool) -> It
             size = max(2, per_class >> place) if uneven else per_class
             offered.append(rows[:size])
             test.append(rows[per_class:])
-        together = generator.permutation(np.concatenate(offered))
-        yield Draw(classes, together, np.concatenate(test), key("pick", pool.name, seed, index))
+        together, others = generator.permutation(np.concatenate(offered)), np.concatenate(test)
+        others = others[~np.isin(unit[others], unit[together])]
+        yield Draw(classes, together, others, key("pick", pool.name, seed, index))
 
 
 class Measured:
@@ -160,30 +164,46 @@ def measure(on: Measured, drawn: Sequence[Draw], rules: Sequence[str], next_rule
 
 
 def tables(found: dict[str, Results]) -> Iterator[str]:
-    """One table per setting: accuracy of random choice, then each rule's difference; bold where Holm's
-    correction over the whole table leaves p below 0.05."""
+    """One table per setting: accuracy of random choice, then each rule's mean difference, +- 1.96 standard
+    errors over draws; bold where Holm's correction over the whole table leaves p below 0.05."""
     for setting in dict.fromkeys(setting for results in found.values() for setting, _ in results):
         rules = [r for s, r in next(iter(found.values())) if s == setting and r != "random"]
-        cells = {
-            (pool, rule): paired_difference(results[setting, rule], results[setting, "random"])
+        differences = {
+            (pool, rule): np.subtract(results[setting, rule], results[setting, "random"])
             for pool, results in found.items()
             for rule in rules
         }
-        sure = dict(zip(cells, holm([cell.t_p for cell in cells.values()]), strict=True))
+        p_values = [paired_difference(one, np.zeros(len(one))).t_p for one in differences.values()]
+        sure = dict(zip(differences, holm(p_values), strict=True))
         yield f"\n{setting}\n"
         yield f"| pool | random | {' | '.join(f'`{rule}`' for rule in rules)} |"
         yield "|---|---:|" + "---:|" * len(rules)
         for pool, results in found.items():
             base = mean_interval(results[setting, "random"])
-            row = [written(cells[pool, rule], sure[pool, rule]) for rule in rules]
-            yield f"| {pool} | {100 * base.mean:.1f} ± {100 * base.half:.1f} | {' | '.join(row)} |"
-        means = [100 * np.mean([cells[pool, rule].mean for pool in found]) for rule in rules]
-        yield f"| mean of pools | | {' | '.join(f'{mean:+.1f}' for mean in means)} |"
+            row = [written(differences[pool, rule], sure[pool, rule]) for rule in rules]
+            yield f"| {pool} | {100 * base.mean:.1f} | {' | '.join(row)} |"
+        for kind, pools in kinds(list(found)):
+            means = [average([differences[pool, rule] for pool in pools]) for rule in rules]
+            yield f"| mean of {len(pools)}{kind} | | {' | '.join(means)} |"
 
 
-def written(cell: PairedDifference, p: float) -> str:
+def kinds(pools: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The pools over which a mean is taken: the mini worlds, and those of each encoder."""
+    for ending in dict.fromkeys(pool.partition(", ")[2] for pool in pools):
+        chosen = [pool for pool in pools if pool.partition(", ")[2] == ending]
+        if len(chosen) > 1:
+            yield f", {ending}" if ending else " mini worlds", chosen
+
+
+def average(differences: Sequence[NDArray[np.float64]]) -> str:
+    """Mean over pools of the mean over draws, in points, +- 1.96 standard errors over draws."""
+    error = np.sqrt(sum(one.var(ddof=1) / len(one) for one in differences)) / len(differences)
+    return f"{100 * np.mean([one.mean() for one in differences]):+.1f} +- {196 * error:.1f}"
+
+
+def written(differences: NDArray[np.float64], p: float) -> str:
     """A difference in points with its interval."""
-    text = f"{100 * cell.mean:+.1f} [{100 * cell.low:+.1f}, {100 * cell.high:+.1f}]"
+    text = average([differences])
     return f"**{text}**" if p < 0.05 else text
 
 
@@ -193,7 +213,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pools", nargs="*", default=list(MINI), help="measured with the mini CLIP")
     parser.add_argument(
-        "--also", nargs="+", default=[], help="MODEL NAME=PATH ...: another CLIP and its pools"
+        "--also", nargs="+", action="append", default=[], help="MODEL NAME=PATH ...: a CLIP and pools"
     )
     parser.add_argument("--class-names", nargs="*", default=[], help="NAME=FILE: words for prompts")
     parser.add_argument("--draws", type=int, default=100)
@@ -215,24 +235,24 @@ def main() -> None:
         rules, next_rules = ["random", DEFAULT_FIRST, DEFAULT_BALANCED], ["random", DEFAULT_NEXT]
     words = {name.lower(): Path(file) for name, _, file in (w.partition("=") for w in given.class_names)}
     todo = [("mini", spec, 40) for spec in given.pools]
-    todo += [(given.also[0], spec, 30) for spec in given.also[1:]]
+    todo += [(model, spec, 30) for model, *specs in given.also for spec in specs]
     of_run = ("seed", "draws", "method", "rules", "uneven", "first_only")
     run = "-".join(str(getattr(given, name)) for name in of_run)
     found: dict[str, Results] = {}
     for model, spec, per_class in todo:
-        kept = given.keep and given.keep / f"{spec.partition('=')[0]}-{run}.json"
+        name, own, _ = spec.partition("=")
+        shown = f"{name}, {Path(model).name}" if own else name
+        kept = given.keep and given.keep / f"{name}-{Path(model).name}-{run}.json"
         if kept and kept.is_file():
-            found[spec.partition("=")[0]] = {
-                tuple(key): values for key, values in json.loads(kept.read_text())
-            }
+            found[shown] = {tuple(key): values for key, values in json.loads(kept.read_text())}
             continue
         pool = open_pool(spec, class_names=words)
         on = Measured(pool, FewShotClassifier(model, given.method, device="cpu"))
         drawn = list(draws(pool, given.draws, given.seed, per_class, given.uneven))
-        found[pool.name] = measure(on, drawn, rules, [] if given.first_only else next_rules)
+        found[shown] = measure(on, drawn, rules, [] if given.first_only else next_rules)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(list(found[pool.name].items())))
+            kept.write_text(json.dumps(list(found[shown].items())))
     print("\n".join(tables(found)))
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import venv
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from transformers import AutoTokenizer, CLIPModel
 
 from farshot import FewShotClassifier
 from farshot.data.table import ImageTable
-from farshot.errors import DataError, ModelError
-from farshot.export import onnx_file
-from farshot.export.about import load_exact
+from farshot.errors import DataError, ModelError, SettingError
+from farshot.export import export, onnx_file
+from farshot.export.about import load_exact, trust
 from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
-from farshot.export.onnx_file import export_onnx, runtime
+from farshot.export.onnx_file import export_onnx, runtime, similarities
+from farshot.export.predictor import predictor
 from farshot.export.torch_file import export_torch
 from farshot.model.tower import Pass
 from tests.input_helpers import Farshot, everything_in, no_file_larger_than, refusal
@@ -125,6 +127,101 @@ def test_the_program_beside_it_says_what_we_say(checkpoint: Path, tmp_path: Path
     for line, file, row in zip(told.stdout.splitlines(), files, made.predict_proba(files), strict=True):
         certain = f"{100 * row.max():.1f} %" if made.calibrated_ else f"score {row.max():.3f}"
         assert line == f"{file}\t{made.classes_[row.argmax()]}\t{certain}"
+
+
+def test_a_fine_tuned_method_computes_p_by_the_frozen_encoder(clip_lora):
+    """Of which only the weights that were adapted count a second time."""
+    made = predictor(clip_lora, p_values=True)
+    pixels = QUERIES.pixels(range(len(QUERIES)), clip_lora.adapted_.reading, clip_lora.encoder_.size)
+    with torch.no_grad():
+        probabilities, similarity = made(torch.from_numpy(np.asarray(pixels)))
+        alone = predictor(clip_lora)(torch.from_numpy(np.asarray(pixels)))
+    assert torch.equal(probabilities, alone)
+    known = np.array(trust(clip_lora, made.outputs)["labelled_similarity"])
+    p = (1 + (known <= similarity.numpy()[:, None] + 1e-6).sum(1)) / (1 + len(known))
+    assert len(set(p)) > 1 and np.array_equal(p, clip_lora.familiarity(QUERIES))
+    changed = clip_lora.adapted_.lora.merged_tensors(clip_lora.encoder_)["vision"].values()
+    extra = _numbers(made.tensors()) - _numbers(predictor(clip_lora).tensors())
+    assert extra == _numbers(changed) > 0
+
+
+def _numbers(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors)
+
+
+def test_p_values_are_refused_where_there_are_none(probe, farshot: Farshot, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(probe, "familiarity_", None)
+    with pytest.raises(ModelError, match="without the features of its labelled images"):
+        export_onnx(probe, tmp_path / "out", p_values=True)
+    with pytest.raises(SettingError, match="p_values=True is for the formats onnx, web and torch"):
+        export(probe, "peft", tmp_path / "out", p_values=True)
+    asked = farshot("export", tmp_path, "--format", "peft", "--p-values", "--out", tmp_path / "out")
+    assert "--p-values is for --format onnx, web, torch." in refusal(asked)
+    assert not everything_in(tmp_path)
+
+
+def test_weights_that_one_file_cannot_hold_are_refused(clip_lora, tmp_path: Path, monkeypatch):
+    """Those of the frozen encoder that differ count as well."""
+    vision = 4 * _numbers(clip_lora.encoder_.vision.tensors.values())
+    monkeypatch.setattr(onnx_file, "_MOST_BYTES", vision)
+    with pytest.raises(ModelError, match="leave out p-values if they were asked for"):
+        export_onnx(clip_lora, tmp_path / "out", p_values=True)
+    monkeypatch.setattr(onnx_file, "_MOST_BYTES", vision - 1)
+    with pytest.raises(ModelError, match=r"The weights take 0\.0 GiB, and one ONNX file holds 2"):
+        export_onnx(clip_lora, tmp_path / "out")
+    assert not everything_in(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "settings", "times"),
+    [
+        ("atha", QUICK, (1.2, 1.35)),
+        ("coop", {"steps": 2}, (1, 1.02)),
+        ("full", {"steps": 2}, (1.8, 2.02)),
+        ("vpt", {"views": "none", "steps": 2}, (1, 1.02)),
+    ],
+)
+def test_the_program_of_a_fine_tuned_method_rejects_as_we_do(
+    method, settings, times, farshot: Farshot, tmp_path: Path
+):
+    """Its file grows by the weights that were adapted."""
+    support = TABLE.subset(TABLE.draw(12, 0)[0])
+    FewShotClassifier("mini", method, settings=settings).fit(support).save(tmp_path / "adapted")
+    files = [tmp_path / f"{row}.png" for row in range(7)]
+    for row, file in enumerate(files[:-1]):
+        TABLE.image(row).save(file)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(files[-1])
+    told = farshot(
+        "export", tmp_path / "adapted", "--format", "onnx", "--p-values", "--out", tmp_path / "out"
+    )
+    assert "holds features of your labelled images" in told.out
+    program = [sys.executable, tmp_path / "out" / "predict.py"]
+    for options in ([], ["--reject", "0.2"]):
+        told = subprocess.run([*program, *options, *files], capture_output=True, text=True, check=True)
+        assert told.stdout == farshot("predict", tmp_path / "adapted", *options, *files).out
+    assert "none of these\t-\tp 0.040" in told.stdout
+    whole = (tmp_path / "out" / "model.onnx").stat().st_size
+    told = farshot("export", tmp_path / "adapted", "--format", "onnx", "--out", tmp_path / "out")
+    assert times[0] < whole / (tmp_path / "out" / "model.onnx").stat().st_size < times[1]
+    assert "It does not compute p-values; --p-values adds them." in told.out
+    told = subprocess.run([*program, "--reject", "0.2", *files], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "write it again with farshot export MODEL --format onnx --p-values --out FOLDER." in told.stderr
+
+
+@pytest.mark.slow
+def test_8_bits_of_both_encoders_hardly_change_p(tmp_path: Path):
+    """Large weights are in 8 bits; class texts and features of labelled images are not."""
+    support = TABLE.subset(TABLE.draw(12, 0)[0])
+    made = FewShotClassifier("mini", "clip-lora", settings={"steps": 3, "batch": 4}).fit(support)
+    about = export_onnx(made, tmp_path / "out", TABLE, int8=True, p_values=True)
+    assert about["int8"]["int8_bytes"] < 0.35 * about["int8"]["float32_bytes"]
+    similarity = similarities(tmp_path / "out" / "model.onnx")
+    pixels = np.asarray(TABLE.pixels(range(len(TABLE)), made.adapted_.reading, made.encoder_.size))
+    known = np.array(about["labelled_similarity"])
+    p = (1 + (known <= similarity(pixels)).sum(1)) / (1 + len(known))
+    assert np.abs(p - made.familiarity(TABLE)).max() < 2.5 / (1 + len(known))
 
 
 def test_what_predicts_something_else_is_refused(probe, tmp_path: Path, monkeypatch):

@@ -16,6 +16,7 @@ from farshot.errors import ModelError
 from farshot.export import torch_file
 from farshot.export.about import load_exact
 from farshot.export.torch_file import export_torch
+from farshot.model.features import image_features
 from tests.input_helpers import everything_in
 from tests.toy import toy_task, world_table
 
@@ -39,19 +40,22 @@ np.savez(sys.argv[3], *(value.numpy() for one in outputs for value in one))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "settings"),
+    ("method", "settings", "p_values"),
     [
-        ("tip-adapter", {}),
-        pytest.param("atha", {"views": "none", "steps": 3, "lora_lr": 0.02}, marks=pytest.mark.slow),
-        pytest.param("linear-probe", {}, marks=pytest.mark.slow),
+        ("tip-adapter", {}, False),
+        ("atha", {"views": "none", "steps": 3, "lora_lr": 0.02}, False),
+        ("atha", {"views": "none", "steps": 3, "lora_lr": 0.02}, True),
+        ("linear-probe", {}, False),
     ],
-    ids=["tip-adapter", "atha", "linear-probe"],
+    ids=["tip-adapter", "atha", "atha-with-p", "linear-probe"],
 )
-def test_an_archive_gives_our_logits_without_farshot(method, settings, checkpoint: Path, tmp_path: Path):
+def test_an_archive_gives_our_logits_without_farshot(
+    method, settings, p_values, checkpoint: Path, tmp_path: Path
+):
     """In a process that has PyTorch only; a batch, and one picture alone."""
     FewShotClassifier(checkpoint, method, settings=settings).fit(SUPPORT).save(tmp_path / "adapted")
     made = load_exact(tmp_path / "adapted")
-    about = export_torch(made, tmp_path / "out")
+    about = export_torch(made, tmp_path / "out", p_values=p_values)
     pixels = np.asarray(QUERIES.pixels(range(len(QUERIES)), made.adapted_.reading, made.encoder_.size))
     np.save(tmp_path / "pixels.npy", pixels)
     files = [tmp_path / "out" / "model.pt2", tmp_path / "pixels.npy", tmp_path / "found.npz"]
@@ -63,7 +67,10 @@ def test_an_archive_gives_our_logits_without_farshot(method, settings, checkpoin
     ours = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     np.testing.assert_allclose(np.log(batch[0]), ours, atol=2e-4)
     np.testing.assert_allclose(alone[0], batch[0][:1], atol=1e-6)
+    assert outputs == (1 if method == "atha" and not p_values else 2)
     if outputs == 2:
+        ours = image_features(made.encoder_, QUERIES, range(len(QUERIES)), made.adapted_.reading).numpy()
+        np.testing.assert_allclose(batch[1], made.require_familiarity().nearest(ours), atol=1e-5)
         assert about["outputs"] == ["probabilities", "similarity"] and about["labelled_similarity"]
     assert set(about["files"]) == everything_in(tmp_path / "out")
     _check_nothing_is_pickled(tmp_path / "out" / "model.pt2")

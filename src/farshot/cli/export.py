@@ -29,6 +29,9 @@ class Format(StrEnum):
     peft = "peft"
 
 
+_WITH_P_VALUES = (Format.onnx, Format.web, Format.torch)
+
+
 class StudentSize(StrEnum):
     """Networks that can be trained (farshot.export.student_net)."""
 
@@ -67,6 +70,14 @@ def export(
             help="For onnx and web: weights of 8 bits; what that costs on your --images is printed."
         ),
     ] = None,
+    p_values: Annotated[
+        bool,
+        typer.Option(
+            "--p-values",
+            help="For onnx, web and torch, of a fine-tuned method: answer with p-values, too, by the frozen "
+            "encoder, which about doubles the time of a picture. Methods on frozen features always do.",
+        ),
+    ] = False,
     runtime: Annotated[
         Path | None,
         typer.Option(
@@ -106,9 +117,10 @@ def export(
     """Export an adapted model: an ONNX file, a web page, a torch.export archive, a transformers checkpoint,
     or a PEFT adapter; or a small network that learned its answers (--student)."""
     if student is not None:
-        if kind not in (None, Format.onnx) or quantize or runtime is not None:
+        if kind not in (None, Format.onnx) or quantize or p_values or runtime is not None:
             raise SettingError(
-                "--student writes an ONNX file in float32; leave out --quantize, --runtime and other formats."
+                "--student writes an ONNX file in float32 without p-values; leave out --quantize, "
+                "--p-values, --runtime and other formats."
             )
         how = {"size": student_size.value, "pixels": student_pixels, "steps": student_steps, "seed": seed}
         given = {name: value for name, value in how.items() if value is not None}
@@ -121,6 +133,8 @@ def export(
         raise SettingError(f"Name a format: --format {', '.join(Format)}.")
     if quantize and kind not in (Format.onnx, Format.web):
         raise SettingError("--quantize is for --format onnx and --format web.")
+    if p_values and kind not in _WITH_P_VALUES:
+        raise SettingError(f"--p-values is for --format {', '.join(_WITH_P_VALUES)}.")
     if runtime is not None and kind is not Format.web:
         raise SettingError("--runtime is for --format web.")
     if quantize and images is None:
@@ -128,10 +142,10 @@ def export(
             "--quantize costs accuracy, which is measured on your own images: name a labelled folder with "
             "--images."
         )
-    int8 = quantize is not None
     use_downloads(download)
-    read = None if images is None else partial(_table, images, int8, level, groups)
-    about = _export(folder, kind, out, read, int8, model, skip_unreadable, runtime)
+    read = None if images is None else partial(_table, images, quantize is not None, level, groups)
+    options = {"int8": quantize is not None, "p_values": p_values, "runtime": runtime}
+    about = _export(folder, kind, out, read, options, model, skip_unreadable)
     console.out.print(f"{out}: {', '.join(about['files'])}", markup=False)
     if "checked" in about:
         checked = about["checked"]
@@ -151,6 +165,8 @@ def export(
             "whoever gets it has them.",
             markup=False,
         )
+    elif kind in _WITH_P_VALUES:
+        console.out.print("It does not compute p-values; --p-values adds them.", markup=False)
     if about.get("left_out"):
         console.out.print(
             f"This is the LoRA alone: {', '.join(about['left_out'])} of {about['method']} are not in it, so "
@@ -209,10 +225,9 @@ def _export(
     kind: Format,
     out: Path,
     read: Callable[[], ImageTable] | None,
-    int8: bool,
+    options: Mapping[str, Any],
     model: str | None,
     skip_unreadable: bool,
-    runtime: Path | None,
 ) -> dict[str, Any]:
     from farshot.export import check_transformers
     from farshot.export import export as export_model
@@ -223,7 +238,7 @@ def _export(
     if kind in (Format.onnx, Format.web):
         needed_packages()
     if kind is Format.web:
-        _fetch_runtime(runtime)
+        _fetch_runtime(options["runtime"])
     if kind is Format.transformers:
         check_transformers()
     table = read() if read is not None else None
@@ -232,7 +247,7 @@ def _export(
         keep = classifier.adapted_.reading, classifier.encoder_.size
         table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     with console.progress(f"exporting to {kind}"):
-        return export_model(classifier, kind.value, out, images=table, int8=int8, runtime=runtime)
+        return export_model(classifier, kind.value, out, images=table, **options)
 
 
 def _export_student(

@@ -34,6 +34,7 @@ def export(
     *,
     images: Images | None = None,
     int8: bool = False,
+    p_values: bool = False,
     runtime: str | Path | None = None,
 ) -> dict[str, Any]:
     """Export an adapted model.
@@ -47,6 +48,8 @@ def export(
         images: to compare the export with the adapted model on, by default generated ones; for `int8` a
             labelled table.
         int8: for "onnx" and "web", store weights in 8 bits, and measure on `images` what that costs.
+        p_values: for "onnx", "web" and "torch", of a fine-tuned method: compute p-values, too, with the
+            frozen encoder and the features of the labelled images; a method on frozen features always does.
         runtime: for "web", a folder with the npm package onnxruntime-web; by default it is fetched from the
             npm registry, once, and kept in farshot's cache.
 
@@ -55,9 +58,9 @@ def export(
 
     Raises:
         SettingError: a classifier on another device or in another precision, an unknown format, a missing
-            package, or `int8` without labelled images or for another
-            format.
-        ModelError: the method cannot be exported to this format.
+            package, `int8` without labelled images, or an option for another format.
+        ModelError: the method cannot be exported to this format, or `p_values` of a model that does not know
+            its labelled images.
         DataError: the folder exists and is not an export, or cannot be written.
     """
     from farshot.data.given import image_table
@@ -70,22 +73,24 @@ def export(
         raise SettingError(
             "int8=True is for the formats onnx and web, and needs labelled images to measure its cost."
         )
+    if p_values and format not in ("onnx", "web", "torch"):
+        raise SettingError("p_values=True is for the formats onnx, web and torch.")
     if runtime is not None and format != "web":
         raise SettingError("runtime is for the format web.")
     table = None if images is None else image_table(images).with_options(classifier.read_options_)
     if format == "onnx":
         from farshot.export.onnx_file import export_onnx
 
-        return export_onnx(classifier, Path(folder), table, int8=int8)
+        return export_onnx(classifier, Path(folder), table, int8=int8, p_values=p_values)
     if format == "web":
         from farshot.export.web_page import export_web
 
         given = None if runtime is None else Path(runtime)
-        return export_web(classifier, Path(folder), table, int8=int8, runtime=given)
+        return export_web(classifier, Path(folder), table, int8=int8, p_values=p_values, runtime=given)
     if format == "torch":
         from farshot.export.torch_file import export_torch
 
-        return export_torch(classifier, Path(folder), table)
+        return export_torch(classifier, Path(folder), table, p_values=p_values)
     if format == "peft":
         from farshot.export.adapter import export_adapter
 

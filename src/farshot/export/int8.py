@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,38 +50,65 @@ class Cost:
         return {"images": self.float32.n, **shares, "difference": difference, **sizes}
 
 
-_BLOCKS = "vision.encoder."
-"""What the names of the vision tower's blocks begin with in the traced module."""
+_LINEAR = "aten.linear.default"
+"""What the tracer calls the product of a linear layer."""
 
 
 def quantise(file: Path, to: Path) -> None:
-    """The linear layers of the vision tower's blocks in 8 bits, which are nearly all weights; class texts,
-    anchors and heads stay as they are.
+    """The linear layers of the vision tower in 8 bits, which are nearly all weights; class texts, anchors,
+    heads and features of labelled images stay as they are.
 
     Activations are quantised as they come, so no images are needed for it.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    chosen = [
-        node.name for node in onnx.load(file).graph.node if node.op_type == "MatMul" and _in_block(node)
-    ]
+    model = onnx.load(file)
+    chosen = [node for node in model.graph.node if node.op_type == "MatMul" and _is_linear(node)]
+    _store_transposed(model.graph, chosen)
     # 7 of the 8 bits and a scale per column: processors without VNNI would else run over, and this way all
     # give the numbers that are measured here
     quantize_dynamic(
-        file,
+        model,
         to,
         op_types_to_quantize=["MatMul"],
-        nodes_to_quantize=chosen,
+        nodes_to_quantize=[node.name for node in chosen],
         weight_type=QuantType.QInt8,
         per_channel=True,
         reduce_range=True,
     )
 
 
-def _in_block(node: Any) -> bool:
-    """Whether a node was traced within a block; products of two activations in it are passed over anyway."""
-    return any(_BLOCKS in entry.value for entry in node.metadata_props if entry.key.endswith("name_scopes"))
+def _is_linear(node: Any) -> bool:
+    return any(entry.value.endswith(_LINEAR) for entry in node.metadata_props if entry.key == "namespace")
+
+
+def _store_transposed(graph: Any, products: Sequence[Any]) -> None:
+    """Store weights in the order in which they are multiplied. The tracer leaves larger ones to be transposed
+    in every run, and only stored weights are quantised."""
+    from onnx import numpy_helper
+
+    stored = {one.name: one for one in graph.initializer}
+    turned = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type == "Transpose" and node.input[0] in stored and len(stored[node.input[0]].dims) == 2
+    }
+    for node in products:
+        weight = turned.get(node.input[1])
+        if weight is not None:
+            name = f"{weight}_transposed"
+            if name not in stored:
+                value = np.ascontiguousarray(numpy_helper.to_array(stored[weight]).T)
+                stored[name] = numpy_helper.from_array(value, name)
+                graph.initializer.append(stored[name])
+            node.input[1] = name
+    used = {name for node in graph.node for name in node.input}
+    for node in [node for node in graph.node if node.output[0] in turned.keys() - used]:
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for weight in [one for one in graph.initializer if one.name not in used]:
+        graph.initializer.remove(weight)
 
 
 def measure_cost(classifier: FewShotClassifier, float32: Predict, int8: Predict, images: ImageTable) -> Cost:

@@ -1,5 +1,6 @@
-"""One ONNX file: uint8 pixels (B, R, R, 3) in, probabilities (B, N) out; for methods on frozen features
-also the similarity (B,) to the labelled images, from which predict.py computes a p-value.
+"""One ONNX file: uint8 pixels (B, R, R, 3) in, probabilities (B, N) out; for methods on frozen features, and
+for others where it is asked for, also the similarity (B,) to the labelled images, from which
+predict.py computes a p-value.
 
 Normalisation, class texts, anchors and strengths are constants in it. torch.onnx traces `Predictor`, so no
 formula is written a second time; onnxruntime then runs the file, and it is refused where it differs.
@@ -53,7 +54,12 @@ _PROGRAM = (
 
 
 def export_onnx(
-    classifier: FewShotClassifier, out: Path, images: ImageTable | None = None, *, int8: bool = False
+    classifier: FewShotClassifier,
+    out: Path,
+    images: ImageTable | None = None,
+    *,
+    int8: bool = False,
+    p_values: bool = False,
 ) -> dict[str, Any]:
     """Writes a folder with model.onnx, export.json, and predict.py with what it reads images by; returns what
     export.json says.
@@ -62,6 +68,7 @@ def export_onnx(
         images: to compare on instead of generated ones; with `int8` labelled, since its cost is measured on
             them.
         int8: weights of 8 bits.
+        p_values: of a fine-tuned method hold the frozen encoder and the features of the labelled images, too.
 
     Raises:
         DataError: a package is missing, or the place is taken or cannot be written.
@@ -70,7 +77,7 @@ def export_onnx(
     needed_packages()
     check_place(out)
     with whole_folder(out, check_place) as staging:
-        about = write_model(classifier, staging, "onnx", images, int8=int8)
+        about = write_model(classifier, staging, "onnx", images, int8=int8, p_values=p_values)
         copy_program(staging)
         return write_about(staging, about)
 
@@ -82,21 +89,27 @@ def copy_program(folder: Path) -> None:
 
 
 def write_model(
-    classifier: FewShotClassifier, folder: Path, kind: str, images: ImageTable | None, *, int8: bool
+    classifier: FewShotClassifier,
+    folder: Path,
+    kind: str,
+    images: ImageTable | None,
+    *,
+    int8: bool,
+    p_values: bool,
 ) -> dict[str, Any]:
     """Write model.onnx and compare it with the adapted model; returns the facts for export.json, of which the
     file's metadata has what is needed to use it.
 
     Args:
         kind: of export, for export.json.
-        images, int8: as of `export_onnx`.
+        images, int8, p_values: as of `export_onnx`.
     """
     if int8 and (images is None or images.labels is None):
         raise DataError(
             "Weights of 8 bits cost accuracy, which is measured on your own images: name a labelled folder "
             "with --images."
         )
-    module, file = predictor(classifier), folder / FILE
+    module, file = predictor(classifier, p_values), folder / FILE
     about = describe(classifier, kind) | interface(classifier, FILE) | trust(classifier, module.outputs)
     about["opset"] = OPSET
     write_onnx(module, classifier.encoder_.size, file, classifier.method_.name, about)
@@ -129,11 +142,11 @@ def write_onnx(module: PixelModel, size: int, file: Path, method: str, about: Ma
     Args:
         about: what export.json says; `METADATA` of it is stored in the file, as JSON.
     """
-    weights = sum(tensor.numel() * 4 for tensor in module.state_dict().values())
+    weights = sum(tensor.numel() * 4 for tensor in module.tensors())
     if weights > _MOST_BYTES:
         raise ModelError(
-            f"The vision tower takes {weights / 2**30:.1f} GiB, and one ONNX file holds 2; use --format "
-            "transformers, or a smaller base model."
+            f"The weights take {weights / 2**30:.1f} GiB, and one ONNX file holds 2; leave out p-values if "
+            "they were asked for, or use --format torch or a smaller base model."
         )
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with quiet(), torch.no_grad():

@@ -3,7 +3,7 @@
 "not sure" follows a class whose probability is below the limit in export.json, where the model has one.
 --reject 0.05 gives no class to images that are unlike all labelled ones, and also loses about 5 % of those
 that are like them; --coverage 0.9 adds the classes that hold the true one with this probability. Both need
-what export.json holds.
+what export.json holds: for --reject, export a fine-tuned model with --p-values.
 
 Images are read as farshot reads them: the other Python files next to this one are copies of its code. A file
 that cannot be read is reported on the error stream, the others are predicted, and the exit status is 1. Lines
@@ -54,6 +54,14 @@ def pixels(path: str) -> np.ndarray:
     for note in picture.notes:
         print(f"Note: {shown(path)}: {note}", file=sys.stderr)
     return prepare(picture.image, reading, size)
+
+
+NO_P_VALUES = (
+    "a student knows nothing of the labelled images"
+    if ABOUT.get("student")
+    else "it holds no features of the labelled images; write it again with "
+    "farshot export MODEL --format onnx --p-values --out FOLDER"
+)
 
 
 def needed(name: str, why: str) -> list:
@@ -122,9 +130,7 @@ def main(arguments: list) -> int:
     )
     given = parser.parse_args(arguments)
     if given.reject is not None:
-        known = needed(
-            "labelled_similarity", "only exports of methods on frozen features hold the labelled images"
-        )
+        known = needed("labelled_similarity", NO_P_VALUES)
         if given.reject < 1 / (len(known) + 1):
             sys.exit(f"--reject {given.reject:g} is too little for {len(known)} labelled images.")
     threshold = None if given.coverage is None else set_threshold(given.coverage)

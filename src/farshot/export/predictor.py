@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -38,29 +38,78 @@ class PixelModel(nn.Module):
         """Names of what `forward` returns."""
         return ("probabilities",)
 
+    def tensors(self) -> Iterable[Tensor]:
+        """What takes nearly all of its memory."""
+        return self.state_dict().values()
+
 
 class Predictor(PixelModel, ABC):
-    """An adapted model as a function of pixels."""
+    """An adapted model as a function of pixels.
 
-    def __init__(self, encoder: Encoder, temperature: float) -> None:
+    Args:
+        encoder: that classifies.
+        frozen: the encoder before it was adapted.
+        familiarity: the labelled images; with them also the similarity to them is returned.
+    """
+
+    def __init__(
+        self, encoder: Encoder, temperature: float, frozen: Encoder, familiarity: Familiarity | None
+    ) -> None:
         super().__init__()
-        self.encoder, self.temperature = encoder, temperature
+        self.encoder, self.temperature, self.frozen = encoder, temperature, frozen
+        self.labelled = None if familiarity is None else torch.from_numpy(familiarity.features)
+        self.look: tuple[Tensor, Tensor] | None = None
+        if familiarity is not None and familiarity.look is not None:
+            mean, whiten = familiarity.look.spread
+            self.look = torch.from_numpy(mean).float(), torch.from_numpy(familiarity.weight * whiten).float()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Probabilities, and where labelled images are known the similarity."""
+        return ("probabilities",) if self.labelled is None else ("probabilities", "similarity")
+
+    def tensors(self) -> Iterable[Tensor]:
+        """Those of the vision towers; what both share counts once."""
+        encoders = (self.encoder,) if self.labelled is None else (self.encoder, self.frozen)
+        return {
+            tensor.data_ptr(): tensor for one in encoders for tensor in one.vision.tensors.values()
+        }.values()
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Probabilities."""
-        return (self.logits(pixels) / self.temperature).softmax(-1)
+        """Probabilities, and where labelled images are known the similarity to them
+        (`Familiarity.scores`), (B,)."""
+        if self.labelled is None:
+            return (self.logits(pixels) / self.temperature).softmax(-1)
+        features = self.features(pixels)
+        nearest = (features @ self.labelled.T).topk(min(NEAREST, len(self.labelled)), dim=-1).values
+        similarity = nearest.mean(-1)
+        if self.look is not None:
+            mean, whiten = self.look
+            similarity = similarity - ((appearance(pixels) - mean) @ whiten).square().sum(-1).sqrt()
+        return (self.logits(pixels, features) / self.temperature).softmax(-1), similarity
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Of the frozen encoder, to compare with those of the labelled images: of length 1, (B, E)."""
+        return F.normalize(self.frozen.forward_images(pixels[None])[0], dim=-1)
 
     @abstractmethod
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Class scores, (B, N)."""
+    def logits(self, pixels: Tensor, features: Tensor | None = None) -> Tensor:
+        """Class scores, (B, N).
+
+        Args:
+            features: of these pixels, where they are known already.
+        """
 
 
 class FinetunedPredictor(Predictor):
-    """An encoder with the merged weights, and the parts that are not weights."""
+    """An encoder with the merged weights, and the parts that are not weights; with the labelled images also
+    the frozen encoder, which shares the weights that were not adapted."""
 
-    def __init__(self, adapted: FinetunedAdapted, temperature: float) -> None:
+    def __init__(
+        self, adapted: FinetunedAdapted, temperature: float, familiarity: Familiarity | None = None
+    ) -> None:
         encoder, left = merged(adapted.encoder, adapted.parts)
-        super().__init__(encoder, temperature)
+        super().__init__(encoder, temperature, adapted.encoder, familiarity)
         self.left = left
         self.texts, self.scale = adapted.texts, adapted.scale
         known = Pass(texts=adapted.texts)
@@ -70,7 +119,7 @@ class FinetunedPredictor(Predictor):
                     part.anchors(known)
         self.memo = known.memo
 
-    def logits(self, pixels: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor, features: Tensor | None = None) -> Tensor:
         """s * cosine(image, text), with the parts that are not weights."""
         this = Pass(acting(self.left), texts=self.texts, memo=dict(self.memo))
         images = self.encoder.forward_images(pixels[None], this)
@@ -84,48 +133,26 @@ class FrozenPredictor(Predictor):
     def __init__(
         self, adapted: FrozenAdapted, temperature: float, familiarity: Familiarity | None = None
     ) -> None:
-        super().__init__(merged(adapted.encoder, {})[0], temperature)
+        super().__init__(adapted.encoder, temperature, adapted.encoder, familiarity)
         self.method, self.state = adapted.method, adapted.state
         self.scale = adapted.method.scale_of(adapted.encoder)
-        self.labelled = None if familiarity is None else torch.from_numpy(familiarity.features)
-        self.look: tuple[Tensor, Tensor] | None = None
-        if familiarity is not None and familiarity.look is not None:
-            mean, whiten = familiarity.look.spread
-            self.look = torch.from_numpy(mean).float(), torch.from_numpy(familiarity.weight * whiten).float()
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Probabilities, and where labelled images are known the similarity."""
-        return ("probabilities",) if self.labelled is None else ("probabilities", "similarity")
-
-    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Probabilities, and where labelled images are known the similarity to them, (B,)."""
-        images = self.features(pixels)
-        probabilities = (self.method.scores(images, self.state, self.scale) / self.temperature).softmax(-1)
-        if self.labelled is None:
-            return probabilities
-        nearest = (images @ self.labelled.T).topk(min(NEAREST, len(self.labelled)), dim=-1).values
-        similarity = nearest.mean(-1)
-        if self.look is not None:
-            mean, whiten = self.look
-            similarity = similarity - ((appearance(pixels) - mean) @ whiten).square().sum(-1).sqrt()
-        return probabilities, similarity
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """Embeddings of length 1, (B, E)."""
-        return F.normalize(self.encoder.forward_images(pixels[None])[0], dim=-1)
-
-    def logits(self, pixels: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor, features: Tensor | None = None) -> Tensor:
         """The method's scores."""
-        return self.method.scores(self.features(pixels), self.state, self.scale)
+        known = self.features(pixels) if features is None else features
+        return self.method.scores(known, self.state, self.scale)
 
 
-def predictor(classifier: FewShotClassifier) -> Predictor:
+def predictor(classifier: FewShotClassifier, p_values: bool = False) -> Predictor:
     """The adapted model as a pure function.
+
+    Args:
+        p_values: of a fine-tuned method compute the similarity to the labelled images, too; a method on
+            frozen features always does, where they are known.
 
     Raises:
         ModelError: its predictions are no function of one image's pixels alone, or it is of a kind that is
-            not known here.
+            not known here; or p-values are asked for and the labelled images are not known.
     """
     adapted, name = classifier.adapted_, classifier.method_.name
     if classifier.method_.kind == "transductive":
@@ -139,8 +166,11 @@ def predictor(classifier: FewShotClassifier) -> Predictor:
             "have; it is an ablation: adapt with align=both to export it."
         )
     if isinstance(adapted, FinetunedAdapted):
-        return FinetunedPredictor(adapted, classifier.temperature_).eval()
+        familiarity = classifier.require_familiarity() if p_values else None
+        return FinetunedPredictor(adapted, classifier.temperature_, familiarity).eval()
     if isinstance(adapted, FrozenAdapted):
+        if p_values:
+            classifier.require_familiarity()
         return FrozenPredictor(adapted, classifier.temperature_, classifier.familiarity_).eval()
     raise ModelError(
         f"{name} is neither a list of parts on the encoder nor a function of frozen features, so farshot "

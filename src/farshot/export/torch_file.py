@@ -29,19 +29,20 @@ FILE = "model.pt2"
 
 
 def export_torch(
-    classifier: FewShotClassifier, out: Path, images: ImageTable | None = None
+    classifier: FewShotClassifier, out: Path, images: ImageTable | None = None, *, p_values: bool = False
 ) -> dict[str, Any]:
     """Write a folder with model.pt2 and export.json; returns what export.json says.
 
     Args:
         images: to compare on instead of generated ones.
+        p_values: as of `farshot.export.onnx_file.export_onnx`.
 
     Raises:
         DataError: the place is taken or cannot be written.
         ModelError: the method cannot be exported, or the file predicts something else.
     """
     check_place(out)
-    module = predictor(classifier)
+    module = predictor(classifier, p_values)
     about = describe(classifier, "torch") | interface(classifier, FILE) | trust(classifier, module.outputs)
     about["outputs"] = list(module.outputs)
     with whole_folder(out, check_place) as staging:

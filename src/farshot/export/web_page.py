@@ -35,12 +35,13 @@ def export_web(
     images: ImageTable | None = None,
     *,
     int8: bool = False,
+    p_values: bool = False,
     runtime: Path | None = None,
 ) -> dict[str, Any]:
     """Write a folder with index.html and all that it needs; returns what export.json says.
 
     Args:
-        images, int8: as of `export_onnx`.
+        images, int8, p_values: as of `export_onnx`.
         runtime: folder of onnxruntime-web; by default from farshot's cache or the npm registry.
 
     Raises:
@@ -58,7 +59,8 @@ def export_web(
         )
     fetched = runtime_files(runtime)
     with whole_folder(out, check_place) as staging:
-        about = write_model(classifier, staging, "web", images, int8=int8) | {"runtime": NAMED}
+        about = write_model(classifier, staging, "web", images, int8=int8, p_values=p_values)
+        about["runtime"] = NAMED
         for file in sorted(_PAGE.iterdir()):
             shutil.copyfile(file, staging / file.name)
         for name, content in fetched.items():
