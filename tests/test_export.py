@@ -163,10 +163,10 @@ def test_p_values_are_refused_where_there_are_none(probe, farshot: Farshot, tmp_
 def test_weights_that_one_file_cannot_hold_are_refused(clip_lora, tmp_path: Path, monkeypatch):
     """Those of the frozen encoder that differ count as well."""
     vision = 4 * _numbers(clip_lora.encoder_.vision.tensors.values())
-    monkeypatch.setattr(onnx_file, "_MOST_BYTES", vision)
+    monkeypatch.setattr(onnx_file, "MOST_BYTES", vision)
     with pytest.raises(ModelError, match="leave out p-values if they were asked for"):
         export_onnx(clip_lora, tmp_path / "out", p_values=True)
-    monkeypatch.setattr(onnx_file, "_MOST_BYTES", vision - 1)
+    monkeypatch.setattr(onnx_file, "MOST_BYTES", vision - 1)
     with pytest.raises(ModelError, match=r"The weights take 0\.0 GiB, and one ONNX file holds 2"):
         export_onnx(clip_lora, tmp_path / "out")
     assert not everything_in(tmp_path)

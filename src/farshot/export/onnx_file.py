@@ -44,7 +44,7 @@ METADATA = (
 # its use to a server otherwise
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-_MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GiB; the graph needs some of it
+MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GiB; the graph needs some of it
 _IMAGES = Path(decode.__file__).parent
 _PROGRAM = (
     Path(__file__).with_name("predict.py"),
@@ -143,7 +143,7 @@ def write_onnx(module: PixelModel, size: int, file: Path, method: str, about: Ma
         about: what export.json says; `METADATA` of it is stored in the file, as JSON.
     """
     weights = sum(tensor.numel() * 4 for tensor in module.tensors())
-    if weights > _MOST_BYTES:
+    if weights > MOST_BYTES:
         raise ModelError(
             f"The weights take {weights / 2**30:.1f} GiB, and one ONNX file holds 2; leave out p-values if "
             "they were asked for, or use --format torch or a smaller base model."
