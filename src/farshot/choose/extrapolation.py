@@ -54,11 +54,12 @@ def crossval_interval(
         gain: what `mean` was raised by, image by image.
     """
     dependence = 1 + folds / (folds - 1)
+    _, number, sizes = np.unique(unit, return_inverse=True, return_counts=True)
+    size = sizes[number]  # of the unit of each image
     recalls, variances = [], []
     for c in np.unique(labels):
         own = labels == c
-        sizes = np.unique(unit[own], return_counts=True)[1]
-        n = float(sizes.sum() ** 2 / (sizes**2).sum())  # independent images that are worth as much
+        n = float(own.sum() ** 2 / size[own].sum())  # independent images that are worth as much
         recall = (right[own].mean() * n / dependence + 0.5) / (n / dependence + 1)
         variance = recall * (1 - recall) / (n / dependence + 1)
         if gain is not None and n > 1:
