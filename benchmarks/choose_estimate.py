@@ -22,7 +22,7 @@ from benchmarks.draws import WAYS
 
 from farshot import load_encoder
 from farshot.arrays import NDArray
-from farshot.choose.extrapolation import crossval_interval, gain_to_all
+from farshot.choose.extrapolation import LEAST_FOLDS, crossval_interval, gain_to_all
 from farshot.choose.selection import HALVINGS, corrected_estimate, select
 from farshot.data.pools import open_pool
 from farshot.data.readers import read_table
@@ -153,7 +153,7 @@ def one_draw(encoders: list[Features], shots: int, number: int, draws: int) -> d
     labels, true = (np.searchsorted(chosen, all_labels[part]) for part in (rows, others))
     folds = min(shots, MOST_FOLDS)
     plans = [folds_of(labels, folds, generator)] + [
-        folds_of(labels, 2, generator) for _ in range(HALVINGS if folds > 2 else 0)
+        folds_of(labels, 2, generator) for _ in range(HALVINGS if folds >= LEAST_FOLDS else 0)
     ]
     parts = [np.ones((1, len(rows)), dtype=bool)] + [
         plan != np.arange(plan.max() + 1)[:, None] for plan in plans
@@ -172,7 +172,7 @@ def one_draw(encoders: list[Features], shots: int, number: int, draws: int) -> d
             right.append(predicted[place + plan, np.arange(len(rows))] == labels)
             place += plan.max() + 1
         rights.append(right[0])
-        if folds > 2:
+        if folds >= LEAST_FOLDS:
             gains.append(gain_to_all(right[0].astype(float), np.mean(right[1:], axis=0), folds))
     matrix, unit = np.stack(rights, axis=1), np.arange(len(rows))
     ranks = [(one.parameters,) for one in encoders]

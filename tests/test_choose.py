@@ -180,15 +180,15 @@ def test_the_interval_widens_with_dependence_and_stays_within_0_and_1():
 
 def test_folds_that_see_half_of_the_images_are_counted_in(mini: Encoder):
     rows = [np.flatnonzero(TABLE.labels == c) for c in range(3)]
-    three, two = (TABLE.subset(np.concatenate([own[:most] for own in rows])) for most in (3, 2))
-    learns, fixed = (measure("mini", mini, name, {}, three, 0) for name in ("linear-probe", "zero-shot"))
+    four, three = (TABLE.subset(np.concatenate([own[:most] for own in rows])) for most in (4, 3))
+    learns, fixed = (measure("mini", mini, name, {}, four, 0) for name in ("linear-probe", "zero-shot"))
     assert learns.gain is not None
     assert fixed.gain is not None
-    assert learns.gain.shape == (9,)
+    assert learns.gain.shape == (12,)
     assert not fixed.gain.any()
-    assert measure("mini", mini, "linear-probe", {}, two, 0).gain is None
-    with_gain = decide([replace(learns, gain=np.full(9, -0.2))], np.arange(9), draws=20)
-    without = decide([replace(learns, gain=None)], np.arange(9), draws=20)
+    assert measure("mini", mini, "linear-probe", {}, three, 0).gain is None
+    with_gain = decide([replace(learns, gain=np.full(12, -0.2))], np.arange(12), draws=20)
+    without = decide([replace(learns, gain=None)], np.arange(12), draws=20)
     assert with_gain.estimate.mean == pytest.approx(without.estimate.mean - 0.2)
 
 

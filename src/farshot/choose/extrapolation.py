@@ -17,6 +17,9 @@ from jaxtyping import Float, Int
 from farshot.arrays import NDArray
 from farshot.evaluation.intervals import Interval, wilson
 
+LEAST_FOLDS = 4
+"""With three, the step from the images of a fold to all would be larger than the one that was measured."""
+
 
 def gain_to_all(
     right: Float[NDArray[np.float64], " S"], half: Float[NDArray[np.float64], " S"], folds: int
@@ -27,7 +30,7 @@ def gain_to_all(
     Args:
         right: share of correct predictions of each image by `folds` folds.
         half: the same by folds that adapt to half of the images.
-        folds: at least 3.
+        folds: at least 3; see LEAST_FOLDS.
     """
     known = (folds - 1) / folds
     return math.log(1 / known) / math.log(known / 0.5) * (right - half)

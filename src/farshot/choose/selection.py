@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
-from farshot.choose.extrapolation import crossval_interval, gain_to_all
+from farshot.choose.extrapolation import LEAST_FOLDS, crossval_interval, gain_to_all
 from farshot.classifier import FewShotClassifier
 from farshot.data.independence import draw_units, units
 from farshot.data.table import ImageTable
@@ -64,7 +64,7 @@ class Candidate:
         parameters: of the encoder.
         gain: what all images would bring over those of a fold, image by image
             (farshot.choose.extrapolation); None for a fine-tuned method, where it would take as long as four
-            more folds, and where a class has fewer than three different pictures.
+            more folds, and where a class has fewer than four different pictures.
     """
 
     model: str
@@ -304,7 +304,7 @@ def _gain(
     seed: int,
 ) -> Float[NDArray[np.float64], " S"] | None:
     folds = len(np.unique(found.fold))
-    if find(method).kind == "fine-tuned" or folds < 3:
+    if find(method).kind == "fine-tuned" or folds < LEAST_FOLDS:
         return None
     half = np.zeros(len(found.labels))
     for number in range(HALVINGS):
