@@ -21,7 +21,8 @@ from benchmarks.draws import draw
 
 from farshot import FewShotClassifier, load_encoder
 from farshot.arrays import NDArray
-from farshot.choose.selection import corrected_estimate, select
+from farshot.choose.selection import Candidate, decide
+from farshot.choose.selection import measure as cross_validate
 from farshot.data.independence import units
 from farshot.data.pools import open_pool
 from farshot.data.readers import read_table
@@ -47,23 +48,18 @@ def with_noise(encoder: Encoder, share: float) -> Encoder:
 
 def measure(
     encoders: Mapping[str, Encoder], table: ImageTable, shots: int, seed: int
-) -> tuple[
-    dict[tuple[str, str], float],
-    dict[tuple[str, str], NDArray[np.bool_]],
-    NDArray[np.int64],
-    NDArray[np.int64],
-]:
-    """True balanced accuracy of every candidate, and what cross-validation sees of it."""
+) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], Candidate], NDArray[np.int64]]:
+    """True balanced accuracy of every candidate, what cross-validation sees of it, and which pictures are
+    copies."""
     support, queries, _ = draw(table, shots, QUERIES, np.random.default_rng([seed, shots]))
-    assert support.labels is not None
-    truth, right = {}, {}
+    truth, found = {}, {}
     for name, encoder in encoders.items():
         for method in METHODS:
             classifier = FewShotClassifier(encoder, method, seed=seed)
             truth[name, method] = classifier.fit(support).evaluate(queries).balanced_accuracy.mean
             if shots > 1:
-                right[name, method] = classifier.held_out(support).logits.argmax(1) == support.labels
-    return truth, right, support.labels, units(support, range(len(support)))
+                found[name, method] = cross_validate(name, encoder, method, {}, support, seed)
+    return truth, found, units(support, range(len(support)))
 
 
 def shown(values: list[float]) -> str:
@@ -91,17 +87,12 @@ def main() -> None:
         }
     sets = {name: open_pool(name, images=60).table for name in MINI}
     sets |= {name: read_table(str(Path(path))) for name, path in (pair.split("=", 1) for pair in given.sets)}
-    order = [
-        (sum(v.numel() for v in encoder.vision.tensors.values()), METHODS.index(method))
-        for encoder in encoders.values()
-        for method in METHODS
-    ]
     for shots in given.shots:
         regret: dict[str, list[float]] = defaultdict(list)
         error: dict[str, list[float]] = defaultdict(list)
         for number in range(given.draws):
             table = list(sets.values())[number % len(sets)]
-            truth, right, labels, unit = measure(encoders, table, shots, number)
+            truth, candidates, unit = measure(encoders, table, shots, number)
             keys = list(truth)
             best = max(truth.values())
             for key in keys:
@@ -120,18 +111,16 @@ def main() -> None:
             for what, among in pairs.items():
                 if len(among) < 2:
                     continue
-                matrix = np.stack([right[key] for key in among], axis=1)
-                ranks = [order[keys.index(key)] for key in among]
-                winner = among[select(matrix, labels, ranks)]
-                most = among[int(np.argmax([right[key].mean() for key in among]))]
+                chosen = decide([candidates[key] for key in among], unit, draws=300, seed=number)
+                means = [candidates[key].evaluation.balanced_accuracy.mean for key in among]
+                winner, most = among[chosen.chosen], among[int(np.argmax(means))]
                 regret[what].append(best - truth[winner])
                 regret[f"{what}, highest estimate"].append(best - truth[most])
-                found = corrected_estimate(matrix, labels, unit, ranks, seed=number, draws=300)
+                found = chosen.estimate
                 error[f"{what}: corrected"].append(found.mean - truth[winner])
                 error[f"{what}: covered"].append(float(found.low <= truth[winner] <= found.high))
                 error[f"{what}: width"].append(found.high - found.low)
-                naive = float(np.mean(right[most]))
-                error[f"{what}: highest estimate"].append(naive - truth[most])
+                error[f"{what}: highest estimate"].append(max(means) - truth[most])
         print(
             f"\n{shots} per class, {given.draws} draws\n\n| | points below the best of all candidates "
             f"|\n|---|---:|"

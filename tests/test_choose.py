@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from farshot import load, load_encoder
 from farshot.choose import choose, corrected_estimate, select
+from farshot.choose.extrapolation import crossval_interval, gain_to_all
+from farshot.choose.selection import decide, measure
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.model.encoder import Encoder
 from tests.input_helpers import Farshot
@@ -108,15 +111,85 @@ def test_the_winner_of_many_coins_is_corrected_to_a_coin():
 
 def test_one_candidate_needs_no_correction_and_copies_are_drawn_together():
     draws = np.random.default_rng(1)
-    labels = np.tile([0, 1], 40)
-    right = draws.random((80, 1)) < 0.7
-    found = corrected_estimate(right, labels, np.arange(80), [(0,)])
+    labels = np.tile([0, 1], 160)
+    right = draws.random((320, 1)) < 0.7
+    found = corrected_estimate(right, labels, np.arange(320), [(0,)], draws=200)
     naive = np.mean([right[labels == c].mean() for c in (0, 1)])
     assert found.mean == pytest.approx(naive, abs=0.01)
     copied = np.repeat(right[::4], 4, axis=0)
-    alone = corrected_estimate(copied, np.tile([0, 1], 40), np.arange(80), [(0,)])
-    together = corrected_estimate(copied, np.tile([0, 1], 40), np.repeat(np.arange(20), 4), [(0,)])
+    alone = corrected_estimate(copied, labels, np.arange(320), [(0,)], draws=50)
+    together = corrected_estimate(copied, labels, np.repeat(np.arange(80), 4), [(0,)], draws=50)
     assert together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+def as_seen(draws: np.random.Generator, skill: np.ndarray, share: float, per_class: int) -> np.ndarray:
+    """Whether candidates are right about images of four classes when each adapts to a share of them: in
+    logarithms of that share, accuracy rises by 0.3."""
+    chances = np.clip(skill + 0.3 * np.log(share), 0, 1)
+    return draws.random((4 * per_class, len(skill))) < chances
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_class", [5, 20])
+def test_the_estimate_is_unbiased_and_its_interval_holds_the_truth(per_class: int):
+    draws = np.random.default_rng(per_class)
+    labels, order = np.repeat(range(4), per_class), [(c,) for c in range(4)]
+    errors, plain, covered = [], [], []
+    for number in range(200):
+        skill = draws.uniform(0.6, 0.85, 4)
+        right = as_seen(draws, skill, 0.8, per_class)
+        half = np.mean([as_seen(draws, skill, 0.5, per_class) for _ in range(2)], axis=0)
+        gain = gain_to_all(right.mean(1), half.mean(1), 5)
+        found = corrected_estimate(
+            *(right, labels, np.arange(len(labels)), order), gain=gain, draws=25, seed=number
+        )
+        truth = skill[select(right, labels, order)]
+        errors.append(found.mean - truth)
+        folds = corrected_estimate(*(right, labels, np.arange(len(labels)), order), draws=25, seed=number)
+        plain.append(folds.mean - truth)
+        covered.append(found.low <= truth <= found.high)
+    error = np.std(errors, ddof=1) / np.sqrt(len(errors))
+    assert abs(np.mean(errors)) < 0.01 + 2 * error
+    assert error < 0.012
+    assert np.mean(plain) < -0.04  # without the gain
+    assert np.mean(covered) > 0.92
+
+
+def test_the_gain_is_the_rise_between_half_and_the_folds_continued_to_all():
+    # 0.1 per doubling: from half of the images to 4/5 of them, and from there to all
+    half, folds = np.full(30, 0.6), np.full(30, 0.6 + 0.1 * np.log2(1.6))
+    assert gain_to_all(folds, half, 5) == pytest.approx(0.1 * np.log2(1.25))
+    assert gain_to_all(half, half, 3) == pytest.approx(0)
+
+
+def test_the_interval_widens_with_dependence_and_stays_within_0_and_1():
+    labels, unit = np.repeat([0, 1, 2], 10), np.arange(30)
+    right = np.tile([1.0, 1.0, 0.0], 10)
+    found = crossval_interval(2 / 3, right, labels, unit, 5)
+    assert found.mean == 2 / 3
+    assert found.low < 2 / 3 < found.high
+    fewer_folds = crossval_interval(2 / 3, right, labels, unit, 2)
+    copies = crossval_interval(2 / 3, right, labels, unit // 2, 5)
+    gained = crossval_interval(2 / 3, right, labels, unit, 5, np.tile([0.5, -0.5], 15))
+    for wider in (fewer_folds, copies, gained):
+        assert wider.high - wider.low > found.high - found.low
+    best = crossval_interval(1.2, np.ones(30), labels, unit, 5)
+    assert (best.mean, best.high) == (1, 1)
+    assert 0.6 < best.low < 0.95
+
+
+def test_folds_that_see_half_of_the_images_are_counted_in(mini: Encoder):
+    rows = [np.flatnonzero(TABLE.labels == c) for c in range(3)]
+    four, three = (TABLE.subset(np.concatenate([own[:most] for own in rows])) for most in (4, 3))
+    learns, fixed = (measure("mini", mini, name, {}, four, 0) for name in ("linear-probe", "zero-shot"))
+    assert learns.gain is not None
+    assert fixed.gain is not None
+    assert learns.gain.shape == (12,)
+    assert not fixed.gain.any()
+    assert measure("mini", mini, "linear-probe", {}, three, 0).gain is None
+    with_gain = decide([replace(learns, gain=np.full(12, -0.2))], np.arange(12), draws=20)
+    without = decide([replace(learns, gain=None)], np.arange(12), draws=20)
+    assert with_gain.estimate.mean == pytest.approx(without.estimate.mean - 0.2)
 
 
 # the command -----------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ The simplest candidate whose balanced accuracy is within one standard error of t
 (Breiman et al., 1984), image by image on the same folds. The winner of several looks better than it is; its
 estimate is corrected by the bootstrap (bootstrap bias-corrected cross-validation: Tsamardinos, Greasidou
 and Borboudakis, 2018): candidates are chosen on images drawn with replacement and measured on those that
-were not drawn. What was measured: docs/choose.md. Shapes: S labelled images, C candidates.
+were not drawn. It is also corrected for the smaller number of images that each fold adapts to
+(farshot.choose.extrapolation). What was measured: docs/choose.md. Shapes: S labelled images, C candidates.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
+from farshot.choose.extrapolation import LEAST_FOLDS, crossval_interval, gain_to_all
 from farshot.classifier import FewShotClassifier
 from farshot.data.independence import draw_units, units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError
-from farshot.evaluation.crossval import HeldOut
+from farshot.evaluation.crossval import MOST_FOLDS, HeldOut
 from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import Evaluation, class_weights
 from farshot.methods.registry import find
 from farshot.model.encoder import Encoder
+from farshot.randomness import key
 from farshot.training.loop import Progress
 
 METHODS = ("linear-probe",)
@@ -36,6 +39,9 @@ METHODS = ("linear-probe",)
 always taking linear-probe (docs/choose.md), so only encoders are chosen between."""
 
 DRAWS = 1000
+HALVINGS = 2
+"""How often the images are divided into two halves, to see what twice as many bring."""
+
 _AT_ONCE = 8
 _SIMPLE = ("zero-shot", "prototypes", "linear-probe")  # the simplest first
 _KINDS = ("features", "transductive", "fine-tuned")
@@ -56,6 +62,9 @@ class Candidate:
         seconds: to cross-validate, per fold: about the time to adapt once.
         seconds_per_image: of the encoder, in a batch of eight.
         parameters: of the encoder.
+        gain: what all images would bring over those of a fold, image by image
+            (farshot.choose.extrapolation); None for a fine-tuned method, where it would take as long as four
+            more folds, and where a class has fewer than four different pictures.
     """
 
     model: str
@@ -66,6 +75,7 @@ class Candidate:
     seconds: float
     seconds_per_image: float
     parameters: int
+    gain: Float[NDArray[np.float64], " S"] | None = None
 
     @property
     def simplicity(self) -> tuple[int, int, int]:
@@ -84,7 +94,8 @@ class Selection:
         chosen: index of the winner.
         differences: of each candidate's balanced accuracy to the best one's, with its 95 % interval, image by
             image.
-        estimate: of the winner's balanced accuracy, corrected for the choice, with its 95 % interval.
+        estimate: of the winner's balanced accuracy when adapted to all images, corrected for the choice, with
+            its 95 % interval.
         skipped: what could not be compared, and why.
     """
 
@@ -137,7 +148,7 @@ def choose(
             if method == "linear-probe" and not encoder.has_text:
                 own.setdefault("start", "zero")  # it has no class texts to start from
             try:
-                found.append(_measured(name, encoder, method, own, table, seed))
+                found.append(measure(name, encoder, method, own, table, seed))
             except DataError:
                 raise
             except FarshotError as error:
@@ -148,16 +159,39 @@ def choose(
                 progress(done, len(encoders) * len(methods))
     if not found:
         raise first or DataError("There is nothing to choose from: name an encoder and a method.")
-    labels = found[0].held_out.labels
-    right = np.stack([one.held_out.logits.argmax(1) == labels for one in found], axis=1)
-    order = [one.simplicity for one in found]
-    chosen = select(right, labels, order)
-    balanced = _means(right, labels)
-    best = int(balanced.argmax())
-    differences = tuple(_difference(right, labels, c, best) for c in range(len(found)))
-    unit = units(table, range(len(table)))
-    estimate = corrected_estimate(right, labels, unit, order, seed=seed)
-    return Selection(tuple(found), chosen, differences, estimate, tuple(skipped))
+    return decide(found, units(table, range(len(table))), skipped, seed=seed)
+
+
+def decide(
+    candidates: Sequence[Candidate],
+    unit: Int[NDArray[np.int64], " S"],
+    skipped: Sequence[tuple[str, str]] = (),
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Selection:
+    """Choose among candidates that were measured on the same folds.
+
+    Args:
+        unit: images that are not independent have the same number.
+        skipped: what could not be compared, and why.
+        draws: of the correction for the choice.
+    """
+    first = candidates[0].held_out
+    right = np.stack([one.held_out.logits.argmax(1) == first.labels for one in candidates], axis=1)
+    order = [one.simplicity for one in candidates]
+    chosen = select(right, first.labels, order)
+    best = int(_means(right, first.labels).argmax())
+    differences = tuple(_difference(right, first.labels, c, best) for c in range(len(candidates)))
+    gains = [one.gain for one in candidates if one.gain is not None]
+    estimate = corrected_estimate(
+        *(right, first.labels, unit, order),
+        gain=np.mean(gains, axis=0) if gains else None,
+        folds=len(np.unique(first.fold)),
+        draws=draws,
+        seed=seed,
+    )
+    return Selection(tuple(candidates), chosen, differences, estimate, tuple(skipped))
 
 
 @dataclass(frozen=True)
@@ -208,6 +242,8 @@ def corrected_estimate(
     unit: Int[NDArray[np.int64], " S"],
     order: Sequence[tuple[int, ...]],
     *,
+    gain: Float[NDArray[np.float64], " S"] | None = None,
+    folds: int = MOST_FOLDS,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
@@ -215,25 +251,34 @@ def corrected_estimate(
 
     Args:
         unit: images that are not independent have the same number, and are drawn together.
+        gain: what all images bring over those of a fold, a mean over candidates; the estimate is for
+            classifiers adapted to all images. None: for those of the folds.
+        folds: that `right` comes from.
     """
     generator = np.random.default_rng([seed, len(labels)])
+    raised = right + (np.zeros(len(labels)) if gain is None else gain)[:, None]
     outside: list[float] = []
     for _ in range(draws):
         rows = draw_units(unit, generator)
         left = np.setdiff1d(np.arange(len(labels)), rows)
         if len(np.unique(labels[rows])) > 1 and len(left):
             winner = select(right[rows], labels[rows], order)
-            outside.append(float(_means(right[left], labels[left])[winner]))
+            outside.append(float(class_weights(labels[left]) @ raised[left, winner]))
+    winner = select(right, labels, order)
     if not outside:
-        naive = float(_means(right, labels)[select(right, labels, order)])
-        return Interval(naive, 0.0, 1.0, math.nan, len(labels))
-    low, high = (float(value) for value in np.quantile(outside, (0.025, 0.975)))
-    return Interval(float(np.mean(outside)), low, high, math.nan, len(labels))
+        return Interval(float(_means(right, labels)[winner]), 0.0, 1.0, math.nan, len(labels))
+    own = right[:, winner].astype(np.float64)
+    return crossval_interval(float(np.mean(outside)), own, labels, unit, folds, gain)
 
 
-def _measured(
+def measure(
     name: str, encoder: Encoder, method: str, settings: Mapping[str, Any], table: ImageTable, seed: int
 ) -> Candidate:
+    """Cross-validate a method with these settings on an encoder.
+
+    Raises:
+        DataError: too few images.
+    """
     classifier = FewShotClassifier(encoder, method, settings=settings, seed=seed)
     start = time.perf_counter()
     held_out = classifier.held_out(table)
@@ -246,7 +291,30 @@ def _measured(
     return Candidate(
         *(name, method, settings, held_out, held_out.evaluation(), seconds, per_image),
         sum(value.numel() for value in encoder.vision.tensors.values()),
+        _gain(held_out, encoder, method, settings, table, seed),
     )
+
+
+def _gain(
+    found: HeldOut,
+    encoder: Encoder,
+    method: str,
+    settings: Mapping[str, Any],
+    table: ImageTable,
+    seed: int,
+) -> Float[NDArray[np.float64], " S"] | None:
+    folds = len(np.unique(found.fold))
+    if find(method).kind == "fine-tuned" or folds < LEAST_FOLDS:
+        return None
+    half = np.zeros(len(found.labels))
+    for number in range(HALVINGS):
+        one = FewShotClassifier(encoder, method, settings=settings, seed=key("half", seed, number))
+        try:
+            predicted = one.held_out(table, folds=2).logits.argmax(1)
+        except DataError:  # pictures shared between classes do not divide into two
+            return None
+        half += (predicted == found.labels) / HALVINGS
+    return gain_to_all((found.logits.argmax(1) == found.labels).astype(np.float64), half, folds)
 
 
 def _means(right: Right, labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " C"]:

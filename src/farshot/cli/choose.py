@@ -63,7 +63,7 @@ def choose(
     """Choose the encoder for these images: all are cross-validated on the same folds.
 
     The simplest one within one standard error of the best wins. Its estimate is corrected for having been
-    chosen.
+    chosen, and for adapting to all images, of which each fold has only a part.
     """
     from farshot.choose import METHODS
     from farshot.choose import choose as compare
@@ -175,10 +175,12 @@ def _print(found: Selection) -> None:
         )
     console.out.print(table)
     first = found.candidates[0].evaluation
+    extrapolated = any(one.gain is not None for one in found.candidates)
+    for_all = ", and for adapting to all pictures" if extrapolated else ""
     console.out.print(
         f"* the simplest within one standard error of the best, with {found.winner.method}. Columns: mean "
         "recall and difference to the best with 95 % intervals, time to adapt, time per image, "
-        "parameters.\nCorrected for having been chosen, its balanced accuracy is "
+        f"parameters.\nCorrected for having been chosen{for_all}, its balanced accuracy is "
         f"{console.percent(found.estimate)} % (95 % interval); always {str(first.majority_class)!r}: "
         f"{100 * first.majority:.1f} % accuracy, chance: {100 * first.chance:.1f} %.",
         markup=False,

@@ -51,11 +51,16 @@ def proportion_interval(successes: int, n: int) -> Interval:
     """Share of successes with its 95 % Wilson interval; NaN for n = 0."""
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    z2, share = NormalDist().inv_cdf(0.975) ** 2, successes / n
+    low, high = wilson(successes / n, n)
+    return Interval(successes / n, low, high, math.nan, n)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Ends of the 95 % Wilson interval of a share among n > 0 cases; n need not be whole."""
+    z2 = NormalDist().inv_cdf(0.975) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return Interval(share, low if successes else 0.0, high if successes < n else 1.0, math.nan, n)
+    return max(0.0, centre - half) if share > 0 else 0.0, min(1.0, centre + half) if share < 1 else 1.0
 
 
 class PairedDifference(NamedTuple):
