@@ -22,12 +22,12 @@ from benchmarks.draws import WAYS
 
 from farshot import load_encoder
 from farshot.arrays import NDArray
-from farshot.choose.extrapolation import LEAST_FOLDS, crossval_interval, gain_to_all
+from farshot.choose.extrapolation import LEAST_FOLDS, gain_to_all
 from farshot.choose.selection import HALVINGS, corrected_estimate, select
 from farshot.data.pools import open_pool
 from farshot.data.readers import read_table
 from farshot.data.table import ImageTable
-from farshot.evaluation.crossval import MOST_FOLDS
+from farshot.evaluation.crossval import MOST_FOLDS, crossval_interval
 from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import balanced_accuracy, class_weights
 from farshot.methods.frozen import class_texts

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from farshot import load, load_encoder
 from farshot.choose import choose, corrected_estimate, select
-from farshot.choose.extrapolation import crossval_interval, gain_to_all
+from farshot.choose.extrapolation import gain_to_all
 from farshot.choose.selection import decide, measure
 from farshot.errors import DataError, ModelError, SettingError
+from farshot.evaluation.crossval import crossval_interval
 from farshot.model.encoder import Encoder
 from tests.input_helpers import Farshot
 from tests.toy import as_folder, world_table

@@ -21,12 +21,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
-from farshot.choose.extrapolation import LEAST_FOLDS, crossval_interval, gain_to_all
+from farshot.choose.extrapolation import LEAST_FOLDS, gain_to_all
 from farshot.classifier import FewShotClassifier
 from farshot.data.independence import draw_units, units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError
-from farshot.evaluation.crossval import MOST_FOLDS, HeldOut
+from farshot.evaluation.crossval import MOST_FOLDS, HeldOut, crossval_interval
 from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import Evaluation, class_weights
 from farshot.methods.registry import find

@@ -6,6 +6,7 @@ Shapes: S labelled images, N classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from farshot.arrays import NDArray
 from farshot.data.independence import units
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood
+from farshot.evaluation.intervals import Interval, wilson
 from farshot.evaluation.metrics import Evaluation, Unadapted, evaluate
 from farshot.methods.base import Method, softmax
 from farshot.methods.zero_shot import ZeroShot
@@ -64,13 +66,26 @@ class HeldOut:
         return softmax(out)
 
     def evaluation(self, *, calibrated: bool = False) -> Evaluation:
-        """How good these predictions are.
+        """How good these predictions are. The intervals are those of predictions by folds that share images.
 
         Args:
             calibrated: measure `calibrated` instead of `probabilities`.
         """
         shares = self.calibrated if calibrated else self.probabilities
-        found = replace(evaluate(self.labels, shares, self.classes), calibrated=calibrated)
+        found = evaluate(self.labels, shares, self.classes)
+        folds = len(np.unique(self.fold))
+        unit = np.arange(len(self.labels))
+        right = (shares.argmax(1) == self.labels).astype(np.float64)
+        found = replace(
+            found,
+            calibrated=calibrated,
+            accuracy=_widened(found.accuracy, folds),
+            balanced_accuracy=crossval_interval(
+                found.balanced_accuracy.mean, right, self.labels, unit, folds
+            ),
+            precision=tuple(_widened(one, folds) for one in found.precision),
+            recall=tuple(_widened(one, folds) for one in found.recall),
+        )
         if self.zero_shot is None:
             return found
         return replace(found, zero_shot=Unadapted.of(self.labels, shares.argmax(1), self.zero_shot))
@@ -83,6 +98,59 @@ class HeldOut:
         """From which calibrated probability on a prediction is right often enough to be given."""
         found = self.calibrated
         return certain_from(found.max(1), found.argmax(1) == self.labels, wanted)
+
+
+def dependence(folds: int) -> float:
+    """By how much the variance of a mean over cross-validated predictions is larger than over independent
+    ones, since the folds share images (Nadeau and Bengio, 2003)."""
+    return 1 + folds / max(folds - 1, 1)
+
+
+def _widened(share: Interval, folds: int) -> Interval:
+    """The interval of a share among images that were left out by so many folds."""
+    if math.isnan(share.mean):
+        return share
+    low, high = wilson(share.mean, share.n / dependence(folds))
+    return share._replace(low=low, high=high)
+
+
+def crossval_interval(
+    mean: float,
+    right: Float[NDArray[np.float64], " S"],
+    labels: Int[NDArray[np.int64], " S"],
+    unit: Int[NDArray[np.int64], " S"],
+    folds: int,
+    gain: Float[NDArray[np.float64], " S"] | None = None,
+) -> Interval:
+    """A cross-validated balanced accuracy with its 95 % interval.
+
+    Wilson's interval for as many independent images as have the same standard error. That is the standard
+    error of the recalls, each from the number of units of its class divided by `dependence` and half a
+    success and half a failure more (as Agresti and Coull, 1998, add them), and that of the gain.
+
+    Args:
+        mean: the balanced accuracy, corrected where it needs to be.
+        right: whether each image is classified correctly.
+        unit: images that are not independent have the same number.
+        gain: what `mean` was raised by, image by image.
+    """
+    factor = dependence(folds)
+    _, number, sizes = np.unique(unit, return_inverse=True, return_counts=True)
+    size = sizes[number]  # of the unit of each image
+    recalls, variances = [], []
+    for c in np.unique(labels):
+        own = labels == c
+        n = float(own.sum() ** 2 / size[own].sum())  # independent images that are worth as much
+        recall = (right[own].mean() * n / factor + 0.5) / (n / factor + 1)
+        variance = recall * (1 - recall) / (n / factor + 1)
+        if gain is not None and n > 1:
+            variance += gain[own].var() / (n - 1)
+        recalls.append(recall)
+        variances.append(variance)
+    centre, variance = float(np.mean(recalls)), float(np.sum(variances)) / len(recalls) ** 2
+    mean = min(1.0, max(0.0, mean))
+    low, high = wilson(mean, centre * (1 - centre) / variance)
+    return Interval(mean, low, high, math.nan, len(labels))
 
 
 def fit_temperature(logits: Float[NDArray[np.float32], "S N"], labels: Int[NDArray[np.int64], " S"]) -> float:
