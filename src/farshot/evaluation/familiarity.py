@@ -36,7 +36,7 @@ MOST_FOLDS = 20
 """Of `Familiarity.left_out`: the images that are left are then nearly as many as all."""
 
 APPEARANCE = 1.5
-"""How much the appearance counts against the features; chosen on six of nine sets (docs/trust.md)."""
+"""How much the appearance counts where the features count 1; chosen on nine sets (docs/trust.md)."""
 
 _ROWS_AT_ONCE = 4096
 _LEAST_SPREAD = 0.1  # of distances, where all labelled images look alike
