@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.calls import Call, of_each_kind, spread
 from benchmarks.disk_state import after_kill, after_rerun, listing, state_of
-from benchmarks.killed import Call, of_each_kind, spread
 
 from farshot.bench.store import Store
 from tests.input_helpers import subprocess_environment
