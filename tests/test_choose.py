@@ -17,7 +17,10 @@ from farshot.choose import choose, corrected_estimate, select
 from farshot.choose.extrapolation import gain_to_all
 from farshot.choose.selection import decide, measure
 from farshot.errors import DataError, ModelError, SettingError
-from farshot.evaluation.crossval import crossval_interval
+from farshot.evaluation.crossval import HeldOut, crossval_interval
+from farshot.evaluation.intervals import wilson
+from farshot.evaluation.metrics import evaluate
+from farshot.methods.base import softmax
 from farshot.model.encoder import Encoder
 from tests.input_helpers import Farshot
 from tests.toy import as_folder, world_table
@@ -244,3 +247,16 @@ def test_an_encoder_without_text_is_compared_from_zero(mini: Encoder):
     found = choose(TABLE, {"images": lambda: images_only})
     assert dict(found.winner.settings) == {"start": "zero"}
     assert load_encoder("mini").has_text
+
+
+def test_the_intervals_of_an_estimate_count_in_that_folds_share_images() -> None:
+    labels = np.repeat([0, 1], 20)
+    logits = np.where(np.arange(40)[:, None] % 4 == 0, [0, 1], [1, 0]).astype(np.float32)
+    found = HeldOut((0, 1), labels, logits, np.arange(40) % 5).evaluation()
+    assert found.accuracy.mean == found.balanced_accuracy.mean == 0.5
+    # 1 + 5 / 4, as Nadeau and Bengio have it for five folds
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx(wilson(0.5, 40 / 2.25))
+    assert (found.recall[0].low, found.recall[0].high) == pytest.approx(wilson(0.75, 20 / 2.25))
+    independent = evaluate(labels, softmax(logits), (0, 1))
+    assert found.balanced_accuracy.low < independent.balanced_accuracy.low - 0.03
+    assert found.balanced_accuracy.high > independent.balanced_accuracy.high + 0.03
