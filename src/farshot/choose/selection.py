@@ -43,6 +43,7 @@ HALVINGS = 2
 """How often the images are divided into two halves, to see what twice as many bring."""
 
 _AT_ONCE = 8
+_ROUNDING = 1e-13  # sums of the same numbers in another order differ by less
 _SIMPLE = ("zero-shot", "prototypes", "linear-probe")  # the simplest first
 _KINDS = ("features", "transductive", "fine-tuned")
 
@@ -229,11 +230,13 @@ def select(right: Right, labels: Int[NDArray[np.int64], " S"], order: Sequence[t
         order: simplicity of each candidate; the smaller, the simpler.
     """
     means = _means(right, labels)
-    best = int(means.argmax())
+    best = int((means >= means.max() - _ROUNDING).argmax())
     close = [
-        c for c in range(right.shape[1]) if means[best] - means[c] <= _standard_error(right, labels, c, best)
+        c
+        for c in range(right.shape[1])
+        if means[best] - means[c] <= _standard_error(right, labels, c, best) + _ROUNDING
     ]
-    return min(close, key=lambda c: (order[c], -means[c], c))
+    return min(close, key=lambda c: (order[c], -round(float(means[c]), 12), c))
 
 
 def corrected_estimate(
