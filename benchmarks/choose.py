@@ -62,6 +62,16 @@ def measure(
     return truth, found, units(support, range(len(support)))
 
 
+def noisy_too(models: Sequence[str], noise: Sequence[float]) -> dict[str, Encoder]:
+    """Encoders by name, and for each share of noise a copy of each."""
+    whole = {Path(name).name: load_encoder(name) for name in models}
+    return whole | {
+        f"{name} with noise {share:g}": with_noise(encoder, share)
+        for share in noise
+        for name, encoder in whole.items()
+    }
+
+
 def shown(values: list[float]) -> str:
     """Mean over draws and 1.96 standard errors, in points."""
     x = 100 * np.asarray(values)
@@ -78,13 +88,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
     parser.add_argument("--sets", nargs="*", default=[], metavar="NAME=PATH")
     given = parser.parse_args()
-    encoders = {Path(name).name: load_encoder(name) for name in given.models}
-    for share in given.noise:
-        encoders |= {
-            f"{name} with noise {share:g}": with_noise(encoder, share)
-            for name, encoder in encoders.items()
-            if "noise" not in name
-        }
+    encoders = noisy_too(given.models, given.noise)
     sets = {name: open_pool(name, images=60).table for name in MINI}
     sets |= {name: read_table(str(Path(path))) for name, path in (pair.split("=", 1) for pair in given.sets)}
     for shots in given.shots:

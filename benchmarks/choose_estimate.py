@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.choose import MINI, shown, with_noise
+from benchmarks.choose import MINI, noisy_too, shown
 from benchmarks.draws import WAYS
 
-from farshot import load_encoder
 from farshot.arrays import NDArray
 from farshot.choose.extrapolation import LEAST_FOLDS, gain_to_all
 from farshot.choose.selection import HALVINGS, corrected_estimate, select
@@ -216,13 +215,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="a folder to keep features in")
     parser.add_argument("--sets", nargs="*", default=[], metavar="NAME=PATH")
     given = parser.parse_args()
-    encoders = {Path(name).name: load_encoder(name) for name in given.models}
-    for share in given.noise:
-        encoders |= {
-            f"{name}-noise-{share:g}": with_noise(encoder, share)
-            for name, encoder in encoders.items()
-            if "noise" not in name
-        }
+    encoders = noisy_too(given.models, given.noise)
     places = dict(pair.split("=", 1) for pair in given.sets)
     if given.features is not None:
         given.features.mkdir(exist_ok=True)
