@@ -106,8 +106,7 @@ def single(rows: Sequence[Labelled], source: str, several: str | None = None) ->
             if several is None:
                 raise DataError(
                     f"{source}: {row.image} has the labels {short(before.label)} and {short(row.label)}; "
-                    "keep one, or "
-                    "choose with farshot convert --several first or --several skip."
+                    "keep one, or choose with farshot convert --several first or --several skip."
                 )
             twice.add(key)
     return [row for key, row in found.items() if several != "skip" or key not in twice]

@@ -122,9 +122,8 @@ def groups_by(pattern: str, names: Sequence[str], argument: str = "groups") -> t
         match = compiled.search(name)
         if match is None:
             raise DataError(
-                f"{argument}: {short(pattern)} is not a column of the table, and as a regular expression "
-                "it does "
-                f"not match the name {short(name)}; write one that matches every name, such as "
+                f"{argument}: {short(pattern)} is not a column of the table, and as a regular expression it "
+                f"does not match the name {short(name)}; write one that matches every name, such as "
                 f"'{ALL_BUT_LAST_WORD}'."
             )
         if compiled.groups and match[1] is None:
@@ -189,8 +188,7 @@ def draw(
         if len(members) < shots:
             raise DataError(
                 f"The class {short(name)} has {len(members)} images, fewer than the {shots} asked for; add "
-                "images "
-                f"or use --shots {len(members)}."
+                f"images or use --shots {len(members)}."
                 if len(members)
                 else f"The class {short(name)} has no image."
             )
@@ -205,9 +203,9 @@ def draw(
                     seen.add(kind[row])
         if len(mine) < shots:
             raise DataError(
-                f"The class {short(name)} has {len(members)} images but only {len(mine)} different "
-                "pictures that "
-                f"no other class has, fewer than the {shots} asked for; remove the copies, or add images."
+                f"The class {short(name)} has {len(members)} images but only {len(mine)} different pictures "
+                f"that no other class has, fewer than the {shots} asked for; remove the copies, or add "
+                "images."
             )
         chosen += mine
     rest = np.flatnonzero(~np.isin(together, together[chosen]))

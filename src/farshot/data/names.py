@@ -128,14 +128,12 @@ def descriptions_of(
             known = [*by_name, *by_label]
             raise DataError(
                 f"{where} describes {short(word)}, which is not a class{_meant(word, known)}; the classes "
-                "are: "
-                f"{_listed(names)}."
+                f"are: {_listed(names)}."
             )
         if word in by_name and by_label.get(word, name) != name:
             raise DataError(
                 f"{where} describes {short(word)}, which is the label of one class and the name of another "
-                "in "
-                "prompts; give the classes other names."
+                "in prompts; give the classes other names."
             )
         if name in found:
             raise DataError(f"{where} describes the class {short(name)} twice; keep one description.")
@@ -164,8 +162,7 @@ def names_by_label(given: Mapping[Any, str], labels: Sequence[str], where: str) 
         close = get_close_matches(nfc(missing[0]), others, 1, 0.0)[0]
         raise DataError(
             f"{where} has no name for the class {short(missing[0])}, but one for {short(close)}, which is "
-            "not a class; "
-            f"correct the label (the classes are: {_listed(labels)})."
+            f"not a class; correct the label (the classes are: {_listed(labels)})."
         )
     if missing:
         raise DataError(f"{where} has no name for the class {short(missing[0])}; name every class.")
@@ -190,8 +187,7 @@ def names_in_order(names: Sequence[str], labels: Sequence[str], where: str) -> l
         if other != code:
             raise DataError(
                 f"{where} calls the class {short(label)} {short(name)}, which is another class; names must "
-                "follow the "
-                f"order of the classes ({_listed(labels)}), or say which is which (label: name)."
+                f"follow the order of the classes ({_listed(labels)}), or say which is which (label: name)."
             )
     return list(names)
 
@@ -244,9 +240,8 @@ def _names_file(path: Path, classes: Sequence[str] | None) -> Mapping[str, str] 
         pair = pairs[number]
         if pair is None:
             raise DataError(
-                f"{path}, line {number}: {short(line)} is not of the form 'label: name' as other lines "
-                "are; write "
-                "all lines in one form, or names that contain colons as a JSON list."
+                f"{path}, line {number}: {short(line)} is not of the form 'label: name' as other lines are; "
+                "write all lines in one form, or names that contain colons as a JSON list."
             )
         label, name = pair
         if nfc(label) in map(nfc, by_label):

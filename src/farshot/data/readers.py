@@ -95,8 +95,7 @@ def _groups_and_notes(
         if None in below:
             raise DataError(
                 f"groups: {source} has no column {short(wanted)}, and its images have no file names for a "
-                "regular "
-                "expression; leave out groups (--groups)."
+                "regular expression; leave out groups (--groups)."
             )
         groups = groups_by(wanted, [str(name) for name in below])
         return groups, (*found.notes, *shared_groups(found.splits, groups))
@@ -262,8 +261,7 @@ def _from_json(path: Path, lists: Any) -> Found:
         if not isinstance(code, int) or isinstance(code, bool) or not 0 <= code < len(classes):
             raise DataError(
                 f"{path}, image_labels[{number}] is {short(code)}; it must be an index into the "
-                f"{len(classes)} "
-                "label_names."
+                f"{len(classes)} label_names."
             )
     if not files:
         raise DataError(f"{path} names no image; fill image_names.")
