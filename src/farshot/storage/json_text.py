@@ -33,7 +33,7 @@ def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | Non
 
 def _whole(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
-        raise ValueError("a number in it is too large")
+        raise ValueError(f"the number {digits[:12]}... of {len(digits.lstrip('-'))} digits is too large")
     return int(digits)
 
 
