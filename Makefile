@@ -4,7 +4,7 @@ BIN := .venv/bin
 # what is imported is compiled once and kept, what is not never: installing takes half as long
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all fuzz check format docs tutorial dist bench clean
+.PHONY: demo test test-all test-lowest fuzz check format docs tutorial dist bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,14 @@ test: .venv/ready
 
 test-all: test
 	$(BIN)/pytest -m slow
+
+# the tests with the lowest versions that pyproject.toml allows, for which PYTHON must be the lowest one, too
+test-lowest:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Run make test-lowest PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/pip install -q uv
+	.venv-lowest/bin/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	.venv-lowest/bin/pytest -m 'not slow' -n auto --maxprocesses 8 --dist loadfile
 
 # each target for SECONDS, one after the other; findings go to fuzz-found/
 SECONDS ?= 600
@@ -60,4 +68,4 @@ bench: .venv/ready
 	$(BIN)/farshot table --store bench.db
 
 clean:
-	rm -rf .venv demo build dist man site fuzz-found
+	rm -rf .venv .venv-lowest demo build dist man site fuzz-found

@@ -17,7 +17,7 @@ CHANGING = (
 )
 """System calls that may change the disk."""
 
-_RANDOM = re.compile(r"(?<=\.farshot-)[0-9a-f]{8}")
+_RANDOM = re.compile(r"(?<=\.farshot-)[0-9a-f]{8}|(?<=/\.tmp)[A-Za-z0-9]{6}$")  # ours, safetensors'
 
 
 @dataclass(frozen=True)

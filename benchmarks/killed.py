@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.calls import CHANGING, Call, of_each_kind, spread
 from benchmarks.disk_state import State, Verdict, after_kill, after_rerun, everything_in, listing, state_of
+from benchmarks.kept_exports import keep_exports
 from benchmarks.writing_commands import ADAPT, BENCH, Command
 
 WATCHED = ("out", "cache", "tmp", "home")
@@ -61,7 +62,6 @@ class Row:
     signals: int = 0
     elsewhere: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
@@ -69,10 +69,10 @@ class Row:
         return not any(self.counts.values())
 
     def add(self, verdict: Verdict, where: str) -> None:
-        """Count what went wrong at a point."""
+        """Count and print what went wrong at a point."""
         for kind, note in verdict:
             self.counts[kind] += 1
-            self.notes.append(f"{kind} after {where}: {note}")
+            print(f"  {kind} after {where}: {note}", file=sys.stderr, flush=True)
 
 
 class Killer:
@@ -193,6 +193,8 @@ class Killer:
                 while b"TracerPid:\t0" in os.pread(status, 4096, 0):
                     time.sleep(0.002)
             sys.argv = ["farshot", *arguments]
+            if arguments[0] == "export":
+                keep_exports(self.folder, " ".join(arguments))
             try:
                 main()
                 code = 0
@@ -255,7 +257,12 @@ def _to_file(log: Path) -> None:
 
 
 def kill_everywhere(
-    killer: Killer, command: Command, most: int, signals: int, each: int | None = None
+    killer: Killer,
+    command: Command,
+    most: int,
+    signals: int,
+    each: int | None = None,
+    share: tuple[int, int] = (1, 1),
 ) -> Row:
     """Kill a command at its calls, with its output new and with one there before.
 
@@ -263,6 +270,7 @@ def kill_everywhere(
         most: kills with each state before; evenly spread over the calls where there are more.
         signals: of each of SIGTERM, SIGHUP and SIGINT.
         each: kills at calls of one kind, evenly spread over these; all without.
+        share: (1, 2) and (2, 2) are the halves of all kills and signals.
     """
     row = Row()
     killer.import_for(command.words)
@@ -276,7 +284,7 @@ def kill_everywhere(
         for name in ("SIGTERM", "SIGHUP", "SIGINT"):
             plan += [(call, name) for call in spread(ran.calls, signals)]
         seen: dict[frozenset[tuple[str, str]], Verdict] = {}
-        for call, name in plan:
+        for call, name in plan[share[0] - 1 :: share[1]]:
             one, hit = _stopped(killer, command, start, call, name)
             killed = name == "SIGKILL"
             row.kills += one.code == -signal.SIGKILL

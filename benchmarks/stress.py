@@ -189,7 +189,9 @@ def commands(chosen: argparse.Namespace) -> bool:
         for name in chosen.only or COMMANDS:
             began = time.monotonic()
             try:
-                row = kill_everywhere(killer, COMMANDS[name], chosen.most, chosen.signals, chosen.each)
+                row = kill_everywhere(
+                    killer, COMMANDS[name], chosen.most, chosen.signals, chosen.each, chosen.share
+                )
             except Unusable as error:
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
                 failed = True
@@ -198,12 +200,18 @@ def commands(chosen: argparse.Namespace) -> bool:
             print(f"| {name} | {row.calls} | {row.kills} | {row.signals} | {counts} |", flush=True)
             seconds = time.monotonic() - began
             print(f"{name}: {seconds:.0f} s, {row.elsewhere} kills elsewhere", file=sys.stderr, flush=True)
-            for note in row.notes:
-                print(f"  {note}", file=sys.stderr, flush=True)
             failed |= not row.clean
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return failed
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """A part of the trials: 1/2 and 2/2 are the halves."""
+    part, parts = map(int, text.split("/"))
+    if not 1 <= part <= parts:
+        raise ValueError(text)
+    return part, parts
 
 
 def main() -> None:
@@ -222,6 +230,9 @@ def main() -> None:
         "--each", type=int, help="kills at calls of one kind, whose places differ in numbers only"
     )
     other.add_argument("--signals", type=int, default=4, help="points for each of SIGTERM, SIGHUP and SIGINT")
+    other.add_argument(
+        "--share", type=share_of, default=(1, 1), metavar="1/2", help="of all trials, for several processes"
+    )
     chosen = parser.parse_args()
     sys.exit((grid if chosen.kind == "grid" else commands)(chosen))
 

@@ -49,6 +49,13 @@ def draw_apart(table: ImageTable, shots: int, seed: int) -> tuple[ImageTable, Im
     return support, queries, left
 
 
+def read_once(table: ImageTable, encoder: Encoder) -> ImageTable:
+    """The table with identities and pixels as the encoder reads them, so that no draw reads a file again."""
+    table.contents()
+    reading = encoder.reading("model")
+    return table.with_pixels(table.pixels(range(len(table)), reading, encoder.size), reading, encoder.size)
+
+
 def one_draw(
     encoder: Encoder, method: str, sets: Mapping[str, ImageTable], own: str, shots: int, seed: int
 ) -> dict[str, float]:
@@ -156,6 +163,7 @@ def main() -> None:
     encoder = load_encoder(given.model)
     sets = {name: open_pool(name, images=given.images).table for name in MINI}
     sets |= {name: read_table(str(Path(path))) for name, path in (pair.split("=", 1) for pair in given.sets)}
+    sets = {name: read_once(table, encoder) for name, table in sets.items()}
     if given.back_off:
         print_back_off(encoder, sets, given.draws)
         return

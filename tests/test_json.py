@@ -19,7 +19,20 @@ from tests.input_helpers import class_folders
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[", "[" * 100_000, '{"a":' * 100_000, "[1,]", "{1: 2}", '"', "1" * 5000, b"\xff", b"\x00{}"]
+    "text",
+    [
+        "",
+        "[",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[1,]",
+        "{1: 2}",
+        '"',
+        "1" * 5000,
+        "-" + "1" * 310,
+        b"\xff",
+        b"\x00{}",
+    ],
 )
 def test_any_fault_of_json_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

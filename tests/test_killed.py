@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from benchmarks.calls import Call, of_each_kind, spread
 from benchmarks.disk_state import after_kill, after_rerun, listing, state_of
+from benchmarks.stress import share_of
 
 from farshot.bench.store import Store
 from tests.input_helpers import subprocess_environment
@@ -99,6 +101,29 @@ def test_numbers_that_may_differ_are_not_compared_and_damage_is(watched: Path) -
     assert state_of(watched / "out", rounded=True)["a.html"] != whole
 
 
+def test_times_in_an_export_are_not_compared_and_its_facts_are(watched: Path) -> None:
+    file = watched / "out" / "o" / "export.json"
+    file.parent.mkdir()
+
+    def state(**facts: object) -> object:
+        file.write_text(json.dumps({"student": {"size": "small", "speed": {"student_ms": 1}} | facts}))
+        return state_of(watched / "out")
+
+    assert state() == state(speed={"student_ms": 2})
+    assert state() != state(size="large")
+    assert state() != state(speed={})
+    before = state()
+    file.write_text(file.read_text()[:-1])
+    assert before != state_of(watched / "out")
+
+
+def test_shares_of_the_trials_are_all_of_them() -> None:
+    assert [share_of(text) for text in ("1/1", "2/3")] == [(1, 1), (2, 3)]
+    for text in ("0/2", "3/2"):
+        with pytest.raises(ValueError, match=text):
+            share_of(text)
+
+
 def test_an_even_sample_has_both_ends() -> None:
     calls = [Call("write", number, "") for number in range(101)]
     assert [call.number for call in spread(calls, 5)] == [0, 25, 50, 75, 100]
@@ -143,6 +168,31 @@ def test_commands_that_are_killed_lose_nothing() -> None:
 
 @pytest.mark.slow
 @needs_strace
+def test_an_export_with_a_kept_graph_makes_the_same_calls_and_files(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from benchmarks import killed
+from benchmarks.disk_state import state_of
+from benchmarks.writing_commands import COMMANDS
+
+killer, words = killed.Killer(Path({str(tmp_path)!r})), COMMANDS["export onnx"].words
+killer.prepare()
+keep, found = killed.keep_exports, []
+for keeping in (lambda *_: None, keep, keep):
+    killed.keep_exports = keeping
+    killer.reset(None)
+    ran = killer.run(words, traced=True)
+    calls = [(call.name, call.places) for call in ran.calls]
+    found.append((ran.code, calls, state_of(killer.watched / "out")))
+assert found[0] == found[1] == found[2], found
+assert found[0][0] == 0 and len(found[0][1]) > 40, found[0]
+print("the same")
+"""
+    assert "the same" in table_of(program)[1]
+
+
+@pytest.mark.slow
+@needs_strace
 def test_a_command_that_writes_in_place_is_found() -> None:
     in_place = """
 import contextlib
@@ -168,3 +218,12 @@ def test_calls_of_one_kind_differ_in_numbers_only() -> None:
     other = Call("write", 30, '7</w/out/a.csv>, ""..., 10) = 10')
     assert [call.number for call in of_each_kind([*written, other], 3)] == [0, 14, 29, 30]
     assert of_each_kind([other, *written[:2]], 3) == [other, *written[:2]]
+
+
+def test_random_parts_of_names_are_not_compared() -> None:
+    one, other = (
+        Call("ftruncate", 3, f"8</w/out/.farshot-{ours}/.tmp{theirs}>, 4176) = 0")
+        for ours, theirs in (("0123abcd", "ndemUc"), ("89ab4567", "Xy0Zab"))
+    )
+    assert one.like(other) and one.kind == other.kind
+    assert not one.like(Call("ftruncate", 3, "8</w/out/a/.tmpndemUc>, 4176) = 0"))

@@ -80,10 +80,9 @@ def test_the_man_page_has_every_command_and_option():
     assert {"farshot adapt", "farshot data check", "farshot serve"} <= set(expected)
     for command, names in expected.items():
         for name in names:
-            assert re.search(rf"^\\fB(?:.*[ ,])?{re.escape(name)}\b", found[command], re.MULTILINE), (
-                command,
-                name,
-            )
+            # Typer before 0.29 writes an argument in capitals and an optional one in brackets
+            shown = re.escape(name) if name.startswith("-") else rf"(?:{name}|\[?{name.upper()})"
+            assert re.search(rf"^\\fB(?:.*[ ,])?{shown}\b", found[command], re.MULTILINE), (command, name)
 
 
 def test_the_man_page_says_what_the_help_says():

@@ -87,7 +87,9 @@ def test_a_grid_tells_tasks_and_cells(place: Path, tmp_path: Path) -> None:
         assert run
         assert [task[1:] for task in heard.tasks if task[0] == name] == list(enumerate(values.tolist()))
         assert heard.results[name]["accuracy"] == pytest.approx(np.mean(values))
-        assert heard.results[name]["accuracy_low"] < heard.results[name]["accuracy_high"]
+        half = 1.96 * np.std(values, ddof=1) / np.sqrt(4)
+        ends = [heard.results[name][f"accuracy_{end}"] for end in ("low", "high")]
+        assert ends == pytest.approx([np.mean(values) - half, np.mean(values) + half])
         assert heard.results[name]["tasks"] == 4
 
 

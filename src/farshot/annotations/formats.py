@@ -12,6 +12,7 @@ from farshot.annotations.fiftyone import labels_file
 from farshot.annotations.rows import Labelled
 from farshot.data.text import load_json
 from farshot.errors import DataError, SettingError
+from farshot.sanitize import short
 
 _MODULES = {
     "csv": "csv_file",
@@ -104,8 +105,8 @@ def single(rows: Sequence[Labelled], source: str, several: str | None = None) ->
         elif row.label not in (None, before.label):
             if several is None:
                 raise DataError(
-                    f"{source}: {row.image} has the labels {before.label!r} and {row.label!r}; keep one, or "
-                    "choose with farshot convert --several first or --several skip."
+                    f"{source}: {row.image} has the labels {short(before.label)} and {short(row.label)}; "
+                    "keep one, or choose with farshot convert --several first or --several skip."
                 )
             twice.add(key)
     return [row for key, row in found.items() if several != "skip" or key not in twice]

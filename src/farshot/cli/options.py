@@ -10,6 +10,7 @@ import typer
 
 from farshot.cli import console
 from farshot.errors import DataError, SettingError
+from farshot.sanitize import plain, short
 
 if TYPE_CHECKING:
     from farshot.images.options import ReadOptions
@@ -179,8 +180,8 @@ def read_settings(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise SettingError(f"--set takes name=value, not {pair!r}; for example --set steps=50.")
+            raise SettingError(f"--set takes name=value, not {short(pair)}; for example --set steps=50.")
         if name in settings:
-            raise DataError(f"--set {name} is given twice; give it once.")
+            raise DataError(f"--set {plain(name, 60)} is given twice; give it once.")
         settings[name] = value
     return settings

@@ -17,6 +17,7 @@ from farshot.data.names import nfc
 from farshot.errors import DataError
 from farshot.images.likeness import near_pairs, thumbnails
 from farshot.randomness import numpy_generator
+from farshot.sanitize import short
 
 if TYPE_CHECKING:
     from farshot.data.table import ImageTable
@@ -113,19 +114,22 @@ def groups_by(pattern: str, names: Sequence[str], argument: str = "groups") -> t
         compiled = re.compile(pattern)
     except re.error as error:
         raise DataError(
-            f"{argument}: {pattern!r} is neither a column of the table nor a regular expression ({error})."
+            f"{argument}: {short(pattern)} is neither a column of the table nor a regular expression "
+            f"({error})."
         ) from error
     found = []
     for name in names:
         match = compiled.search(name)
         if match is None:
             raise DataError(
-                f"{argument}: {pattern!r} is not a column of the table, and as a regular expression it does "
-                f"not match the name {name!r}; write one that matches every name, such as "
+                f"{argument}: {short(pattern)} is not a column of the table, and as a regular expression it "
+                f"does not match the name {short(name)}; write one that matches every name, such as "
                 f"'{ALL_BUT_LAST_WORD}'."
             )
         if compiled.groups and match[1] is None:
-            raise DataError(f"{argument}: the parentheses of {pattern!r} match nothing in the name {name!r}.")
+            raise DataError(
+                f"{argument}: the parentheses of {short(pattern)} match nothing in the name {short(name)}."
+            )
         found.append(nfc(match[1] if compiled.groups else match[0]))
     return tuple(found)
 
@@ -183,10 +187,10 @@ def draw(
         members = np.flatnonzero(table.labels == code)
         if len(members) < shots:
             raise DataError(
-                f"The class {name!r} has {len(members)} images, fewer than the {shots} asked for; add images "
-                f"or use --shots {len(members)}."
+                f"The class {short(name)} has {len(members)} images, fewer than the {shots} asked for; add "
+                f"images or use --shots {len(members)}."
                 if len(members)
-                else f"The class {name!r} has no image."
+                else f"The class {short(name)} has no image."
             )
         order = numpy_generator("draw", seed, name).permutation(members).tolist()
         mine: list[int] = []
@@ -199,8 +203,9 @@ def draw(
                     seen.add(kind[row])
         if len(mine) < shots:
             raise DataError(
-                f"The class {name!r} has {len(members)} images but only {len(mine)} different pictures that "
-                f"no other class has, fewer than the {shots} asked for; remove the copies, or add images."
+                f"The class {short(name)} has {len(members)} images but only {len(mine)} different pictures "
+                f"that no other class has, fewer than the {shots} asked for; remove the copies, or add "
+                "images."
             )
         chosen += mine
     rest = np.flatnonzero(~np.isin(together, together[chosen]))

@@ -17,6 +17,7 @@ from farshot.data.urls import from_cache
 from farshot.errors import DataError
 from farshot.images.member import Named, is_url
 from farshot.images.reading import ImageSource
+from farshot.sanitize import plain
 
 _ROW = re.compile(r"row (\d+)")
 
@@ -51,7 +52,9 @@ def existing(folder: Path, file: Any, where: str) -> ImageSource:
     except (OSError, ValueError):  # no file can have this name
         found = None
     if found is None:
-        raise DataError(f"{where}: there is no file {path}; paths are read from the folder of the table.")
+        raise DataError(
+            f"{where}: there is no file {plain(path)}; paths are read from the folder of the table."
+        )
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from farshot.data.names import ClassNames, in_class_order, names_in_prompts
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.sanitize import short
 
 
 def merged(tables: Sequence[ImageTable], names: Sequence[str], class_names: ClassNames = None) -> ImageTable:
@@ -38,8 +39,8 @@ def merged(tables: Sequence[ImageTable], names: Sequence[str], class_names: Clas
         for label, name in zip(table.classes, table.names, strict=True):
             if called.setdefault(label, name) != name and class_names is None:
                 raise DataError(
-                    f"{where} calls the class {label!r} {name!r} in prompts and another table "
-                    f"{called[label]!r}; give --class-names."
+                    f"{where} calls the class {short(label)} {short(name)} in prompts and another table "
+                    f"{short(called[label])}; give --class-names."
                 )
     labels = []
     groups: list[str] = []

@@ -16,6 +16,7 @@ from typing import Any
 
 from farshot.data.text import load_json, read_text
 from farshot.errors import DataError
+from farshot.sanitize import plain, short
 from farshot.storage.paths import home
 
 ClassNames = Mapping[Any, str] | Sequence[str] | str | Path | None
@@ -50,7 +51,7 @@ def check_labels(classes: Sequence[str], where: str) -> tuple[str, ...]:
     _check_text(classes, where)
     twice = _twice(map(nfc, classes))
     if twice:
-        raise DataError(f"{where} has two classes of one name, {twice!r}; rename or merge them.")
+        raise DataError(f"{where} has two classes of one name, {short(twice)}; rename or merge them.")
     return tuple(classes)
 
 
@@ -71,7 +72,8 @@ def names_in_prompts(names: ClassNames, classes: Sequence[str], where: str) -> t
     if twice:
         alike = [label for label, name in zip(classes, found, strict=True) if name.casefold() == twice]
         raise DataError(
-            f"{where} has two classes of one name in prompts, {twice!r}: {alike[0]!r} and {alike[1]!r}; "
+            f"{where} has two classes of one name in prompts, {short(twice)}: {short(alike[0])} and "
+            f"{short(alike[1])}; "
             "rename or merge them, or give --class-names."
         )
     return found
@@ -125,18 +127,18 @@ def descriptions_of(
         if name is None:
             known = [*by_name, *by_label]
             raise DataError(
-                f"{where} describes {word!r}, which is not a class{_meant(word, known)}; the classes are: "
-                f"{', '.join(names)}."
+                f"{where} describes {short(word)}, which is not a class{_meant(word, known)}; the classes "
+                f"are: {_listed(names)}."
             )
         if word in by_name and by_label.get(word, name) != name:
             raise DataError(
-                f"{where} describes {word!r}, which is the label of one class and the name of another in "
-                "prompts; give the classes other names."
+                f"{where} describes {short(word)}, which is the label of one class and the name of another "
+                "in prompts; give the classes other names."
             )
         if name in found:
-            raise DataError(f"{where} describes the class {name!r} twice; keep one description.")
+            raise DataError(f"{where} describes the class {short(name)} twice; keep one description.")
         if not isinstance(words, str) or not words.strip():
-            raise DataError(f"{where} has {words!r} as the description of {word!r}; give it words.")
+            raise DataError(f"{where} has {short(words)} as the description of {short(word)}; give it words.")
         found[name] = words
     return found
 
@@ -151,7 +153,7 @@ def names_by_label(given: Mapping[Any, str], labels: Sequence[str], where: str) 
     for key, name in given.items():
         word = nfc(str(key))
         if word in by_label:
-            raise DataError(f"{where} names {word!r} twice; keep one name.")
+            raise DataError(f"{where} names {short(word)} twice; keep one name.")
         by_label[word] = name
     known = set(map(nfc, labels))
     missing = [label for label in labels if nfc(label) not in by_label]
@@ -159,11 +161,11 @@ def names_by_label(given: Mapping[Any, str], labels: Sequence[str], where: str) 
     if missing and others:
         close = get_close_matches(nfc(missing[0]), others, 1, 0.0)[0]
         raise DataError(
-            f"{where} has no name for the class {missing[0]!r}, but one for {close!r}, which is not a class; "
-            f"correct the label (the classes are: {_listed(labels)})."
+            f"{where} has no name for the class {short(missing[0])}, but one for {short(close)}, which is "
+            f"not a class; correct the label (the classes are: {_listed(labels)})."
         )
     if missing:
-        raise DataError(f"{where} has no name for the class {missing[0]!r}; name every class.")
+        raise DataError(f"{where} has no name for the class {short(missing[0])}; name every class.")
     return [by_label[nfc(label)] for label in labels]
 
 
@@ -184,8 +186,8 @@ def names_in_order(names: Sequence[str], labels: Sequence[str], where: str) -> l
         other = codes.get(_spoken(str(name)), code)
         if other != code:
             raise DataError(
-                f"{where} calls the class {label!r} {name!r}, which is another class; names must follow the "
-                f"order of the classes ({_listed(labels)}), or say which is which (label: name)."
+                f"{where} calls the class {short(label)} {short(name)}, which is another class; names must "
+                f"follow the order of the classes ({_listed(labels)}), or say which is which (label: name)."
             )
     return list(names)
 
@@ -205,7 +207,7 @@ def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
 def _check_text(names: Sequence[str], where: str) -> None:
     for name in names:
         if not name.strip() or not _is_text(name):
-            raise DataError(f"{where} has a class of the name {name!r}; give it a name in plain text.")
+            raise DataError(f"{where} has a class of the name {short(name)}; give it a name in plain text.")
 
 
 def _is_text(name: str) -> bool:
@@ -238,14 +240,14 @@ def _names_file(path: Path, classes: Sequence[str] | None) -> Mapping[str, str] 
         pair = pairs[number]
         if pair is None:
             raise DataError(
-                f"{path}, line {number}: {line!r} is not of the form 'label: name' as other lines are; write "
-                "all lines in one form, or names that contain colons as a JSON list."
+                f"{path}, line {number}: {short(line)} is not of the form 'label: name' as other lines are; "
+                "write all lines in one form, or names that contain colons as a JSON list."
             )
         label, name = pair
         if nfc(label) in map(nfc, by_label):
-            raise DataError(f"{path}, line {number}: {label!r} is named twice; keep one name.")
+            raise DataError(f"{path}, line {number}: {short(label)} is named twice; keep one name.")
         if not name:
-            raise DataError(f"{path}, line {number}: no name for {label!r}; write one after the colon.")
+            raise DataError(f"{path}, line {number}: no name for {short(label)}; write one after the colon.")
         by_label[label] = name
     return by_label
 
@@ -268,8 +270,8 @@ def _check_plain(path: Path, number: int, line: str, classes: Sequence[str] | No
     label = _OTHER_MARKS.split(line, maxsplit=1)
     if len(label) == 2 and classes is not None and nfc(line) not in map(nfc, classes):
         raise DataError(
-            f"{path}, line {number}: {line!r} is neither a name nor 'label: name'; write "
-            f"'{label[0]}: {label[1]}', or give the names in a JSON list."
+            f"{path}, line {number}: {short(line)} is neither a name nor 'label: name'; write "
+            f"'{plain(label[0], 60)}: {plain(label[1], 60)}', or give the names in a JSON list."
         )
 
 
@@ -280,12 +282,12 @@ def _spoken(name: str) -> str:
 
 def _meant(word: str, known: Sequence[str]) -> str:
     close = get_close_matches(word, known, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {short(close[0])}?)" if close else ""
 
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return ", ".join(names[:_MOST_LISTED]) + more
+    return ", ".join(plain(name, 60) for name in names[:_MOST_LISTED]) + more
 
 
 def _twice(names: Iterable[str]) -> str | None:

@@ -33,6 +33,7 @@ from farshot.data.urls import UrlImages, downloading
 from farshot.errors import DataError
 from farshot.images.member import Named, is_url
 from farshot.images.reading import ImageSource
+from farshot.sanitize import plain, short
 from farshot.storage.paths import home
 
 
@@ -93,8 +94,8 @@ def _groups_and_notes(
     if wanted is not None:
         if None in below:
             raise DataError(
-                f"groups: {source} has no column {wanted!r}, and its images have no file names for a regular "
-                "expression; leave out groups (--groups)."
+                f"groups: {source} has no column {short(wanted)}, and its images have no file names for a "
+                "regular expression; leave out groups (--groups)."
             )
         groups = groups_by(wanted, [str(name) for name in below])
         return groups, (*found.notes, *shared_groups(found.splits, groups))
@@ -184,7 +185,7 @@ def _from_annotations(path: Path, groups: str | None) -> Found:
     folder = file.parent if first is None else counted_from(file, first)
     urls = UrlImages(path)
     images = [
-        urls.image(row.image, str(path)) or existing(folder, row.image, f"{path}, {row.image}")
+        urls.image(row.image, str(path)) or existing(folder, row.image, f"{path}, {plain(row.image)}")
         for row in labelled
     ]
     splits, owners = _splits_of(labelled), [row.group for row in labelled if row.group is not None]
@@ -259,8 +260,8 @@ def _from_json(path: Path, lists: Any) -> Found:
     for number, code in enumerate(codes):
         if not isinstance(code, int) or isinstance(code, bool) or not 0 <= code < len(classes):
             raise DataError(
-                f"{path}, image_labels[{number}] is {code!r}; it must be an index into the {len(classes)} "
-                "label_names."
+                f"{path}, image_labels[{number}] is {short(code)}; it must be an index into the "
+                f"{len(classes)} label_names."
             )
     if not files:
         raise DataError(f"{path} names no image; fill image_names.")

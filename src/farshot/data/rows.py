@@ -24,6 +24,7 @@ from farshot.data.names import in_class_order, nfc
 from farshot.data.text import first_line, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
+from farshot.sanitize import short
 from farshot.storage.paths import ordinary
 
 Lookup = Callable[[Any, str], ImageSource]
@@ -140,7 +141,7 @@ def _splits(cells: Iterable[Any], places: Sequence[str], path: str) -> list[str]
     for place, cell in zip(places, cells, strict=True):
         split = None if is_blank(cell) else split_called(str(cell))
         if split is None:
-            wrong = "no split" if is_blank(cell) else f"{str(cell).strip()!r} is not a split"
+            wrong = "no split" if is_blank(cell) else f"{short(str(cell).strip())} is not a split"
             raise DataError(
                 f"{path}, {place}: {wrong}; write train, val or test, or give the column another name than "
                 f"{SPLIT_COLUMN!r}."

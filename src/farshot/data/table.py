@@ -24,7 +24,7 @@ from farshot.images.member import Member, Named
 from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import ImageSource, UnreadableImage, image_id, read_image, read_picture
-from farshot.sanitize import visible
+from farshot.sanitize import short, visible
 
 SPLITS = ("train", "val", "test")
 
@@ -134,7 +134,7 @@ class ImageTable:
                 places = [self._called(r) for r in (other, row)]
                 same = places[0] if places[0] == places[1] else f"{places[0]} and {places[1]}, one picture,"
                 raise DataError(
-                    f"{same} has two labels, {a!r} and {b!r}; keep one, or leave the picture out."
+                    f"{same} has two labels, {short(a)} and {short(b)}; keep one, or leave the picture out."
                 )
 
     def with_options(self, options: ReadOptions) -> ImageTable:
@@ -270,7 +270,7 @@ class ImageTable:
             else [c for i, c in enumerate(self.classes) if not (left.labels == i).any()]
         )
         if empty or not len(left):
-            what = f"no image of the class {empty[0]!r}" if empty else "no image at all"
+            what = f"no image of the class {short(empty[0])}" if empty else "no image at all"
             raise DataError(f"Without the {len(bad)} unreadable images there is {what} left; add some.")
         return left
 

@@ -85,7 +85,7 @@ def _bands(values: Any) -> tuple[int, int, int] | None:
 def _page(value: Any) -> int | None:
     if value is None:
         return None
-    page = float(value) if isinstance(value, int | float) else 0
+    page = value if isinstance(value, int | float) else 0
     if not (page >= 1 and page == page // 1):
         raise ValueError(f"The page {value!r} must be a whole number from 1.")
     return int(page)
@@ -94,7 +94,7 @@ def _page(value: Any) -> int | None:
 def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:
     try:
         found = tuple(map(float, values))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = ()
     if len(found) != count:
         raise ValueError(f"{name} must be {count} numbers, not {values!r}.")

@@ -28,6 +28,7 @@ from farshot.methods.values import read_settings
 from farshot.model.encoder import Encoder
 from farshot.parts.alignment import HeadTailAlignment, check_ratios
 from farshot.parts.ratios import support_ratios
+from farshot.sanitize import short
 from farshot.task import Task
 from farshot.training.batches import QUERY_READING
 from farshot.training.recipe import SGD, AdamW, ParameterGroup
@@ -110,7 +111,7 @@ class ATHA(Extension):
         super().__post_init__()
         require(
             self.base.name in BASES,
-            f"The setting base of atha must be one of {', '.join(BASES)}, not {self.base.name!r}.",
+            f"The setting base of atha must be one of {', '.join(BASES)}, not {short(self.base.name)}.",
         )
         self.check(0, "rho", "gamma", "strength_momentum", high=1)
         check_ratios(self.value("rho"), self.value("gamma"))
@@ -126,12 +127,14 @@ class ATHA(Extension):
         """Settings that are not atha's own are those of the base method."""
         own = {setting.name for setting in fields(cls)} - {"base"}
         name = settings.get("base", "prompt-lora")
-        require(name in BASES, f"The setting base of atha must be one of {', '.join(BASES)}, not {name!r}.")
+        require(
+            name in BASES, f"The setting base of atha must be one of {', '.join(BASES)}, not {short(name)}."
+        )
         known = {setting.name for setting in fields(find(name))}
         for other in settings:
             require(
                 other in own | known | {"base"},
-                f"The method atha with base={name} has no setting {other!r}; its settings are: base, "
+                f"The method atha with base={name} has no setting {short(other)}; its settings are: base, "
                 f"{', '.join(sorted(own))}, and those of {name}: {', '.join(sorted(known))}.",
             )
         base = find(name).from_settings({key: settings[key] for key in settings if key in known})

@@ -24,6 +24,7 @@ from farshot.errors import SettingError
 from farshot.methods.values import json_value, literal_settings, read_settings, written
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import LoRA
+from farshot.sanitize import short
 from farshot.task import Task
 from farshot.training.loop import Progress
 
@@ -95,7 +96,7 @@ class Method(ABC):
             require(
                 getattr(self, name) in choices,
                 f"The setting {name} of {self.name} must be one of {', '.join(map(written, choices))}, "
-                f"not {getattr(self, name)!r}.",
+                f"not {short(getattr(self, name))}.",
             )
 
     @classmethod
@@ -160,7 +161,7 @@ class Method(ABC):
         for name in names:
             value = getattr(self, name)
             fits = value is None or (low <= value <= high and value < under)
-            require(fits, f"The setting {name} of {self.name} must {bounds}, not {value}.")
+            require(fits, f"The setting {name} of {self.name} must {bounds}, not {short(value)}.")
 
 
 def require(condition: bool, message: str) -> None:

@@ -19,6 +19,7 @@ from farshot.methods.finetuned import FinetunedMethod, Parts
 from farshot.methods.registry import register
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import TOWERS, LoRA, Position
+from farshot.sanitize import short
 from farshot.task import Task
 from farshot.training.recipe import AdamW, ParameterGroup, Recipe
 
@@ -69,7 +70,7 @@ class ClipLoRA(FinetunedMethod):
         self.check(0, "steps", "scale", "lr_end", "weight_decay")
         require(
             0 < len(self.params) == len(set(self.params)) and set(self.params) <= set("qkvo"),
-            f"The setting params of {self.name} takes letters of qkvo, each once, not {self.params!r}.",
+            f"The setting params of {self.name} takes letters of qkvo, each once, not {short(self.params)}.",
         )
         require(self.lr >= self.lr_end, f"The setting lr of {self.name} must not be below its lr_end.")
 

@@ -26,6 +26,7 @@ from farshot.data.table import ImageTable
 from farshot.methods.base import Adapted, Method, alike, require, row_batches
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
+from farshot.sanitize import short
 from farshot.task import Task
 from farshot.training.loop import Progress
 from farshot.training.recipe import ParameterGroup, schedule
@@ -200,8 +201,8 @@ class FrozenMethod(Method):
         for template in self.prompt_templates:
             require(
                 template.count("{}") == 1,
-                f"In the setting templates of {self.name}, the prompt {template!r} needs {{}} exactly once; "
-                f"or write task, {', '.join(TEMPLATES)}.",
+                f"In the setting templates of {self.name}, the prompt {short(template)} needs {{}} exactly "
+                f"once; or write task, {', '.join(TEMPLATES)}.",
             )
 
     @abstractmethod

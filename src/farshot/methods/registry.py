@@ -16,6 +16,7 @@ from farshot import plugins
 from farshot.errors import SettingError
 from farshot.methods.base import Method
 from farshot.methods.values import RETIRED
+from farshot.sanitize import short
 
 _PACKAGE = "farshot.methods"
 
@@ -69,7 +70,7 @@ def find(name: str) -> type[Method]:
     broken = plugins.why_broken(plugins.METHODS, name)
     if broken:
         raise SettingError(broken)
-    raise SettingError(f"There is no method {name!r}; choose one of: {', '.join(methods)}.")
+    raise SettingError(f"There is no method {short(name)}; choose one of: {', '.join(methods)}.")
 
 
 def create(name: str, settings: Mapping[str, Any] | None = None) -> Method:

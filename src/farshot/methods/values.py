@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from farshot.errors import SettingError
+from farshot.sanitize import short
 
 RETIRED: dict[str, Any] = {"first_block": 0, "settle": 0.0}
 """Settings of version 0.1 that are gone, and the value at which they did nothing."""
@@ -92,7 +93,7 @@ def read_settings(method: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         if name not in kinds:
             choices = ", ".join(kinds) or "it has none"
             raise SettingError(
-                f"The method {method.name} has no setting {name!r}; its settings are: {choices}."
+                f"The method {method.name} has no setting {short(name)}; its settings are: {choices}."
             )
         values[name] = read_value(method.name, name, value, kinds[name])
     return values
@@ -111,7 +112,7 @@ def read_value(method: str, setting: str, value: Any, kind: Any) -> Any:
         return _read(value, kind)
     except (ValueError, TypeError):
         raise SettingError(
-            f"The setting {setting} of {method} must be {_words(kind)}, not {value!r}."
+            f"The setting {setting} of {method} must be {_words(kind)}, not {short(value)}."
         ) from None
 
 
@@ -181,7 +182,10 @@ def _read_bool(value: Any) -> bool:
 
 
 def _read_float(value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # of a whole number
+        _fail()
     return number if math.isfinite(number) else _fail()
 
 

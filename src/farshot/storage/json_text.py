@@ -12,6 +12,8 @@ from farshot.storage.paths import ordinary
 MOST_BYTES = 64 << 20
 """Of a JSON file; the largest tokenizers have 35 MB."""
 
+_MOST_DIGITS = 300  # a float holds 308
+
 
 def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Parse the text.
@@ -20,12 +22,19 @@ def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | Non
         pairs: makes something of the keys and values of an object; by default a dictionary.
 
     Raises:
-        ValueError: it is not JSON, or nested deeper than Python reads.
+        ValueError: it is not JSON, is nested deeper than Python reads, or has a whole number that is too
+            large for a float.
     """
     try:
-        return json.loads(text, object_pairs_hook=pairs)
+        return json.loads(text, object_pairs_hook=pairs, parse_int=_whole)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("a number in it is too large")
+    return int(digits)
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
