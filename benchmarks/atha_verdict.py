@@ -196,14 +196,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="the page")
+    parser.add_argument("--made-by", default="farshot bench", help="the command, for the page")
     parser.add_argument("--recipe", required=True, help="settings of all methods, as run.sh has them")
     parser.add_argument("stores", nargs="+", type=Path, metavar="STORE")
     given = parser.parse_args()
     found, seconds = read(given.stores, given.recipe)
     if not found:
         parser.error("the stores hold no method with ATHA on it on the same tasks")
-    command = "bash benchmarks/does-atha-work/run.sh"
-    replace_part(given.out, "verdict", text(corrected(found), seconds, command))
+    replace_part(given.out, "verdict", text(corrected(found), seconds, given.made_by))
 
 
 if __name__ == "__main__":

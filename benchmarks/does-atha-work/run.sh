@@ -32,4 +32,5 @@ if [ -n "$REAL" ]; then run real "$MODEL" "$REAL" "$WAYS"; fi
 if [ -n "$MINI" ]; then run mini mini "$MINI" ""; fi
 stores=""
 for store in real mini; do if [ -e "$WORK/$store.db" ]; then stores="$stores $WORK/$store.db"; fi; done
-python -m benchmarks.atha_verdict --out "$OUT" --recipe "$RECIPE" $stores
+python -m benchmarks.atha_verdict --out "$OUT" --recipe "$RECIPE" \
+    --made-by "BASES='$BASES' SHOTS='$SHOTS' TASKS=$TASKS RECIPE=$RECIPE bash benchmarks/does-atha-work/run.sh" $stores
