@@ -29,6 +29,9 @@ from farshot.methods import create
 
 BASES = ("prompt-lora", "clip-lora", "vtt", "limo")
 VARIANTS = ("paper", "released")
+ENOUGH = 100
+"""Tasks of each cell; with fewer the page is provisional."""
+_PROVISIONAL = " **Provisional**: some cells have fewer tasks than planned."
 SURE = 0.05
 """A difference counts where its corrected p-value is below this."""
 
@@ -110,7 +113,8 @@ def text(measured: dict[Kind, Measured], seconds: float, command: str) -> str:
         "",
         f"Made by `{command}`; {min(tasks)} to {max(tasks)} tasks in each cell, "
         f"{seconds / 3600:.1f} hours of fitting and predicting in all. Differences are in points, paired "
-        "over tasks, with 95 % intervals by Student's t; p by the t test after Holm's correction.",
+        "over tasks, with 95 % intervals by Student's t; p by the t test after Holm's correction."
+        + (_PROVISIONAL if min(tasks) < ENOUGH else ""),
         "",
         "Mean over pools, each counting as much:",
         "",
