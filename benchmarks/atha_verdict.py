@@ -31,7 +31,8 @@ BASES = ("prompt-lora", "clip-lora", "vtt", "limo")
 VARIANTS = ("paper", "released")
 ENOUGH = 100
 """Tasks of each cell; with fewer the page is provisional."""
-_PROVISIONAL = " **Provisional**: some cells have fewer tasks than planned."
+LEAST_POOLS = 3
+"""A mean over fewer pools is not taken."""
 SURE = 0.05
 """A difference counts where its corrected p-value is below this."""
 
@@ -55,13 +56,13 @@ class Measured:
     Attributes:
         cells: one for each pool, as `compare` gives them.
         p: of each cell, corrected for the number of all comparisons.
-        mean: of the differences, each pool counting as much, in [-1, 1].
+        mean: of the differences, each pool counting as much, in [-1, 1]; None with fewer than LEAST_POOLS.
         mean_p: corrected for the number of means.
     """
 
     cells: list[CellComparison]
     p: list[float]
-    mean: Interval
+    mean: Interval | None
     mean_p: float
 
 
@@ -96,11 +97,13 @@ def corrected(found: dict[Kind, list[CellComparison]]) -> dict[Kind, Measured]:
     """With p-values for the number of comparisons, in the order of BASES, VARIANTS and shots."""
     kinds = sorted(found, key=lambda one: (BASES.index(one.base), one.shots, VARIANTS.index(one.variant)))
     every = iter(holm([cell.difference.t_p for kind in kinds for cell in found[kind]]))
-    means = [over_cells([cell.difference for cell in found[kind]]) for kind in kinds]
+    taken = [kind for kind in kinds if len(found[kind]) >= LEAST_POOLS]
+    means = [over_cells([cell.difference for cell in found[kind]]) for kind in taken]
     p_means = holm([p for _, p in means])
+    mean_of = {kind: (mean, p) for kind, (mean, _), p in zip(taken, means, p_means, strict=True)}
     return {
-        kind: Measured(found[kind], [next(every) for _ in found[kind]], mean, p)
-        for kind, (mean, _), p in zip(kinds, means, p_means, strict=True)
+        kind: Measured(found[kind], [next(every) for _ in found[kind]], *mean_of.get(kind, (None, 1.0)))
+        for kind in kinds
     }
 
 
@@ -113,15 +116,16 @@ def text(measured: dict[Kind, Measured], seconds: float, command: str) -> str:
         "",
         f"Made by `{command}`; {min(tasks)} to {max(tasks)} tasks in each cell, "
         f"{seconds / 3600:.1f} hours of fitting and predicting in all. Differences are in points, paired "
-        "over tasks, with 95 % intervals by Student's t; p by the t test after Holm's correction."
-        + (_PROVISIONAL if min(tasks) < ENOUGH else ""),
+        "over tasks, with 95 % intervals by Student's t; p by the t test after Holm's correction.",
         "",
-        "Mean over pools, each counting as much:",
+        f"Mean over pools, each counting as much, where there are at least {LEAST_POOLS}:",
         "",
         "| ATHA on | variant | shots | pools | tasks in each | ATHA minus base | p |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for kind, one in measured.items():
+        if one.mean is None:
+            continue
         tasks = [cell.difference.n for cell in one.cells]
         many = f"{min(tasks)}" if min(tasks) == max(tasks) else f"{min(tasks)} to {max(tasks)}"
         lines.append(
@@ -157,14 +161,14 @@ def verdict(measured: dict[Kind, Measured]) -> str:
         (cell.difference, p) for one in measured.values() for cell, p in zip(one.cells, one.p, strict=True)
     ]
     gains, losses = (sum(p < SURE and s * d.mean > 0 for d, p in every) for s in (1, -1))
+    means = {kind: one.mean for kind, one in measured.items() if one.mean is not None}
     up, down = (
-        [kind for kind, one in measured.items() if one.mean_p < SURE and s * one.mean.mean > 0]
+        [kind for kind, mean in means.items() if measured[kind].mean_p < SURE and s * mean.mean > 0]
         for s in (1, -1)
     )
-    best = max(measured, key=lambda kind: measured[kind].mean.mean)
-    worst = min(measured, key=lambda kind: measured[kind].mean.mean)
-    most = max(measured, key=lambda kind: measured[kind].mean.high)
-    if up and down:
+    if not means:
+        head = "**Nothing can be said yet**: too few pools."
+    elif up and down:
         head = f"**It depends.** ATHA gains on {_names(up)} and loses on {_names(down)}."
     elif up:
         head = f"**ATHA gains**, on {_names(up)}."
@@ -172,14 +176,22 @@ def verdict(measured: dict[Kind, Measured]) -> str:
         head = f"**ATHA does not gain here, and loses** on {_names(down)}."
     else:
         head = "**ATHA does not gain here**, and does not lose either."
+    if min(d.n for d, _ in every) < ENOUGH:
+        head = f"**Provisional**, as some cells have fewer tasks than planned: {head}"
+    over_pools = ""
+    if means:
+        worst, best = (pick(means, key=lambda kind: means[kind].mean) for pick in (min, max))
+        over_pools = (
+            f" In the mean over pools it changes accuracy by {_difference(means[worst])} ({worst}) to "
+            f"{_difference(means[best])} points ({best}); 95 % intervals leave out gains of more than "
+            f"{100 * max(mean.high for mean in means.values()):.1f} points in every mean."
+        )
     found = 100 * median(d.smallest_effect for d, _ in every)
     return (
         f"{head} Against the same method without its alignment it surely gains in {gains} and surely loses "
-        f"in {losses} of {len(every)} cells (base, variant, shots and pool, after Holm's correction). In the "
-        f"mean over pools it changes accuracy by {_difference(measured[worst].mean)} ({worst}) to "
-        f"{_difference(measured[best].mean)} points ({best}); 95 % intervals leave out gains of more than "
-        f"{100 * measured[most].mean.high:.1f} points in every mean. In a single pool the tasks find a true "
-        f"difference of {found:.1f} points (median) with a probability of 80 %."
+        f"in {losses} of {len(every)} cells (base, variant, shots and pool, after Holm's correction)."
+        f"{over_pools} In a single pool the tasks find a true difference of {found:.1f} points (median) with "
+        "a probability of 80 %."
     )
 
 

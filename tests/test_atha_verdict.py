@@ -17,11 +17,12 @@ from tests.test_bench_table import fill, run_of, shares
 RECIPE = "steps=1,views=none"
 
 
-def cell(pool: str, gain: float, seed: int, tasks: int = 60, shots: int = 1) -> CellComparison:
-    """ATHA better by a gain, with noise."""
+def cell(pool: str, gain: float, seed: int, tasks: int = 100, shots: int = 1) -> CellComparison:
+    """ATHA better by a gain, with noise of mean zero."""
     drawn = np.random.default_rng(seed)
     base = drawn.uniform(0.4, 0.6, tasks)
-    atha = base + gain + drawn.normal(0, 0.02, tasks)
+    noise = drawn.normal(0, 0.02, tasks)
+    atha = base + gain + noise - noise.mean()
     none = Calibration(0.0, 0.0, ())
     parts = (mean_interval(atha), mean_interval(base), none, none, paired_difference(atha, base), 1.0, 1.0)
     return CellComparison(pool, shots, *parts, "fine-tuned", "fine-tuned")
@@ -54,6 +55,15 @@ def test_the_verdict_says_what_the_numbers_say(gains: tuple[float, ...], begins:
     assert counts in said
 
 
+def test_too_little_is_said_to_be_too_little() -> None:
+    few = {Kind("vtt", "paper", 1): [cell("a pool", 0.05, 0), cell("other", 0.05, 1)]}
+    assert verdict(corrected(few)).startswith("**Nothing can be said yet**")
+    short = {Kind("vtt", "paper", 1): [cell(f"{k}", 0.05, k, tasks=99) for k in range(3)]}
+    assert verdict(corrected(short)).startswith("**Provisional**, as some cells")
+    both = text(corrected(measured(0.0) | few), 60, "command")
+    assert "| vtt | paper | 1 | a pool |" in both and "| vtt | paper | 1 | 2 |" not in both
+
+
 def test_p_values_are_corrected_for_all_comparisons_and_all_means() -> None:
     def by_hand(raw: list[float]) -> list[float]:
         ranked = sorted(raw)
@@ -74,7 +84,7 @@ def test_the_page_lists_every_cell() -> None:
     assert "2.0 hours" in page
     rows = [line for line in page.splitlines() if line.startswith("| prompt-lora")]
     assert len(rows) == 1 + 3
-    assert rows[0].startswith("| prompt-lora | paper | 1 | 3 | 60 | +")
+    assert rows[0].startswith("| prompt-lora | paper | 1 | 3 | 100 | +")
 
 
 @pytest.mark.parametrize("base", BASES)
