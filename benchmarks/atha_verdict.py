@@ -181,9 +181,10 @@ def verdict(measured: dict[Kind, Measured]) -> str:
     over_pools = ""
     if means:
         worst, best = (pick(means, key=lambda kind: means[kind].mean) for pick in (min, max))
+        least = f"{_difference(means[worst])} ({worst}) to " if worst != best else ""
         over_pools = (
-            f" In the mean over pools it changes accuracy by {_difference(means[worst])} ({worst}) to "
-            f"{_difference(means[best])} points ({best}); 95 % intervals leave out gains of more than "
+            f" In the mean over pools it changes accuracy by {least}{_difference(means[best])} points "
+            f"({best}); 95 % intervals leave out gains of more than "
             f"{100 * max(mean.high for mean in means.values()):.1f} points in every mean."
         )
     found = 100 * median(d.smallest_effect for d, _ in every)
