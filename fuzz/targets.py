@@ -3,6 +3,7 @@ or option, the rest is its content."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import sqlite3
@@ -65,8 +66,10 @@ ABSENT = "is not here; set FARSHOT_TEST_DATA."
 
 @cache
 def _place(name: str) -> Path:
-    """A folder for this process's files."""
-    return Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+    """A folder for this process's files, removed when it ends."""
+    place = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 # Tables --------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ SUPPORT, QUERIES = TABLE.subset(TASK.support), TABLE.subset(TASK.query)
 QUICK = {"views": "none", "steps": 3, "lora_lr": 0.02}
 ONNX = [
     ("atha", QUICK),
-    ("tip-adapter", {}),
+    pytest.param("tip-adapter", {}, marks=pytest.mark.slow),
     pytest.param("atha", {**QUICK, "variant": "released"}, marks=pytest.mark.slow),
     pytest.param("prompt-lora", QUICK, marks=pytest.mark.slow),
     pytest.param("linear-probe", {}, marks=pytest.mark.slow),
@@ -293,7 +293,11 @@ def test_nothing_else_is_overwritten(clip_lora, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("clip-lora", {"steps": 3, "batch": 4, "lr": 0.05}), ("prompt-lora", QUICK), ("zero-shot", {})],
+    [
+        ("clip-lora", {"steps": 3, "batch": 4, "lr": 0.05}),
+        ("prompt-lora", QUICK),
+        pytest.param("zero-shot", {}, marks=pytest.mark.slow),
+    ],
 )
 def test_transformers_alone_gives_our_probabilities(method, settings, checkpoint: Path, tmp_path: Path):
     made = _saved(tmp_path / "adapted", checkpoint, method, settings)
@@ -316,8 +320,10 @@ def test_transformers_alone_gives_our_probabilities(method, settings, checkpoint
     ("method", "settings", "words"),
     [
         ("atha", QUICK, "moves patches before the blocks"),
-        ("vpt", {"views": "none", "steps": 2}, "adds tokens behind the patches"),
-        ("linear-probe", {}, "adds a classifier on the image features"),
+        pytest.param(
+            "vpt", {"views": "none", "steps": 2}, "adds tokens behind the patches", marks=pytest.mark.slow
+        ),
+        pytest.param("linear-probe", {}, "adds a classifier on the image features", marks=pytest.mark.slow),
         ("zero-shot", {"templates": "clip"}, "averages the texts of 7 prompts"),
     ],
 )
