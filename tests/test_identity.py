@@ -344,6 +344,15 @@ def test_labels_that_cannot_be_used_are_refused_when_fitting(unchecked, labels: 
         zero_shot().fit([*IMAGES[:2], *IMAGES[-2:]], labels)
 
 
+@pytest.mark.parametrize(
+    "labels", [[" " * 9000] * 4, ["a  " + "b" * 9000, "a " + "b" * 9000] * 2, ["c" * 9000] * 4]
+)
+def test_a_label_of_any_length_is_refused_in_one_short_sentence(unchecked, labels: list[str]) -> None:
+    with pytest.raises(DataError) as refused:
+        zero_shot().fit(IMAGES[:4], labels)
+    assert len(str(refused.value)) < 400
+
+
 def test_none_is_refused_by_name(unchecked) -> None:
     made = zero_shot().fit(IMAGES, LABELS)
     for ask in (made.predict, made.save, load, made.evaluate, lambda x: zero_shot().fit(x, LABELS)):

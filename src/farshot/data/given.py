@@ -16,6 +16,7 @@ from farshot.arrays import NDArray
 from farshot.data.names import in_class_order, names_by_label, names_in_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.sanitize import short
 from farshot.storage.paths import home
 
 _CHANNELS = (1, 3, 4)
@@ -157,11 +158,13 @@ def plain_label(label: Any) -> Hashable:
     plain = label.item() if isinstance(label, np.generic) else label
     if not isinstance(plain, str | int | float):
         raise DataError(
-            f"The label {plain!r} is neither a word nor a number, so it can be neither saved nor listed; "
-            f"use {'label.decode()' if isinstance(plain, bytes) else 'str(label)'}."
+            f"The label {short(plain)} is neither a word nor a number, so it can be neither saved nor "
+            f"listed; use {'label.decode()' if isinstance(plain, bytes) else 'str(label)'}."
         )
     if isinstance(plain, str) and not plain.strip():
-        raise DataError(f"The label {plain!r} is blank; give every image a label, or leave the image out.")
+        raise DataError(
+            f"The label {short(plain)} is blank; give every image a label, or leave the image out."
+        )
     return plain
 
 
@@ -188,7 +191,7 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         plain_label(label)
     if len(classes) == 1:
         raise DataError(
-            f"A task needs at least two classes, but there is one class, {str(classes[0])!r}: "
+            f"A task needs at least two classes, but there is one class, {short(str(classes[0]))}: "
             "add images of a second."
         )
     return classes, codes
@@ -200,7 +203,7 @@ def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
         return
     if isinstance(given, str | bytes | os.PathLike):
         raise DataError(
-            f"class_names is {given!r}; give a mapping label -> name, or a list with one name per label."
+            f"class_names is {short(given)}; give a mapping label -> name, or a list with one name per label."
         )
     if not isinstance(given, Mapping | Sequence | np.ndarray):
         raise DataError(
@@ -211,12 +214,12 @@ def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
         unknown = [key for key in given if nfc(str(key)) not in labels]
         if unknown and labels <= keys:  # where labels are missing, `names_by_label` says which
             raise DataError(
-                f"class_names has a name for {unknown[0]!r}, which is not one of the labels: "
+                f"class_names has a name for {short(unknown[0])}, which is not one of the labels: "
                 f"{', '.join(map(str, classes))}."
             )
     for name in given.values() if isinstance(given, Mapping) else given:
         if not isinstance(name, str) or not name.strip():
-            raise DataError(f"class_names has {name!r} as a name; give every class a name in words.")
+            raise DataError(f"class_names has {short(name)} as a name; give every class a name in words.")
 
 
 def _without_spare_blanks(names: Sequence[str]) -> list[str]:
@@ -226,11 +229,13 @@ def _without_spare_blanks(names: Sequence[str]) -> list[str]:
         first = [other.casefold() for other in found].index(name.casefold())
         if first != i:
             raise DataError(
-                f"The classes {names[first]!r} and {names[i]!r} have the same name in prompts; give each its "
-                "own in class_names."
+                f"The classes {short(names[first])} and {short(names[i])} have the same name in prompts; "
+                "give each its own in class_names."
             )
         if not name:
-            raise DataError(f"The class {names[i]!r} has no name in prompts; give it one in class_names.")
+            raise DataError(
+                f"The class {short(names[i])} has no name in prompts; give it one in class_names."
+            )
     return found
 
 
@@ -241,7 +246,7 @@ def _prompt_names(classes: NDArray[Any], given: Mapping[Any, str] | Sequence[str
     if len(set(composed)) < len(labels):
         twice = next(label for label in labels if composed.count(nfc(label)) > 1)
         raise DataError(
-            f"The label {nfc(twice)!r} is written in two Unicode forms; use one, as "
+            f"The label {short(nfc(twice))} is written in two Unicode forms; use one, as "
             "unicodedata.normalize('NFC', label) returns it."
         )
     if given is None:

@@ -23,6 +23,7 @@ from farshot.methods.base import Method, softmax
 from farshot.methods.zero_shot import ZeroShot
 from farshot.model.encoder import Encoder
 from farshot.randomness import key, numpy_generator
+from farshot.sanitize import short
 from farshot.task import Task
 from farshot.training.loop import Progress
 from farshot.training.tracking import track
@@ -202,9 +203,9 @@ def hold_out(
         same = "copies" if task.table.groups is None else "copies or belong to the same groups"
         different = "" if images == sizes[small] else f" different ones among {images}, the rest are {same}"
         raise DataError(
-            f"An estimate leaves images out, and the class {task.class_names[small]!r} has {sizes[small]}"
-            f"{different}: "
-            "label at least two of every class, and ask for no more folds than its images."
+            f"An estimate leaves images out, and the class {short(task.class_names[small])} has "
+            f"{sizes[small]}{different}: label at least two of every class, and ask for no more "
+            "folds than its images."
         )
     fold = _folds(task, unit, folds, seed)
     tasks = [
@@ -271,7 +272,7 @@ def _folds(
                 filled[chosen[one]] += 1
         if (filled > 0).sum() < 2:
             raise DataError(
-                f"All images of the class {task.class_names[c]!r} are copies of images of other classes in "
-                "one fold, so it cannot be left out; keep each picture under one class."
+                f"All images of the class {short(task.class_names[c])} are copies of images of other classes "
+                "in one fold, so it cannot be left out; keep each picture under one class."
             )
     return np.array([chosen[u] for u in unit.tolist()], dtype=np.int64)

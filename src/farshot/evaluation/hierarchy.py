@@ -24,6 +24,7 @@ from farshot.data.names import nfc
 from farshot.data.text import read_text
 from farshot.errors import DataError
 from farshot.evaluation.sets import promised_rank
+from farshot.sanitize import short
 
 COLUMNS = ("name", "parent")
 _MOST_LEVELS = 100
@@ -64,8 +65,8 @@ class Hierarchy:
         for name, chain in zip(classes, self.chains, strict=True):
             if inside := {nfc(other) for other in classes} & set(chain[1:]):
                 raise DataError(
-                    f"The hierarchy puts the class {name!r} below {min(inside)!r}, which is a class; put "
-                    "both below a parent that is no class."
+                    f"The hierarchy puts the class {short(name)} below {short(min(inside))}, which is a "
+                    "class; put both below a parent that is no class."
                 )
         names = [name for chain in self.chains for name in chain]
         self._below = {
@@ -81,7 +82,7 @@ class Hierarchy:
                 circle = " < ".join([*chain, parent])
                 raise DataError(f"The hierarchy goes in a circle: {circle}; remove one of these rows.")
             if len(chain) > _MOST_LEVELS:
-                raise DataError(f"The hierarchy has over {_MOST_LEVELS} levels above {name!r}.")
+                raise DataError(f"The hierarchy has over {_MOST_LEVELS} levels above {short(name)}.")
             chain.append(parent)
         return tuple(chain)
 
@@ -149,14 +150,14 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
         if not name or len(row) > len(header):
             raise DataError(f"{path}, row {number}: write a name and its parent, which may be empty.")
         if parents.get(name, parent) != parent or (name in seen and bool(parent) != (name in parents)):
-            raise DataError(f"{path}, row {number}: {name!r} has two parents; keep one.")
+            raise DataError(f"{path}, row {number}: {short(name)} has two parents; keep one.")
         seen.add(name)
         if parent:
             parents[name] = parent
     missing = [name for name in classes if nfc(name) not in seen]
     if missing:
         raise DataError(
-            f"{path} has no row for the class {missing[0]!r}; add one, with its parent or without."
+            f"{path} has no row for the class {short(missing[0])}; add one, with its parent or without."
         )
     try:
         return Hierarchy(classes, parents)

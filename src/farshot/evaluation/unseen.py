@@ -12,6 +12,7 @@ from farshot.data.names import nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.likeness import near_pairs, thumbnails
+from farshot.sanitize import short
 
 
 def unseen(
@@ -71,8 +72,8 @@ def candidates(
     unknown = [name for c, name in enumerate(table.classes) if nfc(name) not in known and c in shown]
     if unknown:
         raise DataError(
-            f"The label {unknown[0]!r} is not one of the classes it was adapted to ({', '.join(known)}); "
-            "leave those images out, or adapt again with them."
+            f"The label {short(unknown[0])} is not one of the classes it was adapted to "
+            f"({', '.join(known)}); leave those images out, or adapt again with them."
         )
     return rows, np.array([known[nfc(table.classes[code])] for code in table.labels[rows]])
 
