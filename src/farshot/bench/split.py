@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from farshot.arrays import NDArray
-from farshot.bench.tasks import SPLIT_PROTOCOL, Draw, Shape
+from farshot.bench.tasks import SPLIT_PROTOCOL, Draw
 from farshot.data.pool import Pool
 from farshot.errors import DataError
 from farshot.randomness import key
@@ -24,11 +24,6 @@ TASKS = 3
 """Draws of a cell, where --tasks does not say: CoOp's three seeds."""
 
 Rows = NDArray[np.int64]
-
-
-def split_shape(pool: Pool, shots: int) -> Shape:
-    """The shape of the tasks of a pool."""
-    return Shape(len(pool.sizes), shots, 0)
 
 
 def test_images(pool: Pool) -> int:

@@ -141,12 +141,6 @@ class Checked:
         """Classes of fewer than 5 different pictures."""
         return tuple(c for c, size in enumerate(self.sizes) if size < FEW)
 
-    @property
-    def problems(self) -> int:
-        """How many findings there are."""
-        found = (self.unreadable, self.wrong, self.copies, self.pairs, self.dim, self.small)
-        return sum(map(len, found))
-
 
 def check_images(
     table: ImageTable, classifier: FewShotClassifier, *, progress: Progress | None = None

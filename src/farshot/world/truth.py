@@ -20,16 +20,6 @@ class TokenTruth(NamedTuple):
     tail_on_background: float  # of the tail tokens, those on background
     background_share: float  # of all patches, background: what tail tokens drawn blindly would reach
 
-    @property
-    def head_gain(self) -> float:
-        """Head tokens on the class beyond blind choice: 0 is blind, negative is worse than blind."""
-        return self.head_on_class - self.class_share
-
-    @property
-    def tail_gain(self) -> float:
-        """Tail tokens on background beyond blind choice."""
-        return self.tail_on_background - self.background_share
-
 
 def on_class(truth: Int[ndarray, "B ..."]) -> Bool[ndarray, "B L"]:
     """Which patches show the image's noun, row by row: a truth array holds -1 where there is background."""
