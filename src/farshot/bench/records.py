@@ -185,9 +185,10 @@ def probabilities_of(halves: NDArray[np.float16]) -> NDArray[np.float32]:
     Raises:
         ValueError: they are not between 0 and 1.
     """
-    if not ((halves >= 0) & (halves <= 1)).all():
+    found = halves.astype(np.float32)
+    if found.size and not (found.min() >= 0 and found.max() <= 1):  # NaN is neither
         raise ValueError("probabilities that are not between 0 and 1")
-    return halves.astype(np.float32)
+    return found
 
 
 def texts(text: str) -> tuple[str, ...]:

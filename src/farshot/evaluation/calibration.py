@@ -51,13 +51,14 @@ class CalibrationSums:
     ) -> None:
         """Count more images."""
         true, bins = labels.astype(np.int64), len(self._counts)
-        confidence, right = probabilities.max(1), probabilities.argmax(1) == true
+        rows, predicted = np.arange(len(true)), probabilities.argmax(1)
+        confidence, right = probabilities[rows, predicted], predicted == true
         which = np.minimum((confidence * bins).astype(int), bins - 1)
         self.images += len(true)
         self._counts += np.bincount(which, minlength=bins)
         self._confidence += np.bincount(which, confidence, bins)
         self._right += np.bincount(which[right], minlength=bins)
-        of_true = probabilities[np.arange(len(true)), true]
+        of_true = probabilities[rows, true]
         self._loss -= float(np.log(np.maximum(of_true, _LEAST)).sum(dtype=np.float64))
 
     @property
