@@ -129,11 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[start:half])
         self.wfile.flush()
         self.hub.halfway.set()
+        self.hub.gate.wait(30)
         if self.hub.broken:
             self.hub.broken -= 1
             self.close_connection = True
             return
-        self.hub.gate.wait(30)
         try:
             self.wfile.write(data[half:])
         except OSError:  # the client has left
