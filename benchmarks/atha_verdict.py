@@ -5,7 +5,7 @@
 
 The stores are of `farshot bench`. Each variant of ATHA is compared with its base on the same tasks of every
 pool. The p-values are corrected by Holm's method: those of pools for the number of all comparisons on the
-page, those of means for the number of means. Only this part of the page is replaced.
+part, those of means for the number of means. Only this part of the page is replaced.
 """
 
 from __future__ import annotations
@@ -214,13 +214,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="the page")
     parser.add_argument("--made-by", default="farshot bench", help="the command, for the page")
+    parser.add_argument("--part", default="verdict", help="of the page, which is replaced")
     parser.add_argument("--recipe", required=True, help="settings of all methods, as run.sh has them")
     parser.add_argument("stores", nargs="+", type=Path, metavar="STORE")
     given = parser.parse_args()
     found, seconds = read(given.stores, given.recipe)
     if not found:
         parser.error("the stores hold no method with ATHA on it on the same tasks")
-    replace_part(given.out, "verdict", text(corrected(found), seconds, given.made_by))
+    replace_part(given.out, given.part, text(corrected(found), seconds, given.made_by))
 
 
 if __name__ == "__main__":

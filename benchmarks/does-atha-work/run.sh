@@ -17,6 +17,7 @@ REAL="${REAL:-}"
 WAYS="${WAYS:-}"                # of these pools
 MORE="${MORE:-}"
 OUT="${OUT:-docs/does-atha-work.md}"
+PART="${PART:-verdict}"         # of this page
 
 run() { # store, model, pools, more options
     for base in $BASES; do
@@ -32,5 +33,5 @@ if [ -n "$REAL" ]; then run real "$MODEL" "$REAL" "$WAYS"; fi
 if [ -n "$MINI" ]; then run mini mini "$MINI" ""; fi
 stores=""
 for store in real mini; do if [ -e "$WORK/$store.db" ]; then stores="$stores $WORK/$store.db"; fi; done
-python -m benchmarks.atha_verdict --out "$OUT" --recipe "$RECIPE" \
+python -m benchmarks.atha_verdict --out "$OUT" --part "$PART" --recipe "$RECIPE" \
     --made-by "BASES='$BASES' SHOTS='$SHOTS' TASKS=$TASKS RECIPE=$RECIPE bash benchmarks/does-atha-work/run.sh" $stores
