@@ -11,14 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
+from farshot.cli.root import app
 from tests.bench_helpers import tiny_checkpoint
 from tests.input_helpers import QUICK, adapted_in, class_folders, subprocess_environment
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
-]
 
 MAIN = "from farshot.cli.root import main; main()"
 BENCH = "bench --pools mini-crops --shots 1 --methods zero-shot linear-probe --tasks 3 --queries 3"
@@ -47,20 +44,25 @@ COMMANDS: dict[str, str] = {
     "pick": "pick {data}/cat {data}/dog --model {clip} --out {out}/picked --count 2",
     "bench": BENCH + " --model mini --store {out}/r.db",
     "table": "table --store {store}",
+    "table-figure": "table --store {store} --figure {out}/table.png",
     "compare": "compare linear-probe zero-shot --store {store}",
+    "store-list": "store list {store}",
     "store-export": "store export {store} {out}/rows.jsonl",
     "store-bundle": "store export {store} --bundle {out}/rows.zip",
     "store-merge": "store merge {store} {store} {out}/all.db",
     "verify": "verify {bundle} --model mini --sample 2",
     "reproduce-estimate": "reproduce mini --quick --estimate --calibrate 1 --queries 2 --tasks 3",
     "report-store": "report {store} --out {out}/r.html",
+    "data-list": "data list",
     "data-check": "data check p {data}",
     "data-prepare": "data prepare p={data} --model {clip}",
+    "convert": "convert {data} {out}/labels.json --to coco",
     "encoders": "encoders",
     "methods": "methods",
     "demo": "demo --out {out}/demo --tasks 3",
 }
-"""What a person may type; {out} is the place for what is written."""
+"""What a person may type; {out} is the place for what is written. `export --format web` is left out: it
+fetches its runtime."""
 
 WRITES = re.compile(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]+)", [^)]*O_(?:WRONLY|RDWR|CREAT)[^)]*\) = \d')
 MAKES = re.compile(r'(?:mkdir|rename|unlink|symlink)(?:at2?|at)?\([^"]*"([^"]+)"[^)]*\) = 0')
@@ -96,6 +98,23 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
     }
 
 
+SERVERS = {"app", "serve", "label-studio", "push"}
+"""Those that a person starts to open connections; tests of their own files watch these."""
+
+
+def test_every_command_is_here() -> None:
+    known = {
+        f"{name} {sub}".strip()
+        for name, one in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+        for sub in getattr(one, "commands", [""])
+    }
+    assert {
+        one for one in known if not any(f"{words} ".startswith(f"{one} ") for words in COMMANDS.values())
+    } == SERVERS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nothing_is_sent_and_nothing_is_written_elsewhere(
     name: str, places: dict[str, Path], tmp_path: Path
