@@ -8,6 +8,7 @@ import io
 import json
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -257,7 +258,7 @@ def test_a_store_with_an_impossible_imbalance_is_damaged(tmp_path: Path) -> None
     run = Run("m", 1, {}, "float32", "f", "p", "q", ("a",), "{}", shape, shape.protocol)
     with Store(tmp_path / "r.db") as store:
         store.run_id(run)
-    with sqlite3.connect(tmp_path / "r.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection, connection:
         connection.execute("UPDATE runs SET protocol = 3000000")
     with Store(tmp_path / "r.db", read_only=True) as store, pytest.raises(Exception, match="is damaged"):
         store.runs()

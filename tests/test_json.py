@@ -39,6 +39,17 @@ def test_any_fault_of_json_is_a_value_error(text: str | bytes) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "levels"), [("[", "]", 1), ('{"a":', "}", 1), ('[1,{"a":', "}]", 2)]
+)
+def test_the_same_depth_is_read_by_every_version_of_python(begin: str, end: str, levels: int) -> None:
+    most = 100 // levels
+    assert parse(begin * most + "1" + end * most)
+    for depth in (most + 1, 500, 5000):
+        with pytest.raises(ValueError, match="nested too deep"):
+            parse(begin * depth + "1" + end * depth)
+
+
 @pytest.mark.parametrize("text", ["[]", '"word"', "1", "null"])
 def test_only_an_object_is_one(text: str) -> None:
     with pytest.raises(ValueError, match="no JSON object"):

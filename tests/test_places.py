@@ -9,6 +9,7 @@ import shlex
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -344,9 +345,8 @@ def test_a_store_is_exported_over_its_own_export_only(tmp_path: Path, suffix: st
 
 
 def test_another_programs_database_is_not_touched(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "other.db") as other:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE mine (x)")
-    other.close()
     before = contents(tmp_path)
     with pytest.raises(StoreError, match="not a farshot store"):
         Store(tmp_path / "other.db")

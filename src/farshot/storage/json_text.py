@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ MOST_BYTES = 64 << 20
 """Of a JSON file; the largest tokenizers have 35 MB."""
 
 _MOST_DIGITS = 300  # a float holds 308
+_MOST_DEPTH = 100  # of lists and objects in each other; some versions of Python read thousands
 
 
 def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -22,13 +23,25 @@ def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | Non
         pairs: makes something of the keys and values of an object; by default a dictionary.
 
     Raises:
-        ValueError: it is not JSON, is nested deeper than Python reads, or has a whole number that is too
-            large for a float.
+        ValueError: it is not JSON, has more than 100 lists and objects in each other, or has a whole number
+            that is too large for a float.
     """
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_int=_whole)
+        found = json.loads(text, object_pairs_hook=pairs, parse_int=_whole)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    level = [found]
+    for _ in range(_MOST_DEPTH):
+        level = [inner for one in level for inner in _inside(one) if isinstance(inner, dict | list | tuple)]
+        if not level:
+            return found
+    raise ValueError("it is nested too deep")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _whole(digits: str) -> int:
