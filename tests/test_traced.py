@@ -99,7 +99,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
 
 
 SERVERS = {"app", "serve", "label-studio", "push"}
-"""Those that a person starts to open connections; tests of their own files watch these."""
+"""Those that a person starts to open connections; other tests watch these."""
 
 
 def test_every_command_is_here() -> None:
