@@ -114,7 +114,7 @@ def text(measured: dict[Kind, Measured], seconds: float, command: str) -> str:
     lines = [
         verdict(measured),
         "",
-        f"Made by `{command}`; {min(tasks)} to {max(tasks)} tasks in each cell, "
+        f"Made by `{command}`; {_span(tasks)} tasks in each cell, "
         f"{seconds / 3600:.1f} hours of fitting and predicting in all. Differences are in points, paired "
         "over tasks, with 95 % intervals by Student's t; p by the t test after Holm's correction.",
         "",
@@ -127,9 +127,8 @@ def text(measured: dict[Kind, Measured], seconds: float, command: str) -> str:
         if one.mean is None:
             continue
         tasks = [cell.difference.n for cell in one.cells]
-        many = f"{min(tasks)}" if min(tasks) == max(tasks) else f"{min(tasks)} to {max(tasks)}"
         lines.append(
-            f"| {kind.base} | {kind.variant} | {kind.shots} | {len(one.cells)} | {many} | "
+            f"| {kind.base} | {kind.variant} | {kind.shots} | {len(one.cells)} | {_span(tasks)} | "
             f"{_difference(one.mean)} | {_p(one.mean_p)} |"
         )
     lines += [
@@ -194,6 +193,11 @@ def verdict(measured: dict[Kind, Measured]) -> str:
         f"{over_pools} In a single pool the tasks find a true difference of {found:.1f} points (median) with "
         "a probability of 80 %."
     )
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _names(kinds: Sequence[Kind]) -> str:

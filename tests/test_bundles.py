@@ -323,6 +323,9 @@ def test_stores_and_bundles_are_merged(tmp_path: Path, made: Made, farshot: Fars
         assert len(merged.query("SELECT * FROM results")) == 9 + 5 + 6
         kept = "SELECT created, version, seconds FROM results ORDER BY created"
         assert set(map(str, first.query(kept))) <= set(map(str, merged.query(kept)))
+    assert farshot("store", "merge", tmp_path / "b.zip", tmp_path / "one.db").code == 0
+    with Store(tmp_path / "one.db", read_only=True) as alone:
+        assert len(alone.query("SELECT * FROM results")) == 9
     assert merge([parts[1], parts[1]], tmp_path / "same.db")[1].known == 9
     with Store(tmp_path / "same.db", read_only=True) as merged, Store(parts[1], read_only=True) as second:
         assert difference(merged, second).same
@@ -354,7 +357,7 @@ def test_refusals_of_the_commands(tmp_path: Path, farshot: Farshot, made: Made):
     assert "Give one place" in refusal(farshot("store", "export", made.store))
     assert "Give one place" in refusal(farshot("store", "export", made.store, "x.csv", "--bundle", out))
     assert "must end in .zip" in refusal(farshot("store", "export", made.store, "--bundle", tmp_path / "x"))
-    assert "at least two" in refusal(farshot("store", "merge", made.store, out))
+    assert "then the new store" in refusal(farshot("store", "merge", out))
     assert "There is no bundle" in refusal(farshot("verify", out))
     assert "names the pool 'q'" in refusal(farshot("verify", made.bundle, "--pool-path", "q=x"))
     out.write_text("mine")

@@ -72,15 +72,13 @@ def export_store(
 
 @store_app.command("merge")
 def merge_stores(
-    places: Annotated[
-        list[Path], typer.Argument(help="Stores or bundles, at least two, then the new store.")
-    ],
+    places: Annotated[list[Path], typer.Argument(help="Stores or bundles, one or more, then the new store.")],
 ) -> None:
     """Merge stores and bundles into a new store; those that contradict each other are refused."""
     from farshot.bench.merge import merge
 
-    if len(places) < 3:
-        raise SettingError("Give at least two stores or bundles, then the new store.")
+    if len(places) < 2:
+        raise SettingError("Give a store or bundle, or several, then the new store.")
     *sources, out = places
     for one in merge(sources, out):
         known = f", {one.known} already there" if one.known else ""
