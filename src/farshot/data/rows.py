@@ -202,7 +202,9 @@ def _read_parquet(path: Path) -> Rows:
         raise DataError(f"Reading {path} needs the parquet extra: pip install 'farshot[parquet]'.") from error
     faults = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException)
     try:
-        frame = parquet.read_table(ordinary(path)).to_pandas(ignore_metadata=True)
+        table = parquet.read_table(ordinary(path))
+        table.validate(full=True)  # text that is no UTF-8
+        frame = table.to_pandas(ignore_metadata=True)
     except faults as error:
         raise DataError(f"{path} cannot be read as Parquet ({first_line(error)}); write it again.") from error
     return Rows(str(path), frame, [f"row {number}" for number in range(1, len(frame) + 1)])

@@ -14,14 +14,14 @@ def home(path: str | os.PathLike[str]) -> Path:
     """Replace "~" by the home folder, unless a file of exactly that name exists.
 
     Raises:
-        DataError: the home folder of a user who is not there.
+        DataError: the home folder of a user who is not there, or a name that no user can have.
     """
     place = Path(path)
     if not str(place).startswith("~") or os.path.lexists(place):
         return place
     try:
         return place.expanduser()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a null character
         raise DataError(
             f"{place} begins with a home folder that does not exist; give the full path."
         ) from error
