@@ -118,6 +118,8 @@ def test_poor_pictures_and_small_classes_are_found(probe: FewShotClassifier, tmp
     assert len(found.unreadable) == 1
     assert "broken.jpg" in found.unreadable[0]
     assert found.small == (3,)
+    found_in_all = (found.unreadable, found.wrong, found.copies, found.pairs, found.dim, found.small)
+    assert sum(map(len, found_in_all)) >= 6
 
 
 def test_too_few_images_are_said_and_the_rest_is_checked(probe: FewShotClassifier):

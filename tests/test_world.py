@@ -279,6 +279,7 @@ def test_token_truth_counts_hits():
     found = token_truth(np.array([[0, 1], [60, 5]]), np.array([[3, 30], [10, 20]]), truth)
     assert found.head_on_class == 0.75 and found.tail_on_background == 0.75
     assert found.class_share == 8 / 128 and found.background_share == 120 / 128
+    assert found.head_on_class - found.class_share == 0.75 - 8 / 128
     assert (
         token_truth(np.array([[0, 1], [60, 5]]), np.array([[3, 30], [10, 20]]), truth.reshape(2, 64)) == found
     )
