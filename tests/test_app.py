@@ -188,7 +188,10 @@ def test_an_action_that_cannot_be_done_is_told_and_the_others_are_done(sessions:
     assert "not here any more" in session.note.text
 
 
-@pytest.mark.parametrize("told", ["", "[]", "{", "[" * 99999, '{"page": "p", "first": "1", "acts": []}', "7"])
+@pytest.mark.parametrize(
+    "told",
+    ["", "[]", "{", "[" * 99999, "[" * 4900 + "]" * 4900, '{"page": "p", "first": "1", "acts": []}', "7"],
+)
 def test_what_is_no_action_is_refused(sessions: Sessions, told: str) -> None:
     client = browser(sessions)
     assert client.post("/farshot/act", content=told, headers=HEADER).status_code == 400

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from secrets import token_hex
 from urllib.parse import quote, unquote
@@ -26,6 +25,7 @@ from farshot.app.workspace.label_file import SUFFIX, written
 from farshot.app.workspace.names import shown_name
 from farshot.errors import DataError
 from farshot.images.untrusted import in_megabytes
+from farshot.storage.json_text import parse
 
 _MOST_WAITING = 4  # archives' worth of bytes that may be on their way at once, for each browser
 _READERS = 2  # uploads, and likewise pictures to show, that are decoded at once; others wait
@@ -121,7 +121,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         except DataError as error:
             return PlainTextResponse(read(error), 409)
         try:
-            told = json.loads(await request.body())
+            told = parse(await request.body())
             version = await to_thread.run_sync(act_in_order, session, encoders, told)
         except (DataError, ValueError, RecursionError) as error:
             return PlainTextResponse(read(error), 400)
