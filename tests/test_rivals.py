@@ -19,6 +19,7 @@ from farshot.methods.finetuned import FinetunedAdapted, acting
 from farshot.model.encoder import Encoder
 from farshot.model.tower import VisionTower
 from farshot.parts.bridge import Bridge
+from farshot.parts.selective_scan import selective_scan
 from farshot.training.batches import SupportImages
 from tests.oracle import planes, transformers_clip
 from tests.toy import toy_task, world_table
@@ -182,6 +183,26 @@ def test_the_bridge_is_the_selective_scan_of_its_page(places: int, columns: int)
         for b in range(3):
             expected = bridge_by_loops(bridge, tokens[t, b].double().numpy(), t, columns)
             np.testing.assert_allclose(found[t, b], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("places", [1, 4])
+def test_the_gradients_of_the_scan_are_those_of_its_formula(places: int):
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    channels, states = 5, 6
+    inputs = (
+        drawn(2, 3, places, channels),
+        drawn(2, 3, places, channels) - 0.5,
+        -3 * drawn(2, channels, states),
+        drawn(2, 3, places, states) - 0.5,
+        drawn(2, 3, places, states) - 0.5,
+    )
+    for tensor in inputs:
+        tensor.requires_grad_()
+    assert torch.autograd.gradcheck(selective_scan, inputs)  # numerical differences
 
 
 def test_the_bridge_starts_as_its_page_says():

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from farshot.parts.keyed import torch_generator
+from farshot.parts.selective_scan import selective_scan
 
 Fill = Callable[[Tensor, torch.Generator], Tensor]
 """Draws the values of a tensor in place."""
@@ -80,8 +80,7 @@ class Bridge(nn.Module):
         placed = _linear(F.leaky_relu(hidden, _SLOPE), self.narrow) + self.position[:, None]
         out = _linear(tokens.mean(2), self.mean)
         for order in self.orders:
-            # computed again in the backward pass: the states of all places are far larger than the result
-            out = out + checkpoint(self._block, placed[:, :, order], use_reentrant=False).mean(2)
+            out = out + self._block(placed[:, :, order]).mean(2)
         return out
 
     def _block(self, x: Float[Tensor, "T B P E"]) -> Float[Tensor, "T B P E"]:
@@ -92,13 +91,8 @@ class Bridge(nn.Module):
         u = F.silu(torch.stack(taps).sum(0) + self.kernel_bias[:, None, None])
         rate, write, read = _linear(u, self.select).split([self.rank, self.state, self.state], dim=-1)
         delta = F.softplus(_linear(rate, self.time, self.time_bias))  # (T, B, P, E)
-        decay = -self.log_decay.exp()[:, None]  # (T, 1, E, state)
-        memory, seen = torch.zeros((), device=x.device), []
-        for i in range(x.shape[2]):
-            step = delta[:, :, i, :, None]
-            memory = (step * decay).exp() * memory + step * write[:, :, i, None] * u[:, :, i, :, None]
-            seen.append((memory * read[:, :, i, None]).sum(-1))
-        y = torch.stack(seen, dim=2) + self.skip[:, None, None] * u
+        decay = -self.log_decay.exp()  # (T, E, state)
+        y = selective_scan(delta, u, decay, write, read) + self.skip[:, None, None] * u
         return _linear(y * F.silu(gate), self.leave)
 
     def _uniform(self, name: str, shape: tuple[int, ...], inputs: int) -> nn.Parameter:
