@@ -32,7 +32,7 @@ def selective_scan(
         write: B, which writes the input into the states.
         read: C, which reads the output from them.
     """
-    out: Tensor = _Scan.apply(delta, u, decay, write, read)  # type: ignore[no-untyped-call]
+    out: Tensor = _Scan.apply(delta, u, decay, write, read)
     return out
 
 
@@ -52,7 +52,9 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         (grad,) = gradients
         delta, u, decay, write, read = ctx.saved_tensors
-        inflow, states, kept = delta * u, [], []
+        inflow = delta * u
+        states: list[Tensor] = []
+        kept: list[Tensor | None] = []
         for i in range(delta.shape[2]):
             state, share = _advance(states[-1] if states else None, delta, inflow, decay, write, i)
             states.append(state)
