@@ -122,6 +122,13 @@ def test_the_summary_says_how_good_and_against_what() -> None:
     )
 
 
+def test_the_summary_does_not_tell_where_the_base_model_lies(tmp_path: Path) -> None:
+    clip = tmp_path / "photo-clip"
+    assert "from photo-clip to 40" in words(about_of(38, 20, base_model=str(clip)))  # a folder that is gone
+    clip.mkdir()
+    assert "from photo-clip to 40" in words(about_of(38, 20, base_model=str(clip)))
+
+
 @pytest.mark.parametrize(
     ("right", "zero_shot", "told"),
     [

@@ -14,6 +14,7 @@ from farshot.errors import SettingError
 from farshot.images.preprocess import resizing
 from farshot.storage.atomic import check_folder
 from farshot.storage.json_text import parse
+from farshot.storage.paths import base_name
 
 ABOUT = "export.json"
 
@@ -48,7 +49,7 @@ def describe(classifier: FewShotClassifier, kind: str) -> dict[str, Any]:
         "format": kind,
         **{name: known[name] for name in kept},
         "calibrated": classifier.calibrated_,
-        "base_model": base_name(classifier),
+        "base_model": base_name(classifier.parameters_.model),
         "base_fingerprint": known["base_fingerprint"],
         "adapted_in": known["precision"],
         "images": describe_reading(known["preprocessing"]["reading"], known["preprocessing"]["size"])
@@ -86,12 +87,6 @@ def trust(classifier: FewShotClassifier, outputs: Collection[str]) -> dict[str, 
         right = found.calibrated[np.arange(len(found.labels)), found.labels]
         kept["held_out_probability"] = np.sort(right).astype(np.float64).round(6).tolist()
     return kept
-
-
-def base_name(classifier: FewShotClassifier) -> str:
-    """The base model's name; of a folder the last part, since a path is meaningless elsewhere."""
-    path = Path(classifier.parameters_.model)
-    return path.name if path.is_dir() else classifier.parameters_.model
 
 
 def describe_reading(reading: str, size: int) -> dict[str, Any]:

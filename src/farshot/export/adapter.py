@@ -7,11 +7,12 @@ from typing import Any
 
 from farshot.classifier import FewShotClassifier
 from farshot.errors import ModelError
-from farshot.export.about import base_name, check_place, describe, write_about
+from farshot.export.about import check_place, describe, write_about
 from farshot.export.card import adapter_card
 from farshot.export.predictor import parts_of
 from farshot.storage.atomic import whole_folder
 from farshot.storage.model_folder import write_adapter
+from farshot.storage.paths import base_name
 
 
 def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
@@ -31,6 +32,6 @@ def export_adapter(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
     about = describe(classifier, "peft")
     about["left_out"] = [name for name, part in parts_of(adapted).items() if part is not adapted.lora]
     with whole_folder(out, check_place) as staging:
-        write_adapter(staging, base_name(classifier), adapted.tensors(), adapted.lora)
+        write_adapter(staging, base_name(classifier.parameters_.model), adapted.tensors(), adapted.lora)
         (staging / "README.md").write_text(adapter_card(about), encoding="utf-8")
         return write_about(staging, about)

@@ -30,6 +30,7 @@ from farshot.model.features import image_features
 from farshot.pick.balance import balanced
 from farshot.pick.rules import FIRST, NEXT, Candidates, Rule, distinct
 from farshot.randomness import numpy_generator
+from farshot.sanitize import short
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
 
@@ -250,7 +251,9 @@ def rule_named(rules: dict[str, Rule], name: str) -> Rule:
         SettingError: names the choices.
     """
     if name not in rules:
-        raise SettingError(f"There is no rule {name!r} for this choice; choose one of: {', '.join(rules)}.")
+        raise SettingError(
+            f"There is no rule {short(name)} for this choice; choose one of: {', '.join(rules)}."
+        )
     return rules[name]
 
 

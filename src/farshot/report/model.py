@@ -35,6 +35,7 @@ from farshot.report.commands import adapt_command
 from farshot.report.seen import Reading
 from farshot.report.summary import ZERO_SHOT, Quality, day, sentences
 from farshot.report.svg import Chart, legend, padded
+from farshot.storage.paths import base_name
 from farshot.task import Task
 
 _BINS = 20  # of the confidence histogram
@@ -107,6 +108,7 @@ def model_report(
         "adapted_on": day(about["adapted_on"]) if about.get("adapted_on") else "",
         "quality": quality,
         "estimated": estimated,
+        "base": base_name(about["base_model"]),
         "toy": toy_note(about["base_model"]),
         "method": label(method),
         "method_doc": method.doc,

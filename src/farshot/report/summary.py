@@ -18,6 +18,7 @@ from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import Evaluation, Unadapted
 from farshot.explain.html import bdi, points
 from farshot.sanitize import plain
+from farshot.storage.paths import base_name
 
 ZERO_SHOT = "zero-shot"
 _SAME = 5e-4  # shares that look equal in per cent
@@ -92,7 +93,11 @@ def sentences(about: Mapping[str, Any], method: str, quality: Quality | None) ->
     on = f" on {day(about['adapted_on'])}" if about.get("adapted_on") else ""
     said = [
         Markup("This model tells {} apart. It was adapted{} from {} to {} with {}.").format(
-            _count(classes, "class", "es"), on, bdi(plain(about["base_model"])), pictures, bdi(plain(method))
+            _count(classes, "class", "es"),
+            on,
+            bdi(plain(base_name(about["base_model"]))),
+            pictures,
+            bdi(plain(method)),
         )
     ]
     if quality is None:

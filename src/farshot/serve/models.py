@@ -29,7 +29,7 @@ from farshot.errors import FarshotError, SettingError
 from farshot.serve.pictures import Picture, Reading, table_of
 from farshot.storage.hub import is_on_hub
 from farshot.storage.model_folder import FILES
-from farshot.storage.paths import home
+from farshot.storage.paths import base_name, home
 
 if TYPE_CHECKING:
     from farshot.explain import Subject
@@ -107,7 +107,7 @@ class Version:
             "version": self.id,
             "loaded": self.loaded.isoformat(timespec="seconds"),
             "method": str(made.method),
-            "base_model": str(made.parameters_.model),
+            "base_model": base_name(str(made.parameters_.model)),
             "classes": [str(name) for name in made.classes_],
             "calibrated": made.calibrated_,
             "smallest_reject": None if labelled is None else 1 / (labelled + 1),

@@ -227,7 +227,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         if key not in about:
             raise ValueError(f"it lacks {key}")
         if not isinstance(about[key], kind):
-            raise ValueError(f"it has {str(about[key])[:60]!r} as {key}")
+            raise ValueError(f"it has {short(about[key])} as {key}")
     check_values(about)
     return about
 
@@ -250,10 +250,10 @@ def is_saved(folder: Path) -> bool:
 def _is_ours(folder: Path) -> bool:
     """Whether farshot wrote the farshot.json there."""
     try:
-        about = json.loads((folder / "farshot.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
+        about = read_object(folder / "farshot.json")
+    except (FileNotFoundError, IsADirectoryError, ValueError):
         return False
-    return isinstance(about, dict) and about.keys() >= {"format", "base_model"}
+    return about.keys() >= {"format", "base_model"}
 
 
 def _peft_config(lora: LoRA, base_model: str) -> dict[str, Any]:

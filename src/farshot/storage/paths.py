@@ -1,4 +1,4 @@
-"""Paths as people write them: "~" for the home folder, and quoting for lines to copy."""
+"""Paths as people write them: "~" for the home folder, quoting for lines to copy, names for others."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ def quoted(path: str | os.PathLike[str]) -> str:
     """Quote the path for a printed command line."""
     text = os.fspath(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def base_name(model: str) -> str:
+    """The name of a base model for other people: of a folder the last part, since a path means nothing
+    elsewhere and tells who made it."""
+    place = Path(model)
+    return place.name if place.is_absolute() or model.startswith("~") or place.is_dir() else model
 
 
 def default_cache() -> Path:

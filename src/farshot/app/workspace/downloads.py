@@ -30,7 +30,7 @@ from farshot.sanitize import cell, plain
 from farshot.storage.atomic import replaced
 from farshot.storage.json_text import parse_object
 from farshot.storage.model_folder import PLACES, read_folder
-from farshot.storage.paths import home
+from farshot.storage.paths import base_name
 
 _MOST_CHECKED = 16  # pictures that an ONNX file is compared with the model on
 
@@ -93,7 +93,7 @@ def _model(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Pat
     pictures, and the path of a base model in a folder."""
     about, _ = read_folder(workspace.adapted)
     base = about["base_model"]
-    name = Path(base).name if home(base).is_dir() else base
+    name = base_name(base)
     kept = {
         file.name: file.read_bytes() for file in sorted(workspace.adapted.iterdir()) if file.name != PLACES
     }
