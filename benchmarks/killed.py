@@ -18,13 +18,14 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.calls import CHANGING, Call, of_each_kind, spread
 from benchmarks.disk_state import State, Verdict, after_kill, after_rerun, everything_in, listing, state_of
 from benchmarks.kept_exports import keep_exports
+from benchmarks.kept_features import keep_features, load_features, save_features
 from benchmarks.writing_commands import ADAPT, BENCH, Command
 
 WATCHED = ("out", "cache", "tmp", "home")
@@ -87,10 +88,11 @@ class Killer:
         self.inputs = folder / "in"
         self.words = {"out": self.watched / "out"}
 
-    def prepare(self) -> None:
-        """Make the inputs, and import what the commands need, so that forks start fast."""
+    def prepare(self, commands: Iterable[Command]) -> None:
+        """Make the inputs of the commands, and import what these need, so that forks start fast."""
         from tests.input_helpers import class_folders
 
+        written = " ".join(f"{command.words} {command.before}" for command in commands)
         names = ("data", "more", "most")
         for start, name in enumerate(names):
             class_folders(self.inputs / name, images=4, start=1000 * start)
@@ -101,15 +103,20 @@ class Killer:
             *(("model", "data", "linear-probe"), ("model2", "more", "linear-probe")),
             *(("lora", "data", "clip-lora --set steps=1"), ("lora2", "more", "clip-lora --set steps=1")),
         ):
-            self._made(f"{ADAPT} {method}".replace("{data}", f"{{{data}}}").replace("{out}/m", f"{{{name}}}"))
+            if f"{{{name}}}" in written:
+                words = f"{ADAPT} {method}".replace("{data}", f"{{{data}}}")
+                self._made(words.replace("{out}/m", f"{{{name}}}"))
         for name, methods in (("store", "zero-shot linear-probe"), ("store2", "zero-shot")):
-            self._made(BENCH.format(methods=methods) + f" --store {{{name}}}")
+            if f"{{{name}}}" in written:
+                self._made(BENCH.format(methods=methods) + f" --store {{{name}}}")
 
     def import_for(self, words: str) -> None:
-        """Import what a command imports."""
+        """Import what a command imports, and learn the embeddings that it computes."""
         listed = self.folder / "modules"
         self.reset(None)
         self.run(words, modules=listed)
+        if (features := self.folder / "features").exists():
+            load_features(features)
         for name in listed.read_text().split() if listed.exists() else []:
             if name not in sys.modules:
                 with contextlib.suppress(Exception):
@@ -195,6 +202,8 @@ class Killer:
             sys.argv = ["farshot", *arguments]
             if arguments[0] == "export":
                 keep_exports(self.folder, " ".join(arguments))
+            if arguments[0] == "demo":
+                keep_features()
             try:
                 main()
                 code = 0
@@ -203,6 +212,7 @@ class Killer:
             atexit._run_exitfuncs()
             if modules is not None:
                 modules.write_text("\n".join(sorted(sys.modules)))
+                save_features(self.folder / "features")
         except BaseException:
             traceback.print_exc()
         finally:

@@ -183,7 +183,7 @@ def commands(chosen: argparse.Namespace) -> bool:
     folder = Path(tempfile.mkdtemp()).resolve()  # a TemporaryDirectory would be removed when a fork ends, too
     try:
         killer = Killer(folder)
-        killer.prepare()
+        killer.prepare(COMMANDS[name] for name in chosen.only or COMMANDS)
         print("| command | calls | kills | signals | lost | doubled | partial | leftovers |")
         print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
         for name in chosen.only or COMMANDS:

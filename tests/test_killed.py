@@ -176,7 +176,7 @@ from benchmarks.disk_state import state_of
 from benchmarks.writing_commands import COMMANDS
 
 killer, words = killed.Killer(Path({str(tmp_path)!r})), COMMANDS["export onnx"].words
-killer.prepare()
+killer.prepare([COMMANDS["export onnx"]])
 keep, found = killed.keep_exports, []
 for keeping in (lambda *_: None, keep, keep):
     killed.keep_exports = keeping
