@@ -170,6 +170,29 @@ def test_what_is_wrong_in_a_coco_file_is_named(tmp_path: Path, changed: dict[str
         read_table(coco(tmp_path, **changed))
 
 
+def test_splits_and_groups_of_some_images_only_are_refused(tmp_path: Path) -> None:
+    def images(**last: Any) -> list[dict[str, Any]]:
+        more = [{"split": "test", "group": 7}, {"split": "train", "group": 8}]
+        return [{"id": n, "file_name": f"{n}.png", **(last if n == 1 else more[n % 2])} for n in range(2)]
+
+    whole = read_table(coco(tmp_path, images=images(split="train", group=8)))
+    assert whole.splits == ("test", "train") and whole.groups == ("7", "8")
+    for last, says in (
+        ({"group": 8}, r"1\.png: it has no split, but other images have one"),
+        ({"group": 8, "split": "unused"}, r"1\.png: 'unused' is not a split, but other"),
+        ({"split": "train"}, r"1\.png: it has no group, but other images have one"),
+    ):
+        with pytest.raises(DataError, match=says):
+            read_table(coco(tmp_path, images=images(**last)))
+
+
+def test_labels_like_formulas_come_back_from_csv(tmp_path: Path) -> None:
+    class_folders(tmp_path / "signs", ("+", "-", "=x"), 2)
+    convert_labels(str(tmp_path / "signs"), tmp_path / "signs.csv", "csv")
+    assert "'+" in (tmp_path / "signs.csv").read_text()  # no cell is a formula
+    assert read_table(tmp_path / "signs.csv").classes == read_table(tmp_path / "signs").classes
+
+
 def test_one_of_several_labels_is_chosen() -> None:
     rows = [Labelled("a", "x"), Labelled("a", "y"), Labelled("b", "x"), Labelled("b", "y", 0.5, "model")]
     assert single(rows, "f", "first") == [rows[0], *rows[2:]]

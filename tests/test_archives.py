@@ -70,6 +70,16 @@ def test_an_archive_is_read_as_the_folder_that_it_was_made_of(tmp_path: Path, ki
     assert unlabelled([path]).images == table.images
 
 
+def test_a_tar_of_a_folder_itself_names_its_images_as_others_do(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "data")
+    place = packed(tmp_path / "x.tar", {f"./{name}": data for name, data in files_of(folder).items()})
+    table = read_table(place)
+    assert "./" not in str(table.images[0])
+    listed = tmp_path / "l.csv"
+    listed.write_text("path,label\n" + "".join(f"{image},a\n" for image in table.images), encoding="utf-8")
+    assert list(map(str, read_table(listed).images)) == list(map(str, table.images))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_folders_of_splits_and_groups_are_those_of_a_folder(tmp_path: Path, kind: str) -> None:
     for number, split in enumerate(("train", "test")):

@@ -130,6 +130,24 @@ def test_a_folder_of_parquet_files_is_one_dataset_with_their_splits(tmp_path: Pa
     assert np.array_equal(pixels_of(table.image(7)), pixels_of(picture(31)))
 
 
+def test_parquet_files_keep_the_splits_of_their_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    dataset(2, split=["train", "test"]).to_parquet(folder / "part-0.parquet")
+    dataset(2, 20, split=["test", "train"]).to_parquet(folder / "part-1.parquet")
+    assert read_table(folder).splits == ("train", "test", "test", "train")
+    dataset(2, 40).to_parquet(folder / "part-2.parquet")
+    with pytest.raises(DataError, match=r"part-2.parquet has no split, but others have one"):
+        read_table(folder)
+
+
+def test_a_parquet_file_of_no_split_among_those_of_several_is_refused(tmp_path: Path) -> None:
+    for number, name in enumerate(("train-0", "test-0", "extra-0")):
+        dataset(2, 20 * number).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"the splits test, train and also extra-0.parquet, which is of none"):
+        read_table(tmp_path)
+
+
 def test_images_are_not_kept_in_memory(tmp_path: Path) -> None:
     large = np.random.default_rng(0).bytes(1_000_000)
     rows = [{"bytes": large[: -1 - n], "path": None} for n in range(40)]

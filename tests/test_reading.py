@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from farshot.images import reading
+from farshot.images.options import ReadOptions
 from farshot.images.reading import Header, UnreadableImage, image_id, read_header, read_image, read_picture
 from tests.image_bytes import encoded, png, refused, tiled
 from tests.input_helpers import picture, pixels_of
@@ -65,6 +66,19 @@ def test_sixteen_bit_colour_is_scaled(tmp_path: Path) -> None:
     row = b"\0" + struct.pack(">6H", 65535, 32896, 0, 257, 514, 771)
     (tmp_path / "deep.png").write_bytes(png(2, 1, 16, 2, row))
     assert pixels_of(read_image(tmp_path / "deep.png")).tolist() == [[[255, 128, 0], [1, 2, 3]]]
+
+
+def test_sixteen_bit_grey_with_alpha_is_scaled(tmp_path: Path) -> None:
+    row = b"\0" + struct.pack(">6H", 4095, 65535, 2048, 65535, 1000, 0)
+    (tmp_path / "deep.png").write_bytes(png(3, 1, 16, 4, row))
+    picture = read_picture(tmp_path / "deep.png")
+    assert pixels_of(picture.image).tolist() == [[[255] * 3, [128] * 3, [255] * 3]]
+    assert "read as 12 bits" in picture.notes[0]
+    bright = b"\0" + struct.pack(">4H", 65535, 65535, 32896, 65535)
+    (tmp_path / "bright.png").write_bytes(png(2, 1, 16, 4, bright))
+    assert pixels_of(read_image(tmp_path / "bright.png")).tolist() == [[[255] * 3, [128] * 3]]
+    ranged = read_picture(tmp_path / "bright.png", ReadOptions(range=(0, 65535))).image
+    assert pixels_of(ranged).tolist() == [[[255] * 3, [128] * 3]]
 
 
 @pytest.mark.parametrize(("top", "factor"), [(1.0, 255), (255.0, 1), (65535.0, 1 / 257)])
@@ -139,6 +153,7 @@ def test_exif_turns_are_undone(tmp_path: Path, orientation: int, suffix: str) ->
     path = tmp_path / f"turned{suffix}"
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     assert np.array_equal(pixels_of(read_image(path)), pixels_of(upright))
+    assert read_picture(path).size == upright.size
 
 
 def test_damaged_exif_does_not_hide_the_pixels(tmp_path: Path) -> None:

@@ -49,6 +49,31 @@ def test_shards_of_a_folder_or_a_pattern_are_one_table(tmp_path: Path, kind: str
     assert len(read_table(folder / "shard-001.tar")) == 4
 
 
+def test_pictures_next_to_a_tar_are_not_left_out(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "data")
+    picture(0).save(folder / "loose.png")
+    assert [Path(image).name for image in unlabelled([folder]).images] == ["loose.png"]
+
+
+def test_pictures_of_any_name_in_a_tar_are_listed(tmp_path: Path) -> None:
+    names = ["2024.01.02 leaf.png", "IMG_1.png", "a.b.png"]
+    tmp_path.joinpath("tars").mkdir()
+    packed(tmp_path / "tars" / "x.tar", {name: encoded(picture(0), "PNG") for name in names})
+    for source in (tmp_path / "tars", tmp_path / "tars" / "x.tar"):
+        assert [Path(str(image)).name for image in unlabelled([source]).images] == names
+
+
+def test_shards_of_several_splits_keep_them(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "data")
+    (folder / "shard-000.tar").rename(folder / "train-000.tar")
+    (folder / "shard-001.tar").rename(folder / "test-000.tar")
+    table = read_table(folder)
+    assert table.splits == ("test",) * 4 + ("train",) * 4
+    shards(tmp_path / "more", 1)
+    (tmp_path / "more" / "shard-000.tar").rename(folder / "extra-000.tar")
+    assert "holds files of the splits test, train and also extra-000.tar" in refused(folder)
+
+
 def test_words_are_labels_and_numbers_may_be_named(tmp_path: Path) -> None:
     words = shards(tmp_path / "words", labels=("scab", "rust"))
     assert read_table(words).classes == ("rust", "scab")

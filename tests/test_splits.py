@@ -75,6 +75,14 @@ def test_splits_may_lie_below_the_classes(tmp_path: Path) -> None:
     assert table.splits == ("test", "test", "train", "train") * 2
 
 
+def test_a_picture_in_none_of_the_splits_below_its_class_is_refused(tmp_path: Path) -> None:
+    for name in CLASSES:
+        class_folders(tmp_path / name, ("train", "test"), 2)
+    pictures(tmp_path / CLASSES[0], "preview.png")
+    with pytest.raises(DataError, match=rf"the splits test and train within .* lie in .*{CLASSES[0]}, which"):
+        read_table(tmp_path)
+
+
 def test_a_class_may_be_called_as_a_split(tmp_path: Path) -> None:
     table = read_table(class_folders(tmp_path / "vehicles", ("car", "train"), 1))
     assert table.classes == ("car", "train")

@@ -48,6 +48,11 @@ def cell(text: str) -> str:
     return text
 
 
+def uncovered(text: str) -> str:
+    """What `cell` made of a text, as it was."""
+    return text[1:] if text.startswith("'") and cell(text[1:]) == text else text
+
+
 def path_cell(path: str) -> str:
     """The same for the path of a file, which still names it."""
     return f"./{path}" if path.startswith(_FORMULA) else path

@@ -92,7 +92,9 @@ def text_of(value: Any, where: str, what: str) -> str:
 
 
 def optional_text(value: Any) -> str | None:
-    """Text that may be missing; anything else counts as missing."""
+    """Text that may be missing, or a whole number as text; anything else counts as missing."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return value if isinstance(value, str) and value.strip() else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from farshot.annotations.files import write_json
+from farshot.annotations.files import optional_text, write_json
 from farshot.annotations.rows import Labelled
 from farshot.errors import DataError
 from farshot.sanitize import short
@@ -144,7 +144,7 @@ def _numbered(tasks: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, Mapping
 def _row(task: Mapping[str, Any], where: str) -> Labelled:
     data = task["data"]
     image = _image(data, where)
-    more = {name: data[name] for name in _COLUMNS if isinstance(data.get(name), str)}
+    more = _more(data)
     try:
         annotation = counted(_listed(task, "annotations") or _listed(task, "completions"))
         if annotation is not None and (label := choice(annotation)) is not None:
@@ -170,7 +170,7 @@ def _rows_of_minimal(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[Lab
         assert entry is not None or all(one.get("was_cancelled") or one.get("skipped") for one in entries)
         task = entries[-1] if entry is None else entry
         image_column, image = _image_column(task, where)
-        more = {name: task[name] for name in _COLUMNS if isinstance(task.get(name), str)}
+        more = _more(task)
         others = [name for name in task if name not in _RESERVED and name != image_column]
         named = [name for name in others if name in (_CONTROL, "label", "class", "choices")]
         columns = named or [name for name in others if isinstance(task[name], str | dict)]
@@ -209,6 +209,11 @@ def _image_column(data: Mapping[str, Any], where: str) -> tuple[str, str]:
         which = f"{', '.join(map(short, list(found)[:4]))} may all be" if found else "nothing in its data is"
         raise DataError(f"{where}: {which} its image; call the column of the image `image`.")
     return next(iter(found.items()))
+
+
+def _more(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Split and group of an image, where they are given."""
+    return {name: text for name in _COLUMNS if (text := optional_text(values.get(name))) is not None}
 
 
 def _task(row: Labelled) -> dict[str, Any]:

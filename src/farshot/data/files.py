@@ -39,11 +39,12 @@ _SIDECARS = {".xmp", ".aae", ".thm", ".pp3", ".lrcat"}
 _OTHER = (
     {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".db", ".ini", ".xml", ".yaml", ".yml", ".toml"}
     | {".log", ".pdf", ".html", ".htm", ".rtf", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".parquet", ".zip"}
-    | {".py", ".ipynb"}
+    | {".py", ".ipynb", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
     | {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"}
     | {".mp3", ".m4a", ".wav"}
 )
-"""Extensions of files that may lie in a folder of pictures and are none: texts, tables, videos, sound."""
+"""Extensions of files that may lie in a folder of pictures and are none: texts, tables, archives,
+videos, sound."""
 
 
 def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:

@@ -112,6 +112,13 @@ def _take_splits(
     if all(len(place) > 1 and split_called(place[1]) for place in places):
         below = [(place[0], *place[2:]) for place in places]
         return [str(split_called(place[1])) for place in places], below
+    lower = [split_called(place[1]) if len(place) > 1 else None for place in places]
+    if len(set(lower) - {None}) > 1:
+        other = "/".join(places[lower.index(None)])
+        raise DataError(
+            f"{folder} holds the splits {' and '.join(sorted(set(filter(None, lower))))} within folders of "
+            f"classes, but pictures lie in {folder / other}, which is none; move them into one."
+        )
     return None, list(places)
 
 

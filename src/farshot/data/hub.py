@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from farshot.data.arrow import Table, holds_images, read_arrow, read_parquet
-from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS, Found, split_called
+from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS, Found, split_called, splits_by_name
 from farshot.data.names import in_class_order, nfc
 from farshot.data.rows import Rows, from_rows, is_blank, shared_groups
 from farshot.data.saved import read_saved, splits_of
@@ -33,25 +33,23 @@ def from_saved(folder: Path, groups: str | None = None) -> Found:
         raise DataError(
             f"{folder} holds the splits {', '.join(names)}; give one of them: {folder / names[0]}."
         )
-    return _joined([(split_called(n), from_saved(folder / n, groups)) for n in names], str(folder))
+    parts = [(split_called(name), from_saved(folder / name, groups)) for name in names]
+    return _joined(parts, names, str(folder))
 
 
 def from_parquet(paths: Sequence[Path], groups: str | None = None) -> Found:
     """Parquet files whose rows hold images. Those of a folder have the split that begins their names, such as
-    train-00000-of-00002.parquet, if all of them have one.
+    train-00000-of-00002.parquet, if several are named so, else that of their rows.
 
     Raises:
-        DataError: one cannot be read, or has no labels.
+        DataError: one cannot be read, has no labels, or is of no split, and others are.
     """
     found = [_from_table(read_parquet(path), str(path), groups, 1) for path in paths]
     if len(found) == 1:
         return found[0]
-    splits = [split_called(path.name.split("-")[0].removesuffix(".parquet")) for path in paths]
-    named = len(set(splits)) > 1 and None not in splits
-    return _joined(
-        [(split if named else None, one) for split, one in zip(splits, found, strict=True)],
-        str(paths[0].parent),
-    )
+    folder = str(paths[0].parent)
+    splits = splits_by_name([path.name for path in paths], folder)
+    return _joined(list(zip(splits, found, strict=True)), [path.name for path in paths], folder)
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -79,18 +77,35 @@ def _from_table(table: Table, name: str, groups: str | None, first: int) -> Foun
     return replace(found, notes=(*table.notes, *found.notes))
 
 
-def _joined(parts: Sequence[tuple[str | None, Found]], name: str) -> Found:
-    """Several parts of one dataset, each of this split or of none."""
+def _joined(parts: Sequence[tuple[str | None, Found]], names: Sequence[str], where: str) -> Found:
+    """Several parts of one dataset, each of this split, or of those of its rows.
+
+    Raises:
+        DataError: some have splits or groups, and others not.
+    """
     images = [image for _, one in parts for image in one.images]
     labels = [label for _, one in parts for label in one.labels]
-    splits = [str(split) for split, one in parts for _ in one.images]
-    grouped = all(one.groups is not None for _, one in parts)
-    groups = [group for _, one in parts for group in one.groups or ()] if grouped else None
-    whole = splits if all(split is not None for split, _ in parts) else None
+    splits = [one.splits if split is None else [split] * len(one.images) for split, one in parts]
+    whole = _all_or_none(splits, names, where, "split")
+    groups = _all_or_none([one.groups for _, one in parts], names, where, "group")
     notes = tuple(note for _, one in parts for note in one.notes)
     return Found(
         images, labels, in_class_order(set(labels)), whole, groups, (*notes, *shared_groups(whole, groups))
     )
+
+
+def _all_or_none(
+    parts: Sequence[list[str] | None], names: Sequence[str], where: str, what: str
+) -> list[str] | None:
+    without = [name for name, part in zip(names, parts, strict=True) if part is None]
+    if len(without) == len(parts):
+        return None
+    if without:
+        raise DataError(
+            f"{where}: {without[0]} has no {what}, but others have one; give it the column {what!r}, or "
+            "remove it from the others."
+        )
+    return [value for part in parts for value in part or ()]
 
 
 def from_hub(name: str, groups: str | None = None) -> Found:

@@ -142,7 +142,7 @@ def _upright_size(file: Path | Member) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(file.read()) if isinstance(file, Member) else file) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED  # TIFF: already
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return read_image(file).size  # says what is wrong with it
     return (height, width) if turned else (width, height)

@@ -5,6 +5,7 @@ rules for archives are those of farshot.storage.archives.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -60,7 +61,7 @@ def _entries(path: Path, size: int, changed: int) -> tuple[Entry, ...]:
             raise DataError(f"{where}: {entry.fault}")
         if PurePosixPath(entry.name).suffix.lower() in _NESTED:
             raise DataError(f"{where}: an archive within an archive is not opened; unpack it first.")
-        kept.append(entry)
+        kept.append(replace(entry, name=PurePosixPath(entry.name).as_posix()))  # without "./" in front
     twice = [name for name, count in Counter(entry.name for entry in kept).items() if count > 1]
     if twice:
         raise DataError(f"{path} has two files of the name {visible(twice[0])}; pack it again with one.")

@@ -188,8 +188,8 @@ def _from_annotations(path: Path, groups: str | None) -> Found:
         urls.image(row.image, str(path)) or existing(folder, row.image, f"{path}, {plain(row.image)}")
         for row in labelled
     ]
-    splits, owners = _splits_of(labelled), [row.group for row in labelled if row.group is not None]
-    found = owners if len(owners) == len(labelled) and groups in (None, "group") else None
+    splits = _splits_of(labelled, path)
+    found = _groups_of(labelled, path) if groups in (None, "group") else None
     notes = [] if folder == file.parent else [f"paths in {file.name} count from {folder}"]
     notes += [f"{without} images without a label are left out"] if without else []
     labels = [nfc(str(row.label).strip()) for row in labelled]
@@ -205,10 +205,41 @@ def _from_annotations(path: Path, groups: str | None) -> Found:
     )
 
 
-def _splits_of(rows: list[Labelled]) -> list[str] | None:
-    """The split of each row; None unless all name one."""
-    splits = [split for row in rows if row.split and (split := split_called(row.split))]
-    return splits if len(splits) == len(rows) else None
+def _splits_of(rows: list[Labelled], path: Path) -> list[str] | None:
+    """The split of each row; None if none has one, or some have train and the others none.
+
+    Raises:
+        DataError: some are val or test, and others have no split.
+    """
+    splits = [split_called(row.split) if row.split else None for row in rows]
+    missing = next((row for row, split in zip(rows, splits, strict=True) if split is None), None)
+    if missing is not None and {*splits} <= {None, "train"}:
+        return None
+    if missing is not None:
+        wrong = f"{short(missing.split)} is not a split" if missing.split else "it has no split"
+        raise DataError(
+            f"{path}, {plain(missing.image)}: {wrong}, but other images have one; make it train, val or "
+            "test, or convert the labels to CSV (farshot convert) and remove the column split."
+        )
+    return [str(split) for split in splits]
+
+
+def _groups_of(rows: list[Labelled], path: Path) -> list[str] | None:
+    """The group of each row; None if none has one.
+
+    Raises:
+        DataError: some have one and others not.
+    """
+    missing = next((row for row in rows if row.group is None), None)
+    if missing is None:
+        return [str(row.group) for row in rows]
+    if any(row.group is not None for row in rows):
+        raise DataError(
+            f"{path}, {plain(missing.image)}: it has no group, but other images have one; name one, a new "
+            "one if it belongs to no other, or convert the labels to CSV (farshot convert) and remove the "
+            "column group."
+        )
+    return None
 
 
 def unlabelled(sources: Iterable[str | Path]) -> ImageTable:

@@ -24,7 +24,7 @@ from farshot.data.names import in_class_order, nfc
 from farshot.data.text import first_line, read_text
 from farshot.errors import DataError
 from farshot.images.reading import ImageSource
-from farshot.sanitize import short
+from farshot.sanitize import short, uncovered
 from farshot.storage.paths import ordinary
 
 Lookup = Callable[[Any, str], ImageSource]
@@ -163,7 +163,7 @@ def _groups(cells: Iterable[Any], places: Sequence[str], path: str) -> list[str]
 
 
 def csv_rows(path: str, text: str) -> Rows:
-    """The rows of a CSV file's text.
+    """The rows of a CSV file's text; apostrophes in front of what a spreadsheet would run are taken away.
 
     Raises:
         DataError: names the line.
@@ -178,7 +178,7 @@ def csv_rows(path: str, text: str) -> Rows:
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue  # spreadsheets leave empty rows behind
-            rows.append(row)
+            rows.append([uncovered(cell) for cell in row])
             places.append(f"line {reader.line_num}")
             if len(row) != len(rows[0]):
                 raise DataError(

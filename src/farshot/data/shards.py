@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from farshot.data.files import may_be_image
-from farshot.data.found import LABEL_COLUMNS, Found
+from farshot.data.found import LABEL_COLUMNS, Found, splits_by_name
 from farshot.data.members import entries_of, member, text_of
 from farshot.data.names import in_class_order, nfc
 from farshot.data.text import read_text
@@ -66,11 +66,12 @@ def shards_of(source: str) -> list[Path]:
 
 
 def tars_in(folder: Path) -> list[Path]:
-    """The tars directly in a folder without subfolders, by name."""
+    """The tars directly in a folder that holds no subfolders and no pictures besides, by name."""
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    if any(entry.is_dir() for entry in entries):
+    tars = [entry for entry in entries if entry.suffix.lower() == ".tar"]
+    if any(entry.is_dir() or _extension(entry) in _IMAGES for entry in entries):
         return []
-    return sorted(entry for entry in entries if entry.suffix.lower() == ".tar")
+    return sorted(tars)
 
 
 def is_shard(path: Path) -> bool:
@@ -83,14 +84,18 @@ def is_shard(path: Path) -> bool:
 
 
 def from_shards(paths: Sequence[Path]) -> Found:
-    """The labelled images of shards, in their order.
+    """The labelled images of shards, in their order. Those of a folder have the split that begins their
+    names, such as train-000.tar, if several are named so.
 
     Raises:
-        DataError: a shard that cannot be read; an image without a label, or two of one key.
+        DataError: a shard that cannot be read; an image without a label, or two of one key; a shard of no
+            split where others name several.
     """
     images: list[Member] = []
     labels: list[str] = []
-    for path in paths:
+    splits: list[str | None] = []
+    of_shards = splits_by_name([path.name for path in paths], str(paths[0].parent))
+    for path, split in zip(paths, of_shards, strict=True):
         for key, example in _examples(path).items():
             if not example.images:
                 continue
@@ -99,10 +104,12 @@ def from_shards(paths: Sequence[Path]) -> Found:
                 raise DataError(f"{where}: two images of one key; give each a key.")
             images.append(member(path, example.images[0]))
             labels.append(_label(path, example.labels, where))
+            splits.append(split)
     if not images:
         raise DataError(f"{paths[0]} holds no image; pack the images themselves into it.")
     labels = _named(paths[0].parent / _NAMES, labels)
-    return Found(list(images), labels, in_class_order(set(labels)))
+    named = [split for split in splits if split is not None]
+    return Found(list(images), labels, in_class_order(set(labels)), named or None)
 
 
 def _examples(path: Path) -> dict[str, _Example]:
@@ -110,9 +117,8 @@ def _examples(path: Path) -> dict[str, _Example]:
     found: dict[str, _Example] = {}
     for entry in entries_of(path):
         name = PurePosixPath(entry.name)
-        stem, _, kind = name.name.partition(".")
-        kind = kind.lower()
-        example = found.setdefault((name.parent / stem).as_posix(), _Example())
+        kind = name.name.partition(".")[2].lower()
+        example = found.setdefault(_key(name), _Example())
         if kind in _PICKLED:
             raise DataError(
                 f"{path}, {visible(entry.name)}: this is a Python pickle, which is never opened; "
@@ -120,9 +126,21 @@ def _examples(path: Path) -> dict[str, _Example]:
             )
         if kind in _LABELS:
             example.labels[kind] = entry
-        elif kind in _IMAGES or ("." not in kind and may_be_image(name.name)):
+        elif "." not in kind and _is_image(name):
             example.images.append(entry)
     return found
+
+
+def _key(name: PurePosixPath) -> str:
+    return (name.parent / name.name.partition(".")[0]).as_posix()
+
+
+def _is_image(name: PurePosixPath) -> bool:
+    return _extension(name) in _IMAGES or may_be_image(name.name)
+
+
+def _extension(name: PurePath) -> str:
+    return name.suffix.lower().removeprefix(".")
 
 
 def _label(path: Path, files: Mapping[str, Entry], where: str) -> str:
@@ -157,7 +175,12 @@ def _named(place: Path, labels: list[str]) -> list[str]:
 
 
 def images_of(paths: Sequence[Path]) -> Iterator[Member]:
-    """The images of shards without their labels, in their order."""
+    """The images of shards without their labels, in their order; what has more in its name than the key, such
+    as a mask in 12.seg.png, is left out where there is an image 12.png."""
     for path in paths:
-        for example in _examples(path).values():
-            yield from (member(path, entry) for entry in example.images)
+        examples = _examples(path)
+        for entry in entries_of(path):
+            name = PurePosixPath(entry.name)
+            images = examples[_key(name)].images
+            if entry in images or (not images and _is_image(name)):
+                yield member(path, entry)

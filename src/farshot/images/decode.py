@@ -45,6 +45,7 @@ DRAFT_PIXELS = 4_000_000
 
 _MOST_DRAFT_RATIO = 16  # of the sides: of a narrower picture a draft would be small
 _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_GREY_AND_ALPHA = b"\x04"  # colour type of a PNG
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are raised as well: no raw lines
 
 
@@ -106,16 +107,14 @@ def _decode(
             check_size(image, most_pixels)
             if (fault := fault_of(image, source)) is not None:
                 raise Unreadable(fault)
-            # before Pillow turns a TIFF; asking a PNG would decode it, and hide what is wrong with its pixels
-            early = turn_of(image) if image.format == "TIFF" else None
-            size = image.size
+            size = image.size  # of a TIFF upright already
             if wanted is not None:
                 _draft(image, wanted)
             notes = _frames(image, layout, options)
             with quiet_stderr if image.format == "TIFF" else nullcontext():
                 image.load()
             turn = turn_of(image)
-            size = size[::-1] if (early or turn) in SIDEWAYS else size
+            size = size[::-1] if turn in SIDEWAYS else size
             rgb, more = _rgb(image, options, source, layout)
             return Picture(rgb if turn is None else rgb.transpose(turn), size, (*notes, *more))
 
@@ -244,9 +243,14 @@ def _deep_png(
         return None  # all bits are used: as Pillow reads it
     with opened(source, ("PNG",)) as again:  # type: ignore[arg-type]
         assert isinstance(again, ImageFile.ImageFile)
-        # as if the bytes of each value came in the other order, which takes the lower ones
-        again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
-        lower = np.asarray(again)
+        if _head(source)[25:26] == _GREY_AND_ALPHA:  # type: ignore[arg-type]
+            # its two values of two bytes each, as if they were four of one
+            again.tile = [tile._replace(args="RGBA") for tile in again.tile]
+            lower = np.repeat(np.asarray(again)[..., 1:2], 4, axis=-1)
+        else:
+            # as if the bytes of each value came in the other order, which takes the lower ones
+            again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
+            lower = np.asarray(again)
     values = upper.astype(np.uint16) * np.uint16(256) + lower
     colours, notes = scaled(values[..., :3], options, sixteen=True)
     found = Image.fromarray(colours)

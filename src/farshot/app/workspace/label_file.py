@@ -24,7 +24,7 @@ from farshot.app.workspace.state import Workspace
 from farshot.data.found import GROUP_COLUMN, IMAGE_COLUMNS, LABEL_COLUMNS
 from farshot.data.rows import Rows, csv_rows, is_blank, one_column
 from farshot.data.text import first_line
-from farshot.sanitize import cell, plain
+from farshot.sanitize import cell, plain, uncovered
 
 SUFFIX = ".csv"
 MOST_BYTES = 5_000_000
@@ -121,7 +121,7 @@ class _Pictures:
         if id in self._ids:
             return [id]
         name = shown_name(image)
-        return self._named.get(name) or self._named.get(_uncovered(name), [])
+        return self._named.get(name) or self._named.get(uncovered(name), [])
 
 
 def _cells(rows: Rows, labels: Sequence[str]) -> list[tuple[str, str, str, str, str]]:
@@ -136,18 +136,13 @@ def _cells(rows: Rows, labels: Sequence[str]) -> list[tuple[str, str, str, str, 
     out = []
     for place, image, id, label, group in zip(rows.places, images, ids, texts, groups, strict=True):
         name, apart = (
-            "" if is_blank(cell) else cleaned(ClassWords(_uncovered(str(cell).strip()))).name
+            "" if is_blank(cell) else cleaned(ClassWords(uncovered(str(cell).strip()))).name
             for cell in (label, group)
         )
         if name or apart:
             file = plain(parts_of(str(image).strip())[-1])
             out.append((place, file, str(id).strip(), name, apart[:MOST_LETTERS]))
     return out
-
-
-def _uncovered(text: str) -> str:
-    """What `cell` protected from spreadsheets."""
-    return text[1:] if text.startswith("'") and cell(text[1:]) == text else text
 
 
 def _listed(names: Sequence[str]) -> str:
