@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +87,7 @@ class Killer:
         self.folder, self.watched = folder, folder / "w"
         self.inputs = folder / "in"
         self.words = {"out": self.watched / "out"}
+        self.small: Mapping[str, int] = {}  # constants of the demo
 
     def prepare(self, commands: Iterable[Command]) -> None:
         """Make the inputs of the commands, and import what these need, so that forks start fast."""
@@ -204,6 +205,7 @@ class Killer:
                 keep_exports(self.folder, " ".join(arguments))
             if arguments[0] == "demo":
                 keep_features()
+                _change(self.small)
             try:
                 main()
                 code = 0
@@ -257,6 +259,14 @@ class Killer:
         return found
 
 
+def _change(constants: Mapping[str, int]) -> None:
+    from farshot.cli import demo
+
+    for name, value in constants.items():
+        assert isinstance(getattr(demo, name), int)
+        setattr(demo, name, value)
+
+
 def _to_file(log: Path) -> None:
     """The standard streams of this process."""
     number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -283,6 +293,7 @@ def kill_everywhere(
         share: (1, 2) and (2, 2) are the halves of all kills and signals.
     """
     row = Row()
+    killer.small = command.small
     killer.import_for(command.words)
     for start in _starts(killer, command):
         before = _state(killer, command, start)

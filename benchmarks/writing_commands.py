@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 BENCH = (
     "bench --pools mini-crops --shots 1 --methods {methods} --tasks 4 --queries 2 --model mini --device cpu"
 )
+SMALL_DEMO = {"IMAGES": 64, "SHOTS": 2, "TASK_SHOTS": 1, "QUERIES": 2, "EXAMPLES": 4, "EXPLAINED": 2}
 ADAPT = "adapt {data} --model mini --out {out}/m --device cpu --method"
 
 
@@ -19,12 +21,14 @@ class Command:
         before: the command that made what is there before; None where it may only write to a new place.
         grows: names of outputs that an interrupted run leaves for the next to go on from.
         rounded: a run that goes on computes in other batches, so that numbers differ in their last digits.
+        small: other values of constants of `farshot.cli.demo`.
     """
 
     words: str
     before: str | None = None
     grows: tuple[str, ...] = ()
     rounded: bool = False
+    small: Mapping[str, int] = field(default_factory=dict)
 
 
 def _replacing(words: str, **other: str) -> Command:
@@ -77,4 +81,7 @@ COMMANDS: dict[str, Command] = {
     "table --figure": _replacing("table --store {store} --figure {out}/f.png", store="store2"),
     "data prepare": Command("data prepare p={data} --model mini"),
     "demo": Command("demo --out {out}/demo --tasks 3", grows=("demo",), rounded=True),
+    "demo, 64 pictures": Command(
+        "demo --out {out}/demo --tasks 3", grows=("demo",), rounded=True, small=SMALL_DEMO
+    ),
 }
