@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from farshot.errors import DataError
+
 C = TypeVar("C", bound="ClassifierProtocol")
 
 
@@ -56,9 +58,20 @@ class ClassifierProtocol:
         return self
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy of `predict` on labelled images."""
-        right = np.asarray(self.predict(X)) == np.asarray(y)  # type: ignore[attr-defined]
-        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
+        """Accuracy of `predict` on labelled images.
+
+        Raises:
+            DataError: not one label per image.
+        """
+        found, true = np.asarray(self.predict(X)), np.asarray(y)  # type: ignore[attr-defined]
+        if true.shape == (len(found), 1):
+            true = true.ravel()
+        if true.shape != found.shape:
+            raise DataError(
+                f"There are {len(found)} images but labels of shape {true.shape}; give one label per image."
+            )
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return float(np.average(found == true, weights=weights))
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters

@@ -82,14 +82,19 @@ def learning_curve(
         raise DataError("These images have no labels.")
     unit = units(table, range(len(table)))
     smallest = _smallest(table, unit)
-    most = smallest - math.ceil(smallest / _LEFT_OUT)
+    parts = [_split(table, unit, seed, repeat) for repeat in range(repeats)]
+    most = min(len(rows) for order, _ in parts for rows in order)
     chosen = [size for size in sizes if size <= most]
+    if not chosen:
+        raise DataError(
+            "Too few images of a class are left once a fifth of the groups is left out, as groups have "
+            "images of several classes; label more groups."
+        )
     if most not in chosen and most > 1.2 * chosen[-1]:
         chosen.append(most)
     # one column per size: the mean over repeats of whether an image that was left out is classified correctly
     right = np.zeros((len(table), len(chosen)))
     times = np.zeros(len(table))
-    parts = [_split(table, unit, seed, repeat) for repeat in range(repeats)]
     for _, left in parts:
         times[left] += 1
     for column, size in enumerate(chosen):
@@ -148,10 +153,12 @@ def _split(
     for c in range(len(table.classes)):
         rows = generator.permutation(np.flatnonzero(table.labels == c))
         rows = rows[np.sort(np.unique(unit[rows], return_index=True)[1])]  # the first of each unit
-        away |= set(unit[rows[: math.ceil(len(rows) / _LEFT_OUT)]].tolist())
+        out = np.isin(unit[rows], list(away))  # with units of other classes, too
+        more = max(0, math.ceil(len(rows) / _LEFT_OUT) - int(out.sum()))
+        away |= set(unit[rows[~out][:more]].tolist())
         members.append(rows)
-    out = np.array(sorted(away))
-    return [rows[~np.isin(unit[rows], out)] for rows in members], np.flatnonzero(np.isin(unit, out))
+    gone = np.array(sorted(away))
+    return [rows[~np.isin(unit[rows], gone)] for rows in members], np.flatnonzero(np.isin(unit, gone))
 
 
 def _interval(mean: float, draws: Float[NDArray[np.float64], " D"], n: int) -> Interval:

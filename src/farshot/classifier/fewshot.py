@@ -18,7 +18,7 @@ from farshot.classifier.predicting import Images, Predicting
 from farshot.classifier.stream import measure
 from farshot.classifier.tracked import tell_settings, told
 from farshot.classifier.written import described, places, save
-from farshot.data.given import labelled_table, plain_label
+from farshot.data.given import labelled_table, measured_table, plain_label
 from farshot.data.independence import are_too_alike, units
 from farshot.data.names import descriptions_of
 from farshot.data.table import ImageTable
@@ -304,7 +304,10 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
             DataError: a label that the classifier does not know, or nothing left to measure on.
         """
         check_is_fitted(self)
-        table = X if isinstance(X, ImageTable) and y is None else labelled_table(X, y, None)[0]
+        if y is None:
+            table = X if isinstance(X, ImageTable) else labelled_table(X, y, None)[0]
+        else:
+            table = measured_table(X, y)
         return measure(self, table, include_support=include_support).evaluation
 
     @property

@@ -152,11 +152,12 @@ def _restored(
     made.familiarity_, made.held_out_, made.thumbnails_ = None, None, kept.get("thumbnails")
     if "features" in kept:
         look = Look(kept["appearance"], kept["appearance.distance"]) if "appearance" in kept else None
-        made.familiarity_ = Familiarity(kept["features"], kept["similarity"], look)
+        made.familiarity_ = Familiarity(kept["features"], kept["similarity"], look, kept.get("unit"))
     if "held_out.logits" in kept and made.support_labels_:
         codes = np.asarray(made.support_labels_, dtype=np.int64)
         logits, fold = kept["held_out.logits"], kept["held_out.fold"]
-        made.held_out_ = HeldOut(tuple(about["classes"]), codes, logits, fold, _zero_shot(about))
+        classes, unit = tuple(about["classes"]), kept.get("unit")
+        made.held_out_ = HeldOut(classes, codes, logits, fold, _zero_shot(about), unit)
     made.read_options_ = read_options(made.read_options)
     made.parameters_ = FittedParameters.of(made, encoder, about["descriptions"])
     return made

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from farshot.arrays import NDArray
 from farshot.classifier.tracked import told
 from farshot.data.decoded import Outcome
+from farshot.data.independence import units_of_copies
 from farshot.data.table import ImageTable, unreadable
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.evaluation.unseen import candidates, near_rows, nothing_left, shows_seen
@@ -43,6 +44,7 @@ class Part:
         seen: which show a picture, or are of a group, that the model was adapted to; near copies are not
             among them; None likewise.
         faults: row -> what is wrong with its image, for those that could not be read.
+        contents: identities of the pictures; None likewise.
     """
 
     rows: Int[NDArray[np.int64], " B"]
@@ -50,6 +52,7 @@ class Part:
     p_values: Float[NDArray[np.float64], " B"] | None
     seen: Bool[NDArray[np.bool_], " B"] | None
     faults: Mapping[int, str]
+    contents: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,12 @@ class Measured:
 
 
 def predict_parts(
-    classifier: FewShotClassifier, table: ImageTable, *, p_values: bool = False, seen: bool = False
+    classifier: FewShotClassifier,
+    table: ImageTable,
+    *,
+    p_values: bool = False,
+    seen: bool = False,
+    contents: bool = False,
 ) -> Iterator[Part]:
     """Predict a table's images in parts of AT_ONCE; all in one part with a transductive method, whose
     predictions depend on each other.
@@ -85,7 +93,9 @@ def predict_parts(
     def read(rows: Rows) -> Found:
         part = table.part(rows)
         keep = (classifier.adapted_.reading, classifier.encoder_.size)
-        return part, part.look(keep, identities=seen, near=seen and classifier.thumbnails_ is not None)
+        return part, part.look(
+            keep, identities=seen or contents, near=seen and classifier.thumbnails_ is not None
+        )
 
     # on a CPU the model takes all cores, and decoding at the same time would only make its threads wait
     alone = classifier.encoder_.device.type == "cpu"
@@ -93,7 +103,8 @@ def predict_parts(
         chunks, map(read, chunks) if alone else read_ahead(read, chunks), strict=True
     ):
         notes += [(int(rows[place]), note) for place, note in found.notes]
-        yield predict_found(classifier, part, found, rows, p_values=p_values, seen=seen)
+        one = predict_found(classifier, part, found, rows, p_values=p_values, seen=seen)
+        yield replace(one, contents=_contents(part, found) if contents else None)
         if classifier.progress:
             classifier.progress(int(rows[-1]) + 1, len(table))
     table.warn(notes)
@@ -146,7 +157,7 @@ def measure(
         rows, labels = candidates(table, classes, ids, include_support=include_support)
     chosen = table.subset(rows)
     parts, faults = [], dict[int, str]()
-    for part in predict_parts(classifier, chosen, p_values=p_values, seen=leave_out):
+    for part in predict_parts(classifier, chosen, p_values=p_values, seen=leave_out, contents=True):
         parts.append(part)
         faults |= part.faults
     if faults and not skip_unreadable:
@@ -162,7 +173,10 @@ def measure(
         raise nothing_left(table, set(classifier.support_groups_))
     places = np.concatenate([one.rows[mask] for one, mask in zip(parts, kept, strict=True)])
     logits = np.concatenate([one.logits[mask] for one, mask in zip(parts, kept, strict=True)])
-    found = evaluate(labels[places], classifier.probabilities(logits), classes)
+    pictures = np.concatenate([np.array(one.contents)[mask] for one, mask in zip(parts, kept, strict=True)])
+    groups = None if chosen.groups is None else [chosen.groups[place] for place in places]
+    unit = units_of_copies(pictures.tolist(), groups)
+    found = evaluate(labels[places], classifier.probabilities(logits), classes, unit)
     left_out = 0 if include_support else len(table.test_rows()) - len(places) - len(faults)
     unlike = [one.p_values[mask] for one, mask in zip(parts, kept, strict=True) if one.p_values is not None]
     return Measured(
@@ -170,6 +184,11 @@ def measure(
         np.concatenate(unlike) if unlike else None,
         len(faults),
     )
+
+
+def _contents(part: ImageTable, found: Outcome) -> tuple[str, ...]:
+    """Identities of the pictures of a part that could be read."""
+    return part.contents([place for place in range(len(part)) if place not in found.faults])
 
 
 def predict_found(

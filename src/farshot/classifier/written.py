@@ -104,6 +104,8 @@ def _labelled(classifier: FewShotClassifier) -> dict[str, torch.Tensor]:
         }
         if (look := classifier.familiarity_.look) is not None:
             kept |= {"appearance": look.numbers, "appearance.distance": look.distance}
+        if (unit := classifier.familiarity_.unit) is not None:
+            kept["unit"] = unit
     if classifier.held_out_ is not None:
         kept |= {"held_out.logits": classifier.held_out_.logits, "held_out.fold": classifier.held_out_.fold}
     if classifier.thumbnails_ is not None:

@@ -56,7 +56,48 @@ def labelled_table(
         return images, np.asarray(images.classes)
     if labels is None:
         raise DataError("fit requires y to be passed, but the target y is None: give one label per image.")
+    table, values = _with_labels(images, labels)
+    classes, codes = _coded(values)
+    if len(classes) == 1:
+        raise DataError(
+            f"A task needs at least two classes, but there is one class, {short(str(classes[0]))}: "
+            "add images of a second."
+        )
+    _check_class_names(class_names, classes)
+    names = _without_spare_blanks(_prompt_names(classes, class_names))
+    given = replace(
+        table, labels=codes.astype(np.int64), classes=tuple(map(str, classes)), names=tuple(names)
+    )
+    return given, classes
+
+
+def measured_table(images: Any, labels: ArrayLike) -> ImageTable:
+    """Make a table of images with one label each to measure a fitted classifier on; the labels may be of one
+    class, and need no names in prompts.
+
+    Raises:
+        DataError: labels that are missing, too many or few, or not classes at all.
+    """
+    table, values = _with_labels(images, labels)
+    classes, codes = _coded(values)
+    names = tuple(map(str, classes))
+    return replace(table, labels=codes.astype(np.int64), classes=names, names=names)
+
+
+def _with_labels(images: Any, labels: ArrayLike) -> tuple[ImageTable, NDArray[Any]]:
+    """Images without labels, and these in an array of one per image."""
     sources = images.images if isinstance(images, ImageTable) else _several(images)
+    if isinstance(labels, Sequence):  # an array of them would hold the text "nan"
+        blank = next(
+            (n for n, label in enumerate(labels, 1) if isinstance(label, float) and label != label), None
+        )
+        words = any(isinstance(label, str) for label in labels)
+        if words and blank is not None:
+            raise DataError(
+                f"Image {blank} has no label ({labels[blank - 1]}); give it one, or leave it out."
+            )
+        if words and not all(isinstance(label, str | None) for label in labels):
+            raise DataError("The labels are words and numbers; give words alone, such as str(label).")
     try:
         values = np.asarray(labels)
     except ValueError:
@@ -64,14 +105,7 @@ def labelled_table(
     if values.ndim != 1 or len(values) != len(sources):
         way_out = "use y.ravel()" if values.shape == (len(sources), 1) else "give one label per image"
         raise DataError(f"There are {len(sources)} images but labels of shape {values.shape}; {way_out}.")
-    classes, codes = _coded(values)
-    _check_class_names(class_names, classes)
-    names = _without_spare_blanks(_prompt_names(classes, class_names))
-    table = images if isinstance(images, ImageTable) else ImageTable(sources, None, (), ())
-    given = replace(
-        table, labels=codes.astype(np.int64), classes=tuple(map(str, classes)), names=tuple(names)
-    )
-    return given, classes
+    return images if isinstance(images, ImageTable) else ImageTable(sources, None, (), ()), values
 
 
 def _several(images: Any) -> tuple[Any, ...]:
@@ -189,11 +223,6 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         ) from None
     for label in classes:
         plain_label(label)
-    if len(classes) == 1:
-        raise DataError(
-            f"A task needs at least two classes, but there is one class, {short(str(classes[0]))}: "
-            "add images of a second."
-        )
     return classes, codes
 
 

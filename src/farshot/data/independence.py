@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from farshot.arrays import NDArray
 from farshot.data.names import nfc
@@ -36,13 +36,34 @@ def units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> Int[NDA
     """A number for each row, equal for rows that must not be on both sides of a split: copies and near
     copies of a picture, and pictures of one group (a patient, a plant), directly or through each other."""
     pictures = picture_units(table, rows)
-    if table.groups is None:
-        return pictures
-    named: dict[str, int] = {}
-    groups = np.array([named.setdefault(table.groups[int(row)], len(named)) for row in rows], dtype=np.int64)
+    return pictures if table.groups is None else _joined(pictures, [table.groups[int(row)] for row in rows])
+
+
+def units_of_copies(
+    contents: Sequence[str], groups: Sequence[str] | None = None
+) -> Int[NDArray[np.int64], " S"]:
+    """A number for each picture, equal for exact copies and for pictures of one group, directly or through
+    each other.
+
+    Args:
+        contents: identity of each picture.
+    """
+    pictures = _numbered(contents)
+    return pictures if groups is None else _joined(pictures, groups)
+
+
+def _joined(pictures: Int[NDArray[np.int64], " S"], groups: Sequence[str]) -> Int[NDArray[np.int64], " S"]:
+    numbers = _numbered(groups)
     count = int(pictures.max(initial=-1)) + 1  # a picture and a group are connected by each row that has both
-    joined = connected(np.stack([pictures, count + groups], axis=1), count + len(named))
+    joined = connected(
+        np.stack([pictures, count + numbers], axis=1), count + int(numbers.max(initial=-1)) + 1
+    )
     return joined[pictures]
+
+
+def _numbered(names: Sequence[str]) -> Int[NDArray[np.int64], " S"]:
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(name, len(first)) for name in names], dtype=np.int64)
 
 
 def picture_units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> Int[NDArray[np.int64], " S"]:
@@ -54,6 +75,23 @@ def picture_units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) ->
     exact, shown = _different(table, rows)
     near = _near(table, shown)
     return exact if near is None else near[exact]
+
+
+def worth(unit: Int[NDArray[np.int64], " B"], among: Bool[NDArray[np.bool_], " B"] | None = None) -> float:
+    """Independent images that these are worth, if those of a unit say the same: Kish's effective size.
+
+    Args:
+        unit: of all images.
+        among: those that count; by default all.
+    """
+    _, number, sizes = np.unique(unit, return_inverse=True, return_counts=True)
+    size = sizes[number] if among is None else sizes[number][among]
+    return max(1.0, len(size) ** 2 / float(size.sum())) if len(size) else 0.0
+
+
+def one_of_each(unit: Int[NDArray[np.int64], " B"]) -> Int[NDArray[np.int64], " units"]:
+    """The first image of each unit, in order: images that are independent of each other."""
+    return np.sort(np.unique(unit, return_index=True)[1])
 
 
 def are_too_alike(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> bool:

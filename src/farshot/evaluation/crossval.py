@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import units
+from farshot.data.independence import one_of_each, units, worth
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood
-from farshot.evaluation.intervals import Interval, wilson
+from farshot.evaluation.intervals import Interval, mean_of_shares
 from farshot.evaluation.metrics import Evaluation, Unadapted, evaluate
 from farshot.methods.base import Method, softmax
 from farshot.methods.zero_shot import ZeroShot
@@ -43,6 +43,8 @@ class HeldOut:
         fold: the fold that left each image out, (S,).
         zero_shot: the class that the base model predicts by the class names alone, (S,); None for the method
             zero-shot itself, for an encoder without a text tower, and where it was not kept.
+        unit: equal for images that are not independent, such as copies (farshot.data.independence), (S,);
+            None where it was not kept.
     """
 
     classes: tuple[Hashable, ...]
@@ -50,6 +52,12 @@ class HeldOut:
     logits: Float[NDArray[np.float32], "S N"]
     fold: Int[NDArray[np.int64], " S"]
     zero_shot: Int[NDArray[np.int64], " S"] | None = None
+    unit: Int[NDArray[np.int64], " S"] | None = None
+
+    @property
+    def units(self) -> Int[NDArray[np.int64], " S"]:
+        """`unit`, or a number of its own for every image."""
+        return np.arange(len(self.labels)) if self.unit is None else self.unit
 
     @property
     def probabilities(self) -> Float[NDArray[np.float32], "S N"]:
@@ -73,23 +81,16 @@ class HeldOut:
             calibrated: measure `calibrated` instead of `probabilities`.
         """
         shares = self.calibrated if calibrated else self.probabilities
-        found = evaluate(self.labels, shares, self.classes)
         folds = len(np.unique(self.fold))
-        unit = np.arange(len(self.labels))
+        found = evaluate(self.labels, shares, self.classes, self.units, dependence(folds))
         right = (shares.argmax(1) == self.labels).astype(np.float64)
-        found = replace(
-            found,
-            calibrated=calibrated,
-            accuracy=_widened(found.accuracy, folds),
-            balanced_accuracy=crossval_interval(
-                found.balanced_accuracy.mean, right, self.labels, unit, folds
-            ),
-            precision=tuple(_widened(one, folds) for one in found.precision),
-            recall=tuple(_widened(one, folds) for one in found.recall),
-        )
+        mean = found.balanced_accuracy.mean
+        balanced = crossval_interval(mean, right, self.labels, self.units, folds)
+        found = replace(found, calibrated=calibrated, balanced_accuracy=balanced)
         if self.zero_shot is None:
             return found
-        return replace(found, zero_shot=Unadapted.of(self.labels, shares.argmax(1), self.zero_shot))
+        versus = Unadapted.of(self.labels, shares.argmax(1), self.zero_shot, self.units)
+        return replace(found, zero_shot=versus)
 
     def temperature(self) -> float:
         """The temperature fitted to all images."""
@@ -97,22 +98,21 @@ class HeldOut:
 
     def certainty(self, wanted: float) -> Certainty:
         """From which calibrated probability on a prediction is right often enough to be given."""
-        found = self.calibrated
-        return certain_from(found.max(1), found.argmax(1) == self.labels, wanted)
+        found, labels = self.references
+        return certain_from(found.max(1), found.argmax(1) == labels, wanted)
+
+    @property
+    def references(self) -> tuple[Float[NDArray[np.float32], "units N"], Int[NDArray[np.int64], " units"]]:
+        """`calibrated` and the true class of one image of each unit: what a new image is compared with, since
+        copies say nothing more."""
+        rows = one_of_each(self.units)
+        return self.calibrated[rows], self.labels[rows]
 
 
 def dependence(folds: int) -> float:
     """By how much the variance of a mean over cross-validated predictions is larger than over independent
     ones, since the folds share images (Nadeau and Bengio, 2003)."""
     return 1 + folds / max(folds - 1, 1)
-
-
-def _widened(share: Interval, folds: int) -> Interval:
-    """The interval of a share among images that were left out by so many folds."""
-    if math.isnan(share.mean):
-        return share
-    low, high = wilson(share.mean, share.n / dependence(folds))
-    return share._replace(low=low, high=high)
 
 
 def crossval_interval(
@@ -125,9 +125,8 @@ def crossval_interval(
 ) -> Interval:
     """A cross-validated balanced accuracy with its 95 % interval.
 
-    Wilson's interval for as many independent images as have the same standard error. That is the standard
-    error of the recalls, each from the number of units of its class divided by `dependence` and half a
-    success and half a failure more (as Agresti and Coull, 1998, add them), and that of the gain.
+    That of `mean_of_shares`: of the recalls, each from the number of units of its class divided by
+    `dependence` and one more, and of the gain.
 
     Args:
         mean: the balanced accuracy, corrected where it needs to be.
@@ -135,22 +134,18 @@ def crossval_interval(
         unit: images that are not independent have the same number.
         gain: what `mean` was raised by, image by image.
     """
-    factor = dependence(folds)
-    _, number, sizes = np.unique(unit, return_inverse=True, return_counts=True)
-    size = sizes[number]  # of the unit of each image
-    recalls, variances = [], []
+    factor, recalls, variances = dependence(folds), [], []
     for c in np.unique(labels):
         own = labels == c
-        n = float(own.sum() ** 2 / size[own].sum())  # independent images that are worth as much
+        n = worth(unit, own)
         recall = (right[own].mean() * n / factor + 0.5) / (n / factor + 1)
         variance = recall * (1 - recall) / (n / factor + 1)
         if gain is not None and n > 1:
             variance += gain[own].var() / (n - 1)
         recalls.append(recall)
         variances.append(variance)
-    centre, variance = float(np.mean(recalls)), float(np.sum(variances)) / len(recalls) ** 2
     mean = min(1.0, max(0.0, mean))
-    low, high = wilson(mean, centre * (1 - centre) / variance)
+    low, high = mean_of_shares(mean, recalls, variances)
     return Interval(mean, low, high, math.nan, len(labels))
 
 
@@ -231,7 +226,7 @@ def hold_out(
         if isinstance(method, ZeroShot)
         else zero_shot_classes(encoder, task, task.support, adapted[0].reading)
     )
-    return HeldOut(classes, task.labels, logits, fold, unadapted)
+    return HeldOut(classes, task.labels, logits, fold, unadapted, unit)
 
 
 def zero_shot_classes(

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
+from farshot.data.independence import one_of_each
 from farshot.errors import SettingError
 from farshot.evaluation.intervals import Interval, proportion_interval
 from farshot.model.appearance import TOLERANCE
@@ -114,11 +115,13 @@ class Familiarity:
         similarity: of each labelled image to its nearest other ones, (S,).
         look: their appearance; None in models saved by versions that did not keep it, where the similarity
             alone counts.
+        unit: equal for images that are not independent, such as copies, (S,); None where it was not kept.
     """
 
     features: Float[NDArray[np.float32], "S E"]
     similarity: Float[NDArray[np.float32], " S"]
     look: Look | None = None
+    unit: Int[NDArray[np.int64], " S"] | None = None
 
     @classmethod
     def of(
@@ -139,7 +142,7 @@ class Familiarity:
             for rows in _chunks(len(features))
         ]
         look = None if appearance is None else Look.of(appearance, unit)
-        return cls(features, np.concatenate(found), look)
+        return cls(features, np.concatenate(found), look, unit)
 
     @cached_property
     def weight(self) -> float:
@@ -155,6 +158,12 @@ class Familiarity:
         if self.look is None:
             return self.similarity
         return self.similarity - np.float32(self.weight) * self.look.distance
+
+    @property
+    def references(self) -> Float[NDArray[np.float32], " units"]:
+        """`labelled` of one image of each unit: what a new image is compared with, since copies say nothing
+        more."""
+        return self.labelled if self.unit is None else self.labelled[one_of_each(self.unit)]
 
     def scores(
         self, features: Features, appearance: Appearance | None = None
@@ -174,15 +183,15 @@ class Familiarity:
     def p_values(
         self, features: Features, appearance: Appearance | None = None
     ) -> Float[NDArray[np.float64], " B"]:
-        """Of each image: the share of the labelled images, and of the image itself, that are at most as
-        similar to the labelled ones.
+        """Of each image: the share of the labelled images, one of each unit, and of the image itself, that
+        are at most as similar to the labelled ones.
 
         Args:
             appearance: as of `scores`.
         """
         found = self.scores(features, appearance)
-        below = np.searchsorted(np.sort(self.labelled), found, side="right")
-        return (1 + below) / (1 + len(self.similarity))
+        references = np.sort(self.references)
+        return (1 + np.searchsorted(references, found, side="right")) / (1 + len(references))
 
     def left_out(self, unit: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:
         """p-values of the labelled images themselves, each from labelled images of other folds
@@ -216,12 +225,13 @@ class Familiarity:
             raise SettingError(
                 f"The level at which images are rejected must lie between 0 and 1, not {level}."
             )
-        needed = int(np.ceil(1 / level - 1e-9)) - 1
-        if len(self.similarity) < needed:
+        needed, known = int(np.ceil(1 / level - 1e-9)) - 1, len(self.references)
+        if known < needed:
+            different = "" if known == len(self.similarity) else " different"
             raise SettingError(
-                f"Rejecting images at the level {level:g} needs at least {needed} labelled images, and this "
-                f"model was adapted to {len(self.similarity)}; label more, or use a level of at least "
-                f"{1 / (len(self.similarity) + 1):.3g}."
+                f"Rejecting images at the level {level:g} needs at least {needed}{different} labelled "
+                f"images, and this model was adapted to {known}; label more, or use a level of at least "
+                f"{1 / (known + 1):.3g}."
             )
 
 

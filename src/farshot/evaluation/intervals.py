@@ -23,6 +23,7 @@ _SURE = 30.0  # standard errors; from 37 on SciPy's noncentral t is not a number
 _DRAWN_ONE_BY_ONE = 600  # values of a bootstrap
 _AT_ONCE = 4_000_000  # numbers that it draws
 _HALF_A_POINT = 0.005  # of accuracy
+_ROUNDING = 1e-9  # accuracies of fewer than 10,000 queries that differ do so by more
 
 
 class Interval(NamedTuple):
@@ -47,11 +48,15 @@ def mean_interval(values: ArrayLike) -> Interval:
     return Interval(mean, mean - half, mean + half, half, len(x))
 
 
-def proportion_interval(successes: int, n: int) -> Interval:
-    """Share of successes with its 95 % Wilson interval; NaN for n = 0."""
+def proportion_interval(successes: int, n: int, worth: float | None = None) -> Interval:
+    """Share of successes with its 95 % Wilson interval; NaN for n = 0.
+
+    Args:
+        worth: independent cases that these n are worth; by default n.
+    """
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    low, high = wilson(successes / n, n)
+    low, high = wilson(successes / n, n if worth is None else worth)
     return Interval(successes / n, low, high, math.nan, n)
 
 
@@ -61,6 +66,20 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
     return max(0.0, centre - half) if share > 0 else 0.0, min(1.0, centre + half) if share < 1 else 1.0
+
+
+def mean_of_shares(mean: float, shares: ArrayLike, variances: ArrayLike) -> tuple[float, float]:
+    """Ends of the 95 % interval of a mean of shares that counts each as much, such as the mean recall of
+    classes: Wilson's for as many cases as have the same standard error.
+
+    Args:
+        mean: the mean share, corrected where it needs to be.
+        shares: neither 0 nor 1: each with half a success and half a failure more (as Agresti and Coull, 1998,
+            add them).
+        variances: of each.
+    """
+    x, centre = np.asarray(variances, dtype=np.float64), float(np.asarray(shares, dtype=np.float64).mean())
+    return wilson(mean, centre * (1 - centre) / (float(x.sum()) / len(x) ** 2))
 
 
 class PairedDifference(NamedTuple):
@@ -91,21 +110,24 @@ class PairedDifference(NamedTuple):
     n: int
 
 
-def paired_proportions(both: int, first: int, second: int, neither: int) -> Interval:
+def paired_proportions(
+    both: int, first: int, second: int, neither: int, worth: float | None = None
+) -> Interval:
     """How much larger the first of two shares is on the same cases, with a 95 % interval that holds for few
     cases and where both agree on all (Newcombe, 1998, method 10).
 
     Args:
         both, first, second, neither: cases in which both succeed, only the first, only the second, or none.
+        worth: independent cases that these are worth; by default as many.
     """
     n = both + first + second + neither
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    a, b = proportion_interval(both + first, n), proportion_interval(both + second, n)
+    a, b = proportion_interval(both + first, n, worth), proportion_interval(both + second, n, worth)
     margins = (both + first) * (second + neither) * (both + second) * (first + neither)
     product = float(both * neither - first * second)
     if product > 0:
-        product = max(0.0, product - n / 2)
+        product = max(0.0, product - n / 2 * n / (worth or n))
     phi = product / math.sqrt(margins) if margins else 0.0
 
     def width(up: float, down: float) -> float:
@@ -152,7 +174,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: 
     n = len(d)
     if n < LEAST:
         raise ValueError(f"a paired comparison needs at least {LEAST} tasks")
-    mean, spread = float(d.mean()), float(d.std(ddof=1))
+    # equal differences vary by their rounding
+    mean, spread = float(d.mean()), float(d.std(ddof=1)) if np.ptp(d) > _ROUNDING else 0.0
     half = float(special.stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
     means = bootstrap_means(d, draws, np.random.default_rng(seed))
     low, high = np.quantile(means, (0.025, 0.975))

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
+from farshot.data.independence import worth
 from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
-from farshot.evaluation.intervals import Interval, paired_proportions, proportion_interval
-
-_DRAWS = 4000  # of the distribution of a mean recall; its quantiles are then known to about 0.002
-
+from farshot.evaluation.intervals import (
+    Interval,
+    mean_of_shares,
+    paired_proportions,
+    proportion_interval,
+)
 
 _ENDS = ("", "_low", "_high")
 
@@ -38,11 +41,18 @@ class Unadapted:
         labels: Int[NDArray[np.int64], " B"],
         adapted: Int[NDArray[np.int64], " B"],
         zero_shot: Int[NDArray[np.int64], " B"],
+        unit: Int[NDArray[np.int64], " B"] | None = None,
     ) -> Unadapted:
-        """Compare the classes predicted with and without adaptation."""
+        """Compare the classes predicted with and without adaptation.
+
+        Args:
+            unit: as for `evaluate`.
+        """
         a, b = adapted == labels, zero_shot == labels
-        counts = (int(one.sum()) for one in (a & b, a & ~b, ~a & b, ~a & ~b))
-        return cls(proportion_interval(int(b.sum()), len(labels)), paired_proportions(*counts))
+        both, first, second, neither = (int(one.sum()) for one in (a & b, a & ~b, ~a & b, ~a & ~b))
+        n = None if unit is None else worth(unit)
+        alone = proportion_interval(both + second, len(labels), n)
+        return cls(alone, paired_proportions(both, first, second, neither, n))
 
 
 @dataclass(frozen=True)
@@ -133,19 +143,32 @@ def evaluate(
     labels: Int[NDArray[np.int64], " B"],
     probabilities: Float[NDArray[np.floating[Any]], "B N"],
     classes: Sequence[Hashable],
+    unit: Int[NDArray[np.int64], " B"] | None = None,
+    factor: float = 1.0,
 ) -> Evaluation:
-    """Compares predictions with true classes 0..N-1."""
+    """Compares predictions with true classes 0..N-1.
+
+    Args:
+        unit: equal for images that are not independent, such as copies; all are by default.
+        factor: by which the variance is larger than that of independent images.
+    """
     predicted = probabilities.argmax(1)
     n = len(classes)
     confusion = np.bincount(labels * n + predicted, minlength=n * n).reshape(n, n)
     right = np.diag(confusion)
+    unit = np.arange(len(labels)) if unit is None else unit
+
+    def share(count: int, among: Bool[NDArray[np.bool_], " B"]) -> Interval:
+        return proportion_interval(count, int(among.sum()), worth(unit, among) / factor)
+
+    shown = [labels == c for c in range(n)]
     return Evaluation(
         tuple(classes),
-        proportion_interval(int(right.sum()), len(labels)),
-        balanced_accuracy(right, confusion.sum(1)),
+        share(int(right.sum()), np.ones(len(labels), dtype=bool)),
+        balanced_accuracy(right, confusion.sum(1), np.array([worth(unit, one) / factor for one in shown])),
         float(confusion.sum(1).max() / max(len(labels), 1)),
-        tuple(proportion_interval(int(k), int(n)) for k, n in zip(right, confusion.sum(0), strict=True)),
-        tuple(proportion_interval(int(k), int(n)) for k, n in zip(right, confusion.sum(1), strict=True)),
+        tuple(share(int(right[c]), predicted == c) for c in range(n)),
+        tuple(share(int(right[c]), shown[c]) for c in range(n)),
         confusion,
         expected_calibration_error(probabilities, labels),
         negative_log_likelihood(probabilities, labels),
@@ -174,22 +197,27 @@ def class_weights(labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.floa
     return 1 / (counts[labels] * (counts > 0).sum())
 
 
-def balanced_accuracy(right: Int[NDArray[np.int64], " N"], shown: Int[NDArray[np.int64], " N"]) -> Interval:
-    """Mean recall of the classes that are shown, with its 95 % credible interval (Brodersen et al., 2010):
-    each recall has a beta distribution, here from Jeffreys' prior.
+def balanced_accuracy(
+    right: Int[NDArray[np.int64], " N"],
+    shown: Int[NDArray[np.int64], " N"],
+    independent: Float[NDArray[np.float64], " N"] | None = None,
+) -> Interval:
+    """Mean recall of the classes that are shown, with its 95 % interval (`mean_of_shares`).
 
     Args:
         right: images of each class that are classified correctly.
         shown: images of each class.
+        independent: images that these are worth; by default as many.
     """
     known = shown > 0
-    k, n = right[known], shown[known]
-    if not len(n):
+    if not known.any():
         return proportion_interval(0, 0)
-    mean = float((k / n).mean())
-    draws = np.random.default_rng(0).beta(k + 0.5, n - k + 0.5, (_DRAWS, len(n))).mean(1)
-    low, high = (float(value) for value in np.quantile(draws, (0.025, 0.975)))
-    return Interval(mean, min(low, mean), max(high, mean), math.nan, int(n.sum()))
+    recalls = right[known] / shown[known]
+    mean = float(recalls.mean())
+    n = (shown if independent is None else independent)[known]
+    smoothed = (recalls * n + 0.5) / (n + 1)
+    low, high = mean_of_shares(mean, smoothed, smoothed * (1 - smoothed) / n)
+    return Interval(mean, low, high, math.nan, int(shown.sum()))
 
 
 def _comparison(found: Unadapted) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from torch import Tensor
 from farshot.arrays import NDArray
 from farshot.bench.grid import changed_settings, label
 from farshot.classifier import FewShotClassifier
+from farshot.data.independence import units_of_copies
 from farshot.data.names import nfc
 from farshot.data.table import ImageTable, path_of
+from farshot.errors import DataError
 from farshot.evaluation.calibration import calibration_bins
 from farshot.evaluation.crossval import zero_shot_classes
 from farshot.evaluation.metrics import Evaluation, Unadapted, evaluate
@@ -129,10 +131,12 @@ def measure(classifier: FewShotClassifier, table: ImageTable) -> Measured:
     table = table.with_options(classifier.read_options_)
     rows, labels = classifier.unseen(table)
     probabilities = classifier.predict_proba(table.subset(rows))
-    found = evaluate(labels, probabilities, [str(label) for label in classifier.classes_])
+    groups = None if table.groups is None else [table.groups[row] for row in rows]
+    unit = units_of_copies(table.contents(rows), groups)
+    found = evaluate(labels, probabilities, [str(label) for label in classifier.classes_], unit)
     unadapted = _unadapted(classifier, table, rows)
     if unadapted is not None:
-        found = replace(found, zero_shot=Unadapted.of(labels, probabilities.argmax(1), unadapted))
+        found = replace(found, zero_shot=Unadapted.of(labels, probabilities.argmax(1), unadapted, unit))
     used = set(classifier.support_ids_)
     support = table.subset(np.flatnonzero(table.among(used)))
     reading = Reading(classifier.adapted_.reading, classifier.encoder_.size)
@@ -167,13 +171,16 @@ def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int 
     if known.all() and len(shown) == len(used):
         of = "" if table.splits is None else " of the split train"
         return None, f"It was adapted to all of these images{of}."
-    counts = np.bincount(_support_labels(about, table), minlength=len(table.classes))
-    if len(set(counts.tolist())) == 1 and counts[0]:
-        rows, _ = table.draw(int(counts[0]), about["seed"])
+    counts = [len(pictures) for pictures in _support_pictures(about, table)]
+    if len(set(counts)) == 1 and counts[0]:
+        try:
+            rows, _ = table.draw(counts[0], about["seed"])
+        except DataError:  # too few pictures that are independent: these are another draw
+            rows = np.zeros(0, dtype=np.int64)
         drawn = table.subset(rows)
         if drawn.among(used).all() and len(set(drawn.contents())) == len(used):
-            shots = int(counts[0])
-            return shots, f"Checked: this draw of {shots} per class gives the very images it was adapted to."
+            how = f"Checked: this draw of {counts[0]} per class gives the very images it was adapted to."
+            return counts[0], how
     there = len(shown)
     return None, (
         f"{there} of the {len(used)} images it was adapted to are among these; put those it was adapted to "
@@ -181,10 +188,15 @@ def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int 
     )
 
 
-def _support_labels(about: Mapping[str, Any], table: ImageTable) -> NDArray[np.int64]:
-    used = set(about["support_ids"])
+def _support_pictures(about: Mapping[str, Any], table: ImageTable) -> list[set[str]]:
+    """The different pictures of each class that it was adapted to."""
+    found: list[set[str]] = [set() for _ in table.classes]
     assert table.labels is not None
-    return table.labels[table.among(used)]
+    known = table.among(set(about["support_ids"]))
+    for content, code, seen in zip(table.contents(), table.labels.tolist(), known, strict=True):
+        if seen:
+            found[code].add(content)
+    return found
 
 
 def _classes(about: Mapping[str, Any], found: Measured | None) -> list[dict[str, Any]]:
@@ -223,7 +235,7 @@ def _quality(about: Mapping[str, Any], found: Measured, images: int) -> dict[str
         "support": [
             {
                 "source": _thumbnail(found.support.image(row), found.reading),
-                "name": names[_class_of(found.support, row, about)],
+                "name": _class_of(found.support, row, about),
             }
             for row in range(min(len(found.support), _MOST_SUPPORT))
         ],
@@ -232,9 +244,12 @@ def _quality(about: Mapping[str, Any], found: Measured, images: int) -> dict[str
     }
 
 
-def _class_of(table: ImageTable, row: int, about: Mapping[str, Any]) -> int:
+def _class_of(table: ImageTable, row: int, about: Mapping[str, Any]) -> str:
+    """What a picture is called; the label itself where these images have one that the model does not know."""
     assert table.labels is not None
-    return [str(name) for name in about["classes"]].index(table.classes[int(table.labels[row])])
+    label = nfc(table.classes[int(table.labels[row])])
+    names = {nfc(str(key)): name for key, name in zip(about["classes"], about["class_names"], strict=True)}
+    return str(names.get(label, label))
 
 
 def _picture(found: Measured, row: int, names: Sequence[str]) -> dict[str, Any]:

@@ -101,8 +101,8 @@ class Version:
     def described(self) -> dict[str, Any]:
         """What clients may know of it."""
         made = self.classifier
-        labelled = None if made.familiarity_ is None else len(made.familiarity_.similarity)
-        held_out = None if made.held_out_ is None else len(made.held_out_.labels)
+        labelled = None if made.familiarity_ is None else len(made.familiarity_.references)
+        held_out = None if made.held_out_ is None else len(made.held_out_.references[1])
         return {
             "version": self.id,
             "loaded": self.loaded.isoformat(timespec="seconds"),

@@ -87,6 +87,7 @@ def check_labelled(kept: Mapping[str, Tensor], images: int, classes: int, width:
         "held_out.logits": ((images, classes), torch.float32),
         "held_out.fold": ((images,), torch.int64),
         "thumbnails": ((images, 32, 32), torch.uint8),
+        "unit": ((images,), torch.int64),
     }
     for name, value in kept.items():
         if name not in known:

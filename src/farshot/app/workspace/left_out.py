@@ -21,7 +21,7 @@ from farshot.app.workspace.state import Workspace
 from farshot.check.findings import doubtful_labels
 from farshot.choose import compare_two
 from farshot.errors import DataError
-from farshot.evaluation.calibration import Certainty, certain_from
+from farshot.evaluation.calibration import Certainty
 from farshot.evaluation.crossval import HeldOut
 from farshot.evaluation.intervals import Interval
 
@@ -94,7 +94,6 @@ class LeftOut:
             units: by default no picture is left out together with another one.
         """
         p = held_out.calibrated
-        right = p.argmax(1) == held_out.labels
         return cls(
             *(stamp, model, method, tuple(map(str, held_out.classes)), tuple(ids)),
             labels=tuple(held_out.labels.tolist()),
@@ -103,7 +102,7 @@ class LeftOut:
             doubts=tuple(
                 Doubt(one.row, one.suggested, one.ratio, one.is_likely) for one in doubtful_labels(held_out)
             ),
-            limits=tuple(certain_from(p.max(1), right, wanted) for wanted in WANTED),
+            limits=tuple(held_out.certainty(wanted) for wanted in WANTED),
             units=tuple(range(len(ids)) if units is None else units),
         )
 
