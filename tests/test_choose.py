@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from farshot import load, load_encoder
-from farshot.choose import choose, corrected_estimate, select
+from farshot.choose import choose, compare_two, corrected_estimate, select
 from farshot.choose.extrapolation import gain_to_all
 from farshot.choose.selection import decide, measure
 from farshot.errors import DataError, ModelError, SettingError
@@ -248,6 +248,21 @@ def test_an_encoder_without_text_is_compared_from_zero(mini: Encoder):
     found = choose(TABLE, {"images": lambda: images_only})
     assert dict(found.winner.settings) == {"start": "zero"}
     assert load_encoder("mini").has_text
+
+
+def test_few_images_do_not_tell_two_classifiers_apart() -> None:
+    labels, fold = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    right = np.eye(2, dtype=np.float32)[labels]
+    first, second = (HeldOut((0, 1), labels, logits, fold) for logits in (right[::-1].copy(), right))
+    found = compare_two(first, second).difference
+    assert found.mean == 1
+    assert found.low < 0.5 and found.high == 1
+
+
+def test_only_the_best_candidate_is_no_interval_from_the_best(mini: Encoder) -> None:
+    one = choose(TABLE.subset(range(0, len(TABLE), 4)), {"mini": lambda: mini}, ["zero-shot", "prototypes"])
+    assert sorted(apart.half == 0 for apart in one.differences) == [False, True]
+    assert all(-1 <= apart.low <= apart.mean <= apart.high <= 1 for apart in one.differences)
 
 
 def test_the_intervals_of_an_estimate_count_in_that_folds_share_images() -> None:

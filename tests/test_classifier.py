@@ -56,6 +56,22 @@ def test_score_is_the_share_of_right_answers(fitted):
     assert fitted.score(QUERIES, truth) > 0.5
 
 
+def test_a_score_takes_one_label_per_image(fitted):
+    truth = [TABLE.classes[TABLE.labels[row]] for row in TASK.query[:10]]
+    assert fitted.score(QUERIES, np.array(truth)[:, None]) == fitted.score(QUERIES, truth)
+    for wrong in (truth[:1], truth * 2, [truth] * 10):
+        with pytest.raises(DataError, match="10 images but labels of shape"):
+            fitted.score(QUERIES, wrong)
+
+
+def test_images_of_one_class_are_measured_whatever_it_is_called_in_prompts():
+    numbers = ["A" if label == "highway" else "a" for label in LABELS]
+    made = FewShotClassifier("mini", "zero-shot", class_names={"A": "highway", "a": "orchard"})
+    made.fit(IMAGES, numbers)
+    assert made.evaluate(QUERIES, ["A"] * 10).confusion.sum() == 10
+    assert made.evaluate(QUERIES, ["A", "a"] * 5).accuracy.mean == made.score(QUERIES, ["A", "a"] * 5)
+
+
 def test_predictions_are_the_most_probable_class(fitted):
     p = fitted.predict_proba(QUERIES)
     assert np.array_equal(fitted.predict(QUERIES), fitted.classes_[p.argmax(1)])
@@ -158,6 +174,15 @@ def test_images_and_labels_are_evaluated_as_a_table_is(fitted):
     assert by_labels.left_out == by_table.left_out == len(IMAGES)
     with pytest.raises(DataError, match="forest"):
         fitted.evaluate(list(TABLE.images[:1]), ["forest"])
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [(float("nan"), r"Image 4 has no label \(nan\)"), (3, "labels are words and numbers")],
+)
+def test_a_label_that_would_become_a_word_is_refused(last, says):
+    with pytest.raises(DataError, match=says):
+        FewShotClassifier("mini", "zero-shot").fit(IMAGES[:4], [*LABELS[:3], last])
 
 
 def test_a_label_it_does_not_know_is_named(fitted):

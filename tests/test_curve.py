@@ -12,6 +12,7 @@ import pytest
 from farshot.choose.curve import learning_curve
 from farshot.errors import DataError
 from farshot.methods import create
+from farshot.methods.prototypes import Prototypes
 from farshot.model.encoder import Encoder
 from tests.input_helpers import Farshot
 from tests.toy import as_folder, world_table
@@ -56,6 +57,22 @@ def test_copies_and_groups_stay_on_one_side(mini: Encoder):
     assert copied.sizes == once.sizes
     assert copied.gain_from == once.gain_from == 8
     assert copied.accuracy[-1].mean == pytest.approx(once.accuracy[-1].mean, abs=0.12)
+
+
+def test_groups_with_images_of_several_classes_leave_the_sizes_that_are_named(mini: Encoder):
+    assert TABLE.labels is not None
+    few = TABLE.subset(np.concatenate([np.flatnonzero(TABLE.labels == c)[:8] for c in range(4)]))
+    plates = replace(few, groups=tuple(f"plate {n % 8}" for n in range(32)))
+    asked: list[int] = []
+
+    class Counting(Prototypes):
+        def adapt(self, encoder, tasks, **more):
+            asked.extend(len(task.support) for task in tasks)
+            return super().adapt(encoder, tasks, **more)
+
+    found = learning_curve(Counting(), mini, plates, repeats=4)
+    assert found.sizes == (1, 2, 3, 5)
+    assert asked == [4 * size for size in found.sizes for _ in range(4)]
 
 
 def test_too_few_images_are_refused(mini: Encoder):

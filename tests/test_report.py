@@ -27,6 +27,7 @@ from farshot.report.svg import Chart, padded, ticks
 from farshot.storage.model_folder import read_folder
 from farshot.world import write_folder
 from tests import browsing
+from tests.input_helpers import class_folders
 from tests.pages import Page, assert_inert
 from tests.same_rows import difference
 
@@ -287,6 +288,29 @@ def test_the_command_on_the_page_makes_the_same_model(
     (_, first), (_, again) = read_folder(crops / "adapted"), read_folder(tmp_path / "adapted")
     assert first.keys() == again.keys()
     assert all(bool((first[name] == again[name]).all()) for name in first)
+
+
+def test_data_with_copies_or_other_labels_is_measured(farshot, tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "data", ("cat", "dog"), 5)
+    for folder in (data / "cat", data / "dog"):
+        for file in sorted(folder.iterdir()):
+            shutil.copy(file, folder / f"copy of {file.name}")
+    adapt = ("adapt", data, "--shots", 3, "--model", "mini", "--method", "prototypes", "--no-calibrate")
+    assert farshot(*adapt, "--out", tmp_path / "m")[0] == 0
+    code, _, err = farshot("report", tmp_path / "m", "--data", data, "--out", tmp_path / "m.html")
+    assert code == 0, err
+    assert "this draw of 3 per class gives the very images" in (tmp_path / "m.html").read_text(
+        encoding="utf-8"
+    )
+    used = [Path(str(place["path"])) for place in load(tmp_path / "m").support_places_]
+    rows = [f"{file},{'bird' if file == used[0] else file.parent.name},train" for file in used]
+    rows += [f"{file},{file.parent.name},test" for file in data.rglob("*.png") if file not in used]
+    (tmp_path / "l.csv").write_text("\n".join(["path,label,split", *rows]), encoding="utf-8")
+    code, _, err = farshot(
+        "report", tmp_path / "m", "--data", tmp_path / "l.csv", "--out", tmp_path / "m.html"
+    )
+    assert code == 0, err
+    assert "adapted to: bird" in (tmp_path / "m.html").read_text(encoding="utf-8")
 
 
 def test_without_data_the_page_says_what_is_missing(farshot, crops: Path, tmp_path: Path) -> None:

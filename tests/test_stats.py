@@ -18,6 +18,7 @@ from farshot.evaluation.calibration import certain_from, expected_calibration_er
 from farshot.evaluation.intervals import (
     holm,
     mean_interval,
+    over_cells,
     paired_difference,
     paired_power,
     proportion_interval,
@@ -27,6 +28,14 @@ from farshot.evaluation.intervals import (
 from farshot.evaluation.metrics import evaluate
 
 # Intervals -----------------------------------------------------------------------------------------------
+
+
+def test_equal_differences_that_are_rounded_prove_no_more_than_their_signs() -> None:
+    a, b = np.array([51, 61, 42]) / 75, np.array([50, 60, 41]) / 75
+    found = paired_difference(a, b)
+    assert found.t_p == found.sign_p == 0.25
+    assert found.low == found.high == found.mean == pytest.approx(1 / 75)
+    assert over_cells([found])[1] == 0.25
 
 
 @given(st.integers(1, 500), st.data())

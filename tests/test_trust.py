@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from farshot.classifier.hub import files_to_upload
 from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import tempered
-from farshot.evaluation.crossval import fit_temperature
+from farshot.evaluation.crossval import HeldOut, fit_temperature
 from farshot.evaluation.familiarity import Familiarity, Look, left_out_folds, measure
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
@@ -350,6 +351,62 @@ def test_the_interval_of_balanced_accuracy_covers_the_truth():
         found = balanced_accuracy(draws.binomial([30, 8, 15], truth), np.array([30, 8, 15]))
         inside += found.low <= truth.mean() <= found.high
     assert 0.92 <= inside / 300 <= 0.985
+
+
+@pytest.mark.parametrize(("classes", "images", "recall"), [(38, 5, 0.9), (100, 2, 0.9), (200, 10, 0.8)])
+def test_the_interval_of_balanced_accuracy_covers_the_truth_of_many_classes(classes, images, recall):
+    draws, shown = np.random.default_rng(0), np.full(classes, images)
+    found = [balanced_accuracy(draws.binomial(images, recall, classes), shown) for _ in range(300)]
+    inside = np.mean([one.low <= recall <= one.high for one in found])
+    assert 0.91 <= inside <= 0.985
+    assert balanced_accuracy(shown, shown).low > 0.97  # all right, of 190 or more
+
+
+def held_out(copies: int) -> HeldOut:
+    """Fifteen pictures, each so many times."""
+    rows = np.repeat(np.arange(15), copies)
+    logits = np.random.default_rng(0).normal(size=(15, 3)).astype(np.float32)[rows]
+    return HeldOut((0, 1, 2), rows % 3, logits, rows % 5, rows % 2, rows)
+
+
+def test_copies_do_not_make_an_estimate_surer():
+    once, often = held_out(1), held_out(6)
+    for calibrated in (False, True):
+        one, more = (made.evaluation(calibrated=calibrated) for made in (once, often))
+        for name in ("accuracy", "balanced_accuracy"):
+            assert getattr(more, name)[:3] == pytest.approx(getattr(one, name)[:3], abs=0.02 * calibrated)
+    assert more.accuracy.n == 90
+    assert one.zero_shot is not None and more.zero_shot is not None
+    assert (more.zero_shot.difference.low - one.zero_shot.difference.low) == pytest.approx(0, abs=0.02)
+    alone = HeldOut((0, 1, 2), once.labels, once.logits, once.fold)
+    assert alone.evaluation().to_dict()["accuracy"] == once.evaluation().to_dict()["accuracy"]
+
+
+def test_copies_do_not_promise_more():
+    with pytest.raises(SettingError, match="need at least 19 labelled images, and there are 15"):
+        set_threshold(*held_out(6).references, 0.95)
+    features = np.eye(15, dtype=np.float32)
+    once = Familiarity.of(features, np.arange(15))
+    often = Familiarity.of(np.repeat(features, 6, axis=0), np.repeat(np.arange(15), 6))
+    new = np.eye(15, dtype=np.float32)[:3] * 0.9
+    assert often.p_values(new).tolist() == once.p_values(new).tolist()
+    with pytest.raises(SettingError, match=r"at least 19 different labelled images.* was adapted to 15"):
+        often.check_level(0.05)
+
+
+def test_copies_among_the_measured_images_count_once(mini):
+    table = world_table(count=200)
+    order = np.random.default_rng(0).permutation(len(table))
+    classifier = FewShotClassifier(mini, "zero-shot").fit(table.subset(order[:10]))
+    rest = table.subset(order[10:])
+    assert rest.labels is not None
+    often = replace(rest, images=rest.images * 5, labels=np.tile(rest.labels, 5), _ids={}, _contents={})
+    once, more = classifier.evaluate(rest), classifier.evaluate(often)
+    assert more.confusion.sum() == 5 * once.confusion.sum()
+    assert more.accuracy[:3] == pytest.approx(once.accuracy[:3])
+    assert more.balanced_accuracy[:3] == pytest.approx(once.balanced_accuracy[:3])
+    grouped = replace(often, groups=tuple("abcdefgh"[n % 8] for n in range(len(often))))
+    assert classifier.evaluate(grouped).accuracy.low < once.accuracy.low
 
 
 # The commands -------------------------------------------------------------------------------------------
