@@ -12,6 +12,7 @@ from scipy import stats
 
 from farshot.bench.compare import compare, comparison_block
 from farshot.bench.export import runs_block
+from farshot.bench.imbalance import Imbalance
 from farshot.bench.records import Episode, Result, Run
 from farshot.bench.render import FORMATS, Block, number, render, signed
 from farshot.bench.results import Calibrations, read_groups
@@ -133,6 +134,22 @@ def test_what_cannot_be_compared_is_refused(store: Store) -> None:
         compare(store, "atha", "atha[rho=0.1]")
 
 
+def test_published_numbers_are_only_in_tables_of_their_tasks(store: Store) -> None:
+    for shape in (
+        Shape(5, 1, 15),
+        Shape(3, 1, 15),
+        Shape(5, 1, 10),
+        Shape(5, 2, 15, Imbalance("long-tail", 4000)),
+    ):
+        fill(store, run_of("atha", "eurosat", shape=shape), shares(0))
+    blocks = table_blocks(store, with_published=True)
+    with_others = [block for block in blocks if len(block.sections) > 1]
+    assert len(blocks) == 4 and len(with_others) == 1
+    assert "5-way" in with_others[0].title
+    rows = [record for block in blocks for record in block.records if record["source"] == "published"]
+    assert rows and {(row["model"], row["fingerprint"], row["ways"]) for row in rows} == {("", "", 5)}
+
+
 def test_different_models_and_seeds_never_share_a_table(store: Store) -> None:
     fill(store, run_of("atha"), shares(0))
     fill(store, run_of("zero-shot"), shares(1))
@@ -150,8 +167,10 @@ def test_a_table_has_the_papers_layout(store: Store) -> None:
         table_blocks(store)
     for shots in (1, 5):
         for i, pool in enumerate(POOLS):
-            fill(store, run_of("atha", pool, shots), shares(i))
-            fill(store, run_of("zero-shot", pool, shots), shares(i + 10, tasks=30 if i == 3 else 40))
+            shape = Shape(5, shots, 15)
+            fill(store, run_of("atha", pool, shots, shape=shape), shares(i))
+            tasks = 30 if i == 3 else 40
+            fill(store, run_of("zero-shot", pool, shots, shape=shape), shares(i + 10, tasks=tasks))
     one, five = table_blocks(store, with_published=True)
     assert one.title.startswith("1 shot: a/clip") and five.title.startswith("5 shots")
     assert list(one.header) == ["method", "isic", "eurosat", "cropdiseases", "chestx", "average"]

@@ -129,6 +129,51 @@ def test_the_program_beside_it_says_what_we_say(checkpoint: Path, tmp_path: Path
         assert line == f"{file}\t{made.classes_[row.argmax()]}\t{certain}"
 
 
+def test_the_lines_on_a_checkpoints_card_say_what_we_say(clip_lora, tmp_path: Path, monkeypatch, capsys):
+    """Of turned and transparent pictures, too."""
+    export_checkpoint(clip_lora, tmp_path / "out")
+    lines = (
+        (tmp_path / "out" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    )
+    monkeypatch.chdir(tmp_path / "out")
+    turned, clear = Image.Exif(), Image.fromarray(np.asarray(QUERIES.images[0])).convert("RGBA")
+    turned[0x0112] = 6
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    for picture, more in ((QUERIES.image(1).crop((0, 0, 40, 64)), {"exif": turned}), (clear, {})):
+        picture.save("new.png", **more)
+        found: dict = {}
+        exec(lines.replace("new.jpg", "new.png"), found)
+        ours = clip_lora.predict_proba(["new.png"])[0]
+        np.testing.assert_allclose(found["probabilities"].numpy(), ours, atol=0.02)
+        assert capsys.readouterr().out.strip() == str(clip_lora.classes_[ours.argmax()])
+
+
+@pytest.mark.slow
+def test_the_program_prints_sets_of_classes_that_are_numbers(tmp_path: Path):
+    rows = TABLE.draw(12, 0)[0]
+    numbers = [int(code) for code in TABLE.labels[rows]]
+    made = FewShotClassifier("mini", "prototypes", calibrate=True)
+    made.fit([TABLE.images[row] for row in rows], numbers)
+    export_onnx(made, tmp_path / "out")
+    TABLE.image(0).save(tmp_path / "a.png")
+    told = subprocess.run(
+        [sys.executable, tmp_path / "out" / "predict.py", "--coverage", "0.8", tmp_path / "a.png"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (ours,) = made.predict_set([tmp_path / "a.png"], 0.8)
+    assert told.stdout.rstrip().endswith("{" + ", ".join(map(str, ours)) + "}")
+
+
+def test_a_checkpoint_cannot_read_with_a_range(tmp_path: Path):
+    options = {"steps": 3, "batch": 4}
+    made = FewShotClassifier("mini", "clip-lora", settings=options, read_options={"range": (0, 200)})
+    made.fit(SUPPORT)
+    with pytest.raises(ModelError, match="reads pictures with range, which transformers"):
+        export_checkpoint(made, tmp_path / "out")
+
+
 def test_a_fine_tuned_method_computes_p_by_the_frozen_encoder(clip_lora):
     """Of which only the weights that were adapted count a second time."""
     made = predictor(clip_lora, p_values=True)
@@ -197,6 +242,9 @@ def test_the_program_of_a_fine_tuned_method_rejects_as_we_do(
     )
     assert "holds features of your labelled images" in told.out
     program = [sys.executable, tmp_path / "out" / "predict.py"]
+    for option, value in (("--reject", "1.5"), ("--reject", "nan")):
+        told = subprocess.run([*program, option, value], capture_output=True, text=True, check=False)
+        assert f"{option} must lie between 0 and 1" in told.stderr and "Traceback" not in told.stderr
     for options in ([], ["--reject", "0.2"]):
         told = subprocess.run([*program, *options, *files], capture_output=True, text=True, check=True)
         assert told.stdout == farshot("predict", tmp_path / "adapted", *options, *files).out

@@ -187,6 +187,13 @@ def test_the_command_refuses_in_one_sentence(options, words: str, farshot: Farsh
     assert not everything_in(tmp_path)
 
 
+def test_pictures_that_are_urls_are_fetched_if_asked(farshot: Farshot, tmp_path: Path, monkeypatch):
+    asked: list[bool] = []
+    monkeypatch.setattr("farshot.cli.export.use_downloads", asked.append)
+    refusal(farshot("export", "m", "--student", tmp_path, "--download", "--out", tmp_path / "out"))
+    assert asked == [True]
+
+
 @pytest.mark.slow
 def test_the_command_says_how_near_the_student_is(farshot: Farshot, tmp_path: Path):
     """On a mini world with the mini CLIP: agreement of at least 80 %, where chance is a half."""

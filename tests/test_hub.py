@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,13 +84,19 @@ class FakeHub:
 
     Attributes:
         files: name -> content.
+        private: None before it is created.
     """
 
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, bytes] = {}
         self.folder = folder
+        self.private: bool | None = None
+
+    def repo_info(self, repo: str) -> Any:
+        return SimpleNamespace(private=self.private)
 
     def create_repo(self, repo: str, *, private: bool, exist_ok: bool) -> str:
+        self.private = private if self.private is None else self.private
         return f"https://hub.example/{repo}"
 
     def file_exists(self, repo: str, path: str) -> bool:
@@ -142,6 +150,29 @@ def test_a_card_has_metadata_that_the_hub_understands(tip: Path, fake: FakeHub):
     assert accuracy.args["images"] == 10 and "cross-validated" in accuracy.args["protocol"]
     assert "**features of the labelled images** (keys)" in card
     assert not {"labelled.safetensors", "labelled.json"} & set(fake.files)
+
+
+def test_what_should_be_private_is_not_pushed_to_a_public_repository(tip: Path, fake: FakeHub):
+    fake.private = False
+    with (
+        pytest.warns(UploadNote),
+        pytest.raises(ModelError, match="ada/leaves is on the hub already, and public"),
+    ):
+        push(tip, "ada/leaves", private=True)
+    assert fake.files == {}
+    fake.private = None
+    with pytest.warns(UploadNote):
+        push(tip, "ada/leaves", private=True)
+    assert fake.files and fake.private is True
+
+
+def test_names_of_groups_are_not_pushed(fake: FakeHub, tmp_path: Path):
+    few = TABLE.subset(range(10))
+    patients = replace(few, groups=tuple(f"Ann Poe {n % 5}" for n in range(10)))
+    FewShotClassifier("mini", "linear-probe").fit(patients).save(tmp_path / "m")
+    assert load(tmp_path / "m").support_groups_ == [f"Ann Poe {n}" for n in range(5)]
+    push(tmp_path / "m", "ada/leaves")
+    assert not any(b"Ann Poe" in content for content in fake.files.values())
 
 
 def test_a_card_without_numbers_has_no_model_index(clip_lora: FewShotClassifier, fake: FakeHub):

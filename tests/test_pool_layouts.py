@@ -555,6 +555,12 @@ def test_pools_are_listed_checked_and_asked_for(farshot: Farshot, tmp_path: Path
     assert "has no folder pathmnist; put PathMNIST there" in refusal(told)
 
 
+def test_a_file_for_a_pool_of_folders_is_refused_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text("{}")
+    with pytest.raises(DataError, match=r"is a file, and the pool eurosat .* such as my-eurosat="):
+        open_pool(f"eurosat={tmp_path / 'split.json'}")
+
+
 def test_your_own_images_may_have_the_name_of_a_pool_if_their_classes_are_named(tmp_path: Path) -> None:
     for c, name in enumerate(("Grass", "Kiosk")):
         for i in range(3):

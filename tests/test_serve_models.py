@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from farshot import FewShotClassifier
 from farshot.images.options import ReadOptions
 from farshot.serve.models import Models
 from tests.serve_helpers import fitted, good, refusal, service
@@ -145,3 +146,31 @@ def test_a_bad_replacement_leaves_the_old_model_and_health_says_so(
             running.models.look()
         assert running.client.get("/health").json()["status"] == "ok"
         assert (running.send(good()).json()["version"] == old["version"]) == (file is None)
+
+
+def test_a_folder_that_failed_is_tried_again_when_what_it_lacked_may_be_there(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, base = tmp_path / "model", tmp_path / "clip"
+    fitted(place, "linear-probe").save(folder)
+    shutil.copytree(place / "clip", base)
+    clock = [1000.0]
+    monkeypatch.setattr("farshot.serve.models.time.monotonic", lambda: clock[0])
+    with service(folder) as running:
+        (one,) = running.models.served.values()
+        old = one.version
+        images = sorted((place / "data").rglob("*.png"))
+        made = FewShotClassifier(base, "prototypes", device="cpu")
+        made.fit(images, [image.parent.name for image in images])
+        shutil.rmtree(folder)
+        made.save(folder)
+        base.rename(tmp_path / "away")
+        for _ in range(4):
+            running.models.look()
+        assert one.version is old and one.fault is not None and len(running.told) == 1
+        (tmp_path / "away").rename(base)
+        running.models.look()
+        assert one.version is old  # not at every look
+        clock[0] += 31
+        running.models.look()
+        assert one.version is not old and one.fault is None

@@ -16,7 +16,7 @@ from farshot.bench.grid import Grid, parse_method
 from farshot.bench.runner import run_grid
 from farshot.bench.store import Store
 from farshot.data.pools import open_pool
-from farshot.errors import SettingError
+from farshot.errors import DataError, SettingError
 from farshot.model.find import load_encoder
 from farshot.trackers import MLflow, TensorBoard, Tracker, WeightsAndBiases, open_tracker, track
 from tests.bench_helpers import folder_pool
@@ -115,6 +115,7 @@ def test_mlflow_reads_what_a_fit_writes(place: Path, tmp_path: Path) -> None:
     tracker = open_tracker(f"mlflow:{tmp_path / 'runs'}")
     with track(tracker):
         classifier.fit(images, labels)
+        tracker.on_settings("fit", {"rank": 2})  # a second fit, as of adapt with --minutes
         classifier.evaluate(images, labels, include_support=True)
     tracker.close()
     client = mlflow.MlflowClient(tracking_uri=(tmp_path / "runs").as_uri())
@@ -123,9 +124,13 @@ def test_mlflow_reads_what_a_fit_writes(place: Path, tmp_path: Path) -> None:
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.params["fit/steps"] == "3"
+    assert (run.data.params["fit/rank"], run.data.params["fit-2/rank"]) == ("1", "2")
     losses = client.get_metric_history(run.info.run_id, "loss")
     assert sorted(one.step for one in losses) == [1, 2, 3]
     assert 0 <= run.data.metrics["evaluate/accuracy"] <= 1
+    client.delete_run(run.info.run_id)
+    with pytest.raises(DataError, match=r"MLflow at .*runs cannot record"):
+        tracker.on_result("evaluate", {"accuracy": 1.0})
 
 
 def test_wandb_is_given_what_its_interface_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,11 +160,12 @@ def test_wandb_is_given_what_its_interface_takes(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "wandb", Module)
     tracker = open_tracker("wandb:leaves")
     tracker.on_settings("fit", {"steps": 3})
+    tracker.on_settings("fit", {"steps": 4})
     tracker.on_step(1, 3, 0.5)
     tracker.on_task("p, 1 shot, atha", 7, 0.25)
     tracker.on_result("estimate", {"accuracy": 0.75})
     tracker.close()
-    assert run.config == {"fit/steps": "3"}
+    assert run.config == {"fit/steps": "3", "fit-2/steps": "4"}
     assert run.summary == {"estimate/accuracy": 0.75}
     assert logged == [{"loss": 0.5, "step": 1}, {"tasks/p_ 1 shot_ atha": 0.25, "task": 7}, "finished"]
 

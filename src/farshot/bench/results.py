@@ -58,6 +58,11 @@ class TableKey:
         imbalance = Imbalance.of_protocol(self.protocol)
         return Shape(self.ways, 2 if imbalance else 1, self.queries, imbalance)
 
+    @property
+    def is_published(self) -> bool:
+        """Whether the tasks are those of published numbers: 5 classes, 15 queries of each, equal classes."""
+        return self.shape == Shape(5, 1, 15)
+
     def __str__(self) -> str:
         seeds = "reporting seeds" if self.reporting else "development seeds"
         return (

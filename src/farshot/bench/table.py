@@ -84,6 +84,7 @@ def _block(
         f"{titled(metric)} in points, mean over tasks +- 1.96 sd / sqrt(n); tasks: {_tasks(most)}.",
         *(f"{mark} {_LEGEND[mark]}" for mark in _LEGEND if mark in used),
     ]
+    with_published = with_published and group.is_published
     if with_published and (rows := _published_rows(columns, shots)):
         ordered.append((_OTHERS, rows))
         notes += published.NOTES
@@ -123,6 +124,7 @@ def _published_records(group: TableKey, columns: list[Column], shots: int) -> li
         by_pool = dict(zip(published.POOLS, by_shots[shots], strict=False))  # the average comes last
         rows += [
             group.place(shots)
+            | dict.fromkeys(("model", "fingerprint", "precision", "template"), "")  # others', not this one
             | {
                 "source": "published",
                 "method": name,

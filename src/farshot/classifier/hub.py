@@ -179,14 +179,16 @@ def feature_tensors(
 
 
 def files_to_upload(folder: Path, base: str) -> dict[str, bytes]:
-    """The folder's files by name, without what is known of the labelled images, which may be private; the
-    base model is called what others call it."""
+    """The folder's files by name, without what is known of the labelled images, which may be private, such as
+    the names of their groups; the base model is called what others call it."""
     names = [name for name in FILES if name not in PRIVATE and (folder / name).is_file()]
     files = {name: (folder / name).read_bytes() for name in names}
     for name, key in (("farshot.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):
         if name in files:
             with damaged(folder / name):
                 said = parse_object(files[name]) | {key: base}
+                if "support_groups" in said:
+                    said["support_groups"] = []
             files[name] = (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
     return files
 

@@ -116,6 +116,7 @@ def export(
 ) -> None:
     """Export an adapted model: an ONNX file, a web page, a torch.export archive, a transformers checkpoint,
     or a PEFT adapter; or a small network that learned its answers (--student)."""
+    use_downloads(download)
     if student is not None:
         if kind not in (None, Format.onnx) or quantize or p_values or runtime is not None:
             raise SettingError(
@@ -142,7 +143,6 @@ def export(
             "--quantize costs accuracy, which is measured on your own images: name a labelled folder with "
             "--images."
         )
-    use_downloads(download)
     read = None if images is None else partial(_table, images, quantize is not None, level, groups)
     options = {"int8": quantize is not None, "p_values": p_values, "runtime": runtime}
     about = _export(folder, kind, out, read, options, model, skip_unreadable)

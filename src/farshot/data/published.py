@@ -77,7 +77,12 @@ def read_published(name: str, path: Path) -> Listing:
         DataError: it has not the layout in which it is distributed.
     """
     about = PUBLISHED[name]
-    if not (path.is_dir() or (name in MEDMNIST and path.is_file())):
+    if path.is_file() and name not in MEDMNIST:
+        raise DataError(
+            f"{path} is a file, and the pool {name} is the folder of {about.title}; give that, or another "
+            f"name, such as my-{name}={path}."
+        )
+    if not path.is_dir() and not path.is_file():
         raise DataError(f"There is no folder {path}; give the folder of {about.title}.")
     found = about.read(path)
     counts = Counter(label for _, label in found.files.values())

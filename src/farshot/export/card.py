@@ -12,23 +12,26 @@ _TRANSFORMERS = """\
 ```python
 import json
 import torch
-from PIL import Image
+from pathlib import Path
+from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 folder = "."
-about = json.load(open(f"{folder}/export.json"))
+about = json.loads(Path(folder, "export.json").read_text(encoding="utf-8"))
 model = CLIPModel.from_pretrained(folder).eval()
 words = AutoTokenizer.from_pretrained(folder)(
     about["prompts"], padding=True, truncation=True, max_length=77, return_tensors="pt"
 )
-image = Image.open("new.jpg").convert("RGB")
+image = ImageOps.exif_transpose(Image.open("new.jpg")).convert("RGBA")  # upright, over white
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 pixels = AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")
 with torch.no_grad():
     probabilities = model(**words, **pixels).logits_per_image.softmax(-1)[0]
 print(about["classes"][probabilities.argmax()])
 ```
 
-With torchvision, transformers resizes images itself, and probabilities differ slightly from Pillow's.
+With torchvision, transformers resizes images itself, and probabilities differ slightly from Pillow's. Images
+of more than 8 bits a value are stretched by farshot, not by these lines.
 """
 
 _PEFT = """\

@@ -81,6 +81,12 @@ def export_checkpoint(
         ModelError: the method is more than weights and prompts, or the checkpoint predicts something else.
     """
     check_place(out)
+    chosen = [name for name, value in classifier.read_options_.to_dict().items() if value is not None]
+    if chosen:
+        raise ModelError(
+            f"This model reads pictures with {' and '.join(chosen)}, which transformers' image processor "
+            f"cannot; {_ONNX}."
+        )
     plain = as_plain(classifier)
     about = describe(classifier, "transformers") | {"prompts": list(plain.prompts)}
     with whole_folder(out, check_place) as staging:

@@ -71,14 +71,19 @@ def needed(name: str, why: str) -> list:
     return ABOUT[name]
 
 
+def check_share(option: str, value: float) -> None:
+    """Ends the program where this is no share."""
+    if not 0 < value < 1:
+        sys.exit(f"{option} must lie between 0 and 1, not {value:g}.")
+
+
 def set_threshold(coverage: float) -> float:
     """The probability from which on a class is in the set of an image."""
     known = needed("held_out_probability", "it was adapted without --calibrate, or is a student")
+    check_share("--coverage", coverage)
     rank = math.ceil((len(known) + 1) * coverage - 1e-9)
-    if not 0 < coverage < 1 or rank > len(known):
-        sys.exit(
-            f"--coverage {coverage:g} is too much for {len(known)} labelled images, or not between 0 and 1."
-        )
+    if rank > len(known):
+        sys.exit(f"--coverage {coverage:g} is too much for {len(known)} labelled images.")
     return known[len(known) - rank]
 
 
@@ -114,7 +119,7 @@ def line(path: str, outputs: list, reject: float | None, threshold: float | None
         order = (-probabilities).argsort(kind="stable")
         chosen = [c for c in order if probabilities[c] >= threshold or c == best]
         chosen = [] if rejected else chosen
-        words.append("{" + ", ".join(ABOUT["classes"][c] for c in chosen) + "}")
+        words.append("{" + ", ".join(shown(str(ABOUT["classes"][c])) for c in chosen) + "}")
     return "\t".join(words)
 
 
@@ -131,6 +136,7 @@ def main(arguments: list) -> int:
     given = parser.parse_args(arguments)
     if given.reject is not None:
         known = needed("labelled_similarity", NO_P_VALUES)
+        check_share("--reject", given.reject)
         if given.reject < 1 / (len(known) + 1):
             sys.exit(f"--reject {given.reject:g} is too little for {len(known)} labelled images.")
     threshold = None if given.coverage is None else set_threshold(given.coverage)

@@ -12,6 +12,7 @@ import io
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -115,6 +116,10 @@ class Version:
         }
 
 
+RETRY_S = (30.0, 600.0)
+"""Seconds after which a folder that could not be loaded is tried again: at first, and at most."""
+
+
 @dataclass
 class Served:
     """One name under which a model is served.
@@ -133,6 +138,8 @@ class Served:
     _loaded: Signature | None = field(default=None, repr=False)
     _tried: Signature | None = field(default=(), repr=False)
     _seen: Signature | None = field(default=None, repr=False)
+    _again: float = field(default=0.0, repr=False)  # when a folder that failed is tried again, and how
+    _wait: float = field(default=RETRY_S[0], repr=False)  # long to wait after that
 
 
 class Models:
@@ -206,9 +213,14 @@ class Models:
                 self._told(f"{one.folder} is again what is served as {one.name}.")
             one.fault, one._tried = None, ()
             return
-        if now != before or now == one._tried:  # still being written, or known to be bad
+        if now != one._tried:
+            one._wait = RETRY_S[0]
+        elif time.monotonic() < one._again:  # what it lacked elsewhere, such as the base model, may come
             return
-        one._tried = now
+        if now != before:  # still being written
+            return
+        one._tried, one._again = now, time.monotonic() + one._wait
+        one._wait = min(2 * one._wait, RETRY_S[1])
         if now is None:
             self._keep(one, f"{one.folder} is gone")
             return

@@ -186,7 +186,8 @@ def put(
         Where they are, and the names of the files that are kept as they were there.
 
     Raises:
-        ModelError: no login, no right to write, or no network.
+        ModelError: no login, no right to write, no network, or a repository that is there and public although
+            it should be private.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, errors
 
@@ -194,6 +195,11 @@ def put(
     try:
         api = HfApi()
         url = api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.repo_info(repo).private:  # it was there
+            raise ModelError(
+                f"{repo} is on the hub already, and public; make it private there, choose another name, or "
+                "leave out private (--private)."
+            )
         kept = [
             path
             for path, may_go in (ours or {}).items()

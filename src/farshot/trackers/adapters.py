@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,18 @@ _MOST_NAME = 200
 _MOST_VALUE = 500  # characters that MLflow keeps of a parameter
 
 
-class TensorBoard(Tracker):
+class _Named(Tracker):
+    """Gives the settings that are told under one name several times, as by two fits, a name each."""
+
+    def __init__(self) -> None:
+        self._told: Counter[str] = Counter()
+
+    def _once(self, name: str) -> str:
+        self._told[name] += 1
+        return name if self._told[name] == 1 else f"{name}-{self._told[name]}"
+
+
+class TensorBoard(_Named):
     """Event files for `tensorboard --logdir FOLDER`.
 
     Args:
@@ -30,6 +42,7 @@ class TensorBoard(Tracker):
     """
 
     def __init__(self, folder: str | Path) -> None:
+        super().__init__()
         _module("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
@@ -44,7 +57,7 @@ class TensorBoard(Tracker):
     def on_settings(self, name: str, settings: Mapping[str, object]) -> None:
         """As a table under "text"."""
         rows = "\n".join(f"| {key} | {_written(value)} |" for key, value in settings.items())
-        self._writer.add_text(f"{name}/settings", f"| setting | value |\n|---|---|\n{rows}")
+        self._writer.add_text(f"{self._once(name)}/settings", f"| setting | value |\n|---|---|\n{rows}")
 
     def on_step(self, step: int, steps: int, loss: float) -> None:
         """As the scalar "loss"."""
@@ -64,7 +77,7 @@ class TensorBoard(Tracker):
         self._writer.close()
 
 
-class MLflow(Tracker):
+class MLflow(_Named):
     """A run of an MLflow experiment.
 
     Args:
@@ -78,6 +91,7 @@ class MLflow(Tracker):
     """
 
     def __init__(self, place: str | Path, experiment: str = "farshot") -> None:
+        super().__init__()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
         os.environ.setdefault("DO_NOT_TRACK", "true")
         text = str(place)
@@ -85,6 +99,7 @@ class MLflow(Tracker):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             text = home(place).absolute().as_uri()
         mlflow = _module("mlflow", "mlflow")
+        self._place, self._refusal = place, mlflow.exceptions.MlflowException
         try:
             self._client = mlflow.MlflowClient(tracking_uri=text)
             known = self._client.get_experiment_by_name(experiment)
@@ -95,28 +110,37 @@ class MLflow(Tracker):
 
     def on_settings(self, name: str, settings: Mapping[str, object]) -> None:
         """As parameters."""
+        once = self._once(name)
         for key, value in settings.items():
-            self._client.log_param(self._run, _name(f"{name}/{key}"), _written(value)[:_MOST_VALUE])
+            self._log(self._client.log_param, _name(f"{once}/{key}"), _written(value)[:_MOST_VALUE])
 
     def on_step(self, step: int, steps: int, loss: float) -> None:
         """As the metric "loss"."""
-        self._client.log_metric(self._run, "loss", loss, step=step)
+        self._log(self._client.log_metric, "loss", loss, step=step)
 
     def on_task(self, cell: str, task: int, accuracy: float) -> None:
         """As a metric for each cell, by the task's number."""
-        self._client.log_metric(self._run, f"tasks/{_name(cell)}", accuracy, step=task)
+        self._log(self._client.log_metric, f"tasks/{_name(cell)}", accuracy, step=task)
 
     def on_result(self, name: str, values: Mapping[str, float]) -> None:
         """As metrics."""
         for key, value in values.items():
-            self._client.log_metric(self._run, f"{_name(name)}/{key}", value)
+            self._log(self._client.log_metric, f"{_name(name)}/{key}", value)
 
     def close(self) -> None:
         """Mark the run as finished."""
-        self._client.set_terminated(self._run)
+        self._log(self._client.set_terminated)
+
+    def _log(self, tell: Callable[..., Any], *values: Any, **more: Any) -> None:
+        try:
+            tell(self._run, *values, **more)
+        except (self._refusal, OSError) as error:
+            raise DataError(
+                f"MLflow at {self._place} cannot record ({_line(error)}); check it, or leave out the tracker."
+            ) from error
 
 
-class WeightsAndBiases(Tracker):
+class WeightsAndBiases(_Named):
     """A run of a project of Weights & Biases, which sends it to its server; WANDB_MODE=offline keeps it here.
 
     Args:
@@ -128,6 +152,7 @@ class WeightsAndBiases(Tracker):
     """
 
     def __init__(self, project: str) -> None:
+        super().__init__()
         wandb = _module("wandb", "wandb")
         try:
             self._run = wandb.init(project=project)
@@ -139,7 +164,8 @@ class WeightsAndBiases(Tracker):
 
     def on_settings(self, name: str, settings: Mapping[str, object]) -> None:
         """As the run's configuration."""
-        self._run.config.update({f"{name}/{key}": _written(value) for key, value in settings.items()})
+        once = self._once(name)
+        self._run.config.update({f"{once}/{key}": _written(value) for key, value in settings.items()})
 
     def on_step(self, step: int, steps: int, loss: float) -> None:
         """As "loss"."""
