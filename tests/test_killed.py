@@ -193,6 +193,33 @@ print("the same")
 
 @pytest.mark.slow
 @needs_strace
+def test_a_demo_with_kept_embeddings_makes_the_same_calls_and_files(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from benchmarks import killed
+from benchmarks.disk_state import state_of
+from benchmarks.writing_commands import COMMANDS
+
+demo = COMMANDS["demo, 64 pictures"]
+killer = killed.Killer(Path({str(tmp_path)!r}))
+killer.small = demo.small
+killer.import_for(demo.words)  # learns the embeddings
+keep, found = killed.keep_features, []
+for keeping in (lambda: None, keep):
+    killed.keep_features = keeping
+    killer.reset(None)
+    ran = killer.run(demo.words, traced=True)
+    calls = [(call.name, call.places) for call in ran.calls]
+    found.append((ran.code, calls, state_of(killer.watched / "out")))
+assert found[0] == found[1], found
+assert found[0][0] == 0 and len(found[0][1]) > 700, found[0]
+print("the same")
+"""
+    assert "the same" in table_of(program)[1]
+
+
+@pytest.mark.slow
+@needs_strace
 def test_a_command_that_writes_in_place_is_found() -> None:
     in_place = """
 import contextlib

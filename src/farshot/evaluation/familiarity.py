@@ -227,10 +227,10 @@ class Familiarity:
             )
         needed, known = int(np.ceil(1 / level - 1e-9)) - 1, len(self.references)
         if known < needed:
-            different = "" if known == len(self.similarity) else " different"
+            once = "" if known == len(self.similarity) else " (copies and groups count once)"
             raise SettingError(
-                f"Rejecting images at the level {level:g} needs at least {needed}{different} labelled "
-                f"images, and this model was adapted to {known}; label more, or use a level of at least "
+                f"Rejecting images at the level {level:g} needs at least {needed} labelled images, and this "
+                f"model was adapted to {known}{once}; label more, or use a level of at least "
                 f"{1 / (known + 1):.3g}."
             )
 
