@@ -354,9 +354,9 @@ def _difference(
         return Interval(0.0, 0.0, 0.0, 0.0, len(labels))
     apart = right[:, a].astype(np.float64) - right[:, b]
     means, variances = [], []
+    independent = worth(unit, labels, int(labels.max()) + 1) / dependence(folds)
     for c in np.unique(labels):
-        own = labels == c
-        n = worth(unit, own) / dependence(folds)
+        own, n = labels == c, float(independent[c])
         up, down = ((n * (apart[own] == sign).mean() + 0.5) / (n + 1) for sign in (1, -1))
         means.append(apart[own].mean())
         variances.append((up + down - (up - down) ** 2) / (n + 1))

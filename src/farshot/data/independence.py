@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
 from farshot.data.names import nfc
@@ -77,16 +77,15 @@ def picture_units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) ->
     return exact if near is None else near[exact]
 
 
-def worth(unit: Int[NDArray[np.int64], " B"], among: Bool[NDArray[np.bool_], " B"] | None = None) -> float:
-    """Independent images that these are worth, if those of a unit say the same: Kish's effective size.
-
-    Args:
-        unit: of all images.
-        among: those that count; by default all.
-    """
+def worth(
+    unit: Int[NDArray[np.int64], " B"], group: Int[NDArray[np.int64], " B"], groups: int
+) -> Float[NDArray[np.float64], " G"]:
+    """Independent images that those of each group 0..G-1, such as a class, are worth if those of a unit say
+    the same: Kish's effective size; 0 for an empty one."""
     _, number, sizes = np.unique(unit, return_inverse=True, return_counts=True)
-    size = sizes[number] if among is None else sizes[number][among]
-    return max(1.0, len(size) ** 2 / float(size.sum())) if len(size) else 0.0
+    counts = np.bincount(group, minlength=groups)
+    total = np.bincount(group, weights=sizes[number], minlength=groups)
+    return np.where(counts > 0, np.maximum(1.0, counts**2 / np.maximum(total, 1)), 0.0)
 
 
 def one_of_each(unit: Int[NDArray[np.int64], " B"]) -> Int[NDArray[np.int64], " units"]:

@@ -56,7 +56,7 @@ class HeldOut:
 
     @property
     def units(self) -> Int[NDArray[np.int64], " S"]:
-        """`unit`, or a number of its own for every image."""
+        """`unit`, or another number for every image."""
         return np.arange(len(self.labels)) if self.unit is None else self.unit
 
     @property
@@ -135,9 +135,9 @@ def crossval_interval(
         gain: what `mean` was raised by, image by image.
     """
     factor, recalls, variances = dependence(folds), [], []
+    independent = worth(unit, labels, int(labels.max()) + 1)
     for c in np.unique(labels):
-        own = labels == c
-        n = worth(unit, own)
+        own, n = labels == c, float(independent[c])
         recall = (right[own].mean() * n / factor + 0.5) / (n / factor + 1)
         variance = recall * (1 - recall) / (n / factor + 1)
         if gain is not None and n > 1:

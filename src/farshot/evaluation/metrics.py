@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
 from farshot.data.independence import worth
@@ -50,7 +50,7 @@ class Unadapted:
         """
         a, b = adapted == labels, zero_shot == labels
         both, first, second, neither = (int(one.sum()) for one in (a & b, a & ~b, ~a & b, ~a & ~b))
-        n = None if unit is None else worth(unit)
+        n = None if unit is None else float(worth(unit, np.zeros_like(labels), 1)[0])
         alone = proportion_interval(both + second, len(labels), n)
         return cls(alone, paired_proportions(both, first, second, neither, n))
 
@@ -157,18 +157,22 @@ def evaluate(
     confusion = np.bincount(labels * n + predicted, minlength=n * n).reshape(n, n)
     right = np.diag(confusion)
     unit = np.arange(len(labels)) if unit is None else unit
+    (whole,) = worth(unit, np.zeros_like(labels), 1) / factor
+    of_shown, of_predicted = (worth(unit, codes, n) / factor for codes in (labels, predicted))
 
-    def share(count: int, among: Bool[NDArray[np.bool_], " B"]) -> Interval:
-        return proportion_interval(count, int(among.sum()), worth(unit, among) / factor)
+    def shares(images: NDArray[np.int64], worth: NDArray[np.float64]) -> tuple[Interval, ...]:
+        return tuple(
+            proportion_interval(int(k), int(m), float(w))
+            for k, m, w in zip(right, images, worth, strict=True)
+        )
 
-    shown = [labels == c for c in range(n)]
     return Evaluation(
         tuple(classes),
-        share(int(right.sum()), np.ones(len(labels), dtype=bool)),
-        balanced_accuracy(right, confusion.sum(1), np.array([worth(unit, one) / factor for one in shown])),
+        proportion_interval(int(right.sum()), len(labels), float(whole)),
+        balanced_accuracy(right, confusion.sum(1), of_shown),
         float(confusion.sum(1).max() / max(len(labels), 1)),
-        tuple(share(int(right[c]), predicted == c) for c in range(n)),
-        tuple(share(int(right[c]), shown[c]) for c in range(n)),
+        shares(confusion.sum(0), of_predicted),
+        shares(confusion.sum(1), of_shown),
         confusion,
         expected_calibration_error(probabilities, labels),
         negative_log_likelihood(probabilities, labels),

@@ -20,7 +20,7 @@ _MOST_VALUE = 500  # characters that MLflow keeps of a parameter
 
 
 class _Named(Tracker):
-    """Gives the settings that are told under one name several times, as by two fits, a name each."""
+    """Keeps settings apart that arrive several times under one name, as from two fits."""
 
     def __init__(self) -> None:
         self._told: Counter[str] = Counter()
