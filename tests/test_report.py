@@ -302,6 +302,10 @@ def test_data_with_copies_or_other_labels_is_measured(farshot, tmp_path: Path) -
     assert "this draw of 3 per class gives the very images" in (tmp_path / "m.html").read_text(
         encoding="utf-8"
     )
+    other = class_folders(tmp_path / "other", ("cat", "dog"), 2, start=5000)
+    assert farshot("report", tmp_path / "m", "--data", other, "--out", tmp_path / "o.html")[0] == 0
+    counts = [row[2:] for row in read(tmp_path / "o.html").table("class in prompts")[1:]]
+    assert counts == [["3", "2"], ["3", "2"]]  # those adapted to are not among these
     used = [Path(str(place["path"])) for place in load(tmp_path / "m").support_places_]
     rows = [f"{file},{'bird' if file == used[0] else file.parent.name},train" for file in used]
     rows += [f"{file},{file.parent.name},test" for file in data.rglob("*.png") if file not in used]

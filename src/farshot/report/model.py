@@ -206,7 +206,8 @@ def _classes(about: Mapping[str, Any], found: Measured | None) -> list[dict[str,
         row: dict[str, Any] = {"index": i, "label": str(key), "name": name}
         row["description"] = about["descriptions"].get(name, "")
         if found is not None:
-            row["support"] = _count(found.support, nfc(str(key)))
+            codes = about.get("support_labels")  # models of earlier versions do not say
+            row["support"] = codes.count(i) if codes else _count(found.support, nfc(str(key)))
             row["images"] = int((found.labels == i).sum())
         rows.append(row)
     return rows
