@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 import torch
@@ -262,17 +263,17 @@ def test_a_folder_replaced_while_it_is_looked_into_is_looked_into_again(tmp_path
     """As another process does that saves to the same place."""
     save(tmp_path / "out", 1.0)
     save(tmp_path / "other", 2.0)
-    real, calls = Path.read_text, itertools.count()
+    real, calls = Path.open, itertools.count()
 
-    def moved_away(path: Path, **how: str) -> str:
+    def moved_away(path: Path, *mode: str, **how: str) -> IO[Any]:
         if path == tmp_path / "out" / "farshot.json" and next(calls) == 0:
             (tmp_path / "out").rename(tmp_path / "before")
             (tmp_path / "other").rename(tmp_path / "out")
             raise FileNotFoundError  # as it was in between
-        return real(path, **how)
+        return real(path, *mode, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "read_text", moved_away)
+        patch.setattr(Path, "open", moved_away)
         save(tmp_path / "out", 3.0)
     assert next(calls) > 1
 

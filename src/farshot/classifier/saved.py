@@ -146,8 +146,9 @@ def _restored(
     made.limit_ = Limit(**about["limit"]) if about.get("limit") else None
     with damaged(f"{folder}/labelled.safetensors"):
         check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
-        if about.get("near_copies") and labelled and "thumbnails" not in labelled:
-            raise ValueError("the tensor thumbnails is missing")
+        for flag, tensor in (("near_copies", "thumbnails"), ("units", "unit")):
+            if about.get(flag) and labelled and tensor not in labelled:
+                raise ValueError(f"the tensor {tensor} is missing")
     kept = {name: tensor.numpy() for name, tensor in labelled.items()}
     made.familiarity_, made.held_out_, made.thumbnails_ = None, None, kept.get("thumbnails")
     if "features" in kept:

@@ -61,6 +61,7 @@ def described(classifier: FewShotClassifier) -> dict[str, Any]:
         "support_labels": classifier.support_labels_,
         "support_groups": classifier.support_groups_,
         "near_copies": classifier.thumbnails_ is not None,
+        "units": classifier.familiarity_ is not None and classifier.familiarity_.unit is not None,
         "estimate": classifier.estimate_,
         "zero_shot": _zero_shot(classifier),
         "adapted_on": classifier.adapted_on_,

@@ -165,6 +165,7 @@ _FIT: dict[str, Callable[[Any], bool]] = {
     "preprocessing": lambda found: isinstance(found, dict),
     "calibrate": lambda found: isinstance(found, bool),
     "near_copies": lambda found: isinstance(found, bool),
+    "units": lambda found: isinstance(found, bool),
     "estimate": lambda found: found is None or isinstance(found, dict),
     "limit": lambda found: found is None or _is_limit(found),
     "zero_shot": lambda found: found is None or _are_codes(found),
