@@ -2,6 +2,7 @@
 # The tables of docs/methods.md: all methods on the four mini worlds, and what lies beyond ATHA's paper on development seeds.
 # Interrupted, it goes on where it stopped; several copies with the same STORE share the work.
 #
+#   farshot store merge benchmarks/methods/fine-tuned.zip methods.db                    # to go on from those results
 #   STORE=methods.db bash benchmarks/methods/run.sh
 #   TASKS=200 RECIPE=views=five MORE="--device cuda" bash benchmarks/methods/run.sh     # full size, on a GPU
 set -euf
