@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,7 +156,7 @@ def test_a_folder_that_failed_is_tried_again_when_what_it_lacked_may_be_there(
     fitted(place, "linear-probe").save(folder)
     shutil.copytree(place / "clip", base)
     clock = [1000.0]
-    monkeypatch.setattr("farshot.serve.models.time.monotonic", lambda: clock[0])
+    monkeypatch.setitem(Models.look.__globals__, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     with service(folder) as running:
         (one,) = running.models.served.values()
         old = one.version
