@@ -150,6 +150,9 @@ class Models:
         model, device: as for `farshot.load`.
         told: called with a sentence on each model that is exchanged, or cannot be.
 
+    Attributes:
+        clock: seconds, by which a folder that failed is tried again.
+
     Raises:
         FarshotError: a folder that cannot be loaded, or two of one name.
     """
@@ -165,6 +168,7 @@ class Models:
     ) -> None:
         self._model, self._device = model, device
         self._told, self._counted = told, counted
+        self.clock = time.monotonic
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         named = [_named(folder) for folder in folders]
@@ -215,11 +219,11 @@ class Models:
             return
         if now != one._tried:
             one._wait = RETRY_S[0]
-        elif time.monotonic() < one._again:  # what it lacked elsewhere, such as the base model, may come
+        elif self.clock() < one._again:  # what it lacked elsewhere, such as the base model, may come
             return
         if now != before:  # still being written
             return
-        one._tried, one._again = now, time.monotonic() + one._wait
+        one._tried, one._again = now, self.clock() + one._wait
         one._wait = min(2 * one._wait, RETRY_S[1])
         if now is None:
             self._keep(one, f"{one.folder} is gone")
