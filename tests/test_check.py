@@ -148,6 +148,14 @@ def test_classes_drawn_by_a_coin_are_not_told_apart():
     assert pair.right.low < 0.5 < pair.right.high
 
 
+def test_copies_do_not_make_enough_images_of_a_pair():
+    rows = np.tile(np.arange(8), 5)
+    logits = np.random.default_rng(0).normal(size=(8, 2))[rows]
+    found = held_out(logits, rows % 2)
+    assert not_told_apart(found)  # of 20 images each
+    assert not_told_apart(replace(found, unit=rows)) == ()  # of 4
+
+
 def test_a_doubt_is_named_by_how_much_more_probable_another_class_is():
     labels = np.array([0, 1] * 40)
     logits = np.where(np.eye(2)[labels] == 1, 2.0, 0.0)

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from farshot.data.cache import cached, prepare
+from farshot.data.pool import pool_of
+from farshot.data.readers import read_table
 from farshot.images import reading
 from farshot.images.options import ReadOptions
 from farshot.images.reading import Header, UnreadableImage, image_id, read_header, read_image, read_picture
@@ -154,6 +157,18 @@ def test_exif_turns_are_undone(tmp_path: Path, orientation: int, suffix: str) ->
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     assert np.array_equal(pixels_of(read_image(path)), pixels_of(upright))
     assert read_picture(path).size == upright.size
+
+
+def test_a_sideways_tiff_is_prepared_upright(tmp_path: Path) -> None:
+    folder = tmp_path / "tif" / "a"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        picture(number, 96, 64).save(folder / f"{number}.tif", tiffinfo={274: 6})
+    pool = cached(pool_of("tif", read_table(tmp_path / "tif")), tmp_path / "cache")
+    assert prepare(pool, ["reduced"], 16)[0] == 2
+    stored = read_picture(folder / "0.tif")
+    assert stored.size == stored.image.size == (64, 96)
+    assert [one.shape for one in pool.table.pixels([0, 1], "reduced", 16)] == [(48, 32, 3)] * 2
 
 
 def test_damaged_exif_does_not_hide_the_pixels(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
-from farshot.data.independence import are_too_alike, picture_units
+from farshot.data.independence import are_too_alike, one_of_each, picture_units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.crossval import HeldOut
@@ -206,9 +206,10 @@ def doubtful_labels(held_out: HeldOut) -> tuple[WrongLabel, ...]:
 
 
 def not_told_apart(held_out: HeldOut) -> tuple[Pair, ...]:
-    """Pairs of classes, of at least 10 images each, for which a choice between the two is not clearly
-    better than a coin: a mean recall of at most 65 % whose interval reaches 50 %."""
-    p, labels = held_out.probabilities, held_out.labels
+    """Pairs of classes, of at least 10 images each, copies counted once, for which a choice between the two
+    is not clearly better than a coin: a mean recall of at most 65 % whose interval reaches 50 %."""
+    rows = one_of_each(held_out.units)
+    p, labels = held_out.probabilities[rows], held_out.labels[rows]
     found = []
     for i, j in combinations(range(p.shape[1]), 2):
         first, second = p[labels == i], p[labels == j]

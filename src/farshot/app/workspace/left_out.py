@@ -186,7 +186,8 @@ def _held_out(found: LeftOut, rows: Sequence[int], names: Sequence[str]) -> Held
     with np.errstate(divide="ignore"):
         logits[:, place] = np.log(np.array([found.probabilities[row] for row in rows], dtype=np.float32))
     labels = np.array([place[found.labels[row]] for row in rows], dtype=np.int64)
-    return HeldOut(tuple(names), labels, logits, np.array([found.folds[row] for row in rows], dtype=np.int64))
+    fold, unit = (np.array([of[row] for row in rows], dtype=np.int64) for of in (found.folds, found.units))
+    return HeldOut(tuple(names), labels, logits, fold, unit=unit)
 
 
 def _read(place: Path) -> LeftOut | None:
