@@ -83,13 +83,15 @@ def one_draw(
         familiar = made.familiarity(queries)
         top = made.predict_proba(queries).max(1)
         if left is not None:
-            found["left-out auroc"] = measure(familiar, made.familiarity(left), LEVEL).auroc
+            found["left-out auroc"] = measure(familiar, made.familiarity(left), LEVEL).auroc.mean
         for other, table in sets.items():
             if other != own:
                 strange = table.subset(range(0, len(table), 3))
                 told = measure(familiar, made.familiarity(strange), LEVEL)
-                found[f"auroc {other}"] = told.auroc
-                found[f"top auroc {other}"] = measure(top, made.predict_proba(strange).max(1), LEVEL).auroc
+                found[f"auroc {other}"] = told.auroc.mean
+                found[f"top auroc {other}"] = measure(
+                    top, made.predict_proba(strange).max(1), LEVEL
+                ).auroc.mean
                 if len(support) >= 1 / LEVEL - 1 - 1e-9:
                     found[f"flagged {other}"] = told.flagged.mean
                     found["lost"] = told.lost.mean

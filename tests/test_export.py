@@ -26,6 +26,7 @@ from farshot.export import export, onnx_file
 from farshot.export.about import load_exact, trust
 from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
+from farshot.export.int8 import measure_cost
 from farshot.export.onnx_file import export_onnx, runtime, similarities
 from farshot.export.predictor import predictor
 from farshot.export.torch_file import export_torch
@@ -299,6 +300,25 @@ def test_an_export_onto_a_full_disk_leaves_what_was_there(export, clip_lora, tmp
         export(clip_lora, tmp_path / "out")
     assert contents(tmp_path) == before
     assert everything_in(tmp_path) == {"out", *before}
+
+
+def test_the_cost_of_8_bits_counts_copies_once_and_has_an_interval_for_two_images(checkpoint: Path):
+    made = FewShotClassifier(checkpoint, "linear-probe", device="cpu").fit(TABLE.subset(range(20)))
+    new = TABLE.subset(range(20, 30))
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        return np.eye(len(made.classes_))[pixels.reshape(len(pixels), -1).sum(1) % 2]
+
+    def other(pixels: np.ndarray) -> np.ndarray:
+        return answer(pixels)[:, ::-1]
+
+    once = measure_cost(made, answer, other, new)
+    thrice = measure_cost(made, answer, other, new.subset([*range(len(new))] * 3))
+    assert thrice.changed.n == 3 * once.changed.n and once.changed.mean == 1
+    for name in ("float32", "int8", "difference", "changed"):
+        assert getattr(thrice, name)[:3] == pytest.approx(getattr(once, name)[:3])
+    two = measure_cost(made, answer, answer, new.subset([0, 1]))
+    assert two.difference.mean == 0 and two.difference.low < -0.5 and two.difference.high > 0.5
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from farshot import FewShotClassifier
 from farshot.data.given import image_table
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
+from farshot.evaluation.intervals import wilson
 from farshot.export import student as student_module
 from farshot.export.distillation import LEAST, Distillation, answers, make_views, split, train
 from farshot.export.onnx_file import runtime
@@ -68,7 +69,8 @@ def made(teacher: FewShotClassifier, crowd: ImageTable, tmp_path_factory: pytest
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(student_module, "write_onnx", small_only)
-        export_student(teacher, crowd, out, QUICK, labelled=coloured(30, start=2))
+        labelled = coloured(30, start=2)  # each is there twice
+        export_student(teacher, crowd, out, QUICK, labelled=labelled.subset([*range(30)] * 2))
     return out
 
 
@@ -85,7 +87,11 @@ def test_a_student_answers_as_its_teacher_does(teacher, made: Path):
         runtime(made / "model.onnx")(np.stack(new.images)).argmax(1),
     )
     assert (ours == theirs).mean() > 0.8
-    assert found["labelled"]["images"] == 30 and found["labelled"]["student"]["value"] > 0.7
+    measured = found["labelled"]
+    assert measured["images"] == 60 and measured["student"]["value"] > 0.7
+    for one in (measured["teacher"], measured["student"]):  # copies say nothing more
+        assert (one["low"], one["high"]) == pytest.approx(wilson(one["value"], 30), abs=1e-4)
+    assert measured["difference"]["low"] < measured["difference"]["mean"] < measured["difference"]["high"]
     assert found["bytes"] == (made / "model.onnx").stat().st_size
     assert found["speed"]["teacher_in"] == "PyTorch" and found["speed"]["ratio"] > 0
     assert about["checked"]["largest_difference"] < 1e-4

@@ -61,11 +61,13 @@ class Measured:
 
     Attributes:
         evaluation: of the images that the model was not adapted to.
+        unit: equal for those that are not independent, such as copies.
         p_values: of these, where they were asked for.
         unreadable: number of images that were left out because they cannot be read.
     """
 
     evaluation: Evaluation
+    unit: Int[NDArray[np.int64], " images"]
     p_values: Float[NDArray[np.float64], " images"] | None
     unreadable: int
 
@@ -181,6 +183,7 @@ def measure(
     unlike = [one.p_values[mask] for one, mask in zip(parts, kept, strict=True) if one.p_values is not None]
     return Measured(
         told("evaluate", replace(found, calibrated=classifier.calibrated_, left_out=left_out)),
+        unit,
         np.concatenate(unlike) if unlike else None,
         len(faults),
     )

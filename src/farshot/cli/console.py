@@ -275,6 +275,13 @@ def percent(interval: Interval) -> str:
     return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
+def decimals(interval: Interval) -> str:
+    """A number in 0..1 that is no share, with its 95 % interval."""
+    if not math.isfinite(interval.mean):
+        return "-"
+    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
 def print_json(value: Any) -> None:
     """Machine-readable output on the standard stream."""
     streams.write_json(value)

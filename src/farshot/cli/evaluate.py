@@ -53,6 +53,7 @@ def evaluate(
     """
     from farshot.classifier import load
     from farshot.classifier.stream import measure
+    from farshot.data.independence import units_of_copies
     from farshot.data.readers import read_table, unlabelled
     from farshot.evaluation.familiarity import measure as compare
 
@@ -80,7 +81,9 @@ def evaluate(
         assert other is not None
         strange = readable(unlabelled([other]), skip_unreadable, classifier)
         with console.progress_of(classifier, "comparing with the labelled images"):
-            strangers = compare(found.p_values, classifier.familiarity(strange), reject)
+            unlike = classifier.familiarity(strange)
+        copies = units_of_copies(strange.contents())
+        strangers = compare(found.p_values, unlike, reject, found.unit, copies)
     if out is not None:
         write_csv(out, result.rows())
     note = note_on(classifier, int(result.confusion.sum()))
@@ -109,7 +112,7 @@ def evaluate(
         console.out.print(
             f"Images of {other}: rejected at the level {reject:g}: {console.percent(strangers.flagged)} % of "
             f"these {strangers.flagged.n}, and {console.percent(strangers.lost)} % of your own "
-            f"{strangers.lost.n}; area under the ROC curve {strangers.auroc:.3f}.",
+            f"{strangers.lost.n}; area under the ROC curve {console.decimals(strangers.auroc)}.",
             markup=False,
         )
 

@@ -24,9 +24,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import one_of_each
+from farshot.data.independence import one_of_each, worth
 from farshot.errors import SettingError
-from farshot.evaluation.intervals import Interval, proportion_interval
+from farshot.evaluation.intervals import Interval, roc_area
+from farshot.evaluation.metrics import share_interval
 from farshot.model.appearance import TOLERANCE
 
 NEAREST = 3
@@ -246,15 +247,15 @@ class Strangers:
         level: p-values of at most this are rejected.
     """
 
-    auroc: float
+    auroc: Interval
     flagged: Interval
     lost: Interval
     level: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
-        shares = {"flagged": self.flagged, "lost": self.lost}
-        return {"level": self.level, "auroc": self.auroc} | {
+        shares = {"auroc": self.auroc, "flagged": self.flagged, "lost": self.lost}
+        return {"level": self.level} | {
             name: {"value": share.mean, "low": share.low, "high": share.high, "images": share.n}
             for name, share in shares.items()
         }
@@ -268,15 +269,25 @@ def left_out_folds(unit: Int[NDArray[np.int64], " S"]) -> Int[NDArray[np.int64],
 
 
 def measure(
-    own: Float[NDArray[np.float64], " B"], strange: Float[NDArray[np.float64], " C"], level: float
+    own: Float[NDArray[np.float64], " B"],
+    strange: Float[NDArray[np.float64], " C"],
+    level: float,
+    own_unit: Int[NDArray[np.int64], " B"] | None = None,
+    strange_unit: Int[NDArray[np.int64], " C"] | None = None,
 ) -> Strangers:
-    """Compare p-values of images like the labelled ones, but other ones, with those of strangers."""
-    ordered = np.sort(strange)
-    below, at_most = (np.searchsorted(ordered, own, side=side).mean() for side in ("left", "right"))
+    """Compare p-values of images like the labelled ones, but other ones, with those of strangers.
+
+    Args:
+        own_unit, strange_unit: equal for images that are not independent, such as copies; all are by default.
+    """
+    sizes = [
+        float(len(values)) if unit is None else float(worth(unit, np.zeros_like(unit), 1)[0])
+        for values, unit in ((own, own_unit), (strange, strange_unit))
+    ]
     return Strangers(
-        float((below + at_most) / 2 / max(len(strange), 1)),
-        proportion_interval(int((strange <= level).sum()), len(strange)),
-        proportion_interval(int((own <= level).sum()), len(own)),
+        roc_area(own, strange, (sizes[0], sizes[1])),
+        share_interval(strange <= level, strange_unit),
+        share_interval(own <= level, own_unit),
         level,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
 from farshot.data.independence import worth
@@ -48,11 +48,7 @@ class Unadapted:
         Args:
             unit: as for `evaluate`.
         """
-        a, b = adapted == labels, zero_shot == labels
-        both, first, second, neither = (int(one.sum()) for one in (a & b, a & ~b, ~a & b, ~a & ~b))
-        n = None if unit is None else float(worth(unit, np.zeros_like(labels), 1)[0])
-        alone = proportion_interval(both + second, len(labels), n)
-        return cls(alone, paired_proportions(both, first, second, neither, n))
+        return cls(*compare_shares(adapted == labels, zero_shot == labels, unit)[1:])
 
 
 @dataclass(frozen=True)
@@ -177,6 +173,38 @@ def evaluate(
         expected_calibration_error(probabilities, labels),
         negative_log_likelihood(probabilities, labels),
     )
+
+
+def share_interval(
+    holds: Bool[NDArray[np.bool_], " B"], unit: Int[NDArray[np.int64], " B"] | None = None
+) -> Interval:
+    """Share of the images for which something holds, with its 95 % Wilson interval.
+
+    Args:
+        unit: as for `evaluate`.
+    """
+    return proportion_interval(int(holds.sum()), len(holds), _independent(len(holds), unit))
+
+
+def compare_shares(
+    first: Bool[NDArray[np.bool_], " B"],
+    second: Bool[NDArray[np.bool_], " B"],
+    unit: Int[NDArray[np.int64], " B"] | None = None,
+) -> tuple[Interval, Interval, Interval]:
+    """The shares of the same images for which two things hold, and how much larger the first is.
+
+    Args:
+        unit: as for `evaluate`.
+    """
+    cells = (first & second, first & ~second, ~first & second, ~first & ~second)
+    both, one, other, neither = (int(cell.sum()) for cell in cells)
+    difference = paired_proportions(both, one, other, neither, _independent(len(first), unit))
+    return share_interval(first, unit), share_interval(second, unit), difference
+
+
+def _independent(images: int, unit: Int[NDArray[np.int64], " B"] | None) -> float | None:
+    """Independent images that these are worth; None for as many."""
+    return None if unit is None else float(worth(unit, np.zeros(images, dtype=np.int64), 1)[0])
 
 
 def mean_recall(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from farshot.classifier import FewShotClassifier
+from farshot.data.independence import units_of_copies
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.evaluation.intervals import Interval, PairedDifference, paired_difference, proportion_interval
+from farshot.evaluation.intervals import Interval
+from farshot.evaluation.metrics import compare_shares, share_interval
 from farshot.export.check import Predict, predict_table
 
 
@@ -30,7 +32,7 @@ class Cost:
 
     float32: Interval
     int8: Interval
-    difference: PairedDifference
+    difference: Interval
     changed: Interval
     float32_bytes: int = 0
     int8_bytes: int = 0
@@ -121,10 +123,6 @@ def measure_cost(classifier: FewShotClassifier, float32: Predict, int8: Predict,
         )
     table = images.subset(rows)
     before, after = (predict_table(classifier, run, table).argmax(1) for run in (float32, int8))
-    right_before, right_after = before == labels, after == labels
-    return Cost(
-        proportion_interval(int(right_before.sum()), len(rows)),
-        proportion_interval(int(right_after.sum()), len(rows)),
-        paired_difference(right_after.astype(np.float64), right_before.astype(np.float64)),
-        proportion_interval(int((before != after).sum()), len(rows)),
-    )
+    unit = units_of_copies(table.contents(), table.groups)
+    ours, theirs, difference = compare_shares(after == labels, before == labels, unit)
+    return Cost(theirs, ours, difference, share_interval(before != after, unit))

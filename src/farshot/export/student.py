@@ -22,10 +22,12 @@ from jaxtyping import Int
 from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier, Images
 from farshot.data.given import image_table
+from farshot.data.independence import units_of_copies
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
 from farshot.evaluation.crossval import fit_temperature
-from farshot.evaluation.intervals import Interval, paired_difference, proportion_interval
+from farshot.evaluation.intervals import Interval
+from farshot.evaluation.metrics import compare_shares, share_interval
 from farshot.export.about import check_exact, check_place, describe, describe_reading, interface, write_about
 from farshot.export.check import TOLERANCE, Predict
 from farshot.export.distillation import Distillation, answers, make_views, split, train
@@ -160,7 +162,9 @@ def _agreement(
     ours, theirs = (found.argmax(1) for found in _both(classifier, teacher, student, table, side))
     shares = [np.bincount(one, minlength=len(classifier.classes_)) / len(table) for one in (ours, theirs)]
     return {
-        "agreement": _interval(proportion_interval(int((ours == theirs).sum()), len(table))),
+        "agreement": _interval(
+            share_interval(ours == theirs, units_of_copies(table.contents(), table.groups))
+        ),
         "chance": round(float(shares[0] @ shares[1]), 4),
         "most_frequent": round(float(shares[0].max()), 4),
     }
@@ -189,15 +193,16 @@ def _on_labels(
             "Accuracy needs at least three labelled pictures that neither the model nor the student was "
             "trained on; add some to the labelled images, or leave them out of the student's."
         )
-    taught, learned = _both(classifier, teacher, student, labelled.subset(rows), side)
-    right = [found.argmax(1) == labels for found in (taught, learned)]
-    difference = paired_difference(*(one.astype(np.float64) for one in reversed(right)))
+    table = labelled.subset(rows)
+    taught, learned = _both(classifier, teacher, student, table, side)
+    unit = units_of_copies(table.contents(), table.groups)
+    ours, theirs, difference = compare_shares(learned.argmax(1) == labels, taught.argmax(1) == labels, unit)
     if len(rows) >= _LABELLED:
         student.temperature = fit_temperature(learned, labels)
     return {
         "images": len(rows),
-        "teacher": _interval(proportion_interval(int(right[0].sum()), len(rows))),
-        "student": _interval(proportion_interval(int(right[1].sum()), len(rows))),
+        "teacher": _interval(theirs),
+        "student": _interval(ours),
         "difference": {name: round(getattr(difference, name), 4) for name in ("mean", "low", "high")},
     }
 

@@ -96,13 +96,13 @@ def measure(workspace: Workspace, encoders: Encoders, report: Report) -> OpenSet
     with encoders.turn(report) as report:
         report(Text("job.loading"), 0, 0)
         classifier = adapted_model(workspace, run, encoders)
-        own = classifier.require_familiarity().left_out(np.array(units, dtype=np.int64))
+        unit = np.array(units, dtype=np.int64)
+        own = classifier.require_familiarity().left_out(unit)
         classifier.set_params(progress=partial(report, Text("job.comparing")))
         ids = {row: file.stem for row, file in enumerate(places)}
         strange = classifier.familiarity(ImageTable(tuple(places), None, (), (), _ids=ids))
-    found = OpenSet(
-        stamp_of(run), tuple(file.stem for file in places), compare(own, np.asarray(strange), UNLIKE)
-    )
+    compared = compare(own, np.asarray(strange), UNLIKE, unit)  # a foreign picture is kept once
+    found = OpenSet(stamp_of(run), tuple(file.stem for file in places), compared)
     write_json(workspace.folder / _FILE, asdict(found))
     return found
 
@@ -137,8 +137,10 @@ def read(workspace: Workspace) -> OpenSet | None:
     told: dict[str, Any] = read_json(place)
     try:
         found = told["found"]
+        if isinstance(found["auroc"], float):  # of a version that gave it no interval: to be measured again
+            return None
         strangers = Strangers(
-            float(found["auroc"]),
+            Interval(*found["auroc"]),
             Interval(*found["flagged"]),
             Interval(*found["lost"]),
             float(found["level"]),
