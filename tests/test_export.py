@@ -493,7 +493,7 @@ def many() -> ImageTable:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("method", "settings"), ONNX, ids=NAMES)
+@pytest.mark.parametrize(("method", "settings"), ONNX.values(), ids=ONNX)
 def test_500_images_get_the_same_label(method, settings, many: ImageTable, tmp_path: Path):
     made = _saved(tmp_path / "adapted", "mini", method, settings)
     export_onnx(made, tmp_path / "out")
