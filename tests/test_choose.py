@@ -276,3 +276,11 @@ def test_the_intervals_of_an_estimate_count_in_that_folds_share_images() -> None
     independent = evaluate(labels, softmax(logits), (0, 1))
     assert found.balanced_accuracy.low < independent.balanced_accuracy.low - 0.03
     assert found.balanced_accuracy.high > independent.balanced_accuracy.high + 0.03
+
+
+def test_of_a_table_with_splits_the_images_to_train_on_are_compared(mini: Encoder) -> None:
+    own = replace(TABLE, splits=tuple("test" if row % 5 == 0 else "train" for row in range(len(TABLE))))
+    found = choose(own, {"mini": lambda: mini}, ["prototypes"], seed=-1)
+    alone = choose(TABLE.subset(own.train_rows()), {"mini": lambda: mini}, ["prototypes"], seed=-1)
+    assert found.estimate == alone.estimate
+    assert len(found.candidates[0].held_out.labels) == len(own.train_rows()) < len(TABLE)

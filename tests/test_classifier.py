@@ -10,9 +10,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from farshot import FewShotClassifier
+from farshot import FewShotClassifier, load
 from farshot.data.given import image_table
-from farshot.errors import DataError, SettingError
+from farshot.errors import DataError, FarshotError, SettingError
 from farshot.methods.prompt_lora import PromptLoRA
 from tests.toy import toy_task, world_table
 
@@ -305,3 +305,33 @@ def test_a_fitted_classifier_can_be_pickled(method, settings):
     made = FewShotClassifier("mini", method, settings=settings).fit(IMAGES, LABELS)
     again = pickle.loads(pickle.dumps(made))
     assert np.array_equal(again.predict_proba(QUERIES), made.predict_proba(QUERIES))
+    # features are kept by this number, and another process counts from 0, too
+    assert again.encoder_.serial != made.encoder_.serial
+
+
+def test_what_is_no_parameter_is_refused_and_numbers_of_numpy_are_saved(tmp_path: Path):
+    wrong = FewShotClassifier("mini", "zero-shot").set_params(calibrate="no")
+    with pytest.raises(SettingError, match="The parameter calibrate must be True or False, not 'no'"):
+        wrong.fit(IMAGES, LABELS)
+    made = FewShotClassifier("mini", "prototypes").set_params(calibrate=np.True_, seed=np.int64(3))
+    made.fit(IMAGES, LABELS)
+    made.save(tmp_path / "adapted")
+    again = load(tmp_path / "adapted")
+    assert (again.calibrate, again.seed) == (True, 3)
+    assert np.array_equal(again.predict_proba(QUERIES), made.predict_proba(QUERIES))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("clap", {"momentum": 1, "lr": 1e9}), ("clip-adapter", {"scale": 1e30})],
+)
+def test_what_is_no_longer_finite_is_no_model(method: str, settings: dict):
+    with pytest.raises(FarshotError, match="no longer finite; lower the learning rates"):
+        FewShotClassifier("mini", method, settings=settings).fit(IMAGES, LABELS)
+
+
+def test_scores_that_are_not_finite_are_no_classes(monkeypatch: pytest.MonkeyPatch):
+    made = FewShotClassifier("mini", "prototypes").fit(IMAGES, LABELS)
+    monkeypatch.setitem(made.adapted_.state, "means", made.adapted_.state["means"] * np.nan)
+    with pytest.raises(FarshotError, match="The scores of these images are not finite"):
+        made.predict(QUERIES)

@@ -97,3 +97,12 @@ def test_the_command_prints_and_draws_a_curve(farshot: Farshot, tmp_path: Path):
     told = farshot(*command, "--out", tmp_path / "curve.pdf")
     assert told.code == 2
     assert "drawn as .png or .svg" in told.err
+
+
+def test_images_to_test_on_are_no_part_of_the_curve(mini: Encoder):
+    own = replace(TABLE, splits=tuple("test" if row % 5 == 0 else "train" for row in range(len(TABLE))))
+    alone = TABLE.subset(own.train_rows())
+    found, expected = (
+        learning_curve(create("prototypes"), mini, one, repeats=3, seed=-1) for one in (own, alone)
+    )
+    assert found == expected

@@ -24,6 +24,7 @@ from farshot.model.encoder import Encoder
 from farshot.model.features import FeatureCache
 from farshot.world import class_names
 from tests.features import FROZEN, E, N, drawn, frozen, state_of
+from tests.features import queries as drawn_queries
 from tests.toy import toy_task, world_table
 
 TABLE = world_table("mini-land", 60)
@@ -264,3 +265,20 @@ def test_the_rate_follows_the_scale():
     assert rate_factor(10.0) == pytest.approx(100)
     assert rate_factor(200.0) == pytest.approx(0.25)
     assert rate_factor(1e-30) == rate_factor(1.0)
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 1.0, 20.0, 1000.0])
+def test_bd_cspn_weighs_the_members_of_a_class_whatever_the_sharpness(sharpness: float):
+    """Against the sum of exponentials in double precision."""
+    made, support = frozen("bd-cspn", sharpness=sharpness), drawn()
+    state, queries = state_of(made, support), drawn_queries()
+    images, labels = state["support"], state["targets"].argmax(-1)
+    found = made.scores(queries, state, 1.0)
+    every = torch.cat([images, queries + images.mean(0) - queries.mean(0)]).double()
+    cosines = F.normalize(every, dim=-1) @ F.normalize(state["means"], dim=-1).double().mT
+    own = torch.cat([labels, cosines[len(images) :].argmax(-1)])
+    for c in range(N):
+        members = own == c
+        weights = (sharpness * (cosines[members, c] - cosines[members, c].max())).exp()
+        mean = F.normalize((weights / weights.sum()) @ every[members], dim=-1)
+        np.testing.assert_allclose(found[:, c], queries.double() @ mean, atol=1e-4)

@@ -15,7 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from farshot import FewShotClassifier
 from farshot.data.table import ImageTable
+from farshot.errors import ModelError
 from farshot.images.preprocess import prepare
 from farshot.model.encoder import normalise
 from farshot.model.features import image_features
@@ -365,3 +367,14 @@ def test_a_size_given_as_two_equal_sides(tmp_path: Path, monkeypatch: pytest.Mon
     config["vision_config"]["image_size"] = [config["vision_config"]["image_size"]] * 2
     (folder / "config.json").write_text(json.dumps(config))
     assert load_from(folder, monkeypatch).fingerprint == load("siglip-hf", monkeypatch).fingerprint
+
+
+def test_methods_that_need_no_text_take_a_checkpoint_without_a_tokenizer():
+    name = f"{root()}/openclip-bare-pt/RemoteCLIP-ViT-tiny.pt@gelu=quick"
+    generator = np.random.default_rng(0)
+    images, labels = list(generator.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)), [0, 0, 0, 1, 1, 1]
+    for method, settings in (("prototypes", {}), ("bd-cspn", {}), ("linear-probe", {"start": "zero"})):
+        made = FewShotClassifier(name, method, settings=settings, calibrate=True).fit(images, labels)
+        assert np.isfinite(made.predict_proba(images)).all()
+    with pytest.raises(ModelError, match="has no tokenizer for its 604 tokens"):
+        FewShotClassifier(name, "zero-shot").fit(images, labels)

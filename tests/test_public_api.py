@@ -112,6 +112,18 @@ def test_a_clip_model_of_transformers_is_taken_with_its_own_weights(encoder, tmp
     model.visual_projection.weight.data *= 1.5
     changed = FewShotClassifier(model, "linear-probe").fit(SUPPORT, SUPPORT_LABELS)
     assert changed.encoder_.fingerprint != encoder.fingerprint
+    made.save(tmp_path / "before")
+    again = made.fit(SUPPORT, SUPPORT_LABELS)  # the same classifier, the weights of now
+    assert again.encoder_.fingerprint == changed.encoder_.fingerprint
+    assert again.encoder_ is again.fit(SUPPORT, SUPPORT_LABELS).encoder_
+    again.save(tmp_path / "adapted")
+    by_model = load(tmp_path / "adapted", model=model)
+    np.testing.assert_allclose(by_model.predict_proba(IMAGES), again.predict_proba(IMAGES), atol=1e-6)
+    with pytest.raises(ModelError, match="are others; name its base"):
+        load(tmp_path / "before", model=model)
+    assert again.set_params(precision="bf16").fit(SUPPORT, SUPPORT_LABELS).encoder_.precision == "bf16"
+    with pytest.raises(SettingError, match="Unknown precision 'float8'"):
+        again.set_params(precision="float8").fit(SUPPORT, SUPPORT_LABELS)
     fresh = transformers.CLIPModel(model.config)
     fresh.name_or_path = ""
     with pytest.raises(ModelError, match="no tokenizer"):
@@ -122,6 +134,16 @@ def test_a_clip_model_of_transformers_is_taken_with_its_own_weights(encoder, tmp
 def test_what_is_no_model_is_refused_by_name(model):
     with pytest.raises(SettingError, match="The parameter model must be"):
         FewShotClassifier(model).fit(SUPPORT, SUPPORT_LABELS)
+
+
+def test_a_model_of_another_size_finds_its_base_again(tmp_path: Path):
+    for precision in ("float32", "bf16"):
+        large = load_encoder("mini", size=96, precision=precision)
+        made = FewShotClassifier(large, "prototypes").fit(SUPPORT, SUPPORT_LABELS)
+        made.save(tmp_path / precision)
+        again = load(tmp_path / precision)
+        assert again.encoder_.size == 96
+        np.testing.assert_allclose(again.predict_proba(IMAGES), made.predict_proba(IMAGES), atol=1e-6)
 
 
 def test_clone_keeps_the_encoder(encoder):

@@ -1,13 +1,16 @@
 """Learned prompts and a tower's own weights, each against transformers' model put together by hand."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from transformers import CLIPModel
 
+from farshot import FewShotClassifier
 from farshot.errors import SettingError
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
+from farshot.model.tokenizer import PromptCutWarning
 from farshot.model.tower import Pass
 from farshot.parts.part import one_task
 from farshot.parts.prompt import LinkedPrompts, PromptContext, VisualPrompts
@@ -232,3 +235,29 @@ def test_reweighting_multiplies_patches_read_out_like_the_class_token(mini: Enco
     tokens = run(tower.encoder.layers[4:], tokens, {}, 0)
     expected = clip.visual_projection(tower.post_layernorm(tokens[:, 0]))
     torch.testing.assert_close(seen, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "template"),
+    [
+        ("coop", {"context": 75}, "a photo of a {}."),
+        ("prompt-lora", {}, "a photo " * 50 + "{}"),
+        ("maple", {"tokens": 90}, "a photo " * 50 + "{}"),
+    ],
+)
+def test_more_learnable_tokens_than_a_prompt_has_room_for_are_refused(method, settings, template):
+    made = FewShotClassifier("mini", method, settings={"steps": 1, **settings}, template=template)
+    with pytest.raises(SettingError, match=r"\d+ learnable tokens take more than the 74 for which"):
+        made.fit(list(TABLE.images), list(TABLE.labels))
+
+
+def test_vtt_takes_any_template_that_leaves_room_for_the_name():
+    settings, images, labels = {"steps": 1}, list(TABLE.images), list(TABLE.labels)
+    made = FewShotClassifier("mini", "vtt", settings=settings, template="a photo of a {} in {place}.")
+    assert np.isfinite(made.fit(images, labels).predict_proba(images)).all()
+    made.set_params(template="a photo " * 50 + "{}")
+    with (
+        pytest.raises(SettingError, match="so long that the class name is cut off"),
+        pytest.warns(PromptCutWarning),
+    ):
+        made.fit(images, labels)

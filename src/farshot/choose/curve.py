@@ -71,7 +71,8 @@ def learning_curve(
     """Measure the curve.
 
     Args:
-        table: labelled images; copies and groups stay on one side.
+        table: labelled images; of one with splits, those of "train" are used. Copies and groups stay on one
+            side.
         more: images per class whose gain is forecast.
         progress: called with (points done, in all).
 
@@ -80,6 +81,8 @@ def learning_curve(
     """
     if table.labels is None:
         raise DataError("These images have no labels.")
+    table = table.subset(table.train_rows())
+    assert table.labels is not None
     unit = units(table, range(len(table)))
     smallest = _smallest(table, unit)
     parts = [_split(table, unit, seed, repeat) for repeat in range(repeats)]
@@ -112,7 +115,7 @@ def learning_curve(
             progress(column + 1, len(chosen))
     seen = times > 0
     shown, labels = right[seen] / times[seen, None], table.labels[seen]
-    generator = np.random.default_rng([seed, len(shown)])
+    generator = np.random.default_rng([seed % 2**64, len(shown)])
     means = class_weights(labels) @ shown
     drawn = (draw_units(unit[seen], generator) for _ in range(_DRAWS))
     draws = np.stack([class_weights(labels[rows]) @ shown[rows] for rows in drawn])

@@ -29,8 +29,10 @@ from farshot.errors import DataError, FarshotError
 from farshot.evaluation.crossval import MOST_FOLDS, HeldOut, crossval_interval, dependence
 from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import Evaluation, class_weights
-from farshot.methods.registry import find
+from farshot.methods.frozen import FrozenMethod
+from farshot.methods.registry import create, find
 from farshot.model.encoder import Encoder
+from farshot.model.features import image_features
 from farshot.randomness import key
 from farshot.training.loop import Progress
 
@@ -60,7 +62,7 @@ class Candidate:
         settings: of the method, where they are not its defaults.
         held_out: cross-validated predictions.
         evaluation: their quality.
-        seconds: to cross-validate, per fold: about the time to adapt once.
+        seconds: to cross-validate, per fold, and to encode all images: about the time to adapt once.
         seconds_per_image: of the encoder, in a batch of eight.
         parameters: of the encoder.
         gain: what all images would bring over those of a fold, image by image
@@ -124,7 +126,7 @@ def choose(
     """Cross-validate every method on every encoder, and choose.
 
     Args:
-        table: labelled images.
+        table: labelled images; of one with splits, those of "train" are used.
         encoders: name -> a function that loads it; one is loaded at a time.
         methods: names of methods.
         settings: name of a method -> its settings.
@@ -133,6 +135,7 @@ def choose(
     Raises:
         FarshotError: the first reason where no candidate can be compared; DataError: too few images.
     """
+    table = table.subset(table.train_rows())
     found: list[Candidate] = []
     skipped: list[tuple[str, str]] = []
     first: FarshotError | None = None
@@ -262,7 +265,7 @@ def corrected_estimate(
             classifiers adapted to all images. None: for those of the folds.
         folds: that `right` comes from.
     """
-    generator = np.random.default_rng([seed, len(labels)])
+    generator = np.random.default_rng([seed % 2**64, len(labels)])
     raised = right + (np.zeros(len(labels)) if gain is None else gain)[:, None]
     outside: list[float] = []
     for _ in range(draws):
@@ -287,14 +290,19 @@ def measure(
         DataError: too few images.
     """
     classifier = FewShotClassifier(encoder, method, settings=settings, seed=seed)
-    start = time.perf_counter()
-    held_out = classifier.held_out(table)
-    seconds = (time.perf_counter() - start) / len(np.unique(held_out.fold))
     pixels = torch.zeros((1, _AT_ONCE, encoder.size, encoder.size, 3), dtype=torch.uint8)
     with torch.no_grad():
         start = time.perf_counter()
         encoder.forward_images(pixels)
         per_image = (time.perf_counter() - start) / _AT_ONCE
+    made, encoding = create(method, settings), 0.0
+    if isinstance(made, FrozenMethod) and made.needs_images:
+        # the features of the first method would be there for the others, and only it would seem slow
+        image_features(encoder, table, range(len(table)), made.reading)
+        encoding = len(table) * per_image
+    start = time.perf_counter()
+    held_out = classifier.held_out(table)
+    seconds = (time.perf_counter() - start) / len(np.unique(held_out.fold)) + encoding
     return Candidate(
         *(name, method, settings, held_out, held_out.evaluation(), seconds, per_image),
         sum(value.numel() for value in encoder.vision.tensors.values()),

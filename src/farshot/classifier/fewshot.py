@@ -35,7 +35,7 @@ from farshot.methods import Adapted, create
 from farshot.model.appearance import image_appearance
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
-from farshot.model.find import encoder_of_clip, shared_encoder
+from farshot.model.find import encoder_of_clip, shared_encoder, weights_hash
 from farshot.randomness import key
 from farshot.task import DEFAULT_TEMPLATE, Task
 from farshot.training.loop import Progress
@@ -105,7 +105,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
     """
 
     _last_held_out: tuple[tuple[Any, ...], HeldOut] | None = None
-    _converted: tuple[CLIPModel, Encoder] | None = None
+    _converted: tuple[tuple[Any, ...], Encoder] | None = None
     estimate_: dict[str, Any] | None = None
     limit_: Limit | None = None
     adapted_on_: str | None = None
@@ -223,7 +223,16 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
         method, encoder = create(self.method, self.settings), self._encoder()
         labels = tuple(map(plain_label, classes))
         question = (
-            *(method, encoder, labels, task.class_names, task.template, task.descriptions, folds, self.seed),
+            *(
+                method,
+                encoder,
+                labels,
+                task.class_names,
+                task.template,
+                task.descriptions,
+                folds,
+                int(self.seed),
+            ),
             *(task.table.ids, task.table.contents(), task.labels.tolist(), task.table.groups),
         )
         if self._last_held_out is None or self._last_held_out[0] != question:
@@ -233,7 +242,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
                 task,
                 labels,
                 folds=folds,
-                seed=self.seed,
+                seed=int(self.seed),
                 micro_batch=self.micro_batch,
                 progress=self.progress,
             )
@@ -262,7 +271,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
             table.labels,
             template=self.template,
             descriptions=descriptions_of(self.descriptions or {}, table.names, table.classes),
-            key=key("fit", self.seed),
+            key=key("fit", int(self.seed)),
         )
         return task, classes
 
@@ -281,9 +290,10 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
             return self.model
         if isinstance(self.model, str | Path):
             return shared_encoder(self.model, device=self.device, precision=self.precision)
-        if self._converted is None or self._converted[0] is not self.model:
+        state = (self.model, self.device, self.precision, weights_hash(self.model))
+        if self._converted is None or self._converted[0] != state:
             encoder = encoder_of_clip(self.model, device=self.device, precision=self.precision)
-            self._converted = (self.model, encoder)
+            self._converted = (state, encoder)
         return self._converted[1]
 
     # Measuring ---------------------------------------------------------------------------------------

@@ -50,9 +50,9 @@ class FittedParameters:
             absolute_source(classifier.model if isinstance(classifier.model, str | Path) else encoder.source),
             dict(descriptions),
             classifier.template,
-            classifier.calibrate,
+            bool(classifier.calibrate),
             encoder.precision,
-            classifier.seed,
+            int(classifier.seed),
         )
 
 
@@ -68,6 +68,7 @@ def check_parameters(classifier: FewShotClassifier) -> None:
         "settings": ((Mapping, type(None)), "a mapping of a setting's name to its value"),
         "descriptions": ((Mapping, type(None)), "a mapping of a class name to its description"),
         "template": ((str,), "a prompt with {} where the class name goes"),
+        "calibrate": ((bool, np.bool_), "True or False"),
         "precision": ((str,), "float32 or bf16"),
         "device": ((str,), "auto, cpu, cuda or another device"),
         "micro_batch": ((int, np.integer, type(None)), "a whole number or None"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from farshot.evaluation.crossval import HeldOut
 from farshot.evaluation.familiarity import Familiarity, Look
 from farshot.methods import Method, available, create, current_settings
 from farshot.model.encoder import Encoder
-from farshot.model.find import shared_encoder
+from farshot.model.find import encoder_of_clip, is_clip_model, load_encoder, shared_encoder
 from farshot.sanitize import short
 from farshot.storage.model_check import check_labelled, check_restored
 from farshot.storage.model_folder import (
@@ -33,11 +34,16 @@ from farshot.storage.model_folder import (
 )
 from farshot.task import Task
 
+if TYPE_CHECKING:
+    from transformers import CLIPModel
+else:
+    CLIPModel = Any
+
 
 def load(
     folder: str | Path,
     *,
-    model: str | Path | Encoder | None = None,
+    model: str | Path | Encoder | CLIPModel | None = None,
     device: str = "auto",
     precision: str | None = None,
 ) -> FewShotClassifier:
@@ -45,7 +51,7 @@ def load(
 
     Args:
         folder: its folder, or "hf:OWNER/NAME" for one on the hub.
-        model: the base model, if it is no longer where it was: a place, or a loaded encoder.
+        model: the base model, if it is no longer where it was: a place, a loaded encoder or a CLIPModel.
         device: of the base model, unless that is loaded.
         precision: "float32" or "bf16"; by default as it was adapted.
 
@@ -57,12 +63,11 @@ def load(
     labelled = read_labelled(as_path(folder))
     method = _saved_method(folder, about)
     base = about["base_model"] if model is None else model
+    machine = {"device": device, "precision": precision or about["precision"]}
     try:
-        encoder = (
-            base
-            if isinstance(base, Encoder)
-            else shared_encoder(base, device=device, precision=precision or about["precision"])
-        )
+        if is_clip_model(base):
+            base = encoder_of_clip(base, **machine)
+        encoder = base if isinstance(base, Encoder) else _at_saved_size(base, about, machine)
     except ModelError as error:
         if model is not None:
             raise
@@ -76,6 +81,15 @@ def load(
             "others; name its base with model=PLACE."
         )
     return _restored(folder, about, tensors, method, encoder, base, device, labelled)
+
+
+def _at_saved_size(place: str | Path, about: Mapping[str, Any], machine: Mapping[str, str]) -> Encoder:
+    """The base model, for images of the side that it was adapted with."""
+    encoder, size = shared_encoder(place, **machine), about["preprocessing"].get("size")
+    if isinstance(size, int) and size != encoder.size:
+        with suppress(ModelError):  # another model, which has no such size
+            return load_encoder(place, **machine, size=size)
+    return encoder
 
 
 def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:

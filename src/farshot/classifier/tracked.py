@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def tell_settings(classifier: FewShotClassifier, method: Method, encoder: Encoder, task: Task) -> None:
     """Tell what a fit begins with."""
     if (tracker := current()) is not None:
-        facts = {"model": encoder.source, "method": method.name, "seed": classifier.seed}
+        facts = {"model": encoder.source, "method": method.name, "seed": int(classifier.seed)}
         facts |= {"precision": encoder.precision, "template": task.template}
         facts |= {"images": len(task.support), "classes": list(task.class_names)}
         tracker.on_settings("fit", facts | dict(method.settings()))

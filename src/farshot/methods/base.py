@@ -20,7 +20,7 @@ from torch import Tensor
 
 from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
-from farshot.errors import SettingError
+from farshot.errors import FarshotError, SettingError
 from farshot.methods.values import json_value, literal_settings, read_settings, written
 from farshot.model.encoder import Encoder
 from farshot.parts.lora import LoRA
@@ -168,6 +168,20 @@ def require(condition: bool, message: str) -> None:
     """Refuses a setting with one sentence."""
     if not condition:
         raise SettingError(message)
+
+
+def finite(scores: Float[NDArray[np.float32], "B N"]) -> Float[NDArray[np.float32], "B N"]:
+    """The same scores.
+
+    Raises:
+        FarshotError: one is not finite, with which every image would be of the first class.
+    """
+    if np.isfinite(scores).all():
+        return scores
+    raise FarshotError(
+        "The scores of these images are not finite, so they have no class; adapt again with lower learning "
+        "rates, another scale, or float32."
+    )
 
 
 def count_parameters(*tensors: Tensor) -> int:

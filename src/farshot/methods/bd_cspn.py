@@ -15,6 +15,7 @@ paper's training of the encoder is left out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -62,8 +63,9 @@ class BDCSPN(FrozenMethod):
         every = torch.cat([support, shifted])
         cosines = F.normalize(every, dim=-1) @ means.mT
         guessed = F.one_hot(cosines[len(support) :].argmax(-1), len(means)).float()
-        weights = torch.cat([state["targets"], guessed]) * (self.sharpness * cosines).exp()
-        rectified = F.normalize((weights / weights.sum(0)).mT @ every, dim=-1)
+        members = torch.cat([state["targets"], guessed]) > 0
+        weights = (self.sharpness * cosines).masked_fill(~members, -math.inf).softmax(0)
+        rectified = F.normalize(weights.mT @ every, dim=-1)
         return scale * images @ rectified.mT
 
     def directions(self, state: State) -> Float[Tensor, "N E"]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
-from farshot.methods.base import Adapted, Method, alike, count_parameters, row_batches
+from farshot.methods.base import Adapted, Method, alike, count_parameters, finite, row_batches
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Part, Pass, TextFeatures
 from farshot.parts.lora import LoRA
@@ -74,7 +74,7 @@ class FinetunedAdapted(Adapted):
             out[part] = self.pixel_logits(torch.from_numpy(pixels)).cpu().numpy()
             if progress:
                 progress(part.stop, len(chosen))
-        return out
+        return finite(out)
 
     def pixel_logits(self, pixels: Tensor) -> Float[Tensor, "B N"]:
         """The same for pixels that are read already, uint8 (B, R, R, 3)."""

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from farshot.arrays import NDArray
 from farshot.data.table import ImageTable
-from farshot.methods.base import Adapted, Method, alike, require, row_batches
+from farshot.errors import FarshotError
+from farshot.methods.base import Adapted, Method, alike, finite, require, row_batches
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
 from farshot.sanitize import short
@@ -161,7 +162,7 @@ class FrozenAdapted(Adapted):
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
         images = image_features(self.encoder, table, chosen, self.reading, progress=progress)
         scale = self.method.scale_of(self.encoder)
-        return self.method.scores(images, self.state, scale).float().numpy()
+        return finite(self.method.scores(images, self.state, scale).float().numpy())
 
     def class_directions(self) -> Float[Tensor, "N E"] | None:
         """As the method says."""
@@ -351,6 +352,9 @@ def train(
     """Full-batch steps on parameters with a leading T; the loss of each step before its update.
 
     Tasks do not mix: the sum over tasks is minimised, and the optimisers work element by element.
+
+    Raises:
+        FarshotError: a loss or a parameter is no longer finite.
     """
     optimisers = [group.optimiser.build(list(group.parameters)) for group in groups]
     schedules = [schedule(optimiser, steps, cosine_to) for optimiser in optimisers]
@@ -363,4 +367,10 @@ def train(
             optimiser.zero_grad()
             falling.step()
         losses.append(value.detach().double().numpy())
-    return np.stack(losses)
+    found = np.stack(losses)
+    learned = all(p.isfinite().all() for group in groups for p in group.parameters)
+    if not learned or not np.isfinite(found).all():
+        raise FarshotError(
+            "What is learned from these images is no longer finite; lower the learning rates or the scale."
+        )
+    return found

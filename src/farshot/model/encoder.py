@@ -105,6 +105,10 @@ class Encoder:
         """Return itself: nothing of it ever changes, and scikit-learn's `clone` copies every parameter."""
         return self
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was pickled, but no serial of another process, which one of this process may have."""
+        self.__dict__.update(state | {"serial": next(_SERIALS)})
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source!r}, {self.origin.format})"
 
@@ -118,7 +122,7 @@ class Encoder:
     @property
     def has_text(self) -> bool:
         """Whether class names can be encoded."""
-        return self._text is not None
+        return self._text is not None and self._tokenizer is not None
 
     @property
     def text(self) -> TextTower:

@@ -12,6 +12,7 @@ A local path never touches the network; a hub name that is in the local cache wo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import logging
 import pkgutil
@@ -203,6 +204,14 @@ def encoder_of_clip(model: Any, *, device: str = "cpu", precision: str = "float3
         model.save_pretrained(folder, safe_serialization=True)
         encoder = load_encoder(folder, device=device, precision=precision)
     return encoder.from_source(name)
+
+
+def weights_hash(model: Any) -> str:
+    """Of the weights of a CLIPModel, which may be trained on between two uses."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def is_clip_model(model: object) -> bool:

@@ -63,6 +63,7 @@ class PromptContext(nn.Module):
             )
         self.length = length or len(words[0])
         self.start = encoder.tokenizer.first_word
+        check_fits(encoder, self.length)
         if keys is None:
             ids = torch.tensor([row[: self.length] for row in words], device=encoder.device)
             started = F.embedding(ids, encoder.text.tensors["token"])
@@ -79,6 +80,21 @@ class PromptContext(nn.Module):
 
     def _replace(self, tokens: Tensor, _input: Tensor, this: Pass) -> Tensor:
         return put(tokens, self.values, self.start)
+
+
+def check_fits(encoder: Encoder, count: int) -> None:
+    """Refuse more learnable tokens than a prompt has room for, next to a class name and the special tokens.
+
+    Raises:
+        SettingError: names both numbers.
+    """
+    rules = encoder.tokenizer.rules
+    room = rules.length - sum(special is not None for special in (rules.start, rules.end)) - 1
+    if count > room:
+        raise SettingError(
+            f"{count} learnable tokens take more than the {room} for which a prompt of {encoder.source} has "
+            "room next to a class name; choose fewer, or a shorter template."
+        )
 
 
 class VisualPrompts(nn.Module):

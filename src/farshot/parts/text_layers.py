@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from farshot.errors import SettingError
 from farshot.model.encoder import Encoder
 from farshot.model.tokenizer import Prompts
 from farshot.model.tower import Hook, Pass
@@ -104,7 +105,11 @@ def _blocks(depth: int, levels: int) -> list[int]:
 
 def prompt_with_a_gap(encoder: Encoder, tasks: Sequence[Task]) -> tuple[Prompts, int]:
     """The prompt of every task with the one-token class name "x", and the position of that token."""
-    words = [[task.template.format("x"), task.template.format("y")] for task in tasks]
+    words = [[task.template.replace("{}", "x"), task.template.replace("{}", "y")] for task in tasks]
     prompts = encoder.prompts(words)
     differ: Int[Tensor, " places"] = (prompts.ids[0, 0] != prompts.ids[0, 1]).nonzero().flatten()
+    if not len(differ):
+        raise SettingError(
+            f"The template {tasks[0].template!r} is so long that the class name is cut off; shorten it."
+        )
     return prompts, int(differ[0])

@@ -3,7 +3,8 @@
 Views (docs/method.md): "five" fixed ones per image, drawn once per task and all used in every step; "turn",
 one of these five in each step, in turn; "single", each of the five by itself, of which a step takes some;
 "none", the centre reading; "crops", one fresh random resized crop and flip per image and step. Every draw is
-keyed by (task, image), so it does not depend on companions, order or micro-batches. Shapes: T tasks, V views,
+keyed by the task and the number of the image in its support set, so it does not depend on companions or
+micro-batches. Shapes: T tasks, V views,
 B images of a step, R side of an image.
 """
 
