@@ -92,6 +92,23 @@ def test_float_images_are_read_by_their_range(tmp_path: Path, top: float, factor
     assert np.array_equal(pixels_of(read_image(tmp_path / "float.tif")), grey(expected))
 
 
+def test_one_float_above_1_does_not_make_a_picture_black(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    expected = grey(np.rint(values.astype(np.float64) * 255).astype(np.uint8))
+    values[-1, -1] = 1.03
+    Image.fromarray(values).save(tmp_path / "overshot.tif")
+    found = read_picture(tmp_path / "overshot.tif")
+    assert np.array_equal(pixels_of(found.image), expected)
+    assert found.notes == ("its values up to 1.03 are read as 0 to 1; a range reads all pictures alike.",)
+
+
+@pytest.mark.parametrize(("top", "bits"), [(2.0, 8), (255.0, 8), (65535.0, 16)])
+def test_floats_that_are_read_as_whole_numbers_are_noted(tmp_path: Path, top: float, bits: int) -> None:
+    Image.fromarray(np.linspace(0, top, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "float.tif")
+    note = f"its values up to {top:g} are read as whole numbers of {bits} bits; "
+    assert read_picture(tmp_path / "float.tif").notes == (note + "a range reads all pictures alike.",)
+
+
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     inks = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 0, 255]]], dtype=np.uint8)
     Image.fromarray(inks, "CMYK").save(tmp_path / "inks.tif")

@@ -13,12 +13,13 @@ from .options import ReadOptions
 
 _VALUES_AT_ONCE = 1 << 20
 _DEPTHS = (8, 10, 12, 14, 16)
+_OVERSHOT = 2.0  # fractions below this are 0 to 1: reflectance and resampled pictures go a little beyond 1
 
 
 def scaled(
     values: NDArray[np.generic], options: ReadOptions, *, sixteen: bool = False, declared: int = 0
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Scale deep values to 8 bits; returns a note if they were stretched.
+    """Scale deep values to 8 bits; returns a note where another range is possible.
 
     Args:
         sixteen: the format says that the values have 16 bits, however small they are.
@@ -38,13 +39,20 @@ def scaled(
         note = (
             f"its values from {low:g} to {top:g} are stretched to 8 bits; a range reads all pictures alike.",
         )
-    elif values.dtype.kind == "f" and top <= 1:
+    elif values.dtype.kind == "f" and top < _OVERSHOT:
         black, white = 0.0, 1.0
+        if top > 1:
+            note = (f"its values up to {top:g} are read as 0 to 1; a range reads all pictures alike.",)
     else:
         most = max(top, min(declared, 65535))
         bits = next(depth for depth in _DEPTHS if most <= 2**depth - 1) if most else 16
         black, white = 0.0, float(2**bits - 1)
-        if bits < 16 and (sixteen or bits > 8):
+        if values.dtype.kind == "f":
+            note = (
+                f"its values up to {top:g} are read as whole numbers of {bits} bits; "
+                "a range reads all pictures alike.",
+            )
+        elif bits < 16 and (sixteen or bits > 8):
             note = (
                 f"its values up to {top:g} are read as {bits} bits and stretched; "
                 "a range reads all pictures alike.",
