@@ -474,6 +474,37 @@ def test_the_printed_line_adapts_as_before_with_old_and_new_labels(
     assert old.items() <= dict(zip(after["support_ids"], after["support_labels"], strict=True)).items()
 
 
+def test_the_next_table_of_a_model_with_groups_asks_for_groups(farshot: Farshot, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for number, pixels in enumerate(world_table("mini-land", 40).images):
+        place = folder / EASY[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(pixels)).save(place / f"plant{number // 2 % 5}-{number}.png")
+    by_plant = r"(plant\d)-"
+    more = ("--model", "mini", "--method", "prototypes", "--device", "cpu", "--no-calibrate")
+    told = farshot("adapt", folder, "--groups", by_plant, *more, "--out", tmp_path / "model")
+    assert told.code == 0, told.err
+    for image in sorted(folder.rglob("*.png")):
+        Image.open(image).rotate(90).save(image.with_name(f"new-{image.name}"))
+    told = farshot(
+        *("pick", folder, "--model", tmp_path / "model", "--device", "cpu", "--count", 2),
+        *("--out", tmp_path / "out"),
+    )
+    assert told.code == 0, told.err
+    assert "fill in the column group of picked.csv, too, or add --groups with" in told.out
+    assert "Fill in the column <b>group</b>" in (tmp_path / "out" / "index.html").read_text()
+    assert {row["group"] for row in table_of(tmp_path / "out")} == {""}
+    fill_in(tmp_path / "out", list(EASY))
+    command = ("adapt", tmp_path / "out" / "picked.csv", *more, "--out", tmp_path / "again")
+    assert "no group; name one" in refusal(farshot(*command))
+    told = farshot(*command, "--groups", by_plant)
+    assert told.code == 0, told.err
+    assert (
+        json.loads((tmp_path / "again" / "farshot.json").read_text())["support_groups"]
+        == json.loads((tmp_path / "model" / "farshot.json").read_text())["support_groups"]
+    )
+
+
 def test_old_labels_that_cannot_be_added_are_told(
     farshot: Farshot, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,13 @@ def pick(
             "will not know them.",
             markup=False,
         )
+    if choice.recipe.grouped:
+        console.out.print(
+            f"{model} was adapted with groups, and does not keep which image is of which: fill in the column "
+            f"group of {TABLE}, too, or add --groups with the regular expression that was used before to the "
+            "command.",
+            markup=False,
+        )
     console.out.print(
         f"Fill in the column label of {out / TABLE}, then: {adapt_command(out / TABLE, choice)}",
         markup=False,

@@ -55,6 +55,7 @@ class AdaptOptions:
         descriptions: class name -> words that take its place.
         labelled: row of the table and label of each image that the model was adapted to.
         missing: number of images it was adapted to that are not in the table, or whose label is not known.
+        grouped: whether those images had groups, which a model keeps without saying which image is of which.
     """
 
     options: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class AdaptOptions:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     labelled: tuple[tuple[int, str], ...] = ()
     missing: int = 0
+    grouped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +243,7 @@ def _recipe(
         descriptions=dict(fitted.descriptions or {}),
         labelled=tuple(kept.values()),
         missing=len(set(classifier.support_ids_)) - len(kept),
+        grouped=bool(classifier.support_groups_),
     )
 
 

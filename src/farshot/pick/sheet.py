@@ -4,7 +4,8 @@
     index.html    the same as one page that needs nothing else
     picked.csv    order, path, label (empty), guess, reason, id (the image's content hash); filled in,
                   `farshot adapt picked.csv` and the board of `farshot app` take it; with an adapted model
-                  also the images it was adapted to, labelled, at the end
+                  also the images it was adapted to, labelled, at the end, and where those had groups an empty
+                  column group, without which folds would share patients or plants
     names.json, descriptions.json    of an adapted model that has such, for the same command
 
 The folder is written whole or not at all.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from farshot.data.found import GROUP_COLUMN
 from farshot.data.table import ImageTable, path_of
 from farshot.errors import DataError
 from farshot.explain.figure import fit, font, swatch
@@ -40,6 +42,7 @@ NAMES, DESCRIPTIONS = "names.json", "descriptions.json"
 _MAY_HOLD = (*FILES, NAMES, DESCRIPTIONS)
 COLUMNS = ("order", "path", "label", "guess", "reason", "id")
 _EARLIER_COLUMNS = COLUMNS[:-1]  # a table of a version that wrote no id
+_GROUPED_COLUMNS = (*COLUMNS, GROUP_COLUMN)  # of a model that was adapted with groups
 
 BEFORE = "labelled before"
 """The reason of rows that an adapted model was adapted to; they have no place in the order."""
@@ -110,6 +113,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
         "explained": explained(choice),
         "before": len(before),
         "guessed": any(choice.guesses),
+        "grouped": choice.recipe.grouped,
     }
     words["command"] = adapt_command(Path(folder.name) / TABLE, choice)
     page = environment("farshot.pick").get_template("pick.html").render(**words, **common())
@@ -118,11 +122,13 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
         (staging / "index.html").write_text(page, encoding="utf-8", errors="replace")
         with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(COLUMNS)
+            group = [""] if choice.recipe.grouped else []
+            writer.writerow(_GROUPED_COLUMNS if choice.recipe.grouped else COLUMNS)
             for card, path, row in zip(drawn, paths, choice.rows.tolist(), strict=True):
-                guess, why = cell(card.guess or ""), cell(card.reason)
-                writer.writerow([card.number, path_cell(path), "", guess, why, image_id(table.images[row])])
-            writer.writerows(["", path_cell(path), label, "", BEFORE, id] for path, label, id in before)
+                cells = [path_cell(path), "", cell(card.guess or ""), cell(card.reason)]
+                writer.writerow([card.number, *cells, image_id(table.images[row]), *group])
+            for path, label, id in before:
+                writer.writerow(["", path_cell(path), label, "", BEFORE, id, *group])
         for name, content in _word_files(choice).items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (staging / name).write_text(text + "\n", encoding="utf-8")
@@ -292,7 +298,7 @@ def _is_untouched(table: Path) -> bool:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({reason(error)}); choose another --out.") from error
     label, why = COLUMNS.index("label"), COLUMNS.index("reason")
-    if not rows or tuple(rows[0]) not in (COLUMNS, _EARLIER_COLUMNS):
+    if not rows or tuple(rows[0]) not in (COLUMNS, _EARLIER_COLUMNS, _GROUPED_COLUMNS):
         return False
     cells = len(rows[0])
     return all(len(r) == cells and (not r[label] or (not r[0] and r[why] == BEFORE)) for r in rows[1:])
