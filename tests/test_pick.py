@@ -24,6 +24,7 @@ from farshot.images.reading import image_id
 from farshot.model.encoder import Encoder
 from farshot.pick import pick_first, pick_next
 from farshot.pick.balance import balanced
+from farshot.pick.choice import AdaptOptions
 from farshot.pick.rules import FIRST, NEXT, Candidates, cover, distinct, margins, spread, typical, uncertain
 from farshot.pick.sheet import BEFORE, FILES, cards, explained, sheet, write_choice
 from tests.input_helpers import QUICK, Farshot, class_folders, everything_in, picture, refusal
@@ -388,14 +389,47 @@ def test_a_sheet_of_an_earlier_version_is_replaced_unless_it_has_labels(
     choice = pick_first(mini, table, 1, ways=2)
     write_choice(tmp_path / "out", choice, table)
     place = tmp_path / "out" / "picked.csv"
-    for label, refused in (("", False), ("mine", True)):
-        place.write_text(f"order,path,label,guess,reason\n1,/a.png,{label},,why\n,/b.png,rust,,{BEFORE}\n")
+    rows = "1,/a.png,,,why\n", "1,/a.png,mine,,why\n", f"1,/a.png,,,why\n,/b.png,rust,,{BEFORE}\n"
+    for row, refused in zip(rows, (False, True, True), strict=True):  # it did not keep what it had written
+        place.write_text(f"order,path,label,guess,reason\n{row}")
         if refused:
             with pytest.raises(DataError, match="was filled in"):
                 write_choice(tmp_path / "out", choice, table)
         else:
             write_choice(tmp_path / "out", choice, table)
             assert "id" in table_of(tmp_path / "out")[0]
+
+
+@pytest.mark.parametrize("edit", ["nothing", "a reason", "a label", "a new row", "a removed row"])
+def test_old_labels_that_a_person_corrected_are_not_overwritten(
+    mini: Encoder, tmp_path: Path, edit: str
+) -> None:
+    class_folders(tmp_path / "in")
+    table = unlabelled([tmp_path / "in"])
+    choice = pick_first(mini, table, 1, ways=2)
+    left = tuple(sorted(set(range(len(table))) - set(choice.rows.tolist())))[:2]
+    choice = replace(choice, recipe=AdaptOptions(labelled=((left[0], "rust"), (left[1], "scab"))))
+    write_choice(tmp_path / "out", choice, table)
+    rows = table_of(tmp_path / "out")
+    assert [row["label"] for row in rows[-2:]] == ["rust", "scab"]
+    if edit == "a reason":
+        rows[0]["reason"] = "seen"
+    elif edit == "a label":
+        rows[-1]["label"] = "rust"
+    elif edit == "a new row":
+        rows.append(rows[-1] | {"path": "/elsewhere.png"})
+    elif edit == "a removed row":
+        rows.pop()
+    with (tmp_path / "out" / "picked.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    if edit in ("nothing", "a reason"):
+        write_choice(tmp_path / "out", choice, table)
+        return
+    with pytest.raises(DataError, match="was filled in, and would be lost"):
+        write_choice(tmp_path / "out", choice, table)
+    assert table_of(tmp_path / "out") == rows
 
 
 def test_odd_names_and_shapes_stand_on_the_sheet(mini: Encoder, tmp_path: Path) -> None:

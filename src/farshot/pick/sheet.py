@@ -14,6 +14,7 @@ The folder is written whole or not at all.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -107,6 +108,12 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
         for row, label in choice.recipe.labelled
     ]
     drawn = cards(choice, table)
+    group = [""] if choice.recipe.grouped else []
+    rows: list[list[str]] = [list(_GROUPED_COLUMNS if choice.recipe.grouped else COLUMNS)]
+    for card, path, row in zip(drawn, paths, choice.rows.tolist(), strict=True):
+        cells = [path_cell(path), "", cell(card.guess or ""), cell(card.reason)]
+        rows.append([str(card.number), *cells, image_id(table.images[row]), *group])
+    rows += [["", path_cell(path), label, "", BEFORE, id, *group] for path, label, id in before]
     words = {
         "title": headline(choice),
         "cards": drawn,
@@ -114,6 +121,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
         "before": len(before),
         "guessed": any(choice.guesses),
         "grouped": choice.recipe.grouped,
+        "labels": _labels_in(rows),
     }
     words["command"] = adapt_command(Path(folder.name) / TABLE, choice)
     page = environment("farshot.pick").get_template("pick.html").render(**words, **common())
@@ -121,14 +129,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
         sheet(choice, drawn).save(staging / "sheet.png")
         (staging / "index.html").write_text(page, encoding="utf-8", errors="replace")
         with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            group = [""] if choice.recipe.grouped else []
-            writer.writerow(_GROUPED_COLUMNS if choice.recipe.grouped else COLUMNS)
-            for card, path, row in zip(drawn, paths, choice.rows.tolist(), strict=True):
-                cells = [path_cell(path), "", cell(card.guess or ""), cell(card.reason)]
-                writer.writerow([card.number, *cells, image_id(table.images[row]), *group])
-            for path, label, id in before:
-                writer.writerow(["", path_cell(path), label, "", BEFORE, id, *group])
+            csv.writer(file).writerows(rows)
         for name, content in _word_files(choice).items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (staging / name).write_text(text + "\n", encoding="utf-8")
@@ -291,14 +292,29 @@ def _written_path(source: ImageSource) -> str:
 
 
 def _is_untouched(table: Path) -> bool:
-    """Whether the labels of an earlier choice are all empty."""
+    """Whether an earlier choice has no labels but those that it was written with."""
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({reason(error)}); choose another --out.") from error
-    label, why = COLUMNS.index("label"), COLUMNS.index("reason")
     if not rows or tuple(rows[0]) not in (COLUMNS, _EARLIER_COLUMNS, _GROUPED_COLUMNS):
         return False
-    cells = len(rows[0])
-    return all(len(r) == cells and (not r[label] or (not r[0] and r[why] == BEFORE)) for r in rows[1:])
+    if any(len(row) != len(rows[0]) for row in rows):
+        return False
+    found = _labels_in(rows)
+    if found == _labels_in([]):
+        return True
+    try:  # labels of an adapted model, which a person may have corrected
+        return found in table.with_name("index.html").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+
+
+def _labels_in(rows: Sequence[Sequence[str]]) -> str:
+    """Hash of the paths, labels and groups of all rows of a table, below its header, that have a label or a
+    group."""
+    path, label, groups = COLUMNS.index("path"), COLUMNS.index("label"), len(COLUMNS)
+    found = sorted((row[path], row[label], *row[groups:]) for row in rows[1:])
+    content = json.dumps([row for row in found if any(row[1:])])
+    return hashlib.sha256(content.encode()).hexdigest()
