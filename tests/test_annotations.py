@@ -316,6 +316,23 @@ def test_predictions_become_labels_of_a_model(animals: Path) -> None:
     assert content["images"][0] == {"id": 1, "file_name": "cat/0.png", "width": 24, "height": 20}
 
 
+def test_predictions_are_not_taken_as_labels_of_people(animals: Path) -> None:
+    path = animals / "p.csv"
+    path.write_text("image,class,cat,dog,sure\ncat/0.png,cat,0.9,0.1,yes\ndog/0.png,dog,0.4,0.6,no\n")
+    assert "all labels are a model's; remove the columns of its scores" in refused_table(path)
+    path.write_text("image,class\ncat/0.png,cat\ndog/0.png,dog\n")
+    assert labels_of(path) == {"cat/0.png": "cat", "dog/0.png": "dog"}
+
+
+def test_who_gave_a_label_is_read_in_any_case_and_other_words_are_refused(animals: Path) -> None:
+    path = animals / "a.csv"
+    path.write_text("path,label,by\ncat/0.png,cat,Person\ndog/0.png,dog,\ndog/1.png,cat, Model \n")
+    assert labels_of(path) == {"cat/0.png": "cat", "dog/0.png": "dog"}
+    assert [row.by for row in format_called("csv").read(path)] == ["person", "person", "model"]
+    path.write_text("path,label,by\ncat/0.png,cat,person\ndog/0.png,dog,robot\n")
+    assert "line 3: by is 'robot'; write person or model" in refused_table(path)
+
+
 def test_the_apps_predictions_give_labels_of_both(animals: Path) -> None:
     path = animals / "predictions.csv"
     path.write_text(

@@ -15,7 +15,16 @@ from typing import Any
 from farshot.annotations.files import new_file
 from farshot.annotations.rows import Labelled
 from farshot.data.found import GROUP_COLUMN, SPLIT_COLUMN
-from farshot.data.rows import BY_COLUMN, csv_rows, image_column, is_blank, label_column, one_column
+from farshot.data.rows import (
+    BY_COLUMN,
+    csv_rows,
+    given_by,
+    image_column,
+    is_blank,
+    label_column,
+    of_model,
+    one_column,
+)
 from farshot.data.text import read_text
 from farshot.errors import DataError
 from farshot.sanitize import cell, path_cell, short
@@ -37,7 +46,7 @@ def read(path: Path) -> list[Labelled]:
     places = [f"{path}, {place}" for place in rows.places]
     if header[: len(_APP)] == _APP:
         return _of_app(header, cells, places)
-    if header[:2] == ["image", "class"] and _has_scores(header, cells):
+    if of_model(rows):
         return [_predicted(header, row, where) for row, where in zip(cells, places, strict=True)]
     columns: dict[str, Any] = {
         "image": image_column(frame, str(path)),
@@ -83,23 +92,14 @@ def _text(value: Any) -> str | None:
 
 
 def _labelled(cells: dict[str, str | None], where: str) -> Labelled:
-    by = cells.get(BY_COLUMN) or "person"
-    if by not in ("person", "model"):
-        raise DataError(f"{where}: {BY_COLUMN} is {short(by)}; write person or model.")
     return Labelled(
         _image(cells["image"], where),
         cells["label"],
         _number(cells.get("score"), where),
-        "model" if by == "model" else "person",
+        given_by(cells.get(BY_COLUMN), where),
         cells.get(SPLIT_COLUMN),
         cells.get(GROUP_COLUMN),
     )
-
-
-def _has_scores(header: list[str], cells: list[list[str | None]]) -> bool:
-    """Whether there is a column for each class, as in the files of `farshot predict`."""
-    classes = {row[1] for row in cells} - {None}
-    return bool(header[2:]) and classes <= set(header[2:])
 
 
 def _predicted(header: list[str], row: list[str | None], where: str) -> Labelled:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from farshot.data.found import (
     BY_COLUMN,
@@ -109,7 +109,13 @@ def label_column(frame: Any, path: str) -> Any:
 def _by_people(rows: Rows) -> tuple[Any, Sequence[str], tuple[str, ...]]:
     """The rows without those whose label a model gave, where a column says so, and a note on these."""
     column = one_column(rows.frame, (BY_COLUMN,), "who gave the label", rows.name, needed=False)
-    kept = [] if column is None else [str(value).strip() != "model" for value in rows.frame[column]]
+    if column is None and of_model(rows):
+        raise DataError(
+            f"{rows.name}: all labels are a model's; remove the columns of its scores to take them as labels."
+        )
+    kept = []
+    for value, place in zip([] if column is None else rows.frame[column], rows.places, strict=False):
+        kept.append(given_by(None if is_blank(value) else str(value), f"{rows.name}, {place}") == "person")
     if all(kept):
         return rows.frame, rows.places, ()
     if not any(kept):
@@ -119,6 +125,27 @@ def _by_people(rows: Rows) -> tuple[Any, Sequence[str], tuple[str, ...]]:
     places = [place for place, keep in zip(rows.places, kept, strict=True) if keep]
     count = len(kept) - len(places)
     return rows.frame[kept], places, (f"{count} labels that a model gave are left out",)
+
+
+def given_by(value: str | None, where: str) -> Literal["person", "model"]:
+    """Who gave a label, from a cell of the column `by`; a person where it is empty.
+
+    Raises:
+        DataError: any other word.
+    """
+    word = (value or "").strip().lower()
+    if word not in ("", "person", "model"):
+        raise DataError(f"{where}: {BY_COLUMN} is {short(str(value).strip())}; write person or model.")
+    return "model" if word == "model" else "person"
+
+
+def of_model(rows: Rows) -> bool:
+    """Whether this is a file of `farshot predict`: image, class, and a column of scores for each class."""
+    header = [str(column).strip() for column in rows.frame.columns]
+    if header[:2] != ["image", "class"] or not header[2:]:
+        return False
+    classes = (None if is_blank(value) else str(value).strip() for value in rows.frame.iloc[:, 1])
+    return set(classes) - {None} <= set(header[2:])
 
 
 def shared_groups(splits: Sequence[str] | None, groups: Sequence[str] | None) -> tuple[str, ...]:
