@@ -91,6 +91,26 @@ def test_folders_of_splits_and_groups_are_those_of_a_folder(tmp_path: Path, kind
     assert set(table.groups or ()) == {"cat", "dog", "owl"}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_archive_of_one_split_is_of_that_split(tmp_path: Path, kind: str, split: str) -> None:
+    class_folders(tmp_path / "data" / split, images=2)
+    for front in ("", "photos/"):
+        files = {front + name: data for name, data in files_of(tmp_path / "data").items()}
+        table = read_table(packed(tmp_path / f"{front[:-1]}x.{kind}", files))
+        assert table.splits == (split,) * 6 == read_table(tmp_path / "data").splits
+        assert table.classes == ("cat", "dog", "owl")
+
+
+def test_a_packed_folder_may_have_the_name_of_a_split(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "test")):
+        class_folders(tmp_path / "test" / split, images=2, start=1000 * number)
+    path = tmp_path / "x.zip"
+    files = {f"test/{name}": data for name, data in files_of(tmp_path / "test").items()}
+    table = read_table(packed(path, files))
+    assert sorted(table.splits or ()) == ["test"] * 6 + ["train"] * 6
+
+
 def test_the_csv_in_an_archive_names_its_images(tmp_path: Path) -> None:
     files = {f"set/images/{n}.png": encoded(picture(n), "PNG") for n in range(4)}
     rows = "path,label,split\n" + "".join(

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from farshot.data.folders import from_places
-from farshot.data.found import Found
+from farshot.data.found import Found, split_called
 from farshot.data.members import entries_of, image_members, member_at, text_of
 from farshot.data.rows import Rows, csv_rows, from_rows, has_columns
 from farshot.errors import DataError
@@ -29,6 +29,9 @@ def from_archive(path: Path, level: int | None, groups: str | None) -> Found:
     inner = [PurePosixPath(image.name[len(str(path)) + 1 :]) for image in images]
     places = [place.parent.parts for place in inner]
     while len({place[:1] for place in places}) == 1 and all(len(place) > 1 for place in places):
+        within = all(len(place) > 2 and split_called(place[1]) for place in places)
+        if split_called(places[0][0]) and not within:
+            break  # the only split
         places = [place[1:] for place in places]  # a zip usually holds the folder that was packed
     rows = [row for row, place in enumerate(places) if place]
     if not rows:
