@@ -96,6 +96,27 @@ def test_pictures_are_copied_into_a_folder_per_class(animals: Path) -> None:
     assert convert_labels(str(out), animals.parent / "back.csv", "csv")
 
 
+@pytest.mark.parametrize(
+    ("subsets", "expected"),
+    [(("default", "default"), None), (("Train", "Validation"), ("train", "val")), (("train", ""), None)],
+)
+@pytest.mark.parametrize("to", ["csv", "coco", "datumaro", "fiftyone", "imagefolder"])
+def test_subsets_of_a_cvat_project_can_be_adapted_to_once_converted(
+    animals: Path, tmp_path: Path, subsets: tuple[str, str], expected: tuple[str, ...] | None, to: str
+) -> None:
+    images = "".join(
+        f'<image id="{number}" name="{name}/0.png" subset="{subset}"><tag label="{name}"/></image>'
+        for number, (name, subset) in enumerate(zip(("cat", "dog"), subsets, strict=True))
+    )
+    (animals / "a.xml").write_text(f"<annotations>{images}</annotations>")
+    out = animals / (
+        "tree" if to in ("imagefolder", "fiftyone") else f"new.{'csv' if to == 'csv' else 'json'}"
+    )
+    convert_labels(str(animals / "a.xml"), out, to)
+    assert read_table(out).splits == read_table(animals / "a.xml").splits == expected
+    assert sorted(labels_of(out).values()) == ["cat", "dog"]
+
+
 def test_splits_become_folders(animals: Path) -> None:
     table = animals.parent / "l.csv"
     table.write_text("path,label,split\nanimals/cat/0.png,cat,train\nanimals/dog/0.png,dog,test\n")

@@ -13,6 +13,7 @@ from farshot.annotations import csv_file
 from farshot.annotations.files import check_new, check_new_folder, new_folder
 from farshot.annotations.formats import FORMATS, format_called, recognised, single
 from farshot.annotations.rows import Labelled
+from farshot.data.found import split_called
 from farshot.data.lookup import counted_from, existing
 from farshot.data.readers import read_table
 from farshot.data.urls import UrlImages
@@ -78,6 +79,7 @@ def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None
         raise DataError(
             f"{source} has no rows to convert{'' if choice.by is None else f' by a {choice.by}'}."
         )
+    rows = _with_known_splits(rows)
     if to == IMAGEFOLDER:
         return _copy(rows, folder, out, source)
     base = home(choice.relative_to) if choice.relative_to else out if as_folder else out.parent
@@ -126,6 +128,15 @@ def _read(source: str, choice: Choice) -> tuple[list[Labelled], Path]:
     file = path / "x" if path.is_dir() else path
     first = next((row.image for row in rows if not is_url(row.image)), None)
     return rows, file.parent if first is None else counted_from(file, first)
+
+
+def _with_known_splits(rows: list[Labelled]) -> list[Labelled]:
+    """The rows with splits called train, val and test; with none where no val or test is named, such as in a
+    project of CVAT, whose only subset is called default. As farshot.data.readers reads them."""
+    splits = [split_called(row.split) if row.split else None for row in rows]
+    if None in splits and {*splits} <= {None, "train"}:
+        return [replace(row, split=None) for row in rows]
+    return [replace(row, split=split or row.split) for row, split in zip(rows, splits, strict=True)]
 
 
 def _here(folder: Path, rows: Sequence[Labelled]) -> bool:
