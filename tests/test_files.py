@@ -123,6 +123,17 @@ def test_litter_of_systems_is_left_out_of_folders(tmp_path: Path) -> None:
     assert [path.name for path in subfolders(data)] == ["cat", "dog"]
 
 
+def test_overviews_and_world_files_of_maps_are_no_pictures(tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "data", ("cat", "dog"), 1)
+    for place in (data / "cat", data / "dog"):
+        overview = place / "0.tif.ovr"
+        picture(3).save(overview, format="TIFF")
+        for ending in (".tfw", ".tifw", ".jgw", ".PGW", ".wld", ".prj", ".hdr", ".png.msk"):
+            (place / f"0{ending}").write_text("0.5\n0\n0\n-0.5\n440720\n3751320\n")
+    assert [Path(image).name for image in read_table(data).images] == ["0.png", "0.png"]
+    assert len(unlabelled([data]).images) == 2
+
+
 def test_litter_among_files_is_left_out_and_a_video_is_named(farshot: Farshot, tmp_path: Path) -> None:
     picture(0).save(tmp_path / "a.png")
     written(tmp_path, tuple(name for name in LITTER if "/" not in name))

@@ -33,8 +33,11 @@ _SYSTEM = {
 }
 """Files and folders that operating systems and storage devices create, in lower case."""
 
-_SIDECARS = {".xmp", ".aae", ".thm", ".pp3", ".lrcat"}
-"""Extensions of files that cameras and photo programs write next to a picture."""
+_SIDECARS = {".xmp", ".aae", ".thm", ".pp3", ".lrcat"} | {
+    *(".ovr", ".msk", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".prj")
+}
+"""Extensions of files that cameras, photo programs and programs for maps (overviews, masks, places) write
+next to a picture."""
 
 _OTHER = (
     {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".db", ".ini", ".xml", ".yaml", ".yml", ".toml"}
@@ -42,6 +45,7 @@ _OTHER = (
     | {".py", ".ipynb", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
     | {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"}
     | {".mp3", ".m4a", ".wav"}
+    | {".hdr"}  # the header of an ENVI picture, or a Radiance picture, which is not read
 )
 """Extensions of files that may lie in a folder of pictures and are none: texts, tables, archives,
 videos, sound."""
