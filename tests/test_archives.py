@@ -111,6 +111,20 @@ def test_a_packed_folder_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     assert sorted(table.splits or ()) == ["test"] * 6 + ["train"] * 6
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_pictures_next_to_class_folders_are_noted(tmp_path: Path, count: int) -> None:
+    folder = class_folders(tmp_path / "data")
+    for number in range(count):
+        picture(90 + number).save(folder / f"loose{number}.png")
+    (folder / "notes.txt").write_text("x")
+    archive = packed(tmp_path / "x.zip", files_of(folder))
+    words = "1 picture directly in {} has no class and is left out"
+    if count == 2:
+        words = "2 pictures directly in {} have no class and are left out"
+    for source in (folder, archive):
+        assert read_table(source).notes == (words.format(source),)
+
+
 def test_the_csv_in_an_archive_names_its_images(tmp_path: Path) -> None:
     files = {f"set/images/{n}.png": encoded(picture(n), "PNG") for n in range(4)}
     rows = "path,label,split\n" + "".join(

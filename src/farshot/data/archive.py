@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from farshot.data.folders import from_places
+from farshot.data.folders import from_places, without_class
 from farshot.data.found import Found, split_called
 from farshot.data.members import entries_of, image_members, member_at, text_of
 from farshot.data.rows import Rows, csv_rows, from_rows, has_columns
@@ -38,7 +39,8 @@ def from_archive(path: Path, level: int | None, groups: str | None) -> Found:
         raise DataError(
             f"{path} has no folders and no CSV with the columns path and label; pack a folder per class."
         )
-    return from_places(path, [images[row] for row in rows], [places[row] for row in rows], level)
+    found = from_places(path, [images[row] for row in rows], [places[row] for row in rows], level)
+    return replace(found, notes=(*found.notes, *without_class(path, len(images) - len(rows))))
 
 
 def _table_in(path: Path, groups: str | None) -> Found | None:

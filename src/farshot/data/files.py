@@ -90,6 +90,16 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Files directly in a folder that may be images.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    here = (entry for entry in _listed(folder) if may_be_image(entry.name) and _kind(entry) == "file")
+    return sorted(Path(entry.path) for entry in here)
+
+
 def image_files(folder: Path) -> list[Path]:
     """Files that may be images, at any depth, sorted by name; without hidden files and files of other
     kinds.

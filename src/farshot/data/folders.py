@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from farshot.data.files import image_files, subfolders
+from farshot.data.files import files_in, image_files, subfolders
 from farshot.data.found import Found, split_called
 from farshot.data.names import in_class_order, nfc
 from farshot.errors import DataError
@@ -46,7 +47,17 @@ def from_folder(folder: Path, level: int | None = None) -> Found:
         if not inside:
             raise DataError(f"The class folder {top} holds no image; add some or remove the folder.")
         files += inside
-    return from_places(folder, files, [path.relative_to(folder).parent.parts for path in files], level)
+    found = from_places(folder, files, [path.relative_to(folder).parent.parts for path in files], level)
+    return replace(found, notes=(*found.notes, *without_class(folder, len(files_in(folder)))))
+
+
+def without_class(folder: Path, count: int) -> tuple[str, ...]:
+    """A note on so many pictures directly in a folder of class folders, or in an archive of them."""
+    if not count:
+        return ()
+    many = "1 picture" if count == 1 else f"{count} pictures"
+    verbs = "has no class and is" if count == 1 else "have no class and are"
+    return (f"{many} directly in {folder} {verbs} left out",)
 
 
 def from_places(
