@@ -24,7 +24,7 @@ from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.likeness import near_pairs, thumbnails
 from farshot.randomness import numpy_generator
-from tests.input_helpers import Farshot
+from tests.input_helpers import Farshot, class_folders
 from tests.toy import world_table
 
 WORLD = world_table(count=64, classes=("highway", "orchard", "river"))
@@ -257,6 +257,15 @@ def test_a_benchmark_keeps_groups_and_near_copies_of_own_images_apart(by_patient
     assert sorted(pool.ids[row] for row in pool.copies) == ["river/p8_0.png", "river/small.png"]
     again = cached(pool_of("own", read_table(by_patient)), tmp_path / "cache")
     assert again.copies == pool.copies
+
+
+def test_contradictions_of_your_own_images_are_called_so(farshot: Farshot, tmp_path: Path):
+    folder = class_folders(tmp_path / "mine", ("cat", "dog"), 2)
+    (folder / "dog" / "9.png").write_bytes((folder / "cat" / "0.png").read_bytes())
+    told = farshot("data", "check", "mine", folder)
+    assert "CONTRADICTION: 1 pictures are in several classes: cat/0.png (cat) = dog/9.png (dog)" in told.out
+    assert "mine can be used, but holds contradictions: 5 images of 2 classes." in told.out
+    assert "differs" not in told.out.lower()
 
 
 def test_data_check_and_reports_know_near_copies_and_groups(

@@ -64,7 +64,9 @@ def check(
         console.out.print(f"{name} in {path} is refused until this is fixed.", markup=False)
         raise typer.Exit(console.EXIT_REFUSED)
     verdict = "differs from the published pool" if any(f.differs for f in findings) else "is in order"
-    if verdict == "is in order" and any(f.copies for f in findings):
+    if any(f.contradicts for f in findings):
+        verdict = "can be used, but holds contradictions"
+    elif verdict == "is in order" and any(f.copies for f in findings):
         verdict = "can be used, but holds copies"
     classes = len(pool.table.classes)
     console.out.print(f"{name} {verdict}: {len(pool.table)} images of {classes} classes.", markup=False)
@@ -73,7 +75,7 @@ def check(
 def finding_words(finding: Finding) -> str:
     """A remark on a pool with its weight."""
     word = "WRONG" if finding.fatal else "DIFFERS" if finding.differs else "note"
-    word = "COPIES" if finding.copies else word
+    word = "COPIES" if finding.copies else "CONTRADICTION" if finding.contradicts else word
     return f"{word}: {finding.what.rstrip('.')}. {finding.fix}".rstrip()
 
 

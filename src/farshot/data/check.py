@@ -126,7 +126,8 @@ def _every_image(pool: Pool, progress: Callable[[int, int], None] | None) -> lis
             Finding(
                 f"{len(torn)} pictures are in several classes: {_listed(pool, torn, labels=True)}",
                 "Keep each picture under one class, or leave it out.",
-                differs=True,
+                differs=not pool.near,
+                contradicts=pool.near,
             )
         )
     if copied:

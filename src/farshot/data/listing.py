@@ -31,6 +31,7 @@ class Finding:
         fatal: numbers would be wrong, so the pool is refused.
         differs: the pool is not the published one; numbers are marked.
         copies: some pictures occur more than once.
+        contradicts: some pictures of your own images are in several classes.
     """
 
     what: str
@@ -38,6 +39,7 @@ class Finding:
     fatal: bool = False
     differs: bool = False
     copies: bool = False
+    contradicts: bool = False
 
 
 @dataclass

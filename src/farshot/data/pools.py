@@ -165,7 +165,6 @@ def suspicions(pool: Pool) -> list[Finding]:
             Finding(
                 f"classes are called {', '.join(short)} in prompts: worth two points less on ISIC",
                 "Rename the classes in full, or use the pool's distributed layout.",
-                differs=True,
             )
         )
     several = [name for name in pool.table.classes if "|" in name]
