@@ -166,6 +166,14 @@ def test_traps_are_found_in_images_of_any_layout(tmp_path: Path) -> None:
     assert "slow to decode" in found_in("own", tmp_path / "torn")
 
 
+def test_a_file_that_a_table_lists_twice_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png", ord(name))
+    (tmp_path / "own.csv").write_text("path,label\na.png,x\nb.png,y\na.png,x\n")
+    with pytest.raises(DataError, match=r"lists a\.png more than once; keep one of its rows"):
+        open_pool(f"own={tmp_path / 'own.csv'}")
+
+
 class Counter:
     """Counts how often each image is decoded."""
 

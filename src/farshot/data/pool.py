@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ from farshot.arrays import NDArray
 from farshot.data.independence import picture_units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.sanitize import plain
 
 
 class GeneratedPool(NamedTuple):
@@ -67,8 +69,13 @@ class Pool:
     def __post_init__(self) -> None:
         if self.table.labels is None:
             raise DataError(f"The pool {self.name} has no labels; tasks are drawn by class.")
-        if len(self.ids) != len(self.table) or len(set(self.ids)) < len(self.ids):
-            raise DataError(f"The pool {self.name} needs a different name for each of its images.")
+        twice = next((name for name, count in Counter(self.ids).items() if count > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"The pool {self.name} lists {plain(twice)} more than once; keep one of its rows."
+            )
+        if len(self.ids) != len(self.table):
+            raise DataError(f"The pool {self.name} needs a name for each of its images.")
 
     @cached_property
     def by_class(self) -> tuple[Int[NDArray[np.int64], " images"], ...]:
