@@ -38,6 +38,34 @@ def labels_of(table) -> list[str]:
 # Folder per class ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;label;size, mm\nNAME0;a;1,5\nNAME1;b;2,0\n",
+        'size, mm;"path";label\n1,5;NAME0;a\n2,0;NAME1;b\n',
+        "label\tpath\twidth; height, mm\na\tNAME0\t1\nb\tNAME1\t2\n",
+        "sep=;\npath;label\nNAME0;a\nNAME1;b\n",
+        "\ufeffsep=;\r\npath;label;size, mm\r\nNAME0;a;1\r\nNAME1;b;2\r\n",
+        '"sep=,"\npath,label\nNAME0,a\nNAME1,b\n',
+    ],
+)
+def test_a_table_of_a_spreadsheet_of_any_country_is_read(tmp_path: Path, text: str) -> None:
+    for number in range(2):
+        picture(number).save(tmp_path / f"{number}.png")
+    for number in range(2):
+        text = text.replace(f"NAME{number}", f"{number}.png")
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
+    table = read_table(tmp_path / "t.csv")
+    assert table.classes == ("a", "b") and len(table) == 2
+
+
+def test_a_line_that_names_the_separator_is_counted(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "0.png")
+    (tmp_path / "t.csv").write_text("sep=;\npath;label\n0.png;a\n1.png;b\n")
+    with pytest.raises(DataError, match=r"t\.csv, line 4: there is no file"):
+        read_table(tmp_path / "t.csv")
+
+
 def test_a_folder_per_class(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data", ("black_cat", "dog"), 2)
     (folder / "dog" / "more").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from farshot.errors import DataError
 from farshot.images.reading import ImageSource
 from farshot.sanitize import short, uncovered
 from farshot.storage.paths import ordinary
+
+_MARKS = ",;\t"
+_SAID = re.compile(rf'"?sep=([{_MARKS}])"?\r?(\n|$)', re.IGNORECASE)  # the first line of some files of Excel
 
 Lookup = Callable[[Any, str], ImageSource]
 """Gives the image that a cell names; its second argument is the place of the cell, for messages."""
@@ -197,8 +201,9 @@ def csv_rows(path: str, text: str) -> Rows:
     """
     import pandas as pd  # slow to import, and a folder needs none
 
-    header = text.partition("\n")[0]
-    separator = next((mark for mark in ",;\t" if mark in header), ",")  # spreadsheets differ by country
+    said = _SAID.match(text)
+    text, above = (text, 0) if said is None else (text[said.end() :], 1)
+    separator = _separator(text.partition("\n")[0]) if said is None else said[1]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, places = [], []
     try:
@@ -206,7 +211,7 @@ def csv_rows(path: str, text: str) -> Rows:
             if not any(cell.strip() for cell in row):
                 continue  # spreadsheets leave empty rows behind
             rows.append([uncovered(cell) for cell in row])
-            places.append(f"line {reader.line_num}")
+            places.append(f"line {reader.line_num + above}")
             if len(row) != len(rows[0]):
                 raise DataError(
                     f"{path}, {places[-1]}: {len(row)} cells, but the header has {len(rows[0])}; put names "
@@ -214,11 +219,22 @@ def csv_rows(path: str, text: str) -> Rows:
                 )
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: {first_line(error)}; fix the quotes there."
+            f"{path}, line {reader.line_num + above}: {first_line(error)}; fix the quotes there."
         ) from error
     if not rows:
         raise DataError(f"{path} is empty; its first line names the columns, such as path,label.")
     return Rows(path, pd.DataFrame(rows[1:], columns=rows[0], dtype=object), places[1:])
+
+
+def _separator(header: str) -> str:
+    """What separates the cells of a first line, which differs by the country of a spreadsheet: the first
+    mark that gives a column of images, as a comma may be part of a name; else the first that is there."""
+    marks = [mark for mark in _MARKS if mark in header]
+    for mark in marks:
+        cells = next(csv.reader([header], delimiter=mark), [])
+        if {uncovered(cell).strip().lower() for cell in cells} & {*IMAGE_COLUMNS, URL_COLUMN}:
+            return mark
+    return marks[0] if marks else ","
 
 
 def _read_parquet(path: Path) -> Rows:
