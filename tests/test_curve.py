@@ -14,6 +14,7 @@ from farshot.errors import DataError
 from farshot.methods import create
 from farshot.methods.prototypes import Prototypes
 from farshot.model.encoder import Encoder
+from farshot.task import Task
 from tests.input_helpers import Farshot
 from tests.toy import as_folder, world_table
 
@@ -45,6 +46,18 @@ def test_a_method_that_learns_nothing_has_a_flat_curve(mini: Encoder):
     found = learning_curve(create("zero-shot"), mini, TABLE.subset(range(100)), repeats=5)
     assert len({round(one.mean, 12) for one in found.accuracy}) == 1
     assert found.gain.mean == pytest.approx(0, abs=1e-12)
+
+
+def test_an_accuracy_of_all_images_has_an_interval_with_a_width(mini: Encoder):
+    table, rows = TABLE.subset(range(100)), np.arange(100)
+    assert table.labels is not None
+    task = Task(table, table.names, rows, table.labels, rows)
+    adapted = next(iter(create("zero-shot").adapt(mini, [task])))
+    right = adapted.logits(table, rows).argmax(1) == table.labels
+    found = learning_curve(create("zero-shot"), mini, table.subset(np.flatnonzero(right)), repeats=5)
+    for one in found.accuracy:
+        assert one.mean == 1
+        assert 0.8 < one.low < 0.99 and one.high == 1
 
 
 def test_copies_and_groups_stay_on_one_side(mini: Encoder):

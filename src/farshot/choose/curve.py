@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import draw_units, units
+from farshot.data.independence import draw_units, units, worth
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.evaluation.intervals import Interval
+from farshot.evaluation.intervals import Interval, mean_of_shares
 from farshot.evaluation.metrics import class_weights
 from farshot.methods.base import Method
 from farshot.model.encoder import Encoder
@@ -119,7 +119,7 @@ def learning_curve(
     means = class_weights(labels) @ shown
     drawn = (draw_units(unit[seen], generator) for _ in range(_DRAWS))
     draws = np.stack([class_weights(labels[rows]) @ shown[rows] for rows in drawn])
-    accuracy = tuple(_interval(means[p], draws[:, p], len(shown)) for p in range(len(chosen)))
+    accuracy = tuple(_accuracy(shown[:, p], labels, unit[seen]) for p in range(len(chosen)))
     steps = np.log2(np.asarray(chosen[-_LAST:], dtype=np.float64))
     factor = math.log2((smallest + more) / smallest)
     slope = lambda values: np.polyfit(steps, values[..., -len(steps) :].T, 1)[0] * factor  # noqa: E731
@@ -162,6 +162,26 @@ def _split(
         members.append(rows)
     gone = np.array(sorted(away))
     return [rows[~np.isin(unit[rows], gone)] for rows in members], np.flatnonzero(np.isin(unit, gone))
+
+
+def _accuracy(
+    right: Float[NDArray[np.float64], " S"],
+    labels: Int[NDArray[np.int64], " S"],
+    unit: Int[NDArray[np.int64], " S"],
+) -> Interval:
+    """Balanced accuracy with an interval that has a width where all images are classified alike, too
+    (`mean_of_shares`); a bootstrap of few images has none.
+
+    Args:
+        right: how often each image is classified correctly, from 0 to 1.
+    """
+    classes, number = np.unique(labels, return_inverse=True)
+    n = worth(unit, number, len(classes))
+    recalls = np.bincount(number, weights=right) / np.bincount(number)
+    smoothed = (recalls * n + 0.5) / (n + 1)
+    mean = float(recalls.mean())
+    low, high = mean_of_shares(mean, smoothed, smoothed * (1 - smoothed) / n)
+    return Interval(mean, low, high, math.nan, len(right))
 
 
 def _interval(mean: float, draws: Float[NDArray[np.float64], " D"], n: int) -> Interval:
