@@ -116,6 +116,9 @@ def test_ties_and_equal_methods() -> None:
     assert (shifted.smallest_effect, shifted.tasks_to_find) == (0, 3)
     tied = paired_difference([0.5, 0.6, 0.9, 0.8], [0.5, 0.6, 0.7, 0.7])
     assert tied.sign_p == 0.5  # two wins of two
+    a = np.array([0.5, 0.6, 0.9, 0.8, 0.7])
+    rounded = paired_difference(a + np.array([0, 1e-16, 1e-16, 0.1, 0.1]), a - np.array([2e-16, 0, 0, 0, 0]))
+    assert rounded.sign_p == 0.5  # differences of rounding are ties
 
 
 def test_tasks_for_precision_bring_the_half_width_to_half_a_point() -> None:

@@ -227,6 +227,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: 
     n = len(d)
     if n < LEAST:
         raise ValueError(f"a paired comparison needs at least {LEAST} tasks")
+    d[np.abs(d) <= _ROUNDING] = 0.0  # a tie: mean recalls of equal predictions may differ by 1e-16
     # equal differences vary by their rounding
     mean, spread = float(d.mean()), float(d.std(ddof=1)) if np.ptp(d) > _ROUNDING else 0.0
     half = float(special.stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
