@@ -8,7 +8,7 @@ from benchmarks.atha_verdict import BASES, Kind, corrected, read, specs, text, v
 from benchmarks.page_parts import replace_part
 
 from farshot.bench.compare import CellComparison
-from farshot.bench.results import Calibration
+from farshot.bench.results import Calibration, Column
 from farshot.bench.store import Store
 from farshot.evaluation.intervals import mean_interval, over_cells, paired_difference
 from farshot.methods import create
@@ -25,7 +25,7 @@ def cell(pool: str, gain: float, seed: int, tasks: int = 100, shots: int = 1) ->
     atha = base + gain + noise - noise.mean()
     none = Calibration(0.0, 0.0, ())
     parts = (mean_interval(atha), mean_interval(base), none, none, paired_difference(atha, base), 1.0, 1.0)
-    return CellComparison(pool, shots, *parts, "fine-tuned", "fine-tuned")
+    return CellComparison(Column(pool, pool, pool, ()), shots, *parts, "fine-tuned", "fine-tuned")
 
 
 def measured(*gains: float) -> dict[Kind, list[CellComparison]]:

@@ -23,6 +23,7 @@ from farshot.errors import DataError, SettingError
 from farshot.methods import create
 from farshot.report.benchmark import store_report
 from farshot.report.figure import draw_results
+from farshot.report.verdict import verdict
 from tests.input_helpers import Farshot, everything_in, picture, refusal
 
 POOLS = ("eurosat", "isic", "chestx", "cropdiseases")
@@ -247,6 +248,32 @@ def test_pools_that_are_not_the_published_ones_are_marked(store: Store) -> None:
     assert list(block.header) == ["method", "isic", "isic (2)", "average"]
     assert block.sections[0][1][0][1].endswith("*")
     assert not block.sections[0][1][0][2].endswith("*")
+
+
+def test_one_pool_under_two_class_names_counts_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for names in (("a", "b"), ("a", "spots of b")):
+        fill(store, run_of("prototypes", class_names=names), shares(1, mean=0.9))
+        fill(store, run_of("zero-shot", class_names=names), shares(2))
+    (block,) = table_blocks(store)
+    assert list(block.header) == ["method", "isic", "isic (2)", "average"]
+    assert [row[-1] for row in block.sections[0][1]] == ["-", "-"]
+    same = "isic and isic (2) are the same tasks with other class names ('b' or 'spots of b')"
+    assert f"{same}, so there is no average." in block.notes
+    ((group, cells),) = compare(store, "prototypes", "zero-shot").items()
+    notes = comparison_block(group, cells, "prototypes", "zero-shot").notes
+    assert f"{same}, so there is no mean over all cells." in notes
+    assert not any("Over all" in note for note in notes)
+    ((entries),) = read_groups(store).values()
+    found = verdict(entries)
+    assert found is not None and (found.cells, found.tasks) == (1, 40)
+    told = "isic (2) does not count: it is the same tasks as isic with other class names."
+    assert found.sentences[-1].striptags() == told
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_results(read_groups(store), tmp_path / "f.png")
+    assert [axes.get_title() for axes in drawn[0].axes] == ["isic", "isic (2)"]
 
 
 def test_older_settings_of_one_name_are_another_row(store: Store) -> None:

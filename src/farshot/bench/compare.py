@@ -17,9 +17,12 @@ from farshot.bench.results import (
     Calibration,
     Calibrations,
     CellResult,
+    Column,
     TableKey,
+    different_names,
     in_order,
     read_groups,
+    repeated,
 )
 from farshot.bench.store import Store
 from farshot.errors import SettingError
@@ -40,14 +43,14 @@ class CellComparison:
     """A and B on the tasks of one pool and number of shots that both have results for.
 
     Attributes:
-        pool: name of the column.
+        column: the pool.
         a, b: the metric over the common tasks, in [0, 1].
         difference: A minus B, paired.
         t_holm, sign_holm: p-values corrected over all cells of the group.
         a_kind, b_kind: of the methods: features, fine-tuned or transductive.
     """
 
-    pool: str
+    column: Column
     shots: int
     a: Interval
     b: Interval
@@ -58,6 +61,11 @@ class CellComparison:
     sign_holm: float
     a_kind: str
     b_kind: str
+
+    @property
+    def pool(self) -> str:
+        """Name of the column."""
+        return self.column.name
 
 
 @dataclass(frozen=True)
@@ -139,11 +147,10 @@ def comparison_block(
         "NLL B",
     ]
     rows = [_row(cell) for cell in cells]
-    overall, _ = over_cells([cell.difference for cell in cells])
     notes = [
         f"A - B: mean difference in points of {metric.replace('-', ' ')} over tasks that both have done, with"
         " 95 % intervals.",
-        f"Over all {len(cells)} cells: {signed(100 * overall.mean)} +- {number(100 * overall.half)} points.",
+        *_overall(cells),
         "Holm: corrected over the cells of this table. Smallest found: the true difference in points that so"
         " many tasks find (p < 0.05) in 80 % of cases; tasks to find 0.5: how many find half a point so"
         " often; tasks for +-0.5: how many bring the half width of the interval to half a point.",
@@ -153,6 +160,24 @@ def comparison_block(
         notes.append("A transductive method sees all queries of a task together, which others do not.")
     records = [_record(group, cell, a, b, metric) for cell in cells]
     return Block(str(group), header, [("", rows)], notes, records)
+
+
+def _overall(cells: list[CellComparison]) -> list[str]:
+    """The mean over cells in words; none where cells are the same tasks with other class names."""
+    by_shots: dict[int, list[Column]] = {}
+    for cell in cells:
+        by_shots.setdefault(cell.shots, []).append(cell.column)
+    twice = dict.fromkeys(tuple(forms) for columns in by_shots.values() for forms in repeated(columns))
+    if twice:
+        return [
+            f"{' and '.join(c.name for c in forms)} are the same tasks with other class names"
+            f" ({different_names(forms)}), so there is no mean over all cells."
+            for forms in twice
+        ]
+    overall, _ = over_cells([cell.difference for cell in cells])
+    return [
+        f"Over all {len(cells)} cells: {signed(100 * overall.mean)} +- {number(100 * overall.half)} points."
+    ]
 
 
 def _record(group: TableKey, cell: CellComparison, a: str, b: str, metric: str) -> dict[str, Value]:
@@ -221,7 +246,7 @@ def _compare_cell(calibrations: Calibrations, one: CellResult, other: CellResult
     a, b = one.scores[mine], other.scores[its]
     common = one.series.only(mine).keys
     return CellComparison(
-        one.column.name,
+        one.column,
         one.run.shape.shots,
         mean_interval(a),
         mean_interval(b),

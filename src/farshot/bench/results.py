@@ -31,6 +31,8 @@ METRICS: dict[str, Metric] = {
 }
 """By name; accuracy itself is read from the store."""
 
+_MOST_NAMES = 3  # of the class names that differ
+
 PAPER_ORDER = ("isic", "eurosat", "cropdiseases", "chestx")
 """The order of pools in the field's tables."""
 
@@ -241,6 +243,23 @@ def in_order(columns: Iterable[Column]) -> list[Column]:
     unique = list(dict.fromkeys(columns))
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     return sorted(unique, key=lambda column: rank.get(column.pool, len(rank)))
+
+
+def repeated(columns: Iterable[Column]) -> list[list[Column]]:
+    """Columns of the same images and so of the same tasks, which differ in the names of their classes; each
+    counts as one pool only."""
+    by_content: dict[str, list[Column]] = {}
+    for column in in_order(columns):
+        by_content.setdefault(column.fingerprint, []).append(column)
+    return [forms for forms in by_content.values() if len(forms) > 1]
+
+
+def different_names(forms: Sequence[Column]) -> str:
+    """Class names in which columns of the same images differ, in words."""
+    differing = [names for names in zip(*(c.class_names for c in forms), strict=False) if len(set(names)) > 1]
+    told = "; ".join(" or ".join(map(repr, dict.fromkeys(names))) for names in differing[:_MOST_NAMES])
+    more = len(differing) - _MOST_NAMES
+    return f"{told}; and {more} more" if more > 0 else told
 
 
 def _columns(runs: Iterable[Run]) -> dict[tuple[str, str, tuple[str, ...]], Column]:

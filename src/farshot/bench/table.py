@@ -13,8 +13,10 @@ from farshot.bench.results import (
     Column,
     TableKey,
     average,
+    different_names,
     in_order,
     read_groups,
+    repeated,
     titled,
 )
 from farshot.bench.store import Store
@@ -71,11 +73,12 @@ def _block(
     most = {c: max(len(entry.series) for entry in here if entry.column == c) for c in columns}
     used: set[str] = set()
     sections: dict[str, list[list[str]]] = {}
+    twice = repeated(columns)
     names = row_names(here)
     for name, kind in dict.fromkeys((names[row_key(entry)], entry.run.kind) for entry in here):
         mine = {entry.column: entry for entry in here if names[row_key(entry)] == name}
         row = [name, *(_cell(mine.get(column), most[column], used) for column in columns)]
-        whole = len(mine) == len(columns)
+        whole = len(mine) == len(columns) and not twice
         mean = average([entry.score for entry in mine.values()]) if whole else None
         row.append(f"{number(100 * mean.mean)} +- {number(100 * mean.half)}" if mean else "-")
         sections.setdefault(_SECTIONS.get(kind, _MEASURED), []).append(row)
@@ -83,6 +86,11 @@ def _block(
     notes = [
         f"{titled(metric)} in points, mean over tasks +- 1.96 sd / sqrt(n); tasks: {_tasks(most)}.",
         *(f"{mark} {_LEGEND[mark]}" for mark in _LEGEND if mark in used),
+        *(
+            f"{' and '.join(c.name for c in forms)} are the same tasks with other class names"
+            f" ({different_names(forms)}), so there is no average."
+            for forms in twice
+        ),
     ]
     with_published = with_published and group.is_published
     if with_published and (rows := _published_rows(columns, shots)):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from farshot.bench.results import ACCURACY, CellResult, TableKey, average, in_order, titled
+from farshot.bench.results import ACCURACY, CellResult, TableKey, average, in_order, repeated, titled
 from farshot.bench.table import row_key, row_names
 from farshot.errors import DataError
 from farshot.evaluation.intervals import Interval
@@ -27,7 +27,7 @@ def draw_results(groups: Mapping[TableKey, list[CellResult]], path: Path, metric
     results.
 
     The points are means over tasks, the bars 1.96 sd / sqrt(n). The average has those methods and shots that
-    were run on all pools.
+    were run on all pools; there is none where two pools are the same tasks with other class names.
 
     Args:
         groups: of `farshot.bench.results.read_groups`, by this metric.
@@ -68,7 +68,7 @@ def _panels(group: TableKey, entries: list[CellResult], several: bool) -> list[t
     for entry in entries:
         points = by_pool[entry.column.name].setdefault(names[row_key(entry)], {})
         points[entry.run.shape.shots] = entry.score
-    if len(columns) > 1 and (averages := _averages(list(by_pool.values()))):
+    if len(columns) > 1 and not repeated(columns) and (averages := _averages(list(by_pool.values()))):
         by_pool[f"average of {len(columns)} pools"] = averages
     heading = f"\n{fill(str(group), 50)}" if several else ""
     return [(f"{name}{heading}", points) for name, points in by_pool.items()]

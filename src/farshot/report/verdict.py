@@ -17,7 +17,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from farshot.arrays import NDArray
-from farshot.bench.results import CellResult, Column
+from farshot.bench.results import CellResult, Column, repeated
 from farshot.evaluation.intervals import LEAST, Interval, holm, over_cells, paired_difference
 from farshot.explain.html import bdi
 from farshot.sanitize import plain
@@ -61,6 +61,7 @@ class Verdict:
         rivals: the others, the best first.
         cells, tasks: on which they are compared.
         left_out: methods that lack some of these cells.
+        set_aside: columns that do not count, each with the column of the same tasks that does.
     """
 
     winner: str
@@ -69,10 +70,11 @@ class Verdict:
     cells: int
     tasks: int
     left_out: tuple[str, ...] = ()
+    set_aside: tuple[tuple[str, str], ...] = ()
 
     @property
     def sentences(self) -> list[Markup]:
-        """Two sentences, with a third where methods are left out; names are escaped."""
+        """Two sentences, with more where methods or columns are left out; names are escaped."""
         said = [*(_of_several(self) if self.rivals else _of_one(self))]
         if self.left_out:
             said.append(
@@ -80,11 +82,18 @@ class Verdict:
                     _listed(self.left_out)
                 )
             )
+        for column, counted in self.set_aside:
+            said.append(
+                Markup("{} does not count: it is the same tasks as {} with other class names.").format(
+                    bdi(plain(column)), bdi(plain(counted))
+                )
+            )
         return said
 
 
 def verdict(entries: Sequence[CellResult]) -> Verdict | None:
     """Rank the methods of a group; None where they have no task in common."""
+    entries, set_aside = _once(entries)
     methods: dict[str, dict[Cell, CellResult]] = {}
     for entry in sorted(entries, key=lambda one: one.run.revision):  # of two revisions the newer one
         methods.setdefault(entry.run.label, {})[entry.column, entry.run.shape.shots] = entry
@@ -109,7 +118,24 @@ def verdict(entries: Sequence[CellResult]) -> Verdict | None:
         cells,
         sum(map(len, scores[best])),
         tuple(shown[name] for name in methods if name not in names),
+        set_aside,
     )
+
+
+def _once(entries: Sequence[CellResult]) -> tuple[list[CellResult], tuple[tuple[str, str], ...]]:
+    """The entries without those of tasks that other entries have with other class names: of several
+    columns of the same images, at each number of shots the one with the most methods counts. And the names
+    of the columns left out, each with that of the one that counts."""
+    kept = list(entries)
+    aside: dict[tuple[str, str], None] = {}
+    for shots in sorted({entry.run.shape.shots for entry in entries}):
+        here = [entry for entry in entries if entry.run.shape.shots == shots]
+        for forms in repeated(entry.column for entry in here):
+            counted = max(forms, key=lambda form: sum(entry.column == form for entry in here))
+            gone = [form for form in forms if form != counted]
+            aside.update({(form.name, counted.name): None for form in gone})
+            kept = [one for one in kept if one.run.shape.shots != shots or one.column not in gone]
+    return kept, tuple(aside)
 
 
 def _common(entries: dict[str, CellResult]) -> dict[str, Float[NDArray[np.float64], " tasks"]]:
