@@ -215,12 +215,13 @@ def test_a_transductive_method_is_marked_wherever_it_stands_beside_others(store:
     assert block.header[3:5] == ["A: transclip (transductive)", "B: zero-shot"]
     assert "sees all queries of a task together" in block.notes[-1]
     assert [row[3] for row in runs_block(store).sections[0][1]] == ["transclip (transductive)", "zero-shot"]
+    name = "transclip (revision 2) (transductive)"  # as in the table
     (told,) = store_report(store)["groups"]
     assert told["baseline"] == "zero-shot"
-    assert [one["name"] for one in told["comparisons"]] == ["transclip (transductive)"]
-    assert [row["name"] for row in told["times"]] == ["zero-shot", "transclip (transductive)"]
+    assert [one["name"] for one in told["comparisons"]] == [name]
+    assert [row["name"] for row in told["times"]] == ["zero-shot", name]
     (chart,) = told["calibration"]
-    assert [row["name"] for row in chart["rows"]] == ["zero-shot", "transclip (transductive)"]
+    assert [row["name"] for row in chart["rows"]] == ["zero-shot", name]
     fill(store, run_of("prototypes"), shares(2))
     ((group, cells),) = compare(store, "zero-shot", "prototypes").items()
     plain = comparison_block(group, cells, "zero-shot", "prototypes")

@@ -168,6 +168,27 @@ def test_bins_of_the_reliability_diagram_add_up_to_the_calibration_error() -> No
     assert gap == pytest.approx(expected_calibration_error(p, labels), abs=1e-6)
 
 
+def test_two_revisions_of_a_method_are_two_rows_everywhere(farshot, tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        for revision, skill in ((1, -9.0), (2, 9.0)):
+            fill(store, run_of("atha", revision=revision), revision, skill=skill)
+        fill(store, run_of("zero-shot"), 3)
+        (told,) = benchmark.store_report(store)["groups"]
+    names = ["atha", "atha (revision 2)", "zero-shot"]
+    assert [row["name"] for row in told["times"]] == names
+    assert [row["name"] for row in told["calibration"][0]["rows"]] == names
+    assert told["verdict"][0].striptags().startswith("atha (revision 2) wins: ")
+    assert told["baseline"] == "atha (revision 2)"
+    old, other = told["comparisons"]
+    assert (old["name"], other["name"]) == ("atha", "zero-shot")
+    captions = [one["scatters"][0]["caption"] for one in (old, other)]
+    assert "atha is better on 0 tasks, atha (revision 2) on 12, equal on 0" in captions[0]
+    assert "zero-shot is better on 0 tasks, atha (revision 2) on 12, equal on 0" in captions[1]
+    for name in ("atha", "atha (revision 2)"):
+        report = ("report", tmp_path / "r.db", "--out", tmp_path / "r.html", "--baseline", name)
+        assert farshot(*report)[0] == 0
+
+
 def test_another_baseline_and_refusals(farshot, filled: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.html"
     assert farshot("report", filled, "--out", out, "--baseline", "zero-shot")[0] == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,22 +103,25 @@ def compare(
     if first == second:
         raise SettingError(f"{a} and {b} are the same method with the same settings.")
     for group, entries in groups.items():
-        pairs = [
-            (one, other)
-            for one in entries
-            for other in entries
-            if _is(one, first) and _is(other, second) and _place(one) == _place(other)
-        ]
-        cells = [cell for pair in pairs if (cell := _compare_cell(calibrations, *pair)) is not None]
-        if cells:
-            order = [column.name for column in in_order(entry.column for entry in entries)]
-            out[group] = sorted(_corrected(cells), key=lambda cell: (cell.shots, order.index(cell.pool)))
+        mine, its = ([entry for entry in entries if _is(entry, wanted)] for wanted in (first, second))
+        if cells := compare_entries(mine, its, calibrations):
+            out[group] = cells
     if not out:
         raise SettingError(
             f"{store.path} has fewer than {LEAST} tasks of a cell that both {first.label} and "
             f"{second.label} have done; run both on the same pools, shots and seed."
         )
     return out
+
+
+def compare_entries(
+    mine: Sequence[CellResult], its: Sequence[CellResult], calibrations: Calibrations
+) -> list[CellComparison]:
+    """Compare results of two methods in each cell that both have; empty where too few tasks are common."""
+    pairs = [(one, other) for one in mine for other in its if _place(one) == _place(other)]
+    cells = [cell for pair in pairs if (cell := _compare_cell(calibrations, *pair)) is not None]
+    order = in_order(one.column for one, _ in pairs)
+    return sorted(_corrected(cells), key=lambda cell: (cell.shots, order.index(cell.column)))
 
 
 def comparison_block(
@@ -283,8 +286,8 @@ def _is(entry: CellResult, wanted: _Wanted) -> bool:
     return (run.method, run.revision, run.settings) == (wanted.method, wanted.revision, wanted.settings)
 
 
-def _place(entry: CellResult) -> tuple[str, int]:
-    return entry.column.name, entry.run.shape.shots
+def _place(entry: CellResult) -> tuple[Column, int]:
+    return entry.column, entry.run.shape.shots
 
 
 def _wanted(store: Store, spec: str, runs: list[Run]) -> _Wanted:

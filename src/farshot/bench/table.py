@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from farshot.bench import published
 from farshot.bench.render import Block, Value, number
@@ -26,6 +26,9 @@ from farshot.storage.paths import quoted
 _SECTIONS = {"transductive": "Transductive: sees all queries of a task together"}
 _MEASURED = "Measured"
 _OTHERS = "Published by others (not measured here)"
+
+RowKey = tuple[str, int, str]
+"""Method, revision, and settings as JSON."""
 
 NOT_PUBLISHED_POOL, UNDEVELOPED, FEWER = "*", "†", "‡"
 _LEGEND = {
@@ -74,7 +77,7 @@ def _block(
     used: set[str] = set()
     sections: dict[str, list[list[str]]] = {}
     twice = repeated(columns)
-    names = row_names(here)
+    names = row_names(entries)
     for name, kind in dict.fromkeys((names[row_key(entry)], entry.run.kind) for entry in here):
         mine = {entry.column: entry for entry in here if names[row_key(entry)] == name}
         row = [name, *(_cell(mine.get(column), most[column], used) for column in columns)]
@@ -146,14 +149,14 @@ def _published_records(group: TableKey, columns: list[Column], shots: int) -> li
     return rows
 
 
-def row_key(entry: CellResult) -> tuple[str, int, str]:
+def row_key(entry: CellResult) -> RowKey:
     """The key of a row: one method, one revision, one set of settings."""
     return entry.run.method, entry.run.revision, json.dumps(entry.run.settings, sort_keys=True)
 
 
-def row_names(entries: list[CellResult]) -> dict[tuple[str, int, str], str]:
+def row_names(entries: Sequence[CellResult]) -> dict[RowKey, str]:
     """Return a distinct name for every row; rows of one label, from older versions, are numbered."""
-    names: dict[tuple[str, int, str], str] = {}
+    names: dict[RowKey, str] = {}
     for entry in entries:
         if row_key(entry) in names:
             continue

@@ -7,20 +7,21 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from farshot.arrays import NDArray
-from farshot.bench.compare import CellComparison, compare, comparison_block
-from farshot.bench.records import check_types
+from farshot.bench.compare import CellComparison, compare_entries, comparison_block
+from farshot.bench.records import Run, check_types, marked
 from farshot.bench.render import Block
-from farshot.bench.results import Calibrations, CellResult, TableKey, in_order, read_groups
+from farshot.bench.results import Calibrations, CellResult, Column, TableKey, in_order, read_groups
 from farshot.bench.schema import damaged
 from farshot.bench.store import Store
-from farshot.bench.table import table_blocks
+from farshot.bench.table import RowKey, row_key, row_names, table_blocks
 from farshot.errors import SettingError
 from farshot.report.commands import bench_commands
 from farshot.report.svg import Chart, legend, padded
@@ -49,39 +50,69 @@ def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
     return {
         "title": "Benchmark report",
         "blocks": blocks,
-        "groups": [_group(store, groups, group, baseline, calibrations) for group in groups],
+        "groups": [
+            _group(store, entries, group, baseline, calibrations) for group, entries in groups.items()
+        ],
         "runs": len(store.runs()),
         "tasks": sum(len(entry.series) for entries in groups.values() for entry in entries),
     }
 
 
+@dataclass(frozen=True)
+class _Row:
+    """The results of a row of the table: one method, one revision, one set of settings.
+
+    Attributes:
+        name, shown: in the table, and marked where the method is transductive.
+    """
+
+    name: str
+    entries: list[CellResult]
+
+    @property
+    def run(self) -> Run:
+        return self.entries[0].run
+
+    @property
+    def shown(self) -> str:
+        return marked(self.name, self.run.kind)
+
+
+def _rows(entries: list[CellResult]) -> list[_Row]:
+    """The rows of a table, transductive methods last."""
+    found = [
+        _Row(name, [entry for entry in entries if row_key(entry) == key])
+        for key, name in row_names(entries).items()
+    ]
+    return sorted(found, key=lambda row: _apart(row.entries[0]))
+
+
 def _group(
     store: Store,
-    groups: dict[TableKey, list[CellResult]],
+    entries: list[CellResult],
     group: TableKey,
     baseline: str | None,
     calibrations: Calibrations,
 ) -> dict[str, Any]:
-    entries = groups[group]
-    shown = {entry.run.label: entry.run.shown for entry in sorted(entries, key=_apart)}
-    labels = list(shown)
-    base = baseline if baseline in labels else _default_baseline(entries)
-    pairs, left_out = [], []
-    for name in labels:
-        if name == base:
+    rows = _rows(entries)
+    base = _baseline(rows, baseline)
+    comparisons, left_out = [], []
+    for row in rows:
+        if row is base:
             continue
-        try:
-            pairs.append((name, compare(store, name, base, {group: entries}, calibrations)[group]))
-        except (SettingError, KeyError):  # no common tasks, or a method that this farshot does not know
-            left_out.append(name)
+        if cells := compare_entries(row.entries, base.entries, calibrations):
+            comparisons.append(_comparison(group, row, base, cells))
+        else:
+            left_out.append(row.shown)
+    shown = {row_key(row.entries[0]): row.shown for row in rows}
     return {
         "name": str(group),
         "verdict": [] if (found := verdict(entries)) is None else found.sentences,
-        "baseline": shown[base],
-        "comparisons": [_comparison(group, entries, name, base, cells) for name, cells in pairs],
+        "baseline": base.shown,
+        "comparisons": comparisons,
         "not_compared": left_out,
-        "calibration": _calibration_charts(calibrations, entries),
-        "times": [_time(store, entry) for entry in _sorted(entries)],
+        "calibration": _calibration_charts(calibrations, entries, shown),
+        "times": [_time(store, entry, shown[row_key(entry)]) for entry in _sorted(entries)],
         "commands": bench_commands(entries),
         "pools": _pools(entries),
         "facts": _facts(store, entries),
@@ -90,28 +121,30 @@ def _group(
 
 
 def _check_baseline(store: Store, groups: dict[TableKey, list[CellResult]], baseline: str) -> None:
-    labels = dict.fromkeys(entry.run.label for entries in groups.values() for entry in entries)
+    rows = [row for entries in groups.values() for row in _rows(entries)]
+    labels = dict.fromkeys(name for row in rows for name in (row.run.label, row.name))
     if baseline not in labels:
         raise SettingError(
             f"{store.path} has no results of {baseline}; choose --baseline of: {', '.join(labels)}."
         )
 
 
-def _default_baseline(entries: Sequence[CellResult]) -> str:
-    fair = [entry.run.label for entry in entries if entry.run.method == _FAIR]
-    return (fair or [entry.run.label for entry in sorted(entries, key=_apart)])[0]
+def _baseline(rows: Sequence[_Row], wanted: str | None) -> _Row:
+    """The row that others are compared with; of several revisions of a method the newest."""
+    exact = [row for row in rows if row.name == wanted and row.run.label != wanted]
+    named = exact or [row for row in rows if row.run.label == wanted]
+    fair = [row for row in rows if row.run.method == _FAIR]
+    found = named or [row for row in rows if row.run.label == (fair or rows)[0].run.label]
+    return max(found, key=lambda row: row.run.revision)
 
 
-def _comparison(
-    group: TableKey, entries: list[CellResult], name: str, base: str, cells: list[CellComparison]
-) -> dict[str, Any]:
-    shown = {entry.run.label: entry.run.shown for entry in entries}
+def _comparison(group: TableKey, row: _Row, base: _Row, cells: list[CellComparison]) -> dict[str, Any]:
     return {
-        "name": shown[name],
-        "baseline": shown[base],
-        "forest": _forest(cells, name, base),
-        "block": _turned(comparison_block(group, cells, name, base)),
-        "scatters": _scatters(entries, name, base),
+        "name": row.shown,
+        "baseline": base.shown,
+        "forest": _forest(cells, row.name, base.name),
+        "block": _turned(comparison_block(group, cells, row.name, base.name)),
+        "scatters": _scatters(row, base),
     }
 
 
@@ -149,18 +182,19 @@ def _forest(cells: list[CellComparison], name: str, base: str) -> Markup:
     return chart.render(f"{name} minus {base}, paired", "; ".join(words), y_ticks=False)
 
 
-def _scatters(entries: list[CellResult], name: str, base: str) -> list[dict[str, Any]]:
+def _scatters(row: _Row, baseline: _Row) -> list[dict[str, Any]]:
     """One chart per number of shots: a mark for every pair of accuracies, larger where more tasks have it."""
     out = []
-    for shots in sorted({entry.run.shape.shots for entry in entries}):
-        here = [entry for entry in entries if entry.run.shape.shots == shots]
+    name, base = row.name, baseline.name
+    for shots in sorted({entry.run.shape.shots for entry in row.entries}):
+        here = [entry for entry in row.entries if entry.run.shape.shots == shots]
         columns = in_order(entry.column for entry in here)
         chart = Chart((0, 100), (0, 100), f"{base}, accuracy %", f"{name}, accuracy %", height=330)
         chart.line([0, 100], [0, 100], plain=True)
         above = below = equal = 0
         found: dict[str, NDArray[np.float64]] = {}
         for column in columns:
-            mine, other = (_accuracies(here, column.name, label) for label in (name, base))
+            mine, other = (_accuracies(one.entries, column, shots) for one in (row, baseline))
             common = sorted(set(mine) & set(other))
             if not common:
                 continue
@@ -207,15 +241,17 @@ def distinct_pairs(pairs: NDArray[np.float64], step: float) -> tuple[NDArray[np.
     return values, counts
 
 
-def _accuracies(entries: list[CellResult], column: str, label: str) -> dict[tuple[int, int], float]:
+def _accuracies(entries: list[CellResult], column: Column, shots: int) -> dict[tuple[int, int], float]:
     for entry in entries:
-        if (entry.column.name, entry.run.label) == (column, label):
+        if (entry.column, entry.run.shape.shots) == (column, shots):
             return dict(zip(entry.series.keys, entry.series.accuracy.tolist(), strict=True))
     return {}
 
 
-def _calibration_charts(calibrations: Calibrations, entries: list[CellResult]) -> list[dict[str, Any]]:
-    """One chart per pool and number of shots, with its numbers."""
+def _calibration_charts(
+    calibrations: Calibrations, entries: list[CellResult], shown: Mapping[RowKey, str]
+) -> list[dict[str, Any]]:
+    """One chart per pool and number of shots, with its numbers; methods are called as in `shown`."""
     out = []
     for shots, column in dict.fromkeys((e.run.shape.shots, e.column) for e in _sorted(entries)):
         here = [e for e in _sorted(entries) if (e.run.shape.shots, e.column) == (shots, column)]
@@ -226,11 +262,12 @@ def _calibration_charts(calibrations: Calibrations, entries: list[CellResult]) -
             rows: list[dict[str, Any]] = []
             for i, entry in enumerate(part):
                 found = calibrations.of(entry.number, entry.series.keys)
-                rows.append({"name": entry.run.shown, "error": found.error, "nll": found.nll})
+                name = shown[row_key(entry)]
+                rows.append({"name": name, "error": found.error, "nll": found.nll})
                 xs, ys = [100 * b.confidence for b in found.bins], [100 * b.accuracy for b in found.bins]
                 chart.line(xs, ys, i)
                 for b in found.bins:
-                    told = f"{entry.run.shown}: {b.images} images, right {100 * b.accuracy:.1f} %"
+                    told = f"{name}: {b.images} images, right {100 * b.accuracy:.1f} %"
                     chart.point(100 * b.confidence, 100 * b.accuracy, i, title=told)
             title = f"{column.name}, {count_of(shots, 'shot')}"
             told = "; ".join(
@@ -243,7 +280,7 @@ def _calibration_charts(calibrations: Calibrations, entries: list[CellResult]) -
     return out
 
 
-def _time(store: Store, entry: CellResult) -> dict[str, Any]:
+def _time(store: Store, entry: CellResult, name: str) -> dict[str, Any]:
     seconds = entry.series.seconds
     found = store.query(
         "SELECT device, MIN(batch) AS least, MAX(batch) AS most FROM results WHERE run = ? GROUP BY device",
@@ -256,7 +293,7 @@ def _time(store: Store, entry: CellResult) -> dict[str, Any]:
         raise damaged(store.path, f"run {entry.number}: {error}") from error
     batches = sorted({row[end] for row in found for end in ("least", "most")})
     return {
-        "name": entry.run.shown,
+        "name": name,
         "pool": entry.column.name,
         "shots": entry.run.shape.shots,
         "mean": float(seconds.mean()),

@@ -17,7 +17,9 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from farshot.arrays import NDArray
+from farshot.bench.records import marked
 from farshot.bench.results import CellResult, Column, repeated
+from farshot.bench.table import RowKey, row_key, row_names
 from farshot.evaluation.intervals import LEAST, Interval, holm, over_cells, paired_difference
 from farshot.explain.html import bdi
 from farshot.sanitize import plain
@@ -93,15 +95,17 @@ class Verdict:
 
 def verdict(entries: Sequence[CellResult]) -> Verdict | None:
     """Rank the methods of a group; None where they have no task in common."""
+    kinds = {row_key(entry): entry.run.kind for entry in entries}
+    shown = {key: marked(name, kinds[key]) for key, name in row_names(entries).items()}
     entries, set_aside = _once(entries)
-    methods: dict[str, dict[Cell, CellResult]] = {}
-    for entry in sorted(entries, key=lambda one: one.run.revision):  # of two revisions the newer one
-        methods.setdefault(entry.run.label, {})[entry.column, entry.run.shape.shots] = entry
+    methods: dict[RowKey, dict[Cell, CellResult]] = {}
+    for entry in entries:
+        methods.setdefault(row_key(entry), {})[entry.column, entry.run.shape.shots] = entry
     everything = set().union(*methods.values())
     complete = [name for name, cells in methods.items() if cells.keys() == everything]
     names = complete if len(complete) > 1 or len(methods) == 1 else list(methods)
     shared = [cell for cell in everything if all(cell in methods[name] for name in names)]
-    scores: dict[str, list[Float[NDArray[np.float64], " tasks"]]] = {name: [] for name in names}
+    scores: dict[RowKey, list[Float[NDArray[np.float64], " tasks"]]] = {name: [] for name in names}
     for cell in sorted(shared, key=lambda one: (one[0].name, one[1])):
         for name, found in _common({name: methods[name][cell] for name in names}).items():
             scores[name].append(found)
@@ -110,7 +114,6 @@ def verdict(entries: Sequence[CellResult]) -> Verdict | None:
         return None
     means = {name: float(np.mean([one.mean() for one in found])) for name, found in scores.items()}
     best, *others = sorted(names, key=lambda name: -means[name])
-    shown = {entry.run.label: entry.run.shown for entry in entries}
     return Verdict(
         shown[best],
         means[best],
@@ -138,7 +141,7 @@ def _once(entries: Sequence[CellResult]) -> tuple[list[CellResult], tuple[tuple[
     return kept, tuple(aside)
 
 
-def _common(entries: dict[str, CellResult]) -> dict[str, Float[NDArray[np.float64], " tasks"]]:
+def _common(entries: dict[RowKey, CellResult]) -> dict[RowKey, Float[NDArray[np.float64], " tasks"]]:
     """Accuracy of each method on the tasks of a cell that all have done; empty where there are none."""
     ids = {name: one.series.seeds * 2**32 + one.series.indices for name, one in entries.items()}
     both = reduce(np.intersect1d, ids.values())
