@@ -277,6 +277,43 @@ def test_one_pool_under_two_class_names_counts_once(
     assert [axes.get_title() for axes in drawn[0].axes] == ["isic", "isic (2)"]
 
 
+def test_methods_of_other_tasks_are_marked_and_not_ranked(
+    farshot: Farshot, store: Store, tmp_path: Path
+) -> None:
+    page = tmp_path / "r.html"
+    same = "Every method met the same tasks"
+    for key, method in enumerate(("zero-shot", "prototypes")):
+        fill(store, run_of(method), shares(key))
+    assert farshot("report", tmp_path / "r.db", "--out", page).code == 0
+    assert same in page.read_text(encoding="utf-8")
+    fill(store, run_of("lp++"), shares(3), seed=2)
+    fill(store, run_of("atha"), shares(4, tasks=39))
+    (block,) = table_blocks(store)
+    assert [row[1][-1] in "‡§" and row[1][-1] for row in block.sections[0][1]] == [False, False, "§", "‡"]
+    assert [row["other_tasks"] for row in block.records] == [0, 0, 1, 0]
+    assert [row["fewer_tasks"] for row in block.records] == [0, 0, 0, 1]
+    assert any(note.startswith("§ other tasks") for note in block.notes)
+    assert "§" not in render([block], "latex").split("bottomrule")[0]
+    (entries,) = read_groups(store).values()
+    found = verdict(entries)
+    assert found is not None and found.left_out == ("lp++",) and len(found.rivals) == 2 and found.tasks == 39
+    said = " ".join(found.sentences)
+    assert "39 tasks that all ranked methods have done" in said
+    assert "Not ranked, since they lack some of these pools, shots or tasks: " in said
+    assert farshot("report", tmp_path / "r.db", "--out", page).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert same not in text and "no task in common" not in text
+
+
+def test_methods_are_ranked_where_two_share_a_pool_and_a_third_none(store: Store) -> None:
+    for key, method in enumerate(("zero-shot", "prototypes")):
+        fill(store, run_of(method), shares(key))
+    fill(store, run_of("lp++", "eurosat"), shares(3))
+    (entries,) = read_groups(store).values()
+    found = verdict(entries)
+    assert found is not None and found.left_out == ("lp++",) and found.tasks == 40
+
+
 def test_older_settings_of_one_name_are_another_row(store: Store) -> None:
     old = run_of("atha")
     fill(store, replace(old, settings=old.settings | {"steps": 50}), shares(0))

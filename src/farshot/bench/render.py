@@ -27,6 +27,7 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
+    "§": r"$^\S$",
     "*": r"$^*$",
 }
 

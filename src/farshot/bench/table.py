@@ -27,14 +27,17 @@ _SECTIONS = {"transductive": "Transductive: sees all queries of a task together"
 _MEASURED = "Measured"
 _OTHERS = "Published by others (not measured here)"
 
+_Tasks = frozenset[tuple[int, int]]  # (seed, index)
+
 RowKey = tuple[str, int, str]
 """Method, revision, and settings as JSON."""
 
-NOT_PUBLISHED_POOL, UNDEVELOPED, FEWER = "*", "†", "‡"
+NOT_PUBLISHED_POOL, UNDEVELOPED, FEWER, OTHER = "*", "†", "‡", "§"
 _LEGEND = {
     NOT_PUBLISHED_POOL: "the images are not those of the published pool; not comparable with papers.",
     UNDEVELOPED: "settings are not the defaults and were not run on development seeds of this pool before.",
     FEWER: "fewer tasks than others in this column.",
+    OTHER: "other tasks than others in this column, as of another seed; not comparable with them.",
 }
 
 
@@ -73,7 +76,7 @@ def _block(
 ) -> Block:
     here = [entry for entry in entries if entry.run.shape.shots == shots]
     columns = in_order(entry.column for entry in here)
-    most = {c: max(len(entry.series) for entry in here if entry.column == c) for c in columns}
+    most = {c: _most_tasks([entry for entry in here if entry.column == c]) for c in columns}
     used: set[str] = set()
     sections: dict[str, list[list[str]]] = {}
     twice = repeated(columns)
@@ -106,7 +109,13 @@ def _block(
     return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes, records)
 
 
-def _record(group: TableKey, entry: CellResult, name: str, most: int, metric: str) -> dict[str, Value]:
+def _most_tasks(entries: list[CellResult]) -> _Tasks:
+    """The tasks of the entry of a column that has those of most others, of these the largest."""
+    sets = [frozenset(entry.series.keys) for entry in entries]
+    return max(dict.fromkeys(sets), key=lambda mine: (sum(one <= mine for one in sets), len(mine)))
+
+
+def _record(group: TableKey, entry: CellResult, name: str, most: _Tasks, metric: str) -> dict[str, Value]:
     """A cell as a record; the metric in points."""
     interval = entry.score
     return group.place(entry.run.shape.shots) | {
@@ -122,7 +131,8 @@ def _record(group: TableKey, entry: CellResult, name: str, most: int, metric: st
         "n": interval.n,
         "published_images": int(not entry.run.notes),
         "developed": int(not entry.marked),
-        "fewer_tasks": int(len(entry.series) < most),
+        "fewer_tasks": int(frozenset(entry.series.keys) < most),
+        "other_tasks": int(not most.issuperset(entry.series.keys)),
     }
 
 
@@ -167,13 +177,14 @@ def row_names(entries: Sequence[CellResult]) -> dict[RowKey, str]:
     return names
 
 
-def _cell(entry: CellResult | None, most: int, used: set[str]) -> str:
+def _cell(entry: CellResult | None, most: _Tasks, used: set[str]) -> str:
     if entry is None:
         return "-"
     marks = [
         (NOT_PUBLISHED_POOL, bool(entry.run.notes)),
         (UNDEVELOPED, entry.marked),
-        (FEWER, len(entry.series) < most),
+        (FEWER, frozenset(entry.series.keys) < most),
+        (OTHER, not most.issuperset(entry.series.keys)),
     ]
     found = [mark for mark, applies in marks if applies]
     used.update(found)
@@ -181,11 +192,11 @@ def _cell(entry: CellResult | None, most: int, used: set[str]) -> str:
     return f"{number(100 * interval.mean)} +- {number(100 * interval.half)}{''.join(found)}"
 
 
-def _tasks(most: dict[Column, int]) -> str:
-    counts = set(most.values())
+def _tasks(most: dict[Column, _Tasks]) -> str:
+    counts = set(map(len, most.values()))
     if len(counts) == 1:
         return str(counts.pop())
-    return ", ".join(f"{column.name} {count}" for column, count in most.items())
+    return ", ".join(f"{column.name} {len(tasks)}" for column, tasks in most.items())
 
 
 def _published_rows(columns: list[Column], shots: int) -> list[list[str]]:

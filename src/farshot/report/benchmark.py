@@ -54,6 +54,7 @@ def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
             _group(store, entries, group, baseline, calibrations) for group, entries in groups.items()
         ],
         "runs": len(store.runs()),
+        "same_tasks": all(_same_tasks(_rows(entries)) for entries in groups.values()),
         "tasks": sum(len(entry.series) for entries in groups.values() for entry in entries),
     }
 
@@ -85,6 +86,14 @@ def _rows(entries: list[CellResult]) -> list[_Row]:
         for key, name in row_names(entries).items()
     ]
     return sorted(found, key=lambda row: _apart(row.entries[0]))
+
+
+def _same_tasks(rows: list[_Row]) -> bool:
+    """Whether all methods have done the same tasks of the same pools and shots."""
+    tasks = [
+        {(one.column, one.run.shape.shots): frozenset(one.series.keys) for one in row.entries} for row in rows
+    ]
+    return all(one == tasks[0] for one in tasks)
 
 
 def _group(

@@ -8,7 +8,7 @@ Holm's method for the number of comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -29,6 +29,7 @@ _MOST_NAMED = 8
 _DRAWS = 2  # of a bootstrap that is not shown
 
 Cell = tuple[Column, int]
+_Tasks = Mapping[Cell, frozenset[tuple[int, int]]]  # (seed, index)
 
 
 @dataclass(frozen=True)
@@ -101,28 +102,60 @@ def verdict(entries: Sequence[CellResult]) -> Verdict | None:
     methods: dict[RowKey, dict[Cell, CellResult]] = {}
     for entry in entries:
         methods.setdefault(row_key(entry), {})[entry.column, entry.run.shape.shots] = entry
-    everything = set().union(*methods.values())
-    complete = [name for name, cells in methods.items() if cells.keys() == everything]
-    names = complete if len(complete) > 1 or len(methods) == 1 else list(methods)
-    shared = [cell for cell in everything if all(cell in methods[name] for name in names)]
+    names, shared = _ranked(methods)
+    if not names or len(names) < min(2, len(shown)):
+        return None
     scores: dict[RowKey, list[Float[NDArray[np.float64], " tasks"]]] = {name: [] for name in names}
     for cell in sorted(shared, key=lambda one: (one[0].name, one[1])):
         for name, found in _common({name: methods[name][cell] for name in names}).items():
             scores[name].append(found)
-    cells = len(scores[names[0]])
-    if not cells:
-        return None
     means = {name: float(np.mean([one.mean() for one in found])) for name, found in scores.items()}
     best, *others = sorted(names, key=lambda name: -means[name])
     return Verdict(
         shown[best],
         means[best],
         _rivals(scores[best], [(shown[name], means[name], scores[name]) for name in others]),
-        cells,
+        len(shared),
         sum(map(len, scores[best])),
-        tuple(shown[name] for name in methods if name not in names),
+        tuple(name for key, name in shown.items() if key not in names),
         set_aside,
     )
+
+
+def _ranked(methods: Mapping[RowKey, Mapping[Cell, CellResult]]) -> tuple[list[RowKey], list[Cell]]:
+    """The methods that can be ranked, and the cells in which all have tasks in common: those that have
+    every cell, where two or more share tasks in each; otherwise the most that share tasks in any cell."""
+    everything = list(dict.fromkeys(cell for cells in methods.values() for cell in cells))
+    if len(methods) == 1:
+        return list(methods), everything
+    tasks = {
+        name: {cell: frozenset(entry.series.keys) for cell, entry in cells.items()}
+        for name, cells in methods.items()
+    }
+    complete = [name for name, cells in methods.items() if len(cells) == len(everything)]
+    for least in (LEAST, 1):
+        for names, needed in ((complete, len(everything)), (list(methods), 1)):
+            found, cells = _sharing({name: tasks[name] for name in names}, least, needed)
+            if len(found) > 1:
+                return found, cells
+    return [], []
+
+
+def _sharing(tasks: Mapping[RowKey, _Tasks], least: int, needed: int) -> tuple[list[RowKey], list[Cell]]:
+    """Methods, as many as can be found one by one, that have at least so many tasks in common in at least so
+    many cells; and these cells."""
+    best: tuple[list[RowKey], _Tasks] = ([], {})
+    for first, its in tasks.items():
+        group, common = [first], its
+        for name, others in tasks.items():
+            both = {cell: found & others[cell] for cell, found in common.items() if cell in others}
+            both = {cell: found for cell, found in both.items() if len(found) >= least}
+            if name != first and len(both) >= needed:
+                group, common = [*group, name], both
+        best = max(best, (group, common), key=lambda one: (len(one[0]), sum(map(len, one[1].values()))))
+        if len(group) == len(tasks):
+            break
+    return [name for name in tasks if name in best[0]], list(best[1])
 
 
 def _once(entries: Sequence[CellResult]) -> tuple[list[CellResult], tuple[tuple[str, str], ...]]:
@@ -222,7 +255,7 @@ def _second(found: Verdict) -> Markup:
 def _where(found: Verdict) -> str:
     """The cells and tasks in words."""
     tasks = f"{found.tasks} task{'s' * (found.tasks != 1)}"
-    common = " that all methods have done" if found.rivals else ""
+    common = f" that all {'ranked ' * bool(found.left_out)}methods have done" if found.rivals else ""
     if found.cells == 1:
         return f"{tasks}{common}"
     return f"average over {found.cells} combinations of pool and shots ({tasks}{common})"
