@@ -268,6 +268,34 @@ def test_other_images_and_another_model_are_named(made: Made, tmp_path: Path):
         verify(Bundle(made.bundle), [made.pool()], load_encoder("mini"))
 
 
+def test_a_mark_of_the_pool_cannot_be_removed_or_added(made: Made, tmp_path: Path):
+    def mark(*notes: str) -> Path:
+        def change(rows: Rows) -> None:
+            for row in rows["runs"]:
+                row["pool_notes"] = list(notes)
+
+        return forged(made.bundle, tmp_path / "b.zip", change)
+
+    said = made.refused(mark("12 images"))
+    assert "its pool p differs from the published one it says “12 images”" in said and "says nothing." in said
+    pool = replace(made.pool(), notes=("12 images",))
+    assert verify(Bundle(mark("12 images")), [pool]).drawn == {"p": 6}
+    with pytest.raises(DataError, match="it says nothing, and of the images here farshot says “12 images”"):
+        verify(Bundle(made.bundle), [pool])
+
+
+def test_another_name_of_the_same_model_is_said(made: Made, tmp_path: Path):
+    def change(rows: Rows) -> None:
+        for row in rows["runs"]:
+            row["model"] = "openai/clip-vit-large-patch14"
+
+    found = verify(Bundle(forged(made.bundle, tmp_path / "b.zip", change)), [made.pool()], made.encoder)
+    assert found.notes == [
+        "the model's name openai/clip-vit-large-patch14; its weights are those of clip here"
+    ]
+    assert found.computed == 6
+
+
 def test_files_that_are_no_bundles_are_refused(made: Made, tmp_path: Path):
     whole = made.bundle.read_bytes()
     rows = rows_of(made.bundle)

@@ -13,7 +13,7 @@ import numpy as np
 
 from farshot.bench.agreement import Agreement, Row, agreement
 from farshot.bench.bundle import Bundle
-from farshot.bench.bundle_rows import named
+from farshot.bench.bundle_rows import named, shared_name
 from farshot.bench.grid import Grid, label, precision_of
 from farshot.bench.load import choose_load
 from farshot.bench.records import Episode, Result, Run, result_row
@@ -130,6 +130,15 @@ def _check_pool(bundle: Bundle, run: Run, pool: Pool) -> None:
         )
     if len(run.class_names) != len(pool.table.names):
         raise DataError(f"{bundle.path} is refused: its pool {plain(run.pool)} has other classes.")
+    if run.notes != pool.notes:
+        raise DataError(
+            f"{bundle.path} is refused: of how its pool {plain(run.pool)} differs from the published one it "
+            f"says {_said(run.notes)}, and of the images here farshot says {_said(pool.notes)}."
+        )
+
+
+def _said(notes: tuple[str, ...]) -> str:
+    return f"“{plain('; '.join(notes))}”" if notes else "nothing"
 
 
 def _fitting(
@@ -148,6 +157,11 @@ def _fitting(
         )
     for run in bundle.runs.values():
         method = check_words(bundle, run)
+        here = shared_name(encoder.source)
+        if run.model_fingerprint == encoder.fingerprint and run.model != here:
+            found.notes.append(
+                f"the model's name {plain(run.model)}; its weights are those of {plain(here)} here"
+            )
         if run.model_fingerprint != encoder.fingerprint:
             found.notes.append(f"{plain(run.model)} is another model than --model")
         elif run.precision != _EXACT:

@@ -172,7 +172,10 @@ def _print_verified(found: Verified, seed: int, *, with_model: bool) -> None:
         say("Nothing was computed again: give --model, and the images.")
     if not found.drawn and not found.computed:
         say("Only the internal checks ran: they find careless changes, not results that were made up whole.")
-    say("Times, memory, losses and devices are as the bundle states them; nothing here can check them.")
+    say(
+        "Times, memory, losses, devices and names of models are as the bundle states them; nothing here can "
+        "check them."
+    )
 
 
 def register(app: typer.Typer) -> None:
