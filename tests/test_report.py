@@ -256,6 +256,43 @@ def test_the_command_on_the_page_fills_the_same_store(farshot, tmp_path: Path, m
     assert found.tasks and found.same, found
 
 
+def test_the_commands_on_the_page_keep_class_descriptions(farshot, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.json").write_text('{"rust": "orange rust spots on a leaf"}')
+    first = ("bench", "--pools", "mini-crops", "--model", "mini", "--methods", "zero-shot", "--tasks", 2)
+    more = ("--shots", 1, "--queries", 2, "--store", "first.db")
+    assert farshot(*first, *more)[0] == 0
+    assert farshot(*first, *more, "--descriptions", "words.json")[0] == 0
+    assert farshot("report", "first.db", "--out", "r.html")[0] == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    commands = [Page(part.split("</pre>")[0]).text for part in page.split("<pre>")[1:]]
+    assert ["--descriptions descriptions.json" in command for command in commands] == [False, True]
+    assert (
+        'descriptions.json holds the words for the classes of mini-crops: {"rust": "orange rust spots on a '
+        'leaf"}.' in read(Path("r.html")).text
+    )
+    Path("descriptions.json").write_text(Path("words.json").read_text())
+    for command in commands:
+        assert farshot(*shlex.split(command)[1:])[0] == 0
+    with Store(Path("first.db"), read_only=True) as a, Store(Path("results.db"), read_only=True) as b:
+        found = difference(a, b)
+    assert found.tasks == 4 and found.same, found
+
+
+def test_descriptions_of_own_images_are_told_where_a_store_has_several(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        fill(store, run_of("zero-shot", "leaves"), 0)
+        (told,) = benchmark.store_report(store)["groups"]
+        assert told["descriptions"] == [] and "--descriptions" not in told["commands"][0]
+        fill(store, run_of("zero-shot", "leaves", class_names=("a", "b", "c", "spots of d")), 0)
+        (told,) = benchmark.store_report(store)["groups"]
+    assert [line.split("--descriptions ")[1].split()[0] for line in told["commands"]] == [
+        "descriptions.json",
+        "descriptions-2.json",
+    ]
+    assert "names that are listed for leaves (2) below" in told["descriptions"][1]
+
+
 # An adapted model -------------------------------------------------------------------------------------
 
 

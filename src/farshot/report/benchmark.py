@@ -23,7 +23,7 @@ from farshot.bench.schema import damaged
 from farshot.bench.store import Store
 from farshot.bench.table import RowKey, row_key, row_names, table_blocks
 from farshot.errors import SettingError
-from farshot.report.commands import bench_commands
+from farshot.report.commands import bench_commands, description_notes
 from farshot.report.svg import Chart, legend, padded
 from farshot.report.verdict import verdict
 
@@ -123,6 +123,7 @@ def _group(
         "calibration": _calibration_charts(calibrations, entries, shown),
         "times": [_time(store, entry, shown[row_key(entry)]) for entry in _sorted(entries)],
         "commands": bench_commands(entries),
+        "descriptions": description_notes(entries),
         "pools": _pools(entries),
         "facts": _facts(store, entries),
         "reporting": group.reporting,

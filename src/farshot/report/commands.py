@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farshot.bench.results import CellResult
+from farshot.bench.records import Run
+from farshot.bench.results import CellResult, Column, in_order, repeated
 from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.data.pools import generated_pools
 from farshot.data.published import PUBLISHED
@@ -16,22 +18,67 @@ from farshot.task import DEFAULT_TEMPLATE
 
 
 def bench_commands(entries: Sequence[CellResult]) -> list[str]:
-    """`farshot bench` lines that fill a store with these results: one per seed and set of cells.
+    """`farshot bench` lines that fill a store with these results: one per seed, set of cells and set of class
+    descriptions.
 
     Pools of a user's own images are written NAME=PATH, since a store does not keep where images are.
     """
-    cells: dict[tuple[int, int, str], list[tuple[str, int]]] = {}  # (seed, tasks, method) -> (pool, shots)
+    files = _description_files(entries)
+    # (seed, tasks, method, descriptions) -> (pool, shots)
+    cells: dict[tuple[int, int, str, str], list[tuple[str, int]]] = {}
     for entry in entries:
         for seed in sorted(set(entry.series.seeds.tolist())):
             tasks = int((entry.series.seeds == seed).sum())
-            key = (seed, tasks, entry.run.label)
+            key = (seed, tasks, entry.run.label, files.get(entry.column, ""))
             cells.setdefault(key, []).append((entry.run.pool, entry.run.shape.shots))
-    grids: dict[tuple[int, int, tuple[tuple[str, int], ...]], list[str]] = {}
-    for (seed, tasks, method), places in cells.items():
+    grids: dict[tuple[int, int, str, tuple[tuple[str, int], ...]], list[str]] = {}
+    for (seed, tasks, method, file), places in cells.items():
         for grid in _products(places):
-            grids.setdefault((seed, tasks, grid), []).append(method)
+            grids.setdefault((seed, tasks, file, grid), []).append(method)
     run = entries[0].run
-    return [_bench_command(seed, tasks, grid, methods, run) for (seed, tasks, grid), methods in grids.items()]
+    return [
+        _bench_command(seed, tasks, grid, methods, run, file)
+        for (seed, tasks, file, grid), methods in grids.items()
+    ]
+
+
+def description_notes(entries: Sequence[CellResult]) -> list[str]:
+    """What the files hold that `bench_commands` gives to `--descriptions`, in sentences."""
+    notes = []
+    for column, file in _description_files(entries).items():
+        own = _own_names(column)
+        words = {name: word for name, word in zip(own, column.class_names, strict=False) if name != word}
+        if own:
+            told = json.dumps(words, ensure_ascii=False)
+            notes.append(f"{file} holds the words for the classes of {column.pool}: {told}.")
+        else:
+            notes.append(
+                f"{file} maps the classes of {column.pool} to the names that are listed for {column.name} "
+                "below; where these are the pool’s own, leave it out."
+            )
+    return notes
+
+
+def _description_files(entries: Sequence[CellResult]) -> dict[Column, str]:
+    """Names of files of class descriptions, by column; none where a pool has its own names.
+
+    A store does not keep those of images that are not generated here; if it holds several forms of such a
+    pool, each has a file.
+    """
+    columns = in_order(entry.column for entry in entries)
+    several = [column for forms in repeated(columns) for column in forms]
+    described = [
+        column
+        for column in columns
+        if (own := _own_names(column)) != column.class_names and (own or column in several)
+    ]
+    return {column: f"descriptions{f'-{i}' * (i > 1)}.json" for i, column in enumerate(described, 1)}
+
+
+def _own_names(column: Column) -> tuple[str, ...]:
+    """What prompts call the classes of a generated pool without descriptions; empty for other pools."""
+    pool = generated_pools().get(column.pool)
+    return tuple(pool.open(None).table.names) if pool is not None else ()
 
 
 def adapt_command(about: Mapping[str, Any], changed: Mapping[str, Any], shots: int | None, data: str) -> str:
@@ -65,7 +112,7 @@ def adapt_command(about: Mapping[str, Any], changed: Mapping[str, Any], shots: i
 
 
 def _bench_command(
-    seed: int, tasks: int, grid: Sequence[tuple[str, int]], methods: Sequence[str], run: Any
+    seed: int, tasks: int, grid: Sequence[tuple[str, int]], methods: Sequence[str], run: Run, file: str
 ) -> str:
     pools = list(dict.fromkeys(pool for pool, _ in grid))
     shots = sorted({shots for _, shots in grid})
@@ -84,6 +131,8 @@ def _bench_command(
         words += ["--ways", str(run.shape.ways), "--queries", str(run.shape.queries)]
     if run.template != DEFAULT_TEMPLATE:
         words += ["--template", run.template]
+    if file:
+        words += ["--descriptions", file]
     if run.precision != "float32":
         words += ["--precision", run.precision]
     return shlex.join([*words, "--store", "results.db"])
