@@ -342,12 +342,32 @@ def test_the_winner_is_named_with_its_lead_and_those_not_told_apart(tmp_path: Pa
 
 def test_equal_methods_and_small_leads_are_no_win(tmp_path: Path) -> None:
     first, second = told(store_of(tmp_path / "r.db", {"a": [GOOD], "bb": [GOOD], "ccc": [POOR]}))
-    assert first.startswith("No method clearly wins: a has the highest mean accuracy, 90.50 % ")
-    assert "0.00 points more than the next best, bb (95 % interval 0.00 to 0.00, paired)" in first
+    assert first == (
+        "No method clearly wins: a, bb have the same mean accuracy, the highest: 90.50 % of the queries "
+        "right on 4 tasks that all methods have done."
+    )
     assert second == "Not told apart from a (p ≥ 0.05 after Holm’s correction for 2 comparisons): bb."
     luck = [0.7, 0.95, 0.88, 0.96]
     first, _ = told(store_of(tmp_path / "s.db", {"a": [luck], "bb": [FAIR]}))
     assert first.startswith("No method clearly wins: a ")
+
+
+def test_a_method_wins_only_if_all_others_are_behind(tmp_path: Path) -> None:
+    near, varied = [0.90, 0.87, 0.88, 0.92], [0.99, 0.6, 0.98, 0.7]
+    found = store_of(tmp_path / "r.db", {"a": [GOOD], "bb": [near], "ccc": [varied]})
+    assert found is not None and [one.is_behind for one in found.rivals] == [True, False]
+    first, second = told(found)
+    assert first.startswith("No method clearly wins: a has the highest mean accuracy, 90.50 % ")
+    assert second == (
+        "It is clearly better than bb, but not told apart from ccc (p ≥ 0.05 after Holm’s correction for 2 "
+        "comparisons)."
+    )
+
+
+def test_an_equal_accuracy_on_few_tasks_is_no_lead(tmp_path: Path) -> None:
+    first, _ = told(store_of(tmp_path / "r.db", {"a": [GOOD[:2]], "bb": [GOOD[1::-1]]}))
+    assert first.startswith("Too few tasks to say which method wins: a, bb have the same mean accuracy")
+    assert "0.00 points" not in first
 
 
 def test_holm_can_take_a_win_away(tmp_path: Path) -> None:
@@ -391,6 +411,9 @@ def test_the_report_of_a_store_begins_with_the_verdict(farshot, tmp_path: Path) 
     assert farshot("report", tmp_path / "r.db", "--out", tmp_path / "r.html").code == 0
     text = " ".join(assert_inert((tmp_path / "r.html").read_text(encoding="utf-8")).text.split())
     assert "Benchmark report bb wins: " in text
+    assert "an interval across zero does not tell the two apart" in text
     store_of(tmp_path / "s.db", {"a": [GOOD, []], "bb": [[], POOR]})
     assert farshot("report", tmp_path / "s.db", "--out", tmp_path / "s.html").code == 0
-    assert "No method can be said to win" in (tmp_path / "s.html").read_text(encoding="utf-8")
+    page = (tmp_path / "s.html").read_text(encoding="utf-8")
+    assert "No method can be said to win" in page
+    assert "nothing to compare it with" not in page and "Not compared with" in page

@@ -26,6 +26,7 @@ from farshot.sanitize import plain
 
 LEVEL = 0.05
 _MOST_NAMED = 8
+_EQUAL = 1e-9  # means that differ by less do so by rounding
 _DRAWS = 2  # of a bootstrap that is not shown
 
 Cell = tuple[Column, int]
@@ -217,24 +218,31 @@ def _of_several(found: Verdict) -> list[Markup]:
     second = found.rivals[0]
     name, next_best = bdi(plain(found.winner)), bdi(plain(second.name))
     right = Markup("{} % of the queries right on {}").format(_share(found.mean), _where(found))
+    tied = [one.name for one in found.rivals if abs(found.mean - one.mean) < _EQUAL]
+    if tied:
+        highest = Markup("{} have the same mean accuracy, the highest: {}").format(
+            _listed([found.winner, *tied]), right
+        )
+    else:
+        highest = Markup("{} has the highest mean accuracy, {}, {} points more than {}").format(
+            name, right, _more(found.mean - second.mean), next_best
+        )
     if second.ahead is None:
-        more = f"{100 * (found.mean - second.mean):.2f}"
         return [
-            Markup(
-                "Too few tasks to say which method wins: {} has the highest mean accuracy, {}, {} points "
-                "more than {}."
-            ).format(name, right, more, next_best),
+            Markup("Too few tasks to say which method wins: {}.").format(highest),
             Markup("An interval takes at least {} common tasks of every pool and number of shots.").format(
                 LEAST
             ),
         ]
+    if tied:
+        return [Markup("No method clearly wins: {}.").format(highest), _second(found)]
     apart = Markup("{} points more than the next best, {} (95 % interval {} to {}, paired)").format(
-        *(_share(abs(second.ahead.mean)), next_best, _signed(second.ahead.low), _signed(second.ahead.high))
+        *(_more(second.ahead.mean), next_best, _signed(second.ahead.low), _signed(second.ahead.high))
     )
     told = (
         "{} wins: {}, {}."
-        if second.is_behind
-        else ("No method clearly wins: {} has the highest mean accuracy, {}, {}.")
+        if all(one.is_behind for one in found.rivals)
+        else "No method clearly wins: {} has the highest mean accuracy, {}, {}."
     )
     return [Markup(told).format(name, right, apart), _second(found)]
 
@@ -244,12 +252,17 @@ def _second(found: Verdict) -> Markup:
     close = [one.name for one in found.rivals if not one.is_behind]
     k = len(found.rivals)
     for_k = f" after Holm’s correction for {k} comparisons" if k > 1 else ""
+    if close and found.rivals[0].is_behind:
+        behind = [one.name for one in found.rivals if one.is_behind]
+        return Markup("It is clearly better than {}, but not told apart from {} (p ≥ {:g}{}).").format(
+            _listed(behind), _listed(close), LEVEL, for_k
+        )
     if close:
         return Markup("Not told apart from {} (p ≥ {:g}{}): {}.").format(
             bdi(plain(found.winner)), LEVEL, for_k, _listed(close)
         )
-    behind = "The other method is" if k == 1 else f"All {k} other methods are"
-    return Markup("{} behind by more than chance explains (p &lt; {:g}{}).").format(behind, LEVEL, for_k)
+    others = "The other method is" if k == 1 else f"All {k} other methods are"
+    return Markup("{} behind by more than chance explains (p &lt; {:g}{}).").format(others, LEVEL, for_k)
 
 
 def _where(found: Verdict) -> str:
@@ -269,6 +282,12 @@ def _listed(names: Sequence[str]) -> Markup:
 
 def _share(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def _more(value: float) -> str:
+    """Points by which a method is better."""
+    text = _share(abs(value))
+    return text if text != "0.00" else "less than 0.01"
 
 
 def _signed(value: float) -> str:
