@@ -314,6 +314,24 @@ def test_methods_are_ranked_where_two_share_a_pool_and_a_third_none(store: Store
     assert found is not None and found.left_out == ("lp++",) and found.tasks == 40
 
 
+def test_the_list_of_runs_keeps_seeds_revisions_and_shapes_apart(store: Store) -> None:
+    fill(store, run_of("atha"), np.array([0.5, 0.6, 0.7]))
+    fill(store, run_of("atha"), np.array([0.9, 0.8, 1.0, 0.9]), seed=1000)
+    block = runs_block(store)
+    assert block.header[4:] == ["model", "precision", "seeds", "tasks", "accuracy"]
+    rows = block.sections[0][1]
+    half = 196 * np.std([0.9, 0.8, 1.0, 0.9], ddof=1) / 2
+    assert [list(row[-3:]) for row in rows] == [
+        ["development 1", "3", f"60.00 +- {196 * 0.1 / np.sqrt(3):.2f}"],
+        ["reporting 1000", "4", f"90.00 +- {half:.2f}"],
+    ]
+    fill(store, run_of("atha", revision=9), shares(1))
+    fill(store, run_of("atha", shape=Shape(2, 1, 5)), np.array([]))
+    block = runs_block(store)
+    assert list(block.header[4:6]) == ["revision", "queries"]
+    assert [list(row[4:6]) for row in block.sections[0][1]][-2:] == [["9", "10"], ["1", "5"]]
+
+
 def test_older_settings_of_one_name_are_another_row(store: Store) -> None:
     old = run_of("atha")
     fill(store, replace(old, settings=old.settings | {"steps": 50}), shares(0))

@@ -16,7 +16,9 @@ from farshot.bench.records import Run, StoreError, check_types, probabilities_of
 from farshot.bench.render import Block, number
 from farshot.bench.schema import damaged
 from farshot.bench.store import Store
+from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.errors import DataError, SettingError
+from farshot.evaluation.intervals import mean_interval
 from farshot.sanitize import cell
 from farshot.storage.atomic import check_file, whole_file
 from farshot.storage.json_text import parse
@@ -141,27 +143,53 @@ def _plain(row: dict[str, Any], run: Run) -> dict[str, Any]:
 
 
 def runs_block(store: Store) -> Block:
-    """The runs of a store with their tasks, as a table."""
-    header = ["run", "pool", "shots", "method", "model", "precision", "seeds", "tasks", "accuracy"]
+    """The runs of a store with their tasks, as a table: a line for the development seeds of a run and one for
+    its reporting seeds.
+
+    Revision, ways, queries and protocol are there where they differ.
+    """
+    runs = store.runs()
+    facts = {
+        "revision": {run.identity: str(run.revision) for run in runs.values()},
+        "ways": {run.identity: str(run.shape.ways) for run in runs.values()},
+        "queries": {run.identity: str(run.shape.queries) for run in runs.values()},
+        "protocol": {run.identity: _protocol(run) for run in runs.values()},
+    }
+    differing = [name for name, values in facts.items() if len(set(values.values())) > 1]
+    header = [
+        "run",
+        "pool",
+        "shots",
+        "method",
+        *differing,
+        "model",
+        "precision",
+        "seeds",
+        "tasks",
+        "accuracy",
+    ]
     lines = []
-    for number_, run in store.runs().items():
+    for number_, run in runs.items():
+        more = [facts[name][run.identity] for name in differing]
+        start = [run.identity[:8], run.pool, str(run.shape.shots), run.shown, *more, run.model, run.precision]
         series = store.series(number_, of=run)
-        seeds = sorted(set(series.seeds.tolist()))
-        mean = number(100 * float(series.accuracy.mean())) if len(series) else "-"
-        lines.append(
-            [
-                run.identity[:8],
-                run.pool,
-                str(run.shape.shots),
-                run.shown,
-                run.model,
-                run.precision,
-                " ".join(map(str, seeds)),
-                str(len(series)),
-                mean,
-            ]
-        )
-    return Block(f"Runs of {store.path}", header, [("", lines)])
+        reported = series.seeds >= FIRST_REPORTING_SEED
+        parts = [("development", series.only(~reported)), ("reporting", series.only(reported))]
+        filled = [(kind, part) for kind, part in parts if len(part)]
+        for kind, part in filled:
+            seeds = " ".join(map(str, sorted(set(part.seeds.tolist()))))
+            mean = mean_interval(part.accuracy)
+            accuracy = f"{number(100 * mean.mean)} +- {number(100 * mean.half)}"
+            lines.append([*start, f"{kind} {seeds}", str(len(part)), accuracy])
+        if not filled:
+            lines.append([*start, "-", "0", "-"])
+    notes = ["Accuracy in points, mean over tasks +- 1.96 sd / sqrt(n)."]
+    return Block(f"Runs of {store.path}", header, [("", lines)], notes)
+
+
+def _protocol(run: Run) -> str:
+    imbalance = run.shape.imbalance
+    return f"{run.shape.protocol_name} {imbalance}" if imbalance else run.shape.protocol_name
 
 
 def _write_lines(store: Store, path: Path) -> int:
