@@ -161,8 +161,8 @@ def test_an_action_that_is_sent_again_is_done_once(sessions: Sessions) -> None:
         send(client, f"{number}.png", data)
     ids = [picture.id for picture in workspace.pictures]
     one, two, three = (
-        {"do": "label", "value": str(value), "ids": [id]}
-        for id, value in ((ids[0], 0), (ids[0], 1), (ids[1], 0))
+        {"do": "label", "value": value, "ids": [id]}
+        for id, value in ((ids[0], "a"), (ids[0], "b"), (ids[1], "a"))
     )
     first = acts(client, 1, one).json()["version"]
     assert acts(client, 1, one, two, three).json()["version"] > first
@@ -181,8 +181,8 @@ def test_an_action_that_cannot_be_done_is_told_and_the_others_are_done(sessions:
     session.workspace.name_classes([ClassWords("a"), ClassWords("b")])
     send(client, "1.png", drawn(1)[0][1])
     (picture,) = session.workspace.pictures
-    gone = {"do": "label", "value": "0", "ids": ["gone"]}
-    acts(client, 1, gone, {"do": "label", "value": "0", "ids": [picture.id]})
+    gone = {"do": "label", "value": "a", "ids": ["gone"]}
+    acts(client, 1, gone, {"do": "label", "value": "a", "ids": [picture.id]})
     assert session.workspace.picture(picture.id).label == "a"
     assert session.note.fault
     assert "not here any more" in session.note.text

@@ -120,6 +120,36 @@ def test_a_project_is_resumed_in_another_browser_exported_deleted_and_imported(t
         assert not watch.faults
 
 
+def test_a_key_gives_the_class_that_its_page_shows(tmp_path: Path) -> None:
+    with started_app("--keep", str(tmp_path / "kept")) as (_, address), browsing.browser() as browser:
+        first, _ = open_page(browser, address, DESKTOP)
+        labelled(first, tmp_path / "pictures", 1)
+        second = first.context.new_page()
+        second.goto(first.url)
+        ready(second)
+        second.wait_for_selector("#board .fs-class:nth-of-type(3)")
+        first.bring_to_front()
+        first.fill("#classes textarea", "\n".join(reversed(CLASSES)))
+        first.click("#name-classes")
+        first.wait_for_function(
+            f"document.querySelector('#board .fs-class').dataset.value === {CLASSES[1]!r}", timeout=20_000
+        )
+        second.bring_to_front()
+        assert second.locator("#board .fs-class bdi").first.inner_text() == CLASSES[0]
+        for number, key in enumerate("12"):
+            second.locator("#board .fs-tile").nth(number).focus()
+            second.keyboard.press(key)
+        # drawn with the new order
+        second.wait_for_function(
+            f"document.querySelector('#board .fs-class').dataset.value === {CLASSES[1]!r}", timeout=20_000
+        )
+        assert second.locator("#board .fs-tile .fs-label bdi").all_inner_texts() == list(CLASSES)
+        second.locator("#board .fs-tile").first.focus()
+        second.keyboard.press("7")
+        second.get_by_text("There is no class with this number.").wait_for()
+        assert second.locator("#board .fs-tile .fs-label bdi").all_inner_texts() == list(CLASSES)
+
+
 def test_a_second_tab_follows_a_job_and_a_killed_app_leaves_no_progress(tmp_path: Path) -> None:
     keep = ("--keep", str(tmp_path / "kept"))
     with browsing.browser() as browser:

@@ -138,7 +138,9 @@ def test_nobody_sees_the_tiles_pictures_and_labels_of_another(sessions: Sessions
 
 def test_a_label_of_many_pictures_is_one_action(client: TestClient, session: Session) -> None:
     ids = [picture.id for picture in session.workspace.pictures]
-    for number, (do, value) in enumerate((("label", "0"), ("remove", ""), ("undo", ""), ("undo", "")), 1):
+    for number, (do, value) in enumerate(
+        (("label", CLASSES[0]), ("remove", ""), ("undo", ""), ("undo", "")), 1
+    ):
         told = {"do": do, "value": value, "ids": ids if do != "undo" else []}
         sent = {"page": "p", "first": number, "acts": [told]}
         assert client.post("/farshot/act", json=sent, headers=HEADER).status_code == 200

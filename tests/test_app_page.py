@@ -24,6 +24,7 @@ from farshot.evaluation.calibration import Limit
 from farshot.methods import available
 from farshot.methods.catalogue import FAST
 from tests import app_clients
+from tests.pages import Page as Tags
 from tests.workspaces import CLASSES, drawn, uploads
 
 pytestmark = app_clients.marks
@@ -86,8 +87,8 @@ def test_the_whole_way(person: Person) -> None:
     drawn_now = person.brings(drawn(3), "first")
     assert "6 new pictures" in said(drawn_now)
     ids = [picture.id for picture in session.workspace.pictures]
-    person.act(do="label", value="0", ids=ids[:3])
-    drawn_now = person.act(do="label", value="1", ids=ids[3:])
+    person.act(do="label", value=CLASSES[0], ids=ids[:3])
+    drawn_now = person.act(do="label", value=CLASSES[1], ids=ids[3:])
     assert [row[2] for row in tiles(session)["tiles"]] == [0] * 3 + [1] * 3
     assert 'fs-count">6<' in drawn_now[2]
     page.choose(*SHOWN, person.request)
@@ -105,9 +106,9 @@ def test_the_whole_way(person: Person) -> None:
     # a correction, then once more
     other = session.workspace.unlabelled[1].id
     assert f'data-picture="{chosen}"' in last[4]
-    assert "Choose pictures first" in said(person.act(do="correct", value="1", ids=[]))
+    assert "Choose pictures first" in said(person.act(do="correct", value=CLASSES[1], ids=[]))
     session.view.chosen = other  # by a second tab
-    person.act(do="correct", value="1", ids=[chosen], next=other)
+    person.act(do="correct", value=CLASSES[1], ids=[chosen], next=other)
     assert session.workspace.picture(chosen).label == CLASSES[1]
     assert session.workspace.picture(other).label is None
     assert session.view.chosen == other
@@ -174,6 +175,24 @@ def test_a_list_that_cannot_be_used_stays_as_it_was_typed(person: Person) -> Non
     for text in ("a\nb\nB", "a\nb\n" + "x" * 99):
         assert person.page.name_classes(text, person.request)[-1] == gr.skip()
     assert person.session.workspace.class_names == ("a", "b")
+
+
+def test_a_label_is_the_class_that_the_page_shows_also_where_another_page_changed_the_classes(
+    person: Person,
+) -> None:
+    person.page.name_classes("benign\nmalignant", person.request)
+    person.brings(drawn(1), "first")
+    first, second = (picture.id for picture in person.session.workspace.pictures)
+    page = Tags(person.act(do="page", value="0", ids=[])[2])
+    shown = [tag["data-value"] for _, tag in page.tags if tag.get("data-do") == "label"]
+    person.page.name_classes("malignant\nharmless", person.request)  # on another page
+    person.act(do="label", value=shown[1], ids=[first])
+    assert person.session.workspace.picture(first).label == "malignant"
+    refused = person.act(do="label", value=shown[0], ids=[second])
+    assert "The classes have changed" in said(refused)
+    assert person.session.workspace.picture(second).label is None
+    person.act(do="label", value=shown[2], ids=[first])
+    assert person.session.workspace.picture(first).label is None
 
 
 def test_a_class_is_renamed_by_its_identity(person: Person) -> None:
@@ -266,10 +285,10 @@ def test_labelling_goes_on_while_a_model_is_made(person: Person) -> None:
 
     job = person.session.start(slow)
     assert going.wait(10)
-    person.act(do="label", value="0", ids=[first, second])
+    person.act(do="label", value=CLASSES[0], ids=[first, second])
     assert [row[2] for row in tiles(person.session)["tiles"]] == [0, 0]
     person.act(do="undo", value="", ids=[])
-    drawn_now = person.act(do="label", value="1", ids=[second])
+    drawn_now = person.act(do="label", value=CLASSES[1], ids=[second])
     assert [row[2] for row in tiles(person.session)["tiles"]] == [-1, 1]
     assert "of 1 picture" in drawn_now[2]
     assert job.running
@@ -281,15 +300,16 @@ def test_labelling_goes_on_while_a_model_is_made(person: Person) -> None:
     "told",
     [
         {},
-        {"do": "label", "value": "0", "ids": []},
-        {"do": "label", "value": "7", "ids": ["x"]},
+        {"do": "label", "value": "", "ids": []},
+        {"do": "label", "value": "0", "ids": ["x"]},
+        {"do": "no-class", "value": "", "ids": ["x"]},
         {"do": "label", "value": "", "ids": ["../../state"]},
         {"do": "remove", "value": "", "ids": []},
         {"do": "make", "value": "../../etc/passwd", "ids": []},
         {"do": "make", "value": "model", "ids": [7]},
         {"do": "rm -rf", "value": "", "ids": []},
         {"do": "label", "value": {"a": 1}, "ids": []},
-        {"do": "label", "value": "0", "ids": ["x"] * 6000},
+        {"do": "label", "value": "", "ids": ["x"] * 6000},
     ],
 )
 def test_what_a_page_may_send_by_mistake_or_on_purpose_is_one_sentence(person: Person, told: Any) -> None:

@@ -71,7 +71,7 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
 
     Args:
         told: `do`, what is done; `ids`, with which pictures, as the person saw them; `value`, a class by its
-            place or "", a page, a download; `next`, the picture that has the focus afterwards.
+            name or "", a page, a download; `next`, the picture that has the focus afterwards.
 
     Raises:
         FarshotError: one sentence on why it cannot be done.
@@ -105,6 +105,8 @@ def act(session: Session, encoders: Encoders, told: Mapping[str, Any]) -> str:
         return Text("act.redone", what=workspace.redo())
     elif do in ACTIONS:
         return ACTIONS[do](session, encoders, value, ids)
+    elif do == "no-class":
+        raise Fault("act.no_class")
     elif do == "make":
         if value not in DOWNLOADS:
             raise Fault("act.no_file")
@@ -238,10 +240,7 @@ def _next(workspace: Workspace, told: Mapping[str, Any]) -> str | None:
 
 
 def _class(workspace: Workspace, value: str) -> str | None:
-    """The class at a position; None for an empty value."""
-    if value == "":
-        return None
-    names = workspace.class_names
-    if not value.isdigit() or int(value) >= len(names):
-        raise Fault("act.no_class")
-    return names[int(value)]
+    """The class of this name, which a page may have shown for long; None for an empty value."""
+    if value and value not in workspace.class_names:
+        raise Fault("act.classes_changed")
+    return value or None

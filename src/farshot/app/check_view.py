@@ -183,7 +183,7 @@ def _cards(session: Session, found: LeftOut, rows: list[tuple[int, int]]) -> lis
                     "certain": certain_in_words(
                         found.probabilities[row][answered], calibrated=True, digits=0
                     ),
-                    "number": names.index(name) if name in names else None,
+                    "known": name in names,
                 }
             )
     return cards[:_MOST_CARDS]

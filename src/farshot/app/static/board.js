@@ -92,8 +92,8 @@ element.addEventListener('keydown', (event) => {
     moved = null;
     focus(other);
   } else if (/^[0-9]$/.test(event.key)) {
-    const value = event.key === '0' ? '' : String(Number(event.key) - 1);
-    act(shows(tile) ? 'correct' : 'label', value, tile);
+    const value = window.farshotBoard.classOfKey(event.key);
+    if (value !== null) act(shows(tile) ? 'correct' : 'label', value, tile);
   } else if (event.key === 'Delete' && !shows(tile)) {
     act('remove', '', tile);
   } else {

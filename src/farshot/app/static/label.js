@@ -187,6 +187,16 @@ function act(what, value, from) {
   outbox.add({ do: what, value, ids, next: then });
 }
 
+// What a key from 0 to 9 labels with: the name of the class that the person sees next to it, "" for no class, or null
+// where there is none. The name, since another page may have changed the order of the classes.
+function classOfKey(key) {
+  if (key === '0') return '';
+  const name = element.querySelectorAll('[data-do=label]')[Number(key) - 1]?.dataset.value;
+  if (name) return name;
+  outbox.add({ do: 'no-class', value: '', ids: [], next: null });
+  return null;
+}
+
 function neighbour(id, key) {
   const place = board.place(id), across = board.across();
   const to = { ArrowRight: place + 1, ArrowLeft: place - 1, ArrowDown: place + across, ArrowUp: place - across,
@@ -271,7 +281,8 @@ document.addEventListener('keydown', (event) => {
   } else if (key === 'Enter' && tile) {
     window.farshotLarge.open(id);
   } else if (chosen && (/^[0-9]$/.test(key) || key === 'Backspace')) {
-    act('label', /^[1-9]$/.test(key) ? String(Number(key) - 1) : '', id);
+    const value = key === 'Backspace' ? '' : classOfKey(key);
+    if (value !== null) act('label', value, id);
   } else if (chosen && key === 'Delete') {
     act('remove', '', id);
   } else if (key === 'Escape' && marked.size > 0) {
@@ -296,6 +307,7 @@ window.farshotBoard = {
   order: () => order,
   picture: (id) => byId.get(id) ?? null,
   labelOf: (place, one) => boardTile.label(place, classOf(one)),
+  classOfKey,
   classes: () => [...element.querySelectorAll('[data-do=label]')],
   focus,
   act(what, value, id, then) { outbox.add({ do: what, value, ids: [id], next: then }); },

@@ -117,7 +117,10 @@ view.addEventListener('keydown', (event) => {
   if (arrow) {
     if (scale > 1) pan(...arrow);
     else go(neighbour(arrow[0] + arrow[1] > 0 ? 1 : -1));
-  } else if (/^[1-9]$/.test(key)) act('label', String(Number(key) - 1));
+  } else if (/^[1-9]$/.test(key)) {
+    const value = board().classOfKey(key);
+    if (value !== null) act('label', value);
+  }
   else if (key === 'Backspace') act('label', '');
   else if (key === 'Delete') act('remove', '');
   else if (key === '+' || key === '=') zoom(STEP);
