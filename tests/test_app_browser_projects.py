@@ -148,6 +148,22 @@ def test_a_key_gives_the_class_that_its_page_shows(tmp_path: Path) -> None:
         second.keyboard.press("7")
         second.get_by_text("There is no class with this number.").wait_for()
         assert second.locator("#board .fs-tile .fs-label bdi").all_inner_texts() == list(CLASSES)
+        # the list that the first page adds to meanwhile
+        first.bring_to_front()
+        both = "\n".join(reversed(CLASSES))
+        first.fill("#classes textarea", f"{both}: some words\nthird")
+        first.click("#name-classes")
+        first.wait_for_selector("#board .fs-class:nth-of-type(4)")
+        second.bring_to_front()
+        assert second.input_value("#classes textarea") == both
+        second.fill("#classes textarea", f"{both}\nother")
+        second.click("#name-classes")
+        second.get_by_text("The classes were changed on another page").wait_for()
+        assert second.input_value("#classes textarea") == f"{both}: some words\nthird"
+        second.fill("#classes textarea", f"{both}: some words\nthird\nother")
+        second.click("#name-classes")
+        second.wait_for_selector("#board .fs-class:nth-of-type(5)")
+        assert second.input_value("#classes textarea") == f"{both}: some words\nthird\nother"
 
 
 def test_a_second_tab_follows_a_job_and_a_killed_app_leaves_no_progress(tmp_path: Path) -> None:

@@ -37,11 +37,12 @@ SHOWN = (app_models.MINI.title, FAST, FAST, False)
 class Person:
     """Somebody in front of the page: events as a browser would send them."""
 
-    def __init__(self, page: Page, folder: Path) -> None:
+    def __init__(self, page: Page, folder: Path, token: str = "") -> None:
         self.page, self.folder = page, folder
-        self.token = new_token()
+        self.token = token or new_token()
         self.number = 0
         self.session = page.sessions.get(self.token)
+        self.given = ""  # the classes as the page has had them last
 
     @property
     def request(self) -> gr.Request:
@@ -52,12 +53,24 @@ class Person:
             self.number += 1
             sent = {"page": "page", "first": self.number, "acts": [told]}
             act_in_order(self.session, self.page.encoders, sent)
-        return self.page.act(gr.EventData(None, told), self.request)
+        return self.has(self.page.act(self.given, gr.EventData(None, told), self.request))
 
     def brings(self, pictures: list[tuple[str, bytes]], name: str, into: str = LATER) -> list[Any]:
         for upload in uploads(self.folder / name, pictures):
             self.session.take(upload, into)
-        return self.page.receive(gr.EventData(None, {"last": True}), self.request)
+        return self.has(self.page.receive(self.given, gr.EventData(None, {"last": True}), self.request))
+
+    def names(self, text: str) -> list[Any]:
+        """Writes classes into their field, and saves them."""
+        return self.has(self.page.name_classes(text, self.given, self.request))
+
+    def renames(self, old: str | None, new: str) -> list[Any]:
+        return self.has(self.page.rename_class(old, new, self.request))
+
+    def has(self, drawn: list[Any]) -> list[Any]:
+        """The page is drawn."""
+        self.given = drawn[15] if isinstance(drawn[15], str) else self.given
+        return drawn
 
     def waits(self) -> list[Any]:
         """Follows the job to its end."""
@@ -83,7 +96,7 @@ def said(drawn: list[Any]) -> str:
 
 def test_the_whole_way(person: Person) -> None:
     page, session = person.page, person.session
-    page.name_classes("\n".join(CLASSES), person.request)
+    person.names("\n".join(CLASSES))
     drawn_now = person.brings(drawn(3), "first")
     assert "6 new pictures" in said(drawn_now)
     ids = [picture.id for picture in session.workspace.pictures]
@@ -142,7 +155,7 @@ def test_classes_can_be_written_once_the_page_shows_those_that_there_are(person:
 
 
 def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(person: Person) -> None:
-    person.page.name_classes("\n".join(CLASSES), person.request)
+    person.names("\n".join(CLASSES))
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
     person.page.choose(*SHOWN, person.request)
@@ -162,7 +175,7 @@ def test_pictures_that_come_while_a_model_is_made_are_asked_about_after_it(perso
 
 
 def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: Person) -> None:
-    first = person.page.name_classes("a\nb", person.request)
+    first = person.names("a\nb")
     into = next(one for one in first if isinstance(one, dict) and "choices" in one)
     assert into["value"] == LATER
     again = person.act(do="page", value="0", ids=[])
@@ -171,21 +184,23 @@ def test_the_class_of_new_pictures_starts_anew_when_the_classes_change(person: P
 
 
 def test_a_list_that_cannot_be_used_stays_as_it_was_typed(person: Person) -> None:
-    person.page.name_classes("a\nb", person.request)
+    person.names("a\nb")
     for text in ("a\nb\nB", "a\nb\n" + "x" * 99):
-        assert person.page.name_classes(text, person.request)[-1] == gr.skip()
+        assert person.names(text)[-2:] == [gr.skip()] * 2
     assert person.session.workspace.class_names == ("a", "b")
 
 
 def test_a_label_is_the_class_that_the_page_shows_also_where_another_page_changed_the_classes(
     person: Person,
 ) -> None:
-    person.page.name_classes("benign\nmalignant", person.request)
+    person.names("benign\nmalignant")
     person.brings(drawn(1), "first")
     first, second = (picture.id for picture in person.session.workspace.pictures)
     page = Tags(person.act(do="page", value="0", ids=[])[2])
     shown = [tag["data-value"] for _, tag in page.tags if tag.get("data-do") == "label"]
-    person.page.name_classes("malignant\nharmless", person.request)  # on another page
+    another = Person(person.page, person.folder, person.token)
+    another.given = person.given
+    another.names("malignant\nharmless")
     person.act(do="label", value=shown[1], ids=[first])
     assert person.session.workspace.picture(first).label == "malignant"
     refused = person.act(do="label", value=shown[0], ids=[second])
@@ -195,23 +210,49 @@ def test_a_label_is_the_class_that_the_page_shows_also_where_another_page_change
     assert person.session.workspace.picture(first).label is None
 
 
+def test_a_list_that_is_older_than_the_classes_deletes_none(person: Person) -> None:
+    person.names("a\nb")
+    another = Person(person.page, person.folder, person.token)
+    another.given = person.given
+    person.names("b\na: some words\nc")
+    person.act(do="page", value="0", ids=[])
+    refused = another.names("a\nb\nother")
+    assert "The classes were changed on another page" in said(refused)
+    assert refused[14:16] == ["b\na: some words\nc"] * 2
+    assert refused[7]["value"] == LATER  # a class that was chosen for new pictures may be gone
+    assert person.session.workspace.class_names == ("b", "a", "c")
+    another.names("b\na: some words\nc\nother")
+    assert person.session.workspace.descriptions()["a"] == "some words"
+    assert person.session.workspace.class_names == ("b", "a", "c", "other")
+    # each page gets what it lacks with its next action
+    assert person.act(do="page", value="0", ids=[])[14] == "b\na: some words\nc\nother"
+    assert another.act(do="page", value="0", ids=[])[14] == gr.skip()
+
+
+def test_a_list_whose_answer_was_lost_can_be_saved_again(person: Person) -> None:
+    person.names("a\nb")
+    person.given = ""
+    assert "another page" not in said(person.names("a\nb\n"))
+    assert person.given == "a\nb"
+
+
 def test_a_class_is_renamed_by_its_identity(person: Person) -> None:
-    person.page.name_classes("a\nb", person.request)
+    person.names("a\nb")
     person.brings(drawn(2), "first", "a")
-    drawn_now = person.page.rename_class("a", "spots", person.request)
+    drawn_now = person.renames("a", "spots")
     assert "a is now called spots" in said(drawn_now)
-    assert drawn_now[-2:] == ["spots\nb", ""]
+    assert drawn_now[-3:] == ["spots\nb", "spots\nb", ""]
     assert person.session.workspace.counts == {"spots": 4, "b": 0}
     assert drawn_now[10]["choices"] == ["spots", "b"]
-    refused = person.page.rename_class("spots", "B", person.request)
+    refused = person.renames("spots", "B")
     assert "there twice" in said(refused)
-    assert refused[-2:] == [gr.skip(), gr.skip()]
-    assert "Choose the class" in said(person.page.rename_class(None, "x", person.request))
+    assert refused[-3:] == [gr.skip()] * 3
+    assert "Choose the class" in said(person.renames(None, "x"))
 
 
 def test_what_the_page_shows_is_what_is_adapted(person: Person) -> None:
     """The choice travels with the click, not only with an event before it."""
-    person.page.name_classes("\n".join(CLASSES), person.request)
+    person.names("\n".join(CLASSES))
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
     person.session.workspace.choose(Setup("mini", "clap"))
@@ -223,7 +264,7 @@ def test_what_the_page_shows_is_what_is_adapted(person: Person) -> None:
 
 
 def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(person: Person) -> None:
-    person.page.name_classes("\n".join(CLASSES), person.request)
+    person.names("\n".join(CLASSES))
     for label in CLASSES:
         person.brings([one for one in drawn(4) if one[0] == label], label, label)
     person.page.start_adapting(*SHOWN, person.request)
@@ -249,7 +290,7 @@ def test_the_limit_that_is_chosen_counts_at_once_and_is_in_the_models_folder(per
 
 
 def test_the_board_counts_the_pictures_of_each_filter(person: Person) -> None:
-    person.page.name_classes("a\nb", person.request)
+    person.names("a\nb")
     person.brings(drawn(2), "first", "a")
     html = person.brings(drawn(1, start=3000), "second")[2]
     counts = re.findall(r'data-filter="(\w+)".*?fs-count">(\d+)<', html)
@@ -258,7 +299,7 @@ def test_the_board_counts_the_pictures_of_each_filter(person: Person) -> None:
 
 def test_many_answers_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view, "PER_PAGE", 4)
-    person.page.name_classes("\n".join(CLASSES), person.request)
+    person.names("\n".join(CLASSES))
     for label in CLASSES:
         person.brings([one for one in drawn(2) if one[0] == label], label, label)
     person.page.start_adapting(*SHOWN, person.request)
@@ -273,7 +314,7 @@ def test_many_answers_come_in_pages(person: Person, monkeypatch: pytest.MonkeyPa
 
 def test_labelling_goes_on_while_a_model_is_made(person: Person) -> None:
     """The board has the labels, and undo, before the job has ended."""
-    person.page.name_classes("\n".join(CLASSES), person.request)
+    person.names("\n".join(CLASSES))
     person.brings(drawn(1), "first")
     first, second = (picture.id for picture in person.session.workspace.pictures)
     going, finish = threading.Event(), threading.Event()
@@ -327,7 +368,7 @@ def test_adapting_without_labels_says_what_is_missing(person: Person) -> None:
 
 def test_hostile_names_of_classes_stay_text(person: Person) -> None:
     names = ["<img src=x onerror=alert(1)>", "${alert(1)}", "{{constructor}}", "\u202egnp.exe"]
-    person.page.name_classes("\n".join(names), person.request)
+    person.names("\n".join(names))
     person.brings(drawn(1), "first", names[0])
     html = person.act(do="page", value="0", ids=[])[2]
     assert "<img src=x" not in html

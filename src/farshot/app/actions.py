@@ -140,11 +140,22 @@ def _together(said: list[str]) -> str:
     return reduce(lambda first, second: Text("act.both", first=first, second=second), said) if said else ""
 
 
-def name_classes(session: Session, text: str) -> None:
-    """Set the classes from text: one per line, words for the prompt after a colon."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    parts = [line.partition(":") for line in lines]
-    session.workspace.name_classes([ClassWords(name.strip(), words.strip()) for name, _, words in parts])
+def name_classes(session: Session, text: str, given: str) -> None:
+    """Set the classes from text: one per line, words for the prompt after a colon.
+
+    Args:
+        given: the text that was edited (`classes_as_text`).
+
+    Raises:
+        DataError: the classes are others by now, whose removal nobody asked for, or cannot be used.
+    """
+    with session.acting:
+        now = classes_as_text(session.workspace)
+        if now not in (given, text.strip()):
+            raise Fault("act.classes_edited")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        parts = [line.partition(":") for line in lines]
+        session.workspace.name_classes([ClassWords(name.strip(), words.strip()) for name, _, words in parts])
 
 
 def rename_class(session: Session, old: str | None, new: str) -> str:

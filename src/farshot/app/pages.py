@@ -94,6 +94,8 @@ class Page:
                     elem_id="classes",
                     interactive=False,  # until it shows what there is: what is typed before would be lost
                 )
+                # the classes as this page has had them last; with lines, since one alone would join them
+                self.given = gr.Textbox(visible=False, lines=4)
                 self.name_them = gr.Button(text("pictures.save_classes"), size="sm", elem_id="name-classes")
                 with gr.Accordion(text("pictures.rename_class"), open=False, elem_id="rename-class"):
                     self.renamed = gr.Dropdown([], label=text("pictures.class"), elem_id="renamed")
@@ -149,7 +151,8 @@ class Page:
         ]
         self._drawn = len(drawn)
         chosen, about = self.train.chosen, self.train.about
-        forms = [self.classes, *chosen, *about, self.where]
+        forms = [self.classes, *chosen, *about, self.where, self.given]
+        words = [self.classes, self.given]
         follow = {"fn": self.follow, "outputs": [self.progress, *drawn], "show_progress": "hidden"}
         quiet: dict[str, Any] = {
             "show_progress": "hidden",
@@ -170,15 +173,15 @@ class Page:
 
         on(blocks.load, self.load, more=forms)
         for box in (self.drop, self.drop_new, self.drop_foreign):
-            on(box.received, self.receive, None, [self.classes, box])
+            on(box.received, self.receive, self.given, [*words, box])
         for one in (self.board, self.take):
-            on(one.act, self.act, None, [self.classes], in_turn=True)
-        on(self.name_them.click, self.name_classes, self.classes, [self.classes])
+            on(one.act, self.act, self.given, words, in_turn=True)
+        on(self.name_them.click, self.name_classes, words, words)
         on(
             self.rename.click,
             self.rename_class,
             [self.renamed, self.new_name],
-            [self.classes, self.new_name],
+            [*words, self.new_name],
         )
         on(self.train.train.click, self.start_adapting, chosen)
         on(self.again.click, self.start_adapting, chosen)
@@ -203,18 +206,19 @@ class Page:
         actions.received(session, self.encoders)  # what came before the page was loaded again
         project = None if self.projects is None else self.projects.name(project_of(request))
         where = view.where(project, self.saved)
-        words = gr.update(value=self._words(session), interactive=True)
-        return [*self._draw(session), words, *shown, where]
+        given = actions.classes_as_text(session.workspace)
+        words = gr.update(value=given, interactive=True)
+        return [*self._draw(session, changed=True), words, *shown, where, given]
 
-    def receive(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+    def receive(self, given: str, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Files have arrived; more may follow."""
         session = self._session(request)
         told = event._data if isinstance(event._data, dict) else {}
         if told.get("last"):
             self._try(session, lambda: actions.received(session, self.encoders))
-        return [*self._draw(session), self._new_words(session), gr.HTML(taken=time.monotonic())]
+        return [*self._with_words(session, given), gr.HTML(taken=time.monotonic())]
 
-    def act(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+    def act(self, given: str, event: gr.EventData, request: gr.Request) -> list[Any]:
         """Something was done (`actions.act_in_order`), and the page is to show it."""
         told = event._data if isinstance(event._data, dict) else {}
         if told.get("do") == "forget" and self.projects is None:
@@ -222,32 +226,39 @@ class Page:
             session = self._session(request)
             session.note = Note(Text("page.forgotten"))
             session.changed()
-            return [*self._draw(session), self._words(session)]
-        session = self._session(request)
-        return [*self._draw(session), self._new_words(session)]
+        else:
+            session = self._session(request)
+        return self._with_words(session, given)
 
-    def name_classes(self, text: str, request: gr.Request) -> list[Any]:
-        """Replace the classes by those of the text field, one a line."""
+    def name_classes(self, text: str, given: str, request: gr.Request) -> list[Any]:
+        """Replace the classes by those of the text field, one a line.
+
+        Args:
+            given: the classes as the page has had them last.
+        """
         session = self._session(request)
-        is_done = self._try(session, lambda: actions.name_classes(session, text))
+        is_done = self._try(session, lambda: actions.name_classes(session, text, given))
         # what cannot be used stays as it was typed
-        return [*self._draw(session), self._words(session) if is_done else gr.skip()]
+        return self._with_words(session, given, also_same=is_done)
 
     def rename_class(self, old: str | None, new: str, request: gr.Request) -> list[Any]:
         """Give a class another name; None where none was chosen, which is refused on the page."""
         session = self._session(request)
         is_done = self._try(session, lambda: actions.rename_class(session, old, new))
-        return [*self._draw(session), *([self._words(session), ""] if is_done else [gr.skip(), gr.skip()])]
+        words = [actions.classes_as_text(session.workspace)] * 2 if is_done else [gr.skip()] * 2
+        return [*self._draw(session, changed=is_done), *words, "" if is_done else gr.skip()]
 
-    def _words(self, session: Session) -> str:
-        """The classes for their text field."""
-        session.view.words = actions.classes_as_text(session.workspace)
-        return session.view.words
+    def _with_words(self, session: Session, given: str, *, also_same: bool = False) -> list[Any]:
+        """The new state, and the classes for their text field where they are not those that the page has;
+        what is being typed stays.
 
-    def _new_words(self, session: Session) -> Any:
-        """The same where they have changed; what is being typed stays."""
-        same = session.view.words == actions.classes_as_text(session.workspace)
-        return gr.skip() if same else self._words(session)
+        Args:
+            given: the classes as the page has had them last.
+            also_same: write them in any case.
+        """
+        now = actions.classes_as_text(session.workspace)
+        words = [now] * 2 if also_same or now != given else [gr.skip()] * 2
+        return [*self._draw(session, changed=now != given), *words]
 
     def choose(self, title: str, way: str, method: str, quick: bool, request: gr.Request) -> list[Any]:
         """Keep what was chosen in the step that trains: a model by its title, way, method and "Quick"."""
@@ -327,14 +338,14 @@ class Page:
             session.note = Note(said)
         return True
 
-    def _draw(self, session: Session) -> list[Any]:
-        """Updates of all components, in the order of `drawn`."""
+    def _draw(self, session: Session, *, changed: bool = False) -> list[Any]:
+        """Updates of all components, in the order of `drawn`.
+
+        Args:
+            changed: the classes are not those that the page has, so that a chosen one may be gone.
+        """
         run = view.current(session)
         names, running = session.workspace.class_names, session.busy
-        # what was chosen may be gone
-        same = names == session.view.offered
-        into = {} if same else {"value": LATER}
-        session.view.offered = names
         stale = run is not None and run.stamp != session.workspace.stamp()
         again = text("check.again_corrected" if stale else "check.again")
         # while something is computed, pictures are not explained: the page must not wait for it
@@ -347,10 +358,12 @@ class Page:
             why,
             view.result(session, run),
             view.take_away(session, run, of_project=self.projects is not None),
-            gr.update(choices=[(text("pictures.later"), LATER), *names], **into),
+            gr.update(
+                choices=[(text("pictures.later"), LATER), *names], **({"value": LATER} if changed else {})
+            ),
             gr.update(value=again, interactive=not running and run is not None),
             gr.update(interactive=not running),
-            gr.update(choices=list(names), **({} if same else {"value": None})),
+            gr.update(choices=list(names), **({"value": None} if changed else {})),
             check(session, run),
             open_set(session, run),
             groups(session),

@@ -39,7 +39,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 @dataclass
 class BoardView:
-    """Which of a session's answers are shown, and what the page's fields hold.
+    """Which of a session's answers are shown, and what is tried.
 
     Attributes:
         answers_page: of the board of answers, from 0.
@@ -49,8 +49,6 @@ class BoardView:
         kept: pictures whose doubtful label was confirmed.
         suggested: picture -> why it should be labelled next.
         pattern: the pattern of groups that is tried; None for the one that is used.
-        offered: the classes that new pictures can be given.
-        words: the classes as the page's text field has them.
     """
 
     answers_page: int = 0
@@ -60,8 +58,6 @@ class BoardView:
     kept: set[str] = field(default_factory=set)
     suggested: dict[str, str] = field(default_factory=dict)
     pattern: str | None = None
-    offered: tuple[str, ...] = ()
-    words: str = ""
 
 
 @dataclass(frozen=True)
