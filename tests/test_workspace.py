@@ -7,6 +7,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from farshot import load
-from farshot.app.workspace import ClassWords, Setup, Workspace
+from farshot.app.workspace import ClassWords, Setup, Workspace, copies, foreign, left_out, more_labels
 from farshot.app.workspace.downloads import DOWNLOADS, is_ready, prepare
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Upload
@@ -174,8 +175,34 @@ def test_what_a_model_depends_on_is_in_the_stamp(tmp_path: Path) -> None:
 def test_a_damaged_state_is_one_sentence(tmp_path: Path, text: str) -> None:
     labelled(tmp_path, 1)
     (tmp_path / "workspace" / "state.json").write_text(text)
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=r"is damaged .* elsewhere and keep it") as caught:
         Workspace(tmp_path / "workspace")
+    assert "remove" not in str(caught.value)  # the pictures are whole
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+@pytest.mark.parametrize(
+    ("file", "read", "what_to_do"),
+    [
+        ("run.json", last_run, "remove it and train again."),
+        ("predictions.json", last_run, "remove it and train again."),
+        ("left_out.json", left_out.read, "remove it and train again."),
+        ("copies.json", copies.read, "remove it."),
+        ("more_labels.json", more_labels.read, "remove it."),
+        ("open_set.json", foreign.read, "remove it."),
+    ],
+)
+def test_a_damaged_result_costs_that_file_only(
+    tmp_path: Path, file: str, read: Callable[[Workspace], object], what_to_do: str, text: str
+) -> None:
+    workspace = labelled(tmp_path, 1)
+    workspace.adapted.mkdir()
+    (workspace.folder / "run.json").write_text("{}")
+    (workspace.folder / file).write_text(text)
+    with pytest.raises(DataError) as caught:
+        read(workspace)
+    assert str(caught.value).startswith(f"{workspace.folder / file} is damaged (")
+    assert str(caught.value).endswith(f"); {what_to_do}")
 
 
 def test_a_state_of_a_newer_farshot_is_refused(tmp_path: Path) -> None:

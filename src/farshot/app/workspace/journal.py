@@ -52,7 +52,7 @@ class Journal:
         place = self.folder / STATE
         if not place.exists():
             return None
-        found = read_json(place)
+        found = read_json(place, "disk.damaged")
         version, number = found.get("format", 0), found.get("log")
         if isinstance(version, int) and version > FORMAT:
             raise Fault("disk.newer", place=self.folder)
@@ -140,8 +140,11 @@ def write_json(path: Path, value: Any) -> None:
         raise _not_written(path, error) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, damaged: str = "disk.damaged_remove") -> dict[str, Any]:
     """What `write_json` wrote.
+
+    Args:
+        damaged: key of what is said of a damaged file, with its `place` and `why`.
 
     Raises:
         DataError: it is no such file.
@@ -149,7 +152,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return read_object(path)
     except (OSError, ValueError) as error:
-        raise Fault("disk.damaged", place=path, why=str(error), folder=path.parent) from error
+        raise Fault(damaged, place=path, why=str(error), folder=path.parent) from error
 
 
 def _not_written(path: Path, error: OSError) -> Fault:

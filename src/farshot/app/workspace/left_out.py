@@ -194,7 +194,7 @@ def _read(place: Path) -> LeftOut | None:
     if not place.is_file():
         return None
     try:
-        return _of(read_json(place))
+        return _of(read_json(place, "disk.damaged_train"))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise

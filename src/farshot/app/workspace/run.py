@@ -242,7 +242,8 @@ def _read_run(
 ) -> Adaptation:
     """Read both files; of the same versions only once."""
     try:
-        return _run_of(read_json(place), read_json(predictions) if predicted is not None else {})
+        known = read_json(place, "disk.damaged_train")
+        return _run_of(known, read_json(predictions, "disk.damaged_train") if predicted is not None else {})
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
