@@ -229,6 +229,22 @@ def test_a_list_that_is_older_than_the_classes_deletes_none(person: Person) -> N
     assert another.act(do="page", value="0", ids=[])[14] == gr.skip()
 
 
+def test_a_colon_in_the_name_of_a_class_is_no_description(person: Person) -> None:
+    workspace = person.session.workspace
+    person.names("one\ntwo\nICD")
+    person.renames("one", "ratio 1:2")
+    person.renames("two", "ICD: 10")
+    person.brings(drawn(1), "first", "ICD: 10")
+    for more, described in (("", {}), (": some: words", {"ICD: 10": "some: words"})):
+        person.names(f"ratio 1:2\nicd: 10{more}\nICD\nnew: its words")
+        person.names(f"ratio 1:2\nICD: 10{more}\nICD\nnew: its words")
+        assert workspace.class_names == ("ratio 1:2", "ICD: 10", "ICD", "new")
+        assert workspace.counts["ICD: 10"] == 2
+        found = {one.name: one.description for one in workspace.classes if one.description}
+        assert found == {**described, "new": "its words"}
+        assert person.names(person.given)[14] == person.given
+
+
 def test_a_list_whose_answer_was_lost_can_be_saved_again(person: Person) -> None:
     person.names("a\nb")
     person.given = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -11,7 +11,7 @@ from farshot.app.choices import by_way
 from farshot.app.jobs import Job
 from farshot.app.sessions import Note, Session
 from farshot.app.texts import Fault, Text, message
-from farshot.app.workspace.classes import ClassWords
+from farshot.app.workspace.classes import ClassWords, one_line
 from farshot.app.workspace.downloads import DOWNLOADS, prepare
 from farshot.app.workspace.encoders import Encoders, Report
 from farshot.app.workspace.run import adapt, last_run, predict
@@ -143,6 +143,8 @@ def _together(said: list[str]) -> str:
 def name_classes(session: Session, text: str, given: str) -> None:
     """Set the classes from text: one per line, words for the prompt after a colon.
 
+    The colon in the name of a class that is there already is part of the name.
+
     Args:
         given: the text that was edited (`classes_as_text`).
 
@@ -153,9 +155,23 @@ def name_classes(session: Session, text: str, given: str) -> None:
         now = classes_as_text(session.workspace)
         if now not in (given, text.strip()):
             raise Fault("act.classes_edited")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        parts = [line.partition(":") for line in lines]
-        session.workspace.name_classes([ClassWords(name.strip(), words.strip()) for name, _, words in parts])
+        known = sorted(session.workspace.class_names, key=len, reverse=True)
+        lines = [line for line in map(one_line, text.splitlines()) if line]
+        session.workspace.name_classes([_words_of(line, known) for line in lines])
+
+
+def _words_of(line: str, known: Sequence[str]) -> ClassWords:
+    """The class that a line names.
+
+    Args:
+        known: names of classes that are there, the longest first.
+    """
+    for name in known:
+        start, rest = line[: len(name)], line[len(name) :]
+        if start.casefold() == name.casefold() and rest[:1] in ("", ":"):
+            return ClassWords(start, rest[1:].strip())
+    new, _, words = line.partition(":")
+    return ClassWords(new.strip(), words.strip())
 
 
 def rename_class(session: Session, old: str | None, new: str) -> str:
