@@ -296,6 +296,32 @@ def test_foreign_pictures_are_measured_and_are_no_part_of_the_board(
         foreign.measure(session.workspace, encoders, quiet)
 
 
+def test_foreign_pictures_that_come_to_the_board_later_are_left_out(
+    twenty: Path, tmp_path: Path, encoders: Encoders
+) -> None:
+    shutil.copytree(twenty, tmp_path / "workspace")
+    session, sent = Session(tmp_path / "workspace", Limits(), Setup()), tmp_path / "sent"
+    workspace = session.workspace
+    for number, (_, data) in enumerate(noise(3)):
+        assert given(session, sent, f"{number}.png", data) == (1, [])
+    assert foreign.measure(workspace, encoders, quiet).found.flagged.n == 3
+    sent.write_bytes(noise(1)[0][1])
+    session.take(Upload("0.png", sent))
+    html = open_set(session, last_run(workspace))
+    assert "of something else have changed since" in html
+    assert "1 of the pictures of something else is among your own by now and is left out" in html
+    assert "Test again with 2 pictures" in html
+    found = foreign.measure(workspace, encoders, quiet)
+    assert found.found.flagged.n == 2
+    assert not set(found.pictures) & set(workspace.state.pictures)
+    for _, data in noise(2, 1):
+        sent.write_bytes(data)
+        session.take(Upload("more.png", sent))
+    with pytest.raises(DataError, match="Add pictures first"):
+        foreign.measure(workspace, encoders, quiet)
+    assert "Remove these pictures" in open_set(session, last_run(workspace))
+
+
 def test_a_page_sends_foreign_pictures_to_a_place_apart(sessions: Sessions) -> None:
     client = browser(sessions)
     told = {"params": {"name": "x.png", "kind": "foreign"}, "headers": HEADER}

@@ -67,6 +67,7 @@ def open_set(session: Session, run: Adaptation | None) -> str:
         stale=stale,
         why_not=why_not,
         pictures=len(ids),
+        on_board=foreign.on_board(workspace),
     )
 
 

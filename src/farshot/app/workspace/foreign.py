@@ -68,7 +68,16 @@ def take(workspace: Workspace, uploads: Sequence[Upload]) -> tuple[int, list[Ref
 
 
 def files(workspace: Workspace) -> list[Path]:
-    """The foreign pictures."""
+    """The foreign pictures, without those that came to the board later: a model may be trained on them."""
+    return [file for file in _kept(workspace) if file.stem not in workspace.state.pictures]
+
+
+def on_board(workspace: Workspace) -> int:
+    """How many pictures `files` leaves out."""
+    return len(_kept(workspace)) - len(files(workspace))
+
+
+def _kept(workspace: Workspace) -> list[Path]:
     place = workspace.folder / _FOLDER
     if not place.is_dir():
         return []
