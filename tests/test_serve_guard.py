@@ -52,6 +52,34 @@ def test_headers_are_bounded(served: Service):
     assert served.client.get("/health", headers={"x-filler": "x" * 30_000}).status_code == 200
 
 
+def test_every_answer_is_counted_once(probe: Path):
+    key = {"x-api-key": "0123456789abcdef"}
+    with service(probe, api_key=key["x-api-key"]) as running:
+        ask = running.client
+        for status, headers in (
+            (401, {}),
+            (403, key | {"origin": "null"}),
+            (421, key | {"host": "evil.example"}),
+            (431, key | {"x-filler": "x" * 33_000}),
+            (200, key),
+        ):
+            assert ask.post("/predict", files={"images": good()}, headers=headers).status_code == status
+        assert ask.post("/models/none/predict", headers=key).status_code == 404
+        assert ask.get("/health").status_code == ask.get("/models", headers=key).status_code == 200
+        assert ask.get("/models").status_code == 401
+        lines = ask.get("/metrics", headers=key).text.splitlines()
+        counted = [line for line in lines if line.startswith("farshot_requests_total")]
+        assert sorted(counted) == sorted(
+            f'farshot_requests_total{{path="{path}",status="{status}"}} {count}'
+            for path, status, count in (
+                *(("/predict", status, 1.0) for status in (200, 401, 403, 421, 431)),
+                ("/models/{name}/predict", 404, 1.0),
+                ("other", 200, 2.0),
+                ("other", 401, 1.0),
+            )
+        )
+
+
 def test_our_own_page_and_a_link_to_it_are_served(served: Service):
     link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     assert served.client.get("/", headers=link).url.path == "/docs"

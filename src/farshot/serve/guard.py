@@ -12,7 +12,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,10 +43,19 @@ class Guard:
         hosts: names, without port, under which the service may be asked; empty for any.
         key: that requests must bring; None where none is needed.
         request_bytes: most of a body that are drained where it is refused.
+        answered: called with path and status of every answer, refusals included.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], key: str | None, request_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str],
+        key: str | None,
+        request_bytes: int,
+        answered: Callable[[str, int], None] = lambda _path, _status: None,
+    ) -> None:
         self.app, self.hosts, self._request_bytes = app, frozenset(hosts), request_bytes
+        self._answered = answered
         self._key = None if key is None else _digest(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +72,7 @@ class Guard:
 
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
+                self._answered(scope["path"], message["status"])
                 await body.drain(self._request_bytes if refusal is None else _STRANGERS_BYTES)
                 answer = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OF_A_MODEL = "/models/{name}/predict"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -52,6 +53,10 @@ class Metrics:
         ).set_function(inside)
         ProcessCollector(registry=self._registry)
 
+    def answered(self, path: str, status: int) -> None:
+        """Count the answer to a request, a refusal too."""
+        self.requests.labels(_counted_path(path), str(status)).inc()
+
     def batch(self, images: int, seconds: float) -> None:
         """Count a batch."""
         self.batch_images.observe(images)
@@ -64,3 +69,11 @@ class Metrics:
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _counted_path(path: str) -> str:
+    """The path as it is counted: one for all models, and one for all that are no predictions."""
+    if path == "/predict":
+        return path
+    of_a_model = path.startswith("/models/") and path.endswith("/predict")
+    return OF_A_MODEL if of_a_model else "other"

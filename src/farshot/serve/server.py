@@ -69,7 +69,8 @@ def assembled(options: Options, told: Callable[[str], None] = _LOG.warning) -> I
             models.start(options.reload_every)
         service = Service(models, batcher, executor, metrics, options.limits)
         hosts = LOOPBACK if options.loopback else ()
-        yield Guard(service.app, hosts, options.api_key, options.limits.request_bytes), models
+        most = options.limits.request_bytes
+        yield Guard(service.app, hosts, options.api_key, most, metrics.answered), models
 
 
 @contextmanager

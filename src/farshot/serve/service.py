@@ -24,14 +24,13 @@ from farshot.errors import FarshotError
 from farshot.sanitize import plain
 from farshot.serve.batches import Batcher
 from farshot.serve.bodies import Asked, Bodies
-from farshot.serve.metrics import CONTENT_TYPE, Metrics
+from farshot.serve.metrics import CONTENT_TYPE, OF_A_MODEL, Metrics
 from farshot.serve.models import Models, Served, Version
 from farshot.serve.options import Limits
 from farshot.serve.pictures import Fault, Picture, read
 from farshot.serve.refusal import Refusal
 from farshot.serve.schema import ABOUT, BODY, NAME, PARAMETERS, answers
 
-_DISPLAYED_PATH = "/models/{name}/predict"
 Route = Callable[..., Awaitable[Response]]
 
 
@@ -67,7 +66,7 @@ class Service:
             app.add_api_route(path, route, methods=["GET"], responses=answers(kind), openapi_extra=more)
 
         post("/predict", self.predict)
-        post(_DISPLAYED_PATH, self.predict_with, NAME)
+        post(OF_A_MODEL, self.predict_with, NAME)
         get("/models", self.models, "models")
         get("/models/{name}", self.model, "model", NAME)
         get("/health", self.health, "health")
@@ -96,7 +95,6 @@ class Service:
             with self._batcher.room(len(asked.images)):
                 response = await self._predicted(served, served.version, asked)
         self._metrics.seconds.observe(time.perf_counter() - begun)
-        self._metrics.requests.labels(_counted_path(request), "200").inc()
         return response
 
     async def _predicted(self, served: Served, version: Version, asked: Asked) -> Response:
@@ -205,9 +203,9 @@ class Service:
 
     # Refusals ----------------------------------------------------------------------------------------
 
-    async def _refused(self, request: Request, error: Exception) -> Response:
+    async def _refused(self, _request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
-        return self._said(request, error)
+        return error.response()
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
         """An address or a verb that there is not."""
@@ -217,26 +215,13 @@ class Service:
             405: f"{request.method} is not for this address; /docs lists what there is.",
         }
         sentence = words.get(error.status_code, str(error.detail))
-        return self._said(request, Refusal(error.status_code, sentence, error.headers))
+        return Refusal(error.status_code, sentence, error.headers).response()
 
-    async def _broken(self, request: Request, error: Exception) -> Response:
+    async def _broken(self, _request: Request, error: Exception) -> Response:
         sentence = (
             f"An error in farshot itself ({type(error).__name__}); please report it, with what the log shows."
         )
-        return self._said(request, Refusal(500, sentence))
-
-    def _said(self, request: Request, refusal: Refusal) -> Response:
-        self._metrics.requests.labels(_counted_path(request), str(refusal.status)).inc()
-        return refusal.response()
-
-
-def _counted_path(request: Request) -> str:
-    """The path as it is counted: one for all models, and one for all that there is not."""
-    path = request.url.path
-    if path == "/predict":
-        return path
-    of_a_model = path.startswith("/models/") and path.endswith("/predict")
-    return _DISPLAYED_PATH if of_a_model else "other"
+        return Refusal(500, sentence).response()
 
 
 def _why_none(bad: list[Fault], images: int, good: list[Picture]) -> str:
