@@ -268,7 +268,7 @@ def test_other_images_and_another_model_are_named(made: Made, tmp_path: Path):
         verify(Bundle(made.bundle), [made.pool()], load_encoder("mini"))
 
 
-def test_a_mark_of_the_pool_cannot_be_removed_or_added(made: Made, tmp_path: Path):
+def test_a_mark_of_the_pool_cannot_be_removed(made: Made, tmp_path: Path):
     def mark(*notes: str) -> Path:
         def change(rows: Rows) -> None:
             for row in rows["runs"]:
@@ -276,11 +276,10 @@ def test_a_mark_of_the_pool_cannot_be_removed_or_added(made: Made, tmp_path: Pat
 
         return forged(made.bundle, tmp_path / "b.zip", change)
 
-    said = made.refused(mark("12 images"))
-    assert "its pool p differs from the published one it says “12 images”" in said and "says nothing." in said
     pool = replace(made.pool(), notes=("12 images",))
-    assert verify(Bundle(mark("12 images")), [pool]).drawn == {"p": 6}
-    with pytest.raises(DataError, match="it says nothing, and of the images here farshot says “12 images”"):
+    for words in ("12 images", "only 12 images"):  # those of another version of farshot
+        assert verify(Bundle(mark(words)), [pool]).drawn == {"p": 6}
+    with pytest.raises(DataError, match=r"does not say that its pool p differs from .* here: 12 images"):
         verify(Bundle(made.bundle), [pool])
 
 

@@ -130,15 +130,11 @@ def _check_pool(bundle: Bundle, run: Run, pool: Pool) -> None:
         )
     if len(run.class_names) != len(pool.table.names):
         raise DataError(f"{bundle.path} is refused: its pool {plain(run.pool)} has other classes.")
-    if run.notes != pool.notes:
+    if pool.notes and not run.notes:  # their words may differ from version to version
         raise DataError(
-            f"{bundle.path} is refused: of how its pool {plain(run.pool)} differs from the published one it "
-            f"says {_said(run.notes)}, and of the images here farshot says {_said(pool.notes)}."
+            f"{bundle.path} is refused: it does not say that its pool {plain(run.pool)} differs from the "
+            f"published one, as the same images do here: {plain('; '.join(pool.notes))}."
         )
-
-
-def _said(notes: tuple[str, ...]) -> str:
-    return f"“{plain('; '.join(notes))}”" if notes else "nothing"
 
 
 def _fitting(
