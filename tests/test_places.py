@@ -37,7 +37,7 @@ from tests.input_helpers import QUICK, Farshot, class_folders, everything_in, re
 from tests.test_bench_store import RUN, record
 
 ABOUT = {"base_model": "x", "farshot_version": "0"}
-WORDS = {"title": "x", "groups": [], "tasks": 0, "runs": 0, "blocks": []}
+WORDS = {"title": "x", "groups": [], "same_tasks": True, "tasks": 0, "runs": 0, "blocks": []}
 """Of a page on an empty store."""
 
 
