@@ -216,6 +216,7 @@ def probe(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_page_is_a_folder_that_asks_nobody_else(
     probe: Path, published: list[str], farshot: Farshot, tmp_path: Path
 ):

@@ -28,6 +28,7 @@ METHODS = {
     "linear-probe": {},
     "tip-adapter": {},
 }
+OTHERS = [method for method in METHODS if method not in ("atha", "tip-adapter")]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,9 @@ def other_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", ["atha", "tip-adapter", *(pytest.param(m, marks=pytest.mark.slow) for m in OTHERS)]
+)
 def test_a_model_of_every_family_is_adapted_saved_loaded_and_explained(
     family: str, method: str, tmp_path: Path
 ) -> None:
