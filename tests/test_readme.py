@@ -99,6 +99,7 @@ class Hub:
         assert {"README.md", "farshot.json"} <= {operation.path_in_repo for operation in operations}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of what Gradio leaves behind
 @pytest.mark.usefixtures("gradio_leftovers")
 def test_the_commands_run_in_the_order_of_the_readme(folder: Path, checkpoint: Path, monkeypatch):
