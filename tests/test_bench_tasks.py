@@ -28,7 +28,7 @@ def number_pool(sizes: list[int], order: list[int] | None = None) -> Pool:
     return Pool("numbers", table, tuple(f"{i:05d}.png" for i in order))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     sizes=st.lists(st.integers(6, 60), min_size=2, max_size=9),
     ways=st.integers(2, 6),

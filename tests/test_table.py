@@ -21,7 +21,7 @@ def table_of(*sizes: int) -> ImageTable:
     return ImageTable(tuple(map(str, range(len(labels)))), labels, names, names)
 
 
-@settings(max_examples=30, deadline=None)  # the first draw loads scipy
+@settings(deadline=None)  # the first draw loads scipy
 @given(st.lists(st.integers(3, 9), min_size=1, max_size=5), st.integers(1, 3), st.integers(0, 99))
 def test_a_draw_takes_k_of_every_class_and_keeps_the_rest(sizes: list[int], shots: int, seed: int) -> None:
     table = table_of(*sizes)

@@ -89,7 +89,7 @@ def test_the_interval_of_the_area_under_the_curve_covers_the_truth():
         shift = NormalDist().inv_cdf(area) * math.sqrt(1 + spread**2)
         found = [roc_area(draws.normal(shift, 1, own), draws.normal(0, spread, strange)) for _ in range(600)]
         covered = np.mean([one.low <= area <= one.high for one in found])
-        assert 0.89 < covered <= 1, (own, strange, area, spread)
+        assert 0.92 < covered < 0.99, (own, strange, area, spread)
     all_above = roc_area(np.ones(6), np.zeros(5))
     assert all_above[1] < 0.8 and all_above[0] == all_above[2] == 1
     assert roc_area(np.zeros(5), np.ones(6))[1] == 0 and np.isnan(roc_area(np.ones(3), np.ones(0)).mean)
