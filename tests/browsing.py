@@ -73,8 +73,11 @@ class Watch:
         page.on("response", lambda got: self._got(got.status, got.url))
 
     def forget_ended_streams(self) -> None:
-        """After the page was loaded again: what it followed ended in the middle, which is no fault."""
-        ended = ("BodyStreamBuffer was aborted", "Connection errored out")
+        """After the page was loaded again: what it followed ended in the middle, which is no fault.
+
+        Gradio's client aborts its streams before a page is left; newer browsers say so in other words.
+        """
+        ended = ("BodyStreamBuffer was aborted", "signal is aborted without reason", "Connection errored out")
         self.faults = [fault for fault in self.faults if not any(words in fault for words in ended)]
 
     def _dialog(self, dialog: Any) -> None:

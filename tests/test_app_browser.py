@@ -169,7 +169,7 @@ def test_the_whole_way_on_real_pictures(real_images: Path, tmp_path: Path) -> No
             tab(page, step)
             if short == "look":
                 page.locator("#answers .fs-tile").nth(0).click()
-                page.wait_for_selector("#detail article")
+                page.wait_for_selector("#detail article", timeout=60_000)
             no_overlap(page)
             accessible(page, f"{short} on a phone")
             if short == "pictures":
