@@ -20,7 +20,7 @@ from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native, timm_open_clip
 from farshot.model.formats.clip_hf import ACTIVATIONS
 from farshot.model.formats.files import Checkpoint, Source, block_count
-from farshot.model.formats.preprocessing_hf import colours, read_resizing, spread
+from farshot.model.formats.preprocessing_hf import image_settings, normalisation, read_resizing
 from farshot.sanitize import short
 
 NAMES = {
@@ -227,7 +227,7 @@ def _block(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 def _crop(source: Source) -> int | None:
     """The side of an image that the authors feed."""
-    found = source.json("preprocessor_config.json")
+    found = image_settings(source)
     side = (found.get("crop_size") if found.get("do_center_crop", False) else found.get("size")) or {}
     return side.get("height") if isinstance(side, Mapping) else side
 
@@ -235,11 +235,12 @@ def _crop(source: Source) -> int | None:
 def _preprocessing(source: Source, config: Mapping[str, Any], side: int) -> Preprocessing:
     """Where the files do not say: ImageNet's colours, and a short side of 8/7 of the crop as in DINO's own
     evaluation."""
-    found = source.json("preprocessor_config.json")
+    found = image_settings(source)
     timm = (config.get("timm") or {}).get("pretrained_cfg") or {}
+    mean, std = normalisation(source, found, (timm.get("mean") or _MEAN, timm.get("std") or _STD))
     return Preprocessing(
-        mean=colours(source, found.get("image_mean") or timm.get("mean") or _MEAN),
-        std=spread(source, found.get("image_std") or timm.get("std") or _STD),
+        mean=mean,
+        std=std,
         reading=_timm_resizing(source, timm, side)
         if timm
         else read_resizing(

@@ -1,4 +1,4 @@
-"""transformers' `preprocessor_config.json`: pixel normalisation, and how the authors resize."""
+"""transformers' image settings: pixel normalisation, and how the authors resize."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
 CLIP_COLOURS: Colours = (CLIP_MEAN, CLIP_STD)
 SIGLIP_COLOURS: Colours = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Mean and standard deviation of the pixels, by family."""
+_TO_ONE = 1 / 255  # what pixels are multiplied by where the file does not say otherwise
 
 
 def read_preprocessing(
@@ -30,16 +31,48 @@ def read_preprocessing(
     Raises:
         ModelError: a value is none that transformers would read.
     """
-    found = source.json("preprocessor_config.json")
-    return Preprocessing(
-        mean=colours(source, found.get("image_mean") or usual[0]),
-        std=spread(source, found.get("image_std") or usual[1]),
-        reading=read_resizing(source, found, size, square=square),
+    found = image_settings(source)
+    mean, std = normalisation(source, found, usual)
+    return Preprocessing(mean, std, read_resizing(source, found, size, square=square))
+
+
+def image_settings(source: Source) -> dict[str, Any]:
+    """How images are read: `preprocessor_config.json`, or the part `image_processor` of
+    `processor_config.json`, which transformers 5 saves instead; empty where there is neither."""
+    if source.has("preprocessor_config.json"):
+        return source.json("preprocessor_config.json")
+    nested = source.json("processor_config.json").get("image_processor")
+    return dict(nested) if isinstance(nested, Mapping) else {}
+
+
+def normalisation(source: Source, found: Mapping[str, Any], usual: Colours) -> Colours:
+    """Mean and standard deviation for pixels from 0 to 1, where they are rescaled to another range, too.
+
+    Raises:
+        ModelError: a value is none that transformers would read.
+    """
+    mean = colours(source, found.get("image_mean") or usual[0])
+    std = spread(source, found.get("image_std") or usual[1])
+    if found.get("do_normalize") is False:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    factor = found.get("rescale_factor")
+    if found.get("do_rescale") is False:
+        factor = 1.0
+    if factor is None or factor == _TO_ONE:
+        return mean, std
+    if type(factor) not in (int, float) or not 0 < factor < math.inf:
+        raise ModelError(
+            f"{source.name} multiplies pixels by {short(factor)}; fetch its configuration again."
+        )
+    white = factor / _TO_ONE
+    return (
+        (mean[0] / white, mean[1] / white, mean[2] / white),
+        (std[0] / white, std[1] / white, std[2] / white),
     )
 
 
 def read_resizing(source: Source, found: Mapping[str, Any], size: int, *, square: bool) -> str:
-    """The reading (farshot.images.preprocess) of a `preprocessor_config.json`.
+    """The reading (farshot.images.preprocess) of these settings.
 
     Older files write a number as `size`, which is the short side, or both where `square`. Without a cut, or
     without resizing, only a square fits the encoder.
