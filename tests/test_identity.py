@@ -90,6 +90,37 @@ def test_images_with_equal_stored_values_that_show_something_else_differ(kind: s
     np.testing.assert_allclose(fitted.predict_proba(made), alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["F", "negative F", "I", "I;16"])
+def test_deep_images_that_only_a_range_tells_apart_differ(kind: str) -> None:
+    """By default both of a pair are read as the same picture."""
+    grey = np.arange(64 * 64).reshape(64, 64) % 200
+    pairs = {
+        "F": [(1e-6 * grey).astype(np.float32), (2e-6 * grey).astype(np.float32)],
+        "negative F": [-grey.astype(np.float32), -2 * grey.astype(np.float32)],
+        "I": [-grey.astype(np.int32), -2 * grey.astype(np.int32)],
+        "I;16": [np.full((64, 64), 4000, np.uint16), np.full((64, 64), 4001, np.uint16)],
+    }
+    low, high = {"F": (0, 4e-4), "I;16": (4000, 4001)}.get(kind, (-400, 0))
+    made = [Image.fromarray(values) for values in pairs[kind]]
+    assert content_id(made[0]) == content_id(made[1])
+    assert image_id(made[0]) != image_id(made[1])
+    fitted = FewShotClassifier("mini", "prototypes", read_options={"range": (low, high)}, calibrate=False)
+    assert fitted.fit(made, ["dark", "light"]).predict(made).tolist() == ["dark", "light"]
+
+
+def test_ids_of_pictures_of_8_bits_stay_as_stores_hold_them() -> None:
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    image = Image.fromarray(grey)
+    transparent = image.convert("RGBA")
+    transparent.putalpha(128)
+    assert [image_id(one) for one in (image, image.convert("RGB"), image.convert("P"), transparent)] == [
+        "d9b91cf454e4e167d0fc78874f971fdb",
+        "c92eedf72f5341040100bf6111eb5baf",
+        "c92eedf72f5341040100bf6111eb5baf",
+        "9a4047687c5dfa01f3c4e7fbffd151ac",
+    ]
+
+
 def test_copies_are_in_one_fold_and_folds_without_copies_stay_as_they_were() -> None:
     labels = [*LABELS, *LABELS]
     table, _ = labelled_table([*IMAGES, *(Image.fromarray(np.asarray(i)) for i in IMAGES)], labels)

@@ -158,6 +158,11 @@ def failing(source: object, most_pixels: int = MOST_PIXELS) -> Iterator[None]:
         raise Unreadable(f"the image is truncated or damaged ({line}); fetch or export it again.") from error
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether its values have more than 8 bits, so that the options say how they are read."""
+    return image.mode.startswith("I;16") or image.mode in ("I", "F")
+
+
 def check_size(image: Image.Image, most_pixels: int) -> None:
     """Refuse images that would take too much memory to decode."""
     most_pixels = most_pixels_of(image.format, most_pixels)
@@ -218,7 +223,7 @@ def _rgb(
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """RGB over white, and notes."""
     notes: tuple[str, ...] = ()
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if is_deep(image):
         sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
         declared = layout.largest if layout is not None else 0
         values, notes = scaled(np.asarray(image), options, sixteen=sixteen, declared=declared)

@@ -26,6 +26,7 @@ from farshot.images.decode import (
     check_size,
     decode,
     failing,
+    is_deep,
     opened,
     too_large,
     without_png_text,
@@ -176,6 +177,7 @@ def image_id(source: ImageSource) -> str:
     """Content hash: of the file's bytes, or of an in-memory picture's pixels; 32 hexadecimal digits of
     SHA-256.
 
+    Options for reading are no part of it, so pixels of many bits are hashed as they are stored.
     Files with equal pixels may differ in it: `farshot.images.identity.content_id` compares pictures.
     """
     digest = hashlib.sha256()
@@ -191,11 +193,15 @@ def image_id(source: ImageSource) -> str:
         with _named(source.name):
             digest.update(_bytes_of(source))
     else:
+        shown = ""
         if isinstance(source, Image.Image):
-            source = _as_seen(source)
+            if is_deep(source):
+                shown = f"{source.info.get('transparency')}{turn_of(source)}"
+            else:
+                source = _as_seen(source)
         pixels = np.ascontiguousarray(source if isinstance(source, np.ndarray) else _loaded(source))
         mode = source.mode if isinstance(source, Image.Image) else ""
-        digest.update(f"{mode}{pixels.dtype}{pixels.shape}".encode())
+        digest.update(f"{mode}{pixels.dtype}{pixels.shape}{shown}".encode())
         digest.update(pixels.tobytes())
     return digest.hexdigest()[:32]
 
@@ -229,8 +235,8 @@ _quiet = _Quiet()
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
-    """The image itself if its stored values determine the picture; otherwise as `read_image` reads it,
-    since a palette, transparency, EXIF orientation or the range of deep pixels change it."""
+    """An image of 8 bits itself if its stored values determine the picture; otherwise as `read_image` reads
+    it, since a palette, transparency or EXIF orientation change it."""
     plain = image.mode in ("L", "RGB") and "transparency" not in image.info and turn_of(image) is None
     return image if plain else read_image(image)
 
