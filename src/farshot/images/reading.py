@@ -10,7 +10,7 @@ import hashlib
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def read_picture(
     name, options = source_name(source), options or ReadOptions()
     if not isinstance(source, np.ndarray | Named | bytes | Image.Image):
         raise UnreadableImage(name, "this is not an image; give a path, a PIL image or an array.")
-    with _named(name), _quiet:
+    with _named(name), _quiet, _alone(source):
         if isinstance(source, Member):
             source = _bytes_of(source)
         if isinstance(source, np.ndarray):
@@ -193,14 +193,15 @@ def image_id(source: ImageSource) -> str:
         with _named(source.name):
             digest.update(_bytes_of(source))
     else:
-        shown = ""
-        if isinstance(source, Image.Image):
-            if is_deep(source):
-                shown = f"{source.info.get('transparency')}{turn_of(source)}"
-            else:
-                source = _as_seen(source)
-        pixels = np.ascontiguousarray(source if isinstance(source, np.ndarray) else _loaded(source))
-        mode = source.mode if isinstance(source, Image.Image) else ""
+        with _alone(source):
+            shown = ""
+            if isinstance(source, Image.Image):
+                if is_deep(source):
+                    shown = f"{source.info.get('transparency')}{turn_of(source)}"
+                else:
+                    source = _as_seen(source)
+            pixels = np.ascontiguousarray(source if isinstance(source, np.ndarray) else _loaded(source))
+            mode = source.mode if isinstance(source, Image.Image) else ""
         digest.update(f"{mode}{pixels.dtype}{pixels.shape}{shown}".encode())
         digest.update(pixels.tobytes())
     return digest.hexdigest()[:32]
@@ -232,6 +233,16 @@ class _Quiet:
 
 
 _quiet = _Quiet()
+
+
+_LOCKS = tuple(threading.RLock() for _ in range(64))
+"""Of PIL images, by their address: two seldom share one."""
+
+
+def _alone(source: object) -> AbstractContextManager[object]:
+    """Keep other threads from a PIL image: it decodes its file when it is first used, which two threads at
+    once would both do, from one file."""
+    return _LOCKS[id(source) // 16 % len(_LOCKS)] if isinstance(source, Image.Image) else nullcontext()
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
