@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -23,6 +24,7 @@ from farshot.errors import ModelError, SettingError
 from farshot.export.onnx_file import export_onnx
 from farshot.images import READ_BY
 from farshot.images.decode import DRAFT_PIXELS
+from farshot.images.identity import content_id
 from farshot.images.kinds import kind_of
 from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
@@ -323,6 +325,13 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(reading: str, mode: 
     difference = np.abs(pixels[0] - pixels[1])
     assert difference.mean() < 1
     assert difference.max() <= 12
+
+
+def test_a_large_jpeg_that_the_caller_opened_keeps_its_size() -> None:
+    file = io.BytesIO(encoded(photograph(2600, 1950), "JPEG"))
+    image = Image.open(file)
+    assert read_picture(image, wanted=224).image.size == image.size == (2600, 1950)
+    assert content_id(image) == content_id(file.getvalue())
 
 
 @pytest.mark.parametrize("reading", ["reduced", "shortest-bicubic", "shortest256-bicubic-floor"])

@@ -60,8 +60,8 @@ def decode(
     """Decode a file, its bytes or an opened image.
 
     Args:
-        wanted: shorter side in pixels that is needed; large JPEGs may come smaller than they are, but at
-            least twice as large as this. By default whole.
+        wanted: shorter side in pixels that is needed; files of large JPEGs may come smaller than they are,
+            but at least twice as large as this. By default whole.
         formats: those that are tried, as Pillow calls them; by default those of costs.py.
         most_pixels: more are refused, of some formats fewer.
 
@@ -108,7 +108,7 @@ def _decode(
             if (fault := fault_of(image, source)) is not None:
                 raise Unreadable(fault)
             size = image.size  # of a TIFF upright already
-            if wanted is not None:
+            if wanted is not None and image is not source:  # a draft would shrink the caller's own image
                 _draft(image, wanted)
             notes = _frames(image, layout, options)
             with quiet_stderr if image.format == "TIFF" else nullcontext():
