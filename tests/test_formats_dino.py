@@ -122,3 +122,22 @@ def timm_names(stored: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
         for old, new in plain.items():
             name = name.replace(old, new)
         yield name, tensor
+
+
+@pytest.mark.parametrize(("sides", "size"), [([3, 42, 42], 42), ([3, 70, 70], 70), (None, 224)])
+def test_timms_images_have_the_size_of_its_configuration(sides: list[int] | None, size: int, tmp_path: Path):
+    made("dinov2", tmp_path)
+    tensors = dict(timm_names(load_file(tmp_path / "model.safetensors")))
+    save_file(tensors, tmp_path / "model.safetensors")
+    about = {"crop_pct": 1.0} | ({} if sides is None else {"input_size": sides})
+    config = {"architecture": "vit_small_patch14_dinov2", "pretrained_cfg": about}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    encoder = load_encoder(tmp_path)
+    assert (encoder.size, encoder.preprocessing.reading) == (size, "shortest-bicubic")
+
+
+def test_timms_images_that_are_not_square_are_refused(tmp_path: Path):
+    config = {"architecture": "vit_small_patch14_dinov2", "pretrained_cfg": {"input_size": [3, 42, 56]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="input_size"):
+        load_encoder(tmp_path)

@@ -90,7 +90,7 @@ def read(source: Source) -> Checkpoint:
         side = int(_crop(source) or _SIDE)
     else:
         kind, heads = _timm(source, str(config["architecture"]))
-        side = _SIDE
+        side = _timm_side(source, config.get("pretrained_cfg") or {})
         config = {"layer_norm_eps": 1e-6, "hidden_act": "gelu", "timm": config}
     tensors = dict(_canonical(source.weights(WEIGHTS)))
     if "giant" in str(config.get("timm", {}).get("architecture", "")):
@@ -115,6 +115,20 @@ def _timm(source: Source, name: str) -> tuple[str, int]:
             "transformers (facebook/dinov3-...), or a DINOv2."
         )
     return "timm DINOv2", _TIMM_HEADS[found[1]]
+
+
+def _timm_side(source: Source, config: Mapping[str, Any]) -> int:
+    """The side of an image as timm's configuration gives it: colours, height, width.
+
+    Raises:
+        ModelError: images that are not square.
+    """
+    sides = config.get("input_size", [3, _SIDE, _SIDE])
+    if not isinstance(sides, list) or len(sides) != 3 or type(sides[1]) is not int or sides[1] != sides[2]:
+        raise ModelError(
+            f"{source.name} has the input_size {short(sides)}; farshot reads square images only."
+        )
+    return int(sides[1])
 
 
 def _config(
