@@ -21,6 +21,11 @@ from farshot.model.tokenizer import TextRules, Tokenizer
 from farshot.sanitize import short
 
 _PREFIX = "text.transformer."
+_UNUSED = (
+    f"{_PREFIX}pooler.",
+    f"{_PREFIX}embeddings.position_ids",
+    f"{_PREFIX}embeddings.token_type_embeddings.",
+)
 _POOLERS = ("cls_last_hidden_state_pooler", "cls_pooler")
 _BLOCK = {
     "attention.self.query": "q",
@@ -47,6 +52,11 @@ def read_text(
     if pooler not in _POOLERS or projection not in ("mlp", "linear"):
         raise ModelError(
             f"The BERT of {source.name} is read out by {short(pooler)} and {short(projection)}, which "
+            "farshot does not have."
+        )
+    if pooler == "cls_pooler" and any(name.startswith(f"{_PREFIX}pooler.") for name in tensors):
+        raise ModelError(
+            f"The BERT of {source.name} is read out by a layer of its pooler ({_PREFIX}pooler), which "
             "farshot does not have."
         )
     words = dict(_canonical(tensors))
@@ -123,4 +133,6 @@ def _canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             layers = {"0.weight": "0.weight", "2.weight": "1.weight", "weight": "weight"}
             rest = name.removeprefix("text.proj.")
             out[f"text.projection.{layers.get(rest, rest)}"] = tensor
+        elif name.startswith("text.") and not name.startswith(_UNUSED):  # refused where shapes are checked
+            out[name] = tensor
     return out

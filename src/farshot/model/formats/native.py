@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -33,6 +33,13 @@ _BLOCK = {
     "mlp.c_proj": "fc2",
 }
 _TEXT = {"token_embedding.weight": "token", "positional_embedding": "position", "ln_final": "final_norm"}
+_POOLS: dict[str, Literal["first", "last", "end", "largest"]] = {
+    "argmax": "largest",
+    "eos": "end",
+    "first": "first",
+    "last": "last",
+}
+"""open_clip's names of the token that represents a text, and ours."""
 _CLEANINGS: dict[str, Cleaning] = {"canonicalize": "canonicalize", "lower": "lower", "whitespace": "none"}
 
 
@@ -69,9 +76,10 @@ def text_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
             out["text.projection.weight"] = tensor.T
         elif rest.startswith("text_projection."):
             out["text." + rest.removeprefix("text_")] = tensor
-        for theirs, ours in _TEXT.items():
-            if rest == theirs or rest.startswith(f"{theirs}."):
-                out["text." + ours + rest.removeprefix(theirs)] = tensor
+        elif theirs := next((key for key in _TEXT if rest == key or rest.startswith(f"{key}.")), None):
+            out["text." + _TEXT[theirs] + rest.removeprefix(theirs)] = tensor
+        elif prefix and rest != "attn_mask":  # unknown: refused where shapes are checked
+            out[f"text.{rest}"] = tensor
     return out
 
 
@@ -148,12 +156,12 @@ def vision_config(config: Mapping[str, Any], joint: int, quick_gelu: bool) -> Vi
         eps=eps(config),
         pre_norm=not truth(config.get("no_ln_pre", False)),
         biases=Biases(patch=False),
-        size=_side(config.get("image_size", 224)),
-        patch=_side(config.get("patch_size", 16)),
+        size=side(config.get("image_size", 224)),
+        patch=side(config.get("patch_size", 16)),
     )
 
 
-def _side(value: Any) -> int:
+def side(value: Any) -> int:
     """A side in pixels; some configurations write height and width."""
     sides = value if isinstance(value, list) else [value]
     if len(set(sides)) != 1:
@@ -200,7 +208,15 @@ def preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
 
 
 def clip_tokenizer_of(source: Source, config: TextConfig, pool_type: str = "argmax") -> Tokenizer | None:
-    """CLIP's byte-pair encoding: that of the folder, else the built-in one where the vocabulary is CLIP's."""
+    """CLIP's byte-pair encoding: that of the folder, else the built-in one where the vocabulary is CLIP's.
+
+    Raises:
+        ModelError: texts are pooled in a way that farshot does not have.
+    """
+    if pool_type not in _POOLS:
+        raise ModelError(
+            f"{source.name} pools texts by pool_type {short(pool_type)}; farshot has {', '.join(_POOLS)}."
+        )
     fast = load_fast(source, config.vocabulary)
     if fast is None:
         if config.vocabulary != CLIP_VOCABULARY:
@@ -208,7 +224,8 @@ def clip_tokenizer_of(source: Source, config: TextConfig, pool_type: str = "argm
         fast = built_in_clip_tokenizer()
     start = special_id(source, fast, "bos_token", CLIP_START)
     end = special_id(source, fast, "eos_token", CLIP_END)
-    rules = TextRules(config.length, start, end, pad=0, pool="end" if pool_type == "eos" else "largest")
+    pool = _POOLS[pool_type]
+    rules = TextRules(config.length, start, end, pad=0, pool=pool, fixed_length=pool == "last")
     return Tokenizer(fast, rules)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from farshot.errors import ModelError
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native
-from farshot.model.formats.clip_hf import log_scale
+from farshot.model.formats.clip_hf import log_scale, one_number
 from farshot.model.formats.files import Checkpoint, Source
 from farshot.sanitize import short
 
@@ -65,6 +65,7 @@ def read(source: Source) -> Checkpoint:
         tokenizer=native.clip_tokenizer_of(source, text, pool_type),
         preprocessing=pixels,
         log_scale=log_scale(source, tensors),
+        logit_bias=one_number(source, tensors, "logit_bias") if "logit_bias" in tensors else None,
     )
 
 
@@ -81,7 +82,7 @@ def refuse_variants(source: Source, config: Mapping[str, Any]) -> None:
         )
     if config.get("multimodal_cfg") or vision.get("attentional_pool"):
         raise ModelError(f"{source.name} is a CoCa, which farshot does not read; use a CLIP or SigLIP.")
-    if vision.get("pool_type", "tok") not in ("tok", "map", ""):
+    if vision.get("pool_type", "tok") != "tok":
         raise ModelError(
             f"{source.name} pools images by {short(vision['pool_type'])}, which farshot does not have."
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from farshot.errors import ModelError
 from farshot.model.config import Activation, Biases, Rotary, TextConfig, VisionConfig
 from farshot.model.formats import bert, native, open_clip
-from farshot.model.formats.clip_hf import log_scale
+from farshot.model.formats.clip_hf import log_scale, one_number
 from farshot.model.formats.files import Checkpoint, Source, block_count
 from farshot.model.formats.tokenizer_files import load_fast, special_id
 from farshot.model.tokenizer import TextRules, Tokenizer
@@ -43,7 +43,7 @@ class Trunk:
 
     heads: Mapping[str, int]
     eps: float = 1e-6
-    pool: Literal["class", "attention"] = "class"
+    pool: Literal["class", "attention", "mean"] = "class"
     pool_heads: int = 0
     gated: bool = False
     rotary: Rotary | None = None
@@ -84,7 +84,8 @@ def read(source: Source) -> Checkpoint:
     trunk, heads = _trunk(source, name)
     open_clip.refuse_variants(source, {**config, "vision_cfg": {}})
     tensors, joint = source.weights(open_clip.WEIGHTS), int(config["embed_dim"])
-    images = dict(_vision_tensors(tensors, name))
+    images = dict(_vision_tensors(tensors))
+    trunk = replace(trunk, pool=_pool(source, trunk, vision_cfg))
     vision = _vision_config(source, name, trunk, heads, vision_cfg, images, joint)
     text, words, tokenizer = _text(source, text_cfg, tensors, joint, config)
     return Checkpoint(
@@ -95,7 +96,7 @@ def read(source: Source) -> Checkpoint:
         tokenizer=tokenizer,
         preprocessing=native.preprocessing(source, source.json(open_clip.CONFIG).get("preprocess_cfg") or {}),
         log_scale=log_scale(source, tensors),
-        logit_bias=float(tensors["logit_bias"].float()) if "logit_bias" in tensors else None,
+        logit_bias=one_number(source, tensors, "logit_bias") if "logit_bias" in tensors else None,
     )
 
 
@@ -112,6 +113,26 @@ def _trunk(source: Source, name: str) -> tuple[Trunk, int]:
     raise ModelError(
         f"{source.name} has timm's {short(name)} as vision tower, which farshot does not read; it reads "
         "plain ViTs, SigLIP, PE-Core (T to L), EVA-02 and MobileCLIP-B."
+    )
+
+
+def _pool(source: Source, trunk: Trunk, config: Mapping[str, Any]) -> Literal["class", "attention", "mean"]:
+    """How one vector is made of the tokens: as the configuration says, by default open_clip's.
+
+    Raises:
+        ModelError: a pooling or projection that farshot does not have.
+    """
+    pool, head = config.get("timm_pool", "avg") or "", config.get("timm_proj", "linear") or "none"
+    if head not in ("linear", "none"):
+        raise ModelError(
+            f"{source.name} projects images by timm_proj {short(head)}, which farshot does not have."
+        )
+    if pool in ("", {"class": "token", "attention": "map"}.get(trunk.pool)):
+        return trunk.pool
+    if pool == "avg" and head == "linear" and trunk.rotary is None:
+        return "mean"
+    raise ModelError(
+        f"{source.name} pools images by timm_pool {short(pool)}, which farshot does not have for its tower."
     )
 
 
@@ -135,6 +156,12 @@ def _vision_config(
     hidden, width = tensors["vision.blocks.0.fc1.weight"].shape
     projected = "vision.projection.weight" in tensors
     pooled = trunk.pool == "attention"
+    size = native.side(config.get("image_size", grid * patch))
+    if size // patch != grid:
+        raise ModelError(
+            f"{source.name} takes images of {size} pixels (image_size), but its weights are for "
+            f"{grid} x {grid} patches of {patch} pixels; weights and configuration are of two models."
+        )
     return VisionConfig(
         width=width,
         depth=block_count(tensors, "vision.blocks."),
@@ -152,7 +179,7 @@ def _vision_config(
             k="vision.blocks.0.k.bias" in tensors,
             projection="vision.projection.bias" in tensors,
         ),
-        size=grid * patch,
+        size=size,
         patch=patch,
         class_token=class_token,
         rotary=_rotary(trunk.rotary, grid),
@@ -216,7 +243,7 @@ BLOCK = {
 """timm's names in a block, and ours."""
 
 
-def _vision_tensors(tensors: Mapping[str, Tensor], name: str) -> Iterator[tuple[str, Tensor]]:
+def _vision_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     trunk = {key.removeprefix(TRUNK): value for key, value in tensors.items() if key.startswith(TRUNK)}
     class_token = "cls_token" in trunk
     for key, tensor in trunk.items():
@@ -236,8 +263,9 @@ def _vision_tensors(tensors: Mapping[str, Tensor], name: str) -> Iterator[tuple[
             ours = key if theirs is None else _OUTER[theirs] + key.removeprefix(theirs)
             yield f"vision.{ours}", tensor
     yield from _stem_tensors(trunk)
-    if "visual.head.proj.weight" in tensors:
-        yield "vision.projection.weight", tensors["visual.head.proj.weight"]
+    for key, tensor in tensors.items():
+        if key.startswith("visual.") and not key.startswith(TRUNK):  # of other heads nothing is used
+            yield "vision." + key.removeprefix("visual.").replace("head.proj.", "projection."), tensor
 
 
 def block_tensors(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -289,7 +317,7 @@ def _text(
     text = native.text_config(source, config, joint, native.truth(whole.get("quick_gelu", False)))
     words = native.text_tensors(tensors, prefix)
     pool_type = str(config.get("pool_type", "argmax"))
-    if pool_type != "last":
+    if pool_type != "last" or not config.get("hf_tokenizer_name"):
         return text, words, native.clip_tokenizer_of(source, text, pool_type)
     return text, words, _siglip_tokenizer(source, config, text)
 
