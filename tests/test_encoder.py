@@ -1,14 +1,16 @@
 """The encoder: the same numbers as transformers, and parts that leave no trace."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from jaxtyping import config
 from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel
 
 from farshot.data.table import ImageTable
-from farshot.errors import FarshotError
+from farshot.errors import FarshotError, ModelError
 from farshot.model.encoder import Encoder
 from farshot.model.features import FeatureCache, image_features
 from farshot.model.find import bundled_folder, load_encoder
@@ -161,3 +163,13 @@ def test_several_tasks_share_the_frozen_weights(mini: Encoder):
     together = mini.forward_images(images.view(2, 3, 64, 64, 3), Pass())
     alone = mini.forward_images(images)
     torch.testing.assert_close(together.flatten(0, 1), alone[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("texts", [[], "a moth", ["a moth", 1]], ids=str)
+def test_texts_that_are_no_list_of_texts_are_refused(texts: Any, mini: Encoder):
+    config.update("jaxtyping_disable", True)  # wrong types on purpose
+    try:
+        with pytest.raises(ModelError, match="encode_texts takes a list of texts"):
+            mini.encode_texts(texts)
+    finally:
+        config.update("jaxtyping_disable", False)

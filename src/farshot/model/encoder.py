@@ -32,6 +32,7 @@ from farshot.images.preprocess import CLIP_MEAN, CLIP_STD
 from farshot.model.positions import resize_positions
 from farshot.model.tokenizer import Prompts, Tokenizer
 from farshot.model.tower import Pass, TextFeatures, TextTower, VisionTower
+from farshot.sanitize import short
 
 TowerName = Literal["vision", "text"]
 _SERIALS = itertools.count()
@@ -265,6 +266,10 @@ class Encoder:
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "N E"]:
         """Text embeddings, not normalised, float32, on the encoder's device."""
+        if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
+            raise ModelError(
+                f'encode_texts takes a list of texts, such as ["a photo of a moth."], not {short(texts)}.'
+            )
         return self.forward_texts(self.prompts([list(texts)])).final[0]
 
     def prompts(self, texts: Sequence[Sequence[str]]) -> Prompts:
