@@ -220,6 +220,25 @@ def test_a_hub_name_without_weights_is_one_sentence(
     assert "has none of the files model.safetensors" in refused("someone/some-clip")
 
 
+def test_weights_in_parts_of_which_one_is_missing_are_asked_of_the_hub(
+    tiny: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    folder, tensors = cached(tiny, hub), load_file(tiny / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    parts = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(tensors)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    for file in sorted(set(parts.values())):
+        assert "has none of the files model.safetensors" in refused("someone/some-clip")
+        save_file({name: tensors[name] for name in tensors if parts[name] == file}, folder / file)
+    assert load_encoder("someone/some-clip").size == 32
+
+
+@pytest.mark.parametrize("length", [300, 5000])
+def test_a_name_that_is_too_long_for_a_file_is_one_sentence(length: int) -> None:
+    assert "There is no folder or file aaaa" in refused("a" * length)
+
+
 @pytest.mark.parametrize("name", ["hf-hub:someone/some-clip", "someone/some-clip:model.safetensors"])
 def test_other_ways_to_write_a_hub_name(
     tiny: Path, hub: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+import farshot
 from farshot import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError
@@ -200,6 +203,29 @@ def test_a_bare_file_is_read_with_the_gelu_that_the_user_names(monkeypatch: pyte
     assert torch.equal(by_name.encode_images(wanted["images_uint8"]), quick)
 
 
+@pytest.mark.parametrize("folder", ["checkpoints", "me@uni", "me@uni=1"])
+def test_a_model_remembers_the_gelu_of_its_bare_file(folder: str, tmp_path: Path):
+    copied("openclip-bare-pt", tmp_path)
+    place = (tmp_path / "openclip-bare-pt").rename(tmp_path / folder) / BARE
+    encoder = load_encoder(place, gelu="exact")
+    assert encoder.source == f"{place}@gelu=exact"
+    assert load_encoder(f"{place}@gelu=exact").fingerprint == encoder.fingerprint
+    pixels = [np.full((48, 48, 3), grey, np.uint8) for grey in (0, 255)]
+    fitted = FewShotClassifier(encoder, "prototypes", calibrate=False).fit(pixels, ["dark", "light"])
+    fitted.save(tmp_path / "model")
+    assert farshot.load(tmp_path / "model").predict(pixels).tolist() == ["dark", "light"]
+
+
+def test_a_model_with_another_tokenizer_is_refused_by_name(tmp_path: Path):
+    folder = copied("clip-hf", tmp_path)
+    pixels = [np.full((48, 48, 3), grey, np.uint8) for grey in (0, 255)]
+    fitted = FewShotClassifier(str(folder), "prototypes", calibrate=False).fit(pixels, ["dark", "light"])
+    fitted.save(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()  # vocab.json and merges.txt remain
+    with pytest.raises(ModelError, match=r"the tokenizer or the weights in .* are others"):
+        farshot.load(tmp_path / "model")
+
+
 def test_quick_gelu_of_the_configuration_reaches_both_towers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder, wanted = copied("openclip-vit", tmp_path), expected("openclip-vit")
     config = json.loads((folder / "open_clip_config.json").read_text())
@@ -241,6 +267,23 @@ def test_both_generations_of_biomedclips_configuration(tmp_path: Path, monkeypat
     shutil.copy(root() / "hub" / other / "config.json", configuration)
     old, new = load_from(folder, monkeypatch), load("biomedclip-like", monkeypatch)
     assert old.fingerprint == new.fingerprint
+
+
+def test_a_folder_takes_the_configuration_of_its_bert_from_the_cache_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the network was asked"))
+    for module in (huggingface_hub.constants, huggingface_hub.file_download):
+        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path / "hub"), raising=False)
+    folder = copied("biomedclip-like", tmp_path)
+    with pytest.raises(ModelError, match="heads"):  # too narrow for heads of 64 channels
+        load_encoder(folder)
+    other = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+    cached = tmp_path / "hub" / f"models--{other.replace('/', '--')}"
+    shutil.copytree(root() / "hub" / other, cached / "snapshots" / ("0" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0" * 40)
+    assert load_encoder(folder).text.config.heads > 0
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def load(
     known = encoder.fingerprint if about["format"] > 1 else encoder.fingerprint_of_version_1()
     if known != about["base_fingerprint"]:
         raise ModelError(
-            f"{folder} was adapted from {about['base_model']}, but the weights in {encoder.source} are "
-            "others; name its base with model=PLACE."
+            f"{folder} was adapted from {about['base_model']}, but the configuration, the "
+            f"tokenizer or the weights in {encoder.source} are others; name its base with model=PLACE."
         )
     return _restored(folder, about, tensors, method, encoder, base, device, labelled)
 

@@ -16,14 +16,15 @@ import hashlib
 import importlib
 import logging
 import pkgutil
+import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 from weakref import WeakValueDictionary
 
 import torch
@@ -32,7 +33,7 @@ from farshot import plugins
 from farshot.errors import ModelError, SettingError
 from farshot.model import formats
 from farshot.model.encoder import Encoder
-from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line
+from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line, read_json
 from farshot.sanitize import short
 from farshot.storage import hub
 from farshot.storage.paths import home
@@ -46,6 +47,7 @@ SUPPORTED = (
 )
 _SMALL = ("*.json", "*.txt", "*.model")
 _HUB = "hf-hub:"
+_OPTIONS = re.compile(r"(@\w+=[^@/\\]*)+$")
 _WEIGHTS = (".safetensors", *TORCH_FILES)
 
 
@@ -85,7 +87,8 @@ def load_encoder(
         ModelError: with one sentence that says what is wrong with the checkpoint and the way out.
     """
     place = check_machine(device, precision)
-    source = locate(str(model), {} if gelu is None else {"gelu": gelu})
+    name, options = _split_options(str(model))
+    source = locate(_joined(name, options if gelu is None else {**options, "gelu": gelu}))
     try:
         encoder = _reader(source).read(source).build(source.name, size)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
@@ -225,9 +228,9 @@ def is_clip_model(model: object) -> bool:
 def absolute_source(model: str | Path) -> str:
     """The same model with an absolute path if it is a local one, so that it is found from any folder."""
     name, options = _split_options(str(model))
-    if name in bundled() or not home(name).exists():
+    if name in bundled() or not _exists(name):
         return str(model)
-    return "@".join([str(home(name).resolve()), *(f"{key}={value}" for key, value in options.items())])
+    return _joined(str(home(name).resolve()), options)
 
 
 def check_source(model: str | Path) -> None:
@@ -237,7 +240,7 @@ def check_source(model: str | Path) -> None:
         ModelError: no such folder, file or possible hub name.
     """
     name, _ = _split_options(str(model))
-    if name in bundled() or home(name).exists():
+    if name in bundled() or _exists(name):
         return
     hub_parts(name)
 
@@ -278,23 +281,22 @@ def pick_device(device: str | torch.device) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def locate(model: str, options: dict[str, str] | None = None) -> Source:
+def locate(model: str) -> Source:
     """Where a model lies; of a hub repository only small files are fetched yet.
 
     Raises:
         ModelError: nowhere.
     """
-    name, given = _split_options(model)
-    chosen = {**given, **(options or {})}
+    name, chosen = _split_options(model)
     if name in bundled():
         return Source(model, bundled_folder(name), options=chosen)
     path = home(name)
-    if path.is_dir():
-        return Source(model, path, options=chosen, fetch=_fetch_small)
-    if path.is_file():
+    if _exists(name) and path.is_dir():
+        return Source(model, path, options=chosen, fetch=_cached_small)
+    if _exists(name) and path.is_file():
         if path.suffix not in _WEIGHTS:
             raise ModelError(f"{model} is a file of another kind; weights end with {', '.join(_WEIGHTS)}.")
-        return Source(model, path.parent, path, chosen, fetch=_fetch_small)
+        return Source(model, path.parent, path, chosen, fetch=_cached_small)
     repo, file = hub_parts(name)
     folder = _fetch_small(repo)
     if file:
@@ -306,16 +308,30 @@ def locate(model: str, options: dict[str, str] | None = None) -> Source:
 
 
 def _split_options(model: str) -> tuple[str, dict[str, str]]:
-    name, *rest = model.split("@")
-    if not rest or home(model).exists():
+    """The name and the options behind it; a folder may have an "@" in its name."""
+    found = _OPTIONS.search(model)
+    if found is None or _exists(model):
         return model, {}
-    options = dict(part.partition("=")[::2] for part in rest)
+    options = dict(part.partition("=")[::2] for part in found[0].split("@")[1:])
     unknown = [key for key in options if key != "gelu"]
     if unknown:
         raise ModelError(
             f"{model} has an unknown option {unknown[0]!r}; the only one is @gelu=quick or @gelu=exact."
         )
-    return name, options
+    return model[: found.start()], options
+
+
+def _joined(name: str, options: Mapping[str, str]) -> str:
+    """The opposite of `_split_options`."""
+    return "@".join([name, *(f"{key}={value}" for key, value in options.items())])
+
+
+def _exists(name: str) -> bool:
+    """Whether there is a folder or file of this name."""
+    try:
+        return home(name).exists()
+    except OSError:  # too long for a name
+        return False
 
 
 def hub_parts(name: str) -> tuple[str, str]:
@@ -329,7 +345,14 @@ def hub_parts(name: str) -> tuple[str, str]:
     return repo, file
 
 
-def _messages(repo: str) -> dict[str, str]:
+class _Messages(TypedDict):
+    """Those of `hub.download`."""
+
+    absent: str
+    unreachable: str
+
+
+def _messages(repo: str) -> _Messages:
     return {
         "absent": f"The hub has no model {repo}, and there is no folder of that name; check the spelling.",
         "unreachable": f"{repo} is not in the local cache and the hub cannot be reached; connect once to "
@@ -339,6 +362,11 @@ def _messages(repo: str) -> dict[str, str]:
 
 def _fetch_small(repo: str) -> Path:
     return hub.download(repo, _SMALL, **_messages(repo))
+
+
+def _cached_small(repo: str) -> Path:
+    """The same from the local cache alone, for a checkpoint in a folder."""
+    return hub.download(repo, _SMALL, **_messages(repo), cached=True)
 
 
 def _finder(repo: str, folder: Path) -> Callable[[Sequence[str]], Path | None]:
@@ -365,8 +393,10 @@ def _complete(path: Path) -> bool:
     if not path.is_file():
         return False
     if path.name.endswith(".index.json"):
-        prefix = path.name.removesuffix(".safetensors.index.json")
-        return any(path.parent.glob(f"{prefix}-*-of-*.safetensors"))
+        files = read_json(path).get("weight_map")
+        return not isinstance(files, Mapping) or all(
+            (path.parent / str(name)).is_file() for name in files.values()
+        )
     return True
 
 

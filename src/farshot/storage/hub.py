@@ -48,11 +48,12 @@ def watched(progress: Progress) -> Iterator[None]:
         _watcher.reset(before)
 
 
-def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str) -> Path:
+def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str, cached: bool = False) -> Path:
     """Return a local folder with these files of a repository; cached files need no network.
 
     Args:
         files: names or patterns.
+        cached: take what is in the cache and do not ask the network.
 
     Raises:
         ModelError: it asks for a login, or the disk is full; or, in the caller's words, it is `absent` or
@@ -62,9 +63,9 @@ def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str) 
 
     progress = _watcher.get()
     try:
-        if progress is not None:
+        if progress is not None and not cached:
             return _download_watched(repo, files, progress)
-        return Path(snapshot_download(repo, allow_patterns=list(files)))
+        return Path(snapshot_download(repo, allow_patterns=list(files), local_files_only=cached))
     except errors.GatedRepoError as error:
         raise ModelError(_login(repo)) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:

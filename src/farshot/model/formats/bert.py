@@ -1,6 +1,6 @@
 """BERT as a text tower of open_clip: BiomedCLIP, QuiltNet-B-16-PMB.
 
-Its sizes are published in another repository, which the configuration names; where that cannot be reached,
+Its sizes are published in another repository, which the configuration names; where that is not at hand,
 they follow from the tensors, with heads of 64 channels as every published BERT has.
 """
 
@@ -87,7 +87,8 @@ def read_text(
 
 
 def _bert_config(source: Source, name: str) -> dict[str, Any]:
-    """config.json of the repository that is named: next to the checkpoint, or from the hub; else empty."""
+    """config.json of the repository that is named: next to the checkpoint, or in the hub's cache,
+    or on the hub where the checkpoint is from there; else empty."""
     short = name.rpartition("/")[2]
     for folder in (source.folder / short, source.folder.parent / short, source.folder.parent / name):
         if (folder / "config.json").is_file():

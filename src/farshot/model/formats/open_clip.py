@@ -97,7 +97,7 @@ def _gelu(source: Source) -> str:
     if chosen not in ("quick", "exact"):
         raise ModelError(
             f"{source.name} does not say which GELU it was trained with, and the wrong one changes every "
-            f"answer: write {source.name.split('@')[0]}@gelu=quick (weights tuned from OpenAI's CLIP as it "
-            "was trained) or @gelu=exact (open_clip's plain models; RemoteCLIP)."
+            f"answer: write {source.name.split('@gelu=')[0]}@gelu=quick (weights tuned from OpenAI's CLIP as "
+            "it was trained) or @gelu=exact (open_clip's plain models; RemoteCLIP)."
         )
     return chosen
