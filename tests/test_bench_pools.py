@@ -49,6 +49,18 @@ def test_the_four_pools_are_read_in_their_own_layout(tmp_path: Path) -> None:
         assert sample_task(pool, queries=2).shots == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+def test_names_that_are_not_utf8_are_named_in_ascii(tmp_path: Path) -> None:
+    folder = folder_pool(tmp_path / os.fsdecode(b"n\xe9"))
+    file = next(folder.rglob("*.png"))
+    file.rename(file.with_name(os.fsdecode(b"caf\xe9.png")))
+    pool = cached(open_pool(f"own={folder}"), tmp_path / "cache")
+    assert [name for name in pool.ids if not name.isascii() or "caf" in name] == [
+        f"{file.parent.name}/caf\\udce9.png"
+    ]
+    assert len(pool.fingerprint) == 32
+
+
 def test_pools_are_found_under_several_names(tmp_path: Path) -> None:
     eurosat(tmp_path / "EuroSAT")
     assert open_pool("EuroSAT", root=tmp_path).name == "eurosat"

@@ -13,9 +13,14 @@ from farshot.data.cache import cached
 from farshot.data.pools import open_pool
 from farshot.data.readers import read_table
 from farshot.errors import DataError
-from farshot.storage.json_text import parse, parse_object, read_object
+from farshot.storage.json_text import as_json, parse, parse_object, read_object
 from tests.bench_helpers import folder_pool
 from tests.input_helpers import class_folders
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "\\udce9", "\\\udce9", "café 🌻", 'a"\n'])
+def test_what_is_written_is_utf8_and_comes_back(text: str) -> None:
+    assert parse(as_json({text: [text]}).encode()) == {text: [text]}
 
 
 @pytest.mark.parametrize(

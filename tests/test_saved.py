@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import stat
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from farshot import FewShotClassifier, load
+from farshot.data.readers import read_table
 from farshot.errors import DataError, ModelError
 from farshot.model.tower import Pass
 from farshot.storage import model_folder
-from farshot.storage.model_folder import write_folder
+from farshot.storage.model_folder import read_folder, write_folder
 from tests.oracle import planes
-from tests.toy import toy_task, world_table
+from tests.toy import as_folder, toy_task, world_table
 
 TABLE = world_table(count=60)
 SUPPORT = TABLE.subset(toy_task(TABLE).support)
@@ -64,6 +66,26 @@ def test_labels_come_back_in_their_type(labels, tmp_path: Path):
     again = load(tmp_path / "model")
     assert again.classes_.dtype == made.classes_.dtype
     assert again.predict(QUERIES).tolist() == made.predict(QUERIES).tolist()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+def test_paths_that_are_not_utf8_are_saved(tmp_path: Path):
+    table = read_table(as_folder(SUPPORT, tmp_path / os.fsdecode(b"caf\xe9")))
+    made = FewShotClassifier("mini", "zero-shot").fit(table)
+    place = tmp_path / os.fsdecode(b"mod\xe8le")
+    made.save(place)
+    again = load(place)
+    assert [Path(one["path"]) for one in again.support_places_] == list(table.images)
+    assert again.predict(table.images).tolist() == made.predict(table.images).tolist()
+
+
+def test_a_base_whose_path_is_not_utf8_is_saved(tmp_path: Path):
+    made = FewShotClassifier("mini", "zero-shot").fit(SUPPORT)
+    made.save(tmp_path / "model")
+    base = os.fsdecode(b"mod\xe8le/clip.pt")
+    about, tensors = read_folder(tmp_path / "model")
+    write_folder(tmp_path / "again", about | {"base_model": base}, tensors, None)
+    assert read_folder(tmp_path / "again")[0]["base_model"] == base
 
 
 def test_labels_that_a_file_cannot_hold_are_refused():

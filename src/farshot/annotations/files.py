@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from farshot.images.member import is_url
 from farshot.images.reading import UnreadableImage, read_header
 from farshot.sanitize import short
 from farshot.storage.atomic import check_file, check_folder, whole_file, whole_folder
+from farshot.storage.json_text import as_json
 
 _WAY = "choose another OUT"
 
@@ -49,8 +49,7 @@ def new_folder(path: Path) -> AbstractContextManager[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON in UTF-8; no atomic write."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_bytes((text + "\n").encode("utf-8", errors="backslashreplace"))
+    path.write_bytes((as_json(content, indent=2) + "\n").encode())
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from farshot.classifier.card import is_unchanged, model_card
 from farshot.errors import DataError, ModelError
 from farshot.storage.hub import PREFIX, is_on_hub, put, repository
-from farshot.storage.json_text import parse, parse_object
+from farshot.storage.json_text import as_json, parse, parse_object
 from farshot.storage.model_folder import FILES, PRIVATE, damaged, read_folder, read_labelled
 from farshot.storage.paths import home
 
@@ -189,7 +188,7 @@ def files_to_upload(folder: Path, base: str) -> dict[str, bytes]:
                 said = parse_object(files[name]) | {key: base}
                 if "support_groups" in said:
                     said["support_groups"] = []
-            files[name] = (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
+            files[name] = (as_json(said, indent=2) + "\n").encode()
     return files
 
 

@@ -97,7 +97,7 @@ def is_looked_over(pool: Pool, cache: Path | None = None) -> bool:
 
 
 def _folder(name: str, root: Path, cache: Path | None) -> Path:
-    digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(str(root.absolute()).encode(errors="surrogateescape")).hexdigest()[:8]
     return home(cache or default_cache()) / f"{name}-{digest}"
 
 

@@ -145,5 +145,7 @@ def pool_of(name: str, table: ImageTable) -> Pool:
         return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))), near=True)
     absolute = [file.absolute() for file in files]
     root = Path(os.path.commonpath([file.parent for file in absolute]))
-    ids = tuple(file.relative_to(root).as_posix() for file in absolute)
+    names = (file.relative_to(root).as_posix() for file in absolute)
+    # a store cannot hold a name that is not UTF-8
+    ids = tuple(name.encode("utf-8", "backslashreplace").decode() for name in names)
     return Pool(name, table, ids, root, near=True)

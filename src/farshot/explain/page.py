@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from farshot.explain.overlay import overlay
 from farshot.model.catalogue import toy_note
 from farshot.sanitize import plain
 from farshot.storage.atomic import check_folder, whole_folder
-from farshot.storage.json_text import parse
+from farshot.storage.json_text import as_json, parse
 
 PER_PAGE = 25
 """Images of a page: 5 MB."""
@@ -68,13 +67,13 @@ def write_explanations(
     """
     with whole_folder(Path(folder), check_place) as staging:
         pages = _Pages(staging, {"about": about, "origin": origin, **common()})
-        with (staging / _NUMBERS).open("w", encoding="utf-8", errors="replace") as numbers:
+        with (staging / _NUMBERS).open("w", encoding="utf-8") as numbers:
             for explanation in explanations:
                 drawn = panels(explanation)
                 file = figure_name(pages.images + 1, explanation.name)
                 compose(explanation, drawn).save(staging / file)
                 numbers.write(",\n" if pages.images else "[\n")
-                json.dump({"figure": file, **explanation.to_dict()}, numbers, ensure_ascii=False, indent=1)
+                numbers.write(as_json({"figure": file, **explanation.to_dict()}, indent=1))
                 shown = described(explanation, drawn) | {"file": file, "glance": glance(explanation)}
                 pages.add(explanation, shown)
             numbers.write("\n]\n" if pages.images else "[]\n")

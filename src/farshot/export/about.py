@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from farshot.classifier import FewShotClassifier, load
 from farshot.errors import SettingError
 from farshot.images.preprocess import resizing
 from farshot.storage.atomic import check_folder
-from farshot.storage.json_text import parse
+from farshot.storage.json_text import as_json, parse
 from farshot.storage.paths import base_name
 
 ABOUT = "export.json"
@@ -120,7 +119,7 @@ def write_about(staging: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Write export.json, which lists the folder's files, including itself; returns its content."""
     files = sorted({path.name for path in staging.iterdir()} | {ABOUT})
     whole = {**about, "files": files}
-    (staging / ABOUT).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (staging / ABOUT).write_text(as_json(whole, indent=2) + "\n", encoding="utf-8")
     return whole
 
 

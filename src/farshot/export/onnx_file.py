@@ -9,7 +9,6 @@ formula is written a second time; onnxruntime then runs the file, and it is refu
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from farshot.export.int8 import Cost, measure_cost, quantise
 from farshot.export.predictor import PixelModel, predictor, quiet
 from farshot.images import READ_BY, decode
 from farshot.storage.atomic import reason, whole_folder
+from farshot.storage.json_text import as_json
 
 FILE = "model.onnx"
 OPSET = 18  # of 2022: old enough for what runs on small machines
@@ -168,7 +168,7 @@ def write_onnx(module: PixelModel, size: int, file: Path, method: str, about: Ma
             ) from error
         assert program is not None
         program.model.producer_name, program.model.producer_version = "farshot", about["farshot_version"]
-        known = {name: json.dumps(about[name], ensure_ascii=False) for name in METADATA if name in about}
+        known = {name: as_json(about[name]) for name in METADATA if name in about}
         program.model.metadata_props.update({f"farshot.{name}": text for name, text in known.items()})
         program.save(file, external_data=False)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from farshot.export.about import check_place, describe, interface, trust, write_
 from farshot.export.check import Predict, check_familiarity, check_same, samples
 from farshot.export.predictor import Predictor, predictor, quiet
 from farshot.storage.atomic import reason, whole_folder
+from farshot.storage.json_text import as_json
 
 FILE = "model.pt2"
 
@@ -69,7 +69,7 @@ def _write(module: Predictor, size: int, file: Path, about: dict[str, Any]) -> N
                 "farshot itself."
             ) from error
         whole = io.BytesIO()  # torch ends the process where it cannot write to a file, as on a full disk
-        text = json.dumps(about, indent=2, ensure_ascii=False)
+        text = as_json(about, indent=2)
         torch.export.save(program, whole, extra_files={"export.json": text})
     file.write_bytes(whole.getbuffer())
 

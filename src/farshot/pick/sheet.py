@@ -34,6 +34,7 @@ from farshot.images.reading import ImageSource, image_id
 from farshot.pick.choice import Choice
 from farshot.sanitize import cell, path_cell
 from farshot.storage.atomic import check_folder, reason, whole_folder
+from farshot.storage.json_text import as_json
 from farshot.storage.paths import home
 from farshot.task import DEFAULT_TEMPLATE
 
@@ -131,7 +132,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
         with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(rows)
         for name, content in _word_files(choice).items():
-            text = json.dumps(content, indent=2, ensure_ascii=False)
+            text = as_json(content, indent=2)
             (staging / name).write_text(text + "\n", encoding="utf-8")
 
 

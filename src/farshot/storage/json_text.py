@@ -1,4 +1,4 @@
-"""JSON from other programs: any fault of it is a ValueError, including too deep nesting."""
+"""JSON to write, and JSON from other programs: any fault of it is a ValueError, such as too deep nesting."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ def parse(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | Non
         if not level:
             return found
     raise ValueError("it is nested too deep")
+
+
+def as_json(value: Any, **how: Any) -> str:
+    """JSON for a file or a database, in readable characters; halves of characters, which names of files
+    that are not UTF-8 have, are escaped, so that any encoder takes the text and `parse` gives the
+    value back.
+
+    Args:
+        how: arguments of `json.dumps`, such as indent.
+    """
+    return json.dumps(value, ensure_ascii=False, **how).encode("utf-8", "backslashreplace").decode()
 
 
 def _inside(value: Any) -> Iterable[Any]:

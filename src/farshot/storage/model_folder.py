@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 from torch import Tensor
 
 from farshot.errors import ModelError
@@ -28,7 +29,7 @@ from farshot.parts.lora import LoRA
 from farshot.sanitize import short
 from farshot.storage.atomic import check_folder, reason, whole_folder
 from farshot.storage.hub import fetch, is_on_hub
-from farshot.storage.json_text import read_object
+from farshot.storage.json_text import as_json, read_object
 from farshot.storage.model_check import check_finite, check_values
 from farshot.storage.paths import home, ordinary, quoted
 
@@ -99,9 +100,9 @@ def write_folder(
         if labelled:
             save_file(dict(labelled), staging / LABELLED)
         if places:
-            listed = json.dumps({"images": list(places)}, indent=2, ensure_ascii=False)
-            (staging / PLACES).write_text(listed + "\n", encoding="utf-8", errors="surrogateescape")
-        text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False)
+            listed = as_json({"images": list(places)}, indent=2)
+            (staging / PLACES).write_text(listed + "\n", encoding="utf-8")
+        text = as_json({"format": FORMAT, **about}, indent=2)
         (staging / "farshot.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -198,8 +199,9 @@ def damaged(file: str | Path) -> Iterator[None]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    # copies: those of safetensors are the file itself, which somebody may write to while the model is in use
-    found = {name: tensor.clone() for name, tensor in load_file(ordinary(path)).items()}
+    # from bytes: safetensors maps a file, which somebody may write to while the model is in use, and it opens
+    # none whose path is not UTF-8
+    found = {name: tensor.clone() for name, tensor in load_tensors(ordinary(path).read_bytes()).items()}
     check_finite(found)
     return found
 

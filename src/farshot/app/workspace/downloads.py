@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -28,7 +27,7 @@ from farshot.report.model import model_report
 from farshot.report.page import write_page
 from farshot.sanitize import cell, plain
 from farshot.storage.atomic import replaced
-from farshot.storage.json_text import parse_object
+from farshot.storage.json_text import as_json, parse_object
 from farshot.storage.model_folder import PLACES, read_folder
 from farshot.storage.paths import base_name
 
@@ -100,7 +99,7 @@ def _model(workspace: Workspace, run: Adaptation, encoders: Encoders, place: Pat
     for file, key in (("farshot.json", "base_model"), ("adapter_config.json", "base_model_name_or_path")):
         if file in kept and name != base:
             said = parse_object(kept[file]) | {key: name}
-            kept[file] = (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
+            kept[file] = (as_json(said, indent=2) + "\n").encode()
     kept["README.md"] = readme(about | {"base_model": name}, licence_of(base)).encode()
     _zip(kept, place)
 

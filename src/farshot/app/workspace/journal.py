@@ -11,7 +11,6 @@ both; a program that is killed in between leaves the old pair or the new one.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import Any
 
 from farshot.app.texts import Fault
 from farshot.storage.atomic import reason, replaced
-from farshot.storage.json_text import parse_object, read_object
+from farshot.storage.json_text import as_json, parse_object, read_object
 
 FORMAT = 3
 """Of the snapshot; 1 had no log, 2 no folders and groups of pictures."""
@@ -76,7 +75,7 @@ class Journal:
         if self._number is None or self._size > max(SMALLEST_LOG, 2 * self._snapshot_size):
             self.write(whole())
             return
-        line = (json.dumps(change, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+        line = (as_json(change, separators=(",", ":")) + "\n").encode()
         place = self._log
         try:
             handle = os.open(place, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
@@ -135,7 +134,7 @@ def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
     try:
         with replaced(path) as staging:
-            staging.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            staging.write_text(as_json(value, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise _not_written(path, error) from error
 
