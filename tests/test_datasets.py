@@ -6,6 +6,8 @@ import io
 import json
 import sys
 import tracemalloc
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import datasets
@@ -115,6 +117,36 @@ def test_columns_of_splits_and_groups_count(tmp_path: Path) -> None:
     table = read_table(tmp_path / "x.parquet", groups="patient")
     assert table.splits == ("train",) * 4 + ("test",) * 2
     assert table.groups == tuple("aabbcc")
+
+
+@pytest.mark.parametrize(
+    ("cells", "groups"),
+    [
+        ([1.0, 1.0, 2.5, 2.5], ("1", "1", "2.5", "2.5")),
+        ([True, True, False, False], ("True", "True", "False", "False")),
+        ([date(2024, 1, 2)] * 2 + [date(2024, 1, 3)] * 2, ("2024-01-02",) * 2 + ("2024-01-03",) * 2),
+        ([Decimal("1.50")] * 2 + [Decimal("2.00")] * 2, ("1.50", "1.50", "2.00", "2.00")),
+    ],
+)
+def test_groups_are_named_the_same_with_images_or_paths_in_the_rows(
+    tmp_path: Path, cells: list, groups: tuple
+) -> None:
+    rows = [image(n) for n in range(4)]
+    for n, row in enumerate(rows):
+        (tmp_path / f"{n}.png").write_bytes(row["bytes"])
+    paths = [f"{n}.png" for n in range(4)]
+    for name, images in (("images", rows), ("paths", paths)):
+        table = pa.table({"image": images, "label": [0.0, 0.0, 1.0, 1.0], "group": cells})
+        parquet.write_table(table, tmp_path / f"{name}.parquet")
+        read = read_table(tmp_path / f"{name}.parquet")
+        assert read.groups == groups
+        assert read.classes == ("0", "1")
+
+
+def test_a_column_of_groups_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"image": [image(0), image(1)], "label": ["a", "b"], "group": [["x"], ["y"]]})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    assert "neither words nor numbers in its column 'group'" in refused(tmp_path / "x.parquet")
 
 
 def test_a_folder_of_parquet_files_is_one_dataset_with_their_splits(tmp_path: Path) -> None:
@@ -281,12 +313,13 @@ def test_the_bytes_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_images_of_the_hub_stay_in_the_files_of_its_cache(tmp_path: Path, monkeypatch) -> None:
-    dataset(group=["a", "a", "b", "b", "c", "c"]).to_parquet(tmp_path / "x.parquet")
+    more = {"group": list("aabbcc"), "split": ["train"] * 4 + ["test"] * 2}
+    dataset(**more).to_parquet(tmp_path / "x.parquet")
+    dataset(by=["person"] * 3 + ["model"] * 3).to_parquet(tmp_path / "by.parquet")
     load = datasets.load_dataset
 
     def from_the_hub(name: str, split: str) -> datasets.Dataset:
-        assert name == "ada/leaves"
-        files = str(tmp_path / "x.parquet")
+        files = str(tmp_path / {"ada/leaves": "x.parquet", "ada/by": "by.parquet"}[name])
         return load("parquet", data_files=files, split=split, cache_dir=str(tmp_path / "hub"))
 
     monkeypatch.setattr(datasets, "load_dataset", from_the_hub)
@@ -295,6 +328,9 @@ def test_images_of_the_hub_stay_in_the_files_of_its_cache(tmp_path: Path, monkey
     assert table.groups == ("a", "a", "b", "b", "c", "c")
     assert {Path(one.file).suffix for one in table.images} == {".arrow"}
     assert all(str(tmp_path / "hub") in str(one.file) for one in table.images)
-    part = read_table("hf:ada/leaves:train[:4]")
-    assert len(part) == 4
+    part = read_table("hf:ada/leaves:train[:5]")
+    assert len(part) == 5
+    assert part.groups == tuple("aabbc")
+    assert part.splits == ("train",) * 4 + ("test",)
+    assert len(read_table("hf:ada/by:train[:5]")) == 3
     assert np.array_equal(pixels_of(part.image(3)), pixels_of(picture(3)))

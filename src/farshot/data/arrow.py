@@ -16,6 +16,7 @@ import numpy as np
 
 from farshot.arrays import NDArray
 from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS
+from farshot.data.rows import in_words, is_blank
 from farshot.data.text import first_line
 from farshot.errors import DataError
 from farshot.images.member import Member, Span
@@ -27,6 +28,7 @@ from farshot.storage.paths import default_cache, ordinary
 
 _NAMES = (*IMAGE_COLUMNS, "img", "picture", "photo")
 _ROWS_AT_ONCE = 64
+_LAYOUT = 2  # of files in the cache; raised when other columns are kept
 _MOST_ROWS = 10_000_000
 _BOMB_RATIO, BOMB_BYTES = 100, 1_000_000_000  # images hardly shrink: more than both is refused
 
@@ -39,7 +41,7 @@ class Table:
         columns: names of all columns of the files.
         images: of each row; None where it has none.
         labels: of each row; None where the files have no column of classes.
-        more: the other columns of words and numbers, by name.
+        more: the other columns of words, numbers and dates, by name.
         notes: what was written to the cache.
     """
 
@@ -111,9 +113,12 @@ def read_parquet(path: Path) -> Table:
     """
     pa = _pyarrow(path)
     with _reading(pa, path, "as Parquet"):
+        from pyarrow import parquet
+
+        columns = tuple(parquet.read_schema(ordinary(path)).names)
         with ordinary(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        place = default_cache() / "datasets" / f"{digest}.arrow"
+        place = default_cache() / "datasets" / f"{digest}-{_LAYOUT}.arrow"
         notes: tuple[str, ...] = ()
         if not place.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +127,7 @@ def read_parquet(path: Path) -> Table:
             size = in_megabytes(place.stat().st_size)
             notes = (f"the images of {path} were unpacked to the cache, {place} ({size})",)
     found = read_arrow([place], str(path), 1)
-    found.notes = notes
+    found.columns, found.notes = columns, notes
     return found
 
 
@@ -223,15 +228,15 @@ def _is_bytes(pa: Any, kind: Any) -> bool:
 
 
 def _is_plain(pa: Any, kind: Any) -> bool:
-    """Whether values are words or whole numbers, as splits and groups are."""
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
-    return any(is_kind(kind) for is_kind in kinds)
+    """Whether values are words, numbers or dates, as splits and groups are."""
+    kinds = ("string", "large_string", "string_view", "primitive", "decimal", "dictionary", "null")
+    return any(getattr(pa.types, f"is_{name}", lambda _: False)(kind) for name in kinds)
 
 
 def _label(value: Any, columns: _Columns) -> str | None:
     """The name of a class; None where there is none: a test split often has -1."""
     if value is None or columns.classes is None:
-        return None if value is None else str(value)
+        return None if is_blank(value) else in_words(value)
     if isinstance(value, str):
         return value
     if int(value) >= len(columns.classes):

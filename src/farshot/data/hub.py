@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from farshot.data.arrow import Table, holds_images, read_arrow, read_parquet
-from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS, Found, split_called, splits_by_name
-from farshot.data.names import in_class_order, nfc
+from farshot.data.found import (
+    BY_COLUMN,
+    GROUP_COLUMN,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMN,
+    Found,
+    split_called,
+    splits_by_name,
+)
+from farshot.data.names import in_class_order
 from farshot.data.rows import Rows, from_rows, is_blank, shared_groups
 from farshot.data.saved import read_saved, splits_of
 from farshot.data.text import first_line
@@ -69,6 +78,13 @@ def _from_table(table: Table, name: str, groups: str | None, first: int) -> Foun
             f"The dataset {name} needs exactly one image column and one class column; it has "
             f"{list(table.columns)}."
         )
+    used = (SPLIT_COLUMN, GROUP_COLUMN, BY_COLUMN)
+    for column in table.columns:
+        if column.strip().lower() in used and column not in table.more:
+            raise DataError(
+                f"The dataset {name} has neither words nor numbers in its column {column!r}; write them, or "
+                "give the column another name."
+            )
     columns = {"image": table.images, "label": table.labels}
     columns |= {name: values for name, values in table.more.items() if name.strip().lower() not in _READ}
     frame = pd.DataFrame(columns, dtype=object)
@@ -129,7 +145,7 @@ def from_hub(name: str, groups: str | None = None) -> Found:
         table = read_arrow(files, f"hf:{name}")
         if len(table.images) == len(found):
             return _from_table(table, f"hf:{name}", groups, 0)
-    return _from_dataset(found, name)
+    return _from_table(_in_memory(found, f"hf:{name}"), f"hf:{name}", groups, 0)
 
 
 def _datasets() -> Any:
@@ -142,37 +158,35 @@ def _datasets() -> Any:
     return datasets
 
 
-def _from_dataset(dataset: Any, where: str) -> Found:
+def _in_memory(dataset: Any, where: str) -> Table:
+    """The rows of a dataset, with the images as they are stored, not decoded."""
     datasets = _datasets()
-    image_columns = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Image)]
-    label_columns = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)]
-    label_columns = label_columns or [name for name in dataset.features if name in LABEL_COLUMNS]
+    kinds = dataset.features
+    image_columns = [name for name, kind in kinds.items() if isinstance(kind, datasets.Image)]
+    label_columns = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+    label_columns = label_columns or [name for name in kinds if name.strip().lower() in LABEL_COLUMNS]
     if len(image_columns) != 1 or len(label_columns) != 1:
         raise DataError(
-            f"The dataset {where} needs exactly one image column and one class column; it has "
-            f"{list(dataset.features)}."
+            f"The dataset {where} needs exactly one image column and one class column; it has {list(kinds)}."
         )
     encoded = dataset.cast_column(image_columns[0], datasets.Image(decode=False))[image_columns[0]]
-    images = [_encoded(value, f"The dataset {where}, row {row}") for row, value in enumerate(encoded)]
-    kind = dataset.features[label_columns[0]]
-    labels = []
-    for row, code in enumerate(dataset[label_columns[0]]):
+    kind, labels = kinds[label_columns[0]], list(dataset[label_columns[0]])
+    if isinstance(kind, datasets.ClassLabel):
         # a test split often has -1 where its labels are kept secret
-        if is_blank(code) or (isinstance(kind, datasets.ClassLabel) and int(code) < 0):
-            raise DataError(
-                f"The dataset {where}, row {row}: no label; take a labelled split or leave it out."
-            )
-        name = kind.int2str(int(code)) if isinstance(kind, datasets.ClassLabel) else str(code)
-        labels.append(nfc(name.strip()))
-    if not images:
-        raise DataError(f"The dataset {where} has no rows.")
-    return Found(images, labels, in_class_order(set(labels)))
+        labels = [None if is_blank(code) or code < 0 else kind.int2str(int(code)) for code in labels]
+    more = {
+        name: list(dataset[name])
+        for name, kind in kinds.items()
+        if name not in (*image_columns, *label_columns)
+        and isinstance(kind, datasets.Value)
+        and "binary" not in kind.dtype
+    }
+    return Table(tuple(kinds), [_encoded(value) for value in encoded], labels, more)
 
 
-def _encoded(value: Any, where: str) -> ImageSource:
-    """An image as stored in the dataset, not decoded: the bytes of a file, or its path."""
+def _encoded(value: Any) -> ImageSource | None:
+    """An image as stored in the dataset, not decoded: the bytes of a file, or its path; None if there is
+    none."""
     if value is not None and value["bytes"] is not None:
         return bytes(value["bytes"])
-    if value is not None and value["path"] is not None:
-        return Path(value["path"])
-    raise DataError(f"{where}: no image; leave the row out.")
+    return Path(value["path"]) if value is not None and value["path"] is not None else None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from farshot.data.found import (
     BY_COLUMN,
     GROUP_COLUMN,
@@ -89,7 +91,7 @@ def from_rows(rows: Rows, groups: str | None, image: Lookup) -> Found:
         if is_blank(file):
             raise DataError(f"{where}: no image; fill in its path or remove the row.")
         images.append(image(file, where))
-        labels.append(nfc(str(label).strip()))
+        labels.append(in_words(label))
     if not images:
         raise DataError(f"{path} has no rows; add one per image.")
     splits = None if split_column is None else _splits(frame[split_column], places, path)
@@ -189,7 +191,7 @@ def _groups(cells: Iterable[Any], places: Sequence[str], path: str) -> list[str]
                 f"{path}, {place}: no group; name one, a new one if the image belongs to no other, or "
                 "give the column another name."
             )
-        found.append(nfc(str(cell).strip()))
+        found.append(in_words(cell))
     return found
 
 
@@ -270,12 +272,18 @@ def one_column(frame: Any, wanted: Sequence[str], what: str, path: str, *, neede
     return found[0]
 
 
+def in_words(value: Any) -> str:
+    """The name of a class or group that a cell holds; whole numbers have no decimals, as a table that was
+    joined or has empty cells keeps them as 1.0."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    return nfc(str(value).strip())
+
+
 def is_blank(value: Any) -> bool:
     """Whether a cell of a table holds nothing: null, not a number, or white space."""
-    if value is None or str(value).strip() == "":
-        return True
-    if isinstance(value, str):
-        return False
+    if value is None or isinstance(value, str):
+        return not (value or "").strip()
     import pandas as pd  # slow to import, and most cells are text
 
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
