@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,19 @@ def test_pictures_that_are_all_alike_are_not_called_copies():
     made = FewShotClassifier("mini", "prototypes").fit(alike[:8], ["a", "b"] * 4)
     assert made.thumbnails_ is None
     assert made.evaluate(alike[8:], ["a", "b"] * 2).left_out == 0
+
+
+def test_the_memory_for_pictures_that_are_all_alike_is_bounded():
+    generator = np.random.default_rng(0)
+    noise = generator.normal(0, 3, (400, 32, 32))
+    alike = np.clip(generator.integers(0, 255, (32, 32)) + noise, 0, 255).astype(np.uint8)
+    tracemalloc.start()
+    pairs = near_pairs(alike)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pairs) == 400 * 399 // 2
+    assert peak < 30_000_000
+    assert len(near_pairs(alike[:200], alike[150:])) == 200 * 250
 
 
 def test_near_copies_are_in_one_fold_and_do_not_raise_the_estimate():

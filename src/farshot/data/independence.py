@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from farshot.arrays import NDArray
 from farshot.data.names import nfc
 from farshot.errors import DataError
-from farshot.images.likeness import near_pairs, thumbnails
+from farshot.images.likeness import near_parts, thumbnails
 from farshot.randomness import numpy_generator
 from farshot.sanitize import short
 
@@ -116,10 +116,13 @@ def _different(
 def _near(table: ImageTable, shown: Sequence[int]) -> Int[NDArray[np.int64], " pictures"] | None:
     """A number for each of these rows of different pictures, equal for near copies; None if too many are
     alike."""
-    pairs = near_pairs(thumbnails([table.images[row] for row in shown], table.options))
-    found = connected(pairs, len(shown))
-    most = max(_LARGEST, len(shown) // _LARGEST_SHARE)
-    return None if np.bincount(found, minlength=1).max() > most else found
+    found, most = np.arange(len(shown)), max(_LARGEST, len(shown) // _LARGEST_SHARE)
+    for pairs in near_parts(thumbnails([table.images[row] for row in shown], table.options)):
+        if len(pairs):
+            found = connected(found[pairs], int(found.max()) + 1)[found]
+            if np.bincount(found).max() > most:
+                return None
+    return found
 
 
 def connected(pairs: Int[NDArray[np.int64], "pairs 2"], count: int) -> Int[NDArray[np.int64], " count"]:

@@ -11,7 +11,7 @@ from farshot.arrays import NDArray
 from farshot.data.names import nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
-from farshot.images.likeness import near_pairs, thumbnails
+from farshot.images.likeness import near_parts, thumbnails
 from farshot.sanitize import short
 
 
@@ -98,7 +98,10 @@ def near_rows(
     table: ImageTable, support: UInt8[NDArray[np.uint8], "S 32 32"]
 ) -> Int[NDArray[np.int64], " near"]:
     """Rows that show a near copy of one of these thumbnails."""
-    return np.unique(near_pairs(thumbnails(list(table.images), table.options), support)[:, 0])
+    near = np.zeros(len(table), dtype=bool)
+    for pairs in near_parts(thumbnails(list(table.images), table.options), support):
+        near[pairs[:, 0]] = True
+    return np.flatnonzero(near)
 
 
 def nothing_left(table: ImageTable, groups: Set[str]) -> DataError:

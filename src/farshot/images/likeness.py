@@ -8,6 +8,7 @@ Limits and misses were measured in docs/check.md. Shapes: B and C images.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +27,7 @@ _BITS, _BITS_APART = 64, 8
 _CORRELATION = 0.9
 _COSINES = np.cos(np.pi / SIDE * np.outer(np.arange(8), np.arange(SIDE) + 0.5)).astype(np.float32)
 """The 8 lowest frequencies of the discrete cosine transform."""
-_ROWS_AT_ONCE = 1024
+_COMPARED_AT_ONCE = 1 << 22  # pairs of pictures
 _MOST_KNOWN = 1_000_000
 _THREADS = 4
 
@@ -66,22 +67,29 @@ def near_pairs(
     a: UInt8[NDArray[np.uint8], "B 32 32"], b: UInt8[NDArray[np.uint8], "C 32 32"] | None = None
 ) -> Int[NDArray[np.int64], "pairs 2"]:
     """Numbers of the images of `a` and of `b` that are near copies; without `b`, pairs i < j within `a`."""
+    found = list(near_parts(a, b))
+    return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), dtype=np.int64)
+
+
+def near_parts(
+    a: UInt8[NDArray[np.uint8], "B 32 32"], b: UInt8[NDArray[np.uint8], "C 32 32"] | None = None
+) -> Iterator[Int[NDArray[np.int64], "pairs 2"]]:
+    """The same part by part, so that memory is bounded; a pair may be in several parts."""
     alone = b is None
     b = a if b is None else b
     bits_a, grey_a = hashes(a), _centred(a)
-    found: list[NDArray[np.int64]] = []
+    step = max(1, _COMPARED_AT_ONCE // max(1, len(b)))
     for turned in _symmetries(b):
         bits_b, grey_b = hashes(turned), _centred(turned)
-        for start in range(0, len(a), _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            apart = (_BITS - bits_a[rows] @ bits_b.T) / 2
-            i, j = np.nonzero(apart <= _BITS_APART)
-            i += start
+        for start in range(0, len(a), step):
+            rows = slice(start, start + step)
+            close = (_BITS - bits_a[rows] @ bits_b.T) / 2 <= _BITS_APART
             if alone:
-                i, j = i[i < j], j[i < j]
-            like = np.einsum("pk,pk->p", grey_a[i], grey_b[j]) >= _CORRELATION
-            found.append(np.stack([i[like], j[like]], axis=1))
-    return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), dtype=np.int64)
+                close = np.triu(close, start + 1)
+            of_a, of_b = np.flatnonzero(close.any(axis=1)), np.flatnonzero(close.any(axis=0))
+            like = grey_a[rows][of_a] @ grey_b[of_b].T >= _CORRELATION
+            i, j = np.nonzero(close[np.ix_(of_a, of_b)] & like)
+            yield np.stack([start + of_a[i], of_b[j]], axis=1)
 
 
 def _thumbnail(source: ImageSource, options: ReadOptions | None) -> UInt8[NDArray[np.uint8], "32 32"]:
