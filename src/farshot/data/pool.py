@@ -80,10 +80,15 @@ class Pool:
     @cached_property
     def by_class(self) -> tuple[Int[NDArray[np.int64], " images"], ...]:
         """Rows of every class, sorted by the images' names (code points, so no locale matters)."""
-        order = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__), dtype=np.int64)
+        order = self._by_name
         assert self.table.labels is not None
         labels = self.table.labels[order]
         return tuple(order[labels == code] for code in range(len(self.table.classes)))
+
+    @cached_property
+    def _by_name(self) -> Int[NDArray[np.int64], " images"]:
+        """All rows, sorted in the same way: tasks do not depend on the order of rows."""
+        return np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__), dtype=np.int64)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -118,15 +123,25 @@ class Pool:
         if self.copies:  # earlier versions drew copies into one task, so their results are not comparable
             digest.update(b"copies apart")
             if self.near:
-                digest.update(f" {sorted(self.copies.items())}".encode())
+                digest.update(f" {self._copies_by_name()}".encode())
         if self.table.groups is not None:
-            digest.update("\x1f".join(("groups apart", *self.table.groups)).encode())
+            groups = (self.table.groups[row] for row in self._by_name.tolist())
+            digest.update("\x1f".join(("groups apart", *groups)).encode(errors="backslashreplace"))
         for name, rows in zip(self.table.classes, self.by_class, strict=True):
             digest.update(f"\x1e{name}".encode())
             for row in rows.tolist():
                 content = self.revision or self.table.id(row)
                 digest.update(f"\x1f{self.ids[row]}\x1f{content}".encode())
         return digest.hexdigest()[:32]
+
+    def _copies_by_name(self) -> list[tuple[int, int]]:
+        """`copies` with places among the sorted names instead of rows; pictures are numbered in it."""
+        numbers: dict[int, int] = {}
+        return [
+            (place, numbers.setdefault(self.copies[row], len(numbers)))
+            for place, row in enumerate(self._by_name.tolist())
+            if row in self.copies
+        ]
 
     @cached_property
     def split_fingerprint(self) -> str:
