@@ -176,6 +176,13 @@ ONE = {"id": 1, "image_id": 0, "category_id": 7}
         ({"annotations": [3]}, r"annotations\[0\] must be an object, not 3"),
         ({"annotations": [{**ONE, "score": "high"}]}, "the score must be a number, not 'high'"),
         ({"categories": [{"id": 7, "name": ""}]}, "its name must be text, not ''"),
+        (
+            {
+                "categories": [{"id": 7, "name": "crane"}, {"id": 9, "name": "crane "}],
+                "annotations": [ONE, {**ONE, "image_id": 1, "category_id": 9}],
+            },
+            "has two labels of the name 'crane'; rename or merge them",
+        ),
         ({"categories": [{"id": 7}, {"id": 7}]}, r"categories\[1\]: the id 7 is there twice"),
         ({"images": [{"id": 0, "file_name": 3}]}, "file_name must be text, not 3"),
         ({"images": [{"id": None}]}, "the id must be a number or text"),
@@ -496,6 +503,15 @@ def test_the_page_has_commands() -> None:
         ({"items": [{"id": "a"}]}, "has no label that a person gave"),
         ({"items": [{"annotations": []}]}, r"items\[0\]: the path of the image must be text"),
         ({"items": [{"id": "a", "annotations": [{"type": "label", "label_id": 5}]}]}, "with the number 5"),
+        (
+            {
+                "categories": {"label": {"labels": [{"name": "crane"}, {"name": "crane"}]}},
+                "items": [
+                    {"id": str(n), "annotations": [{"type": "label", "label_id": n}]} for n in range(2)
+                ],
+            },
+            "has two labels of the name 'crane'; rename or merge them",
+        ),
         ({"categories": {"label": {"labels": [{}]}}}, r"labels\[0\]: its name must be text"),
     ],
 )

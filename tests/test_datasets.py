@@ -245,6 +245,13 @@ def test_a_class_that_the_schema_does_not_name_is_refused(tmp_path: Path) -> Non
     assert "class 5 of 3" in refused(tmp_path / "x.parquet")
 
 
+def test_two_classes_of_one_name_in_the_schema_are_refused(tmp_path: Path) -> None:
+    written = dataset(4).data.table
+    about = written.schema.metadata[b"huggingface"].replace(b'"cat"', b'"dog"')
+    parquet.write_table(written.replace_schema_metadata({b"huggingface": about}), tmp_path / "x.parquet")
+    assert "has two classes of one name; rename or merge them" in refused(tmp_path / "x.parquet")
+
+
 def test_a_file_that_unpacks_to_far_more_is_refused_and_leaves_nothing(
     tmp_path: Path, cache: Path, monkeypatch
 ) -> None:

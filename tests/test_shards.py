@@ -83,6 +83,21 @@ def test_words_are_labels_and_numbers_may_be_named(tmp_path: Path) -> None:
     assert [table.classes[code] for code in table.labels] == ["scab", "rust"] * 4
     (folder / "classnames.txt").write_text("rust\n", encoding="utf-8")
     assert "names 1 classes, and there is a label 1; add its name" in refused(folder)
+    (folder / "classnames.txt").write_text("rust\nscab\n\n\n", encoding="utf-8")
+    assert read_table(folder).classes == ("rust", "scab")
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("crane\nowl\ncrane\n", "line 3: crane is named twice"),
+        ("crane\n\nowl\n", "line 2: there is no name"),
+    ],
+)
+def test_each_class_of_shards_is_named_once(tmp_path: Path, names: str, says: str) -> None:
+    folder = shards(tmp_path / "data", labels=("1", "0"))
+    (folder / "classnames.txt").write_text(names, encoding="utf-8")
+    assert f"{folder}/classnames.txt, {says}" in refused(folder)
 
 
 PNG = encoded(picture(0), "PNG")

@@ -14,6 +14,7 @@ from typing import Any
 
 from farshot.annotations.files import (
     by_of,
+    check_names,
     in_order,
     list_of_objects,
     new_file,
@@ -39,13 +40,16 @@ def read(path: Path) -> list[Labelled]:
     names = _by_id(content, "categories", path)
     images = _by_id(content, "images", path)
     labels: dict[Any, list[Labelled]] = defaultdict(list)
+    used: dict[Any, str] = {}
     for number, one in enumerate(list_of_objects(content, "annotations", path)):
         where = f"{path}, annotations[{number}]"
         image = _known(one, "image_id", images, where)
         category = _known(one, "category_id", names, where)
         label = text_of(names[category].get("name"), f"{path}, category {short(category)}", "its name")
+        used[category] = label
         score = score_of(one.get("score"), where)
         labels[image].append(Labelled("", label, score, by_of(score, one.get("by"))))
+    check_names(used.values(), path)
     found: list[Labelled] = []
     for identity, image in images.items():
         name = text_of(image.get("file_name"), f"{path}, image {short(identity)}", "file_name")

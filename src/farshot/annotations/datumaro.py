@@ -12,6 +12,7 @@ from typing import Any
 
 from farshot.annotations.files import (
     by_of,
+    check_names,
     in_order,
     list_of_objects,
     new_file,
@@ -39,6 +40,7 @@ def read(path: Path) -> list[Labelled]:
     content = read_json_object(path)
     names = _names(content, path)
     found = []
+    used: dict[int, str] = {}
     for number, item in enumerate(list_of_objects(content, "items", path)):
         where = f"{path}, items[{number}]"
         image = _object(item, "image")
@@ -52,10 +54,13 @@ def read(path: Path) -> list[Labelled]:
         ]
         for one in labels or [{}]:
             label = _label(one, names, where) if one else None
+            if label is not None:
+                used[one["label_id"]] = label
             more = _object(one, "attributes")
             score = score_of(more.get("score"), where)
             by = by_of(score, more.get("by"))
             found.append(Labelled(name, label, score, by, split, optional_text(group)))
+    check_names(used.values(), path)
     return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
+from farshot.data.names import nfc
 from farshot.data.text import load_json
 from farshot.errors import DataError
 from farshot.images.member import is_url
@@ -50,6 +52,17 @@ def new_folder(path: Path) -> AbstractContextManager[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON in UTF-8; no atomic write."""
     path.write_bytes((as_json(content, indent=2) + "\n").encode())
+
+
+def check_names(names: Iterable[str], path: Path) -> None:
+    """Refuse two labels of one name, which would become one class.
+
+    Raises:
+        DataError: names it.
+    """
+    twice = [name for name, count in Counter(nfc(name.strip()) for name in names).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} has two labels of the name {short(twice[0])}; rename or merge them.")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from farshot.arrays import NDArray
 from farshot.data.found import IMAGE_COLUMNS, LABEL_COLUMNS
+from farshot.data.names import nfc
 from farshot.data.rows import in_words, is_blank
 from farshot.data.text import first_line
 from farshot.errors import DataError
@@ -204,6 +205,8 @@ def _columns(pa: Any, schema: Any, name: str) -> _Columns:
     classes = None
     if labels and kinds.get(labels[0]) == "ClassLabel":
         classes = tuple(map(str, features[labels[0]]["names"]))
+        if len({nfc(one.strip()) for one in classes}) < len(classes):
+            raise DataError(f"The dataset {name} has two classes of one name; rename or merge them.")
     more = [c.name for c in schema if c.name not in (*images, *labels) and _is_plain(pa, c.type)]
     return _Columns(images[0], labels[0] if labels else None, classes, tuple(more))
 

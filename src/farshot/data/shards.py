@@ -2,8 +2,8 @@
 12.cls.
 
 A label is the text of KEY.cls, of "label", "cls" or "class" in KEY.json, or of KEY.txt. Where all labels are
-whole numbers, a file classnames.txt in the folder of the shards names the classes, one a line. Nothing is
-unpickled.
+whole numbers, a file classnames.txt in the folder of the shards names the classes, one a line, each once.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from farshot.data.names import in_class_order, nfc
 from farshot.data.text import read_text
 from farshot.errors import DataError
 from farshot.images.member import Member
-from farshot.sanitize import visible
+from farshot.sanitize import plain, visible
 from farshot.storage.archives import Entry
 from farshot.storage.json_text import parse_object
 
@@ -167,7 +167,14 @@ def _named(place: Path, labels: list[str]) -> list[str]:
     """Labels with the names of their classes, where they are numbers and a file names these."""
     if not place.is_file() or not all(label.isdecimal() for label in labels):
         return labels
-    names = [nfc(line.strip()) for line in read_text(place).splitlines() if line.strip()]
+    names = [nfc(line.strip()) for line in read_text(place).rstrip().splitlines()]
+    for number, name in enumerate(names, start=1):
+        if not name or name in names[: number - 1]:
+            wrong = f"{plain(name)} is named twice" if name else "there is no name"
+            raise DataError(
+                f"{place}, line {number}: {wrong}; name each class once, one a line, in the order of the "
+                "labels."
+            )
     beyond = next((label for label in labels if int(label) >= len(names)), None)
     if beyond is not None:
         raise DataError(f"{place} names {len(names)} classes, and there is a label {beyond}; add its name.")
