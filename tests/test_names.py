@@ -121,7 +121,7 @@ def test_labels_and_names_may_contain_colons_where_they_are_clear(tmp_path: Path
 def test_names_without_data_are_of_one_form(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("a: cat\nb: dog\n")
-    assert read_names(path) == ("cat", "dog")
+    assert read_names(path) == {"a": "cat", "b": "dog"}
     for text, words in (("a: cat\ndog\n", "line 2: 'dog' is not"), ("a: cat\na: dog\n", "named twice")):
         path.write_text(text)
         with pytest.raises(DataError, match=words):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from farshot import FewShotClassifier
 from farshot.data.names import read_names
-from farshot.data.readers import unlabelled
+from farshot.data.readers import read_table, unlabelled
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
 from farshot.images.reading import image_id
@@ -252,7 +252,8 @@ def test_names_of_classes_in_files(tmp_path: Path) -> None:
         "d.json": '["apple scab", "rust"]',
     }.items():
         (tmp_path / name).write_text(text)
-        assert read_names(tmp_path / name) == ("apple scab", "rust")
+        found = read_names(tmp_path / name)
+        assert found == (("apple scab", "rust") if name[0] in "ad" else {"1": "apple scab", "2": "rust"})
 
 
 # The command ---------------------------------------------------------------------------------------------
@@ -398,6 +399,35 @@ def test_a_sheet_of_an_earlier_version_is_replaced_unless_it_has_labels(
         else:
             write_choice(tmp_path / "out", choice, table)
             assert "id" in table_of(tmp_path / "out")[0]
+
+
+def test_labels_of_a_model_that_begin_like_formulas_come_back(mini: Encoder, tmp_path: Path) -> None:
+    class_folders(tmp_path / "in")
+    table = unlabelled([tmp_path / "in"])
+    choice = pick_first(mini, table, 1, ways=2)
+    left = tuple(sorted(set(range(len(table))) - set(choice.rows.tolist())))[:2]
+    choice = replace(choice, recipe=AdaptOptions(labelled=((left[0], "+ve"), (left[1], "-ve"))))
+    write_choice(tmp_path / "out", choice, table)
+    assert [row["label"] for row in table_of(tmp_path / "out")[-2:]] == ["'+ve", "'-ve"]
+    write_choice(tmp_path / "out", choice, table)  # nobody filled it in
+    fill_in(tmp_path / "out", ["+ve", "-ve"])
+    assert set(read_table(tmp_path / "out" / "picked.csv").classes) == {"+ve", "-ve"}
+
+
+def test_labels_of_a_file_of_names_are_the_guesses_and_reach_the_printed_line(
+    farshot: Farshot, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = dict(zip("HR", EASY, strict=False))
+    (tmp_path / "names.txt").write_text("\n".join(f"{label}: {name}" for label, name in names.items()))
+    told = farshot(
+        *("pick", leaves / "images", "--model", "mini", "--device", "cpu", "--shots", 1),
+        *("--class-names", "names.txt", "--out", "picked"),
+    )
+    assert told.code == 0, told.err
+    assert "--class-names=picked/names.json" in told.out
+    assert json.loads(Path("picked/names.json").read_text()) == names
+    assert {row["guess"] for row in table_of(Path("picked"))} <= {"H", "R"}
 
 
 @pytest.mark.parametrize("edit", ["nothing", "a reason", "a label", "a new row", "a removed row"])

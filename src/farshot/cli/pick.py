@@ -13,6 +13,8 @@ from farshot.errors import ModelError, SettingError
 from farshot.storage.paths import home
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from farshot.data.table import ImageTable
     from farshot.pick import Choice
 
@@ -132,7 +134,7 @@ def _check_rule(rule: str | None, adapted: bool) -> str | None:
 
 def _names(
     class_names: Path | None, shots: int | None, count: int | None, ways: int | None
-) -> tuple[str, ...] | None:
+) -> Mapping[str, str] | tuple[str, ...] | None:
     """The class names, where there are any; refuses numbers that do not fit them."""
     from farshot.data.names import read_names
 
@@ -154,7 +156,7 @@ def _first(
     model: str,
     table: ImageTable,
     shots: int,
-    names: tuple[str, ...] | None,
+    names: Mapping[str, str] | tuple[str, ...] | None,
     ways: int | None,
     rule: str | None,
     template: str | None,

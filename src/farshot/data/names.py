@@ -79,16 +79,17 @@ def names_in_prompts(names: ClassNames, classes: Sequence[str], where: str) -> t
     return found
 
 
-def read_names(path: Path) -> tuple[str, ...]:
-    """The names in a file of class names when the classes are not known from data; of `label: name`, the
-    names.
+def read_names(path: Path) -> Mapping[str, str] | tuple[str, ...]:
+    """The names in a file of class names when the classes are not known from data; of `label: name`, by
+    label.
 
     Raises:
         DataError: a file that cannot be read, lines of both forms, or two names that are the same.
     """
     found = _names_file(home(path), None)
-    names = list(found.values()) if isinstance(found, Mapping) else list(found)
-    return names_in_prompts(None, names, str(path))
+    if isinstance(found, Mapping):
+        return dict(zip(found, names_in_prompts(found, tuple(found), str(path)), strict=True))
+    return names_in_prompts(None, tuple(found), str(path))
 
 
 def read_descriptions(

@@ -103,7 +103,7 @@ def pick_first(
     table: ImageTable,
     shots: int,
     *,
-    class_names: Sequence[str] | None = None,
+    class_names: Mapping[str, str] | Sequence[str] | None = None,
     ways: int | None = None,
     rule: str | None = None,
     template: str = DEFAULT_TEMPLATE,
@@ -115,9 +115,9 @@ def pick_first(
 
     Args:
         shots: K, images wanted of each class.
-        class_names: the N classes as prompts call them: K images are chosen of what CLIP takes for each, as
-            far as there are so many. Without them N K images are chosen that look different, whichever they
-            show.
+        class_names: the N classes as prompts call them, or label -> that name: K images are chosen of what
+            CLIP takes for each, as far as there are so many. Without them N K images are chosen that look
+            different, whichever they show.
         ways: N, where there are no class names.
         rule: one of FIRST; by default the one measured best, DEFAULT_BALANCED with class names, else
             DEFAULT_FIRST.
@@ -130,7 +130,9 @@ def pick_first(
     """
     rule = rule or (DEFAULT_FIRST if class_names is None else DEFAULT_BALANCED)
     by = rule_named(FIRST, rule)
-    names = None if class_names is None else names_in_prompts(None, tuple(class_names), "class_names")
+    by_label = dict(class_names) if isinstance(class_names, Mapping) else None
+    names = None if class_names is None else names_in_prompts(by_label, tuple(class_names), "class_names")
+    labels = names if by_label is None else tuple(by_label)
     count = _wanted(shots, names, ways)
     rows = _at_most(_without_copies(table), seed)
     _check_enough(len(rows), count)
@@ -151,12 +153,12 @@ def pick_first(
         reasons[balancing:] = [
             f"{reason}; too few were guessed for each class" for reason in reasons[balancing:]
         ]
-    guesses = [None if guess is None or names is None else names[guess[i]] for i in found]
+    guesses = [None if guess is None or labels is None else labels[guess[i]] for i in found]
     choice = _choice(
         rows, found, guesses, reasons, represented, rule, model=encoder.source, template=template
     )
-    order = tuple(in_class_order(names or ()))
-    return replace(choice, recipe=AdaptOptions(tuple(table.options.words())), class_names=order)
+    recipe = AdaptOptions(tuple(table.options.words()), class_names=by_label or {})
+    return replace(choice, recipe=recipe, class_names=tuple(in_class_order(labels or ())))
 
 
 def pick_next(

@@ -114,7 +114,7 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
     for card, path, row in zip(drawn, paths, choice.rows.tolist(), strict=True):
         cells = [path_cell(path), "", cell(card.guess or ""), cell(card.reason)]
         rows.append([str(card.number), *cells, image_id(table.images[row]), *group])
-    rows += [["", path_cell(path), label, "", BEFORE, id, *group] for path, label, id in before]
+    rows += [["", path_cell(path), cell(label), "", BEFORE, id, *group] for path, label, id in before]
     words = {
         "title": headline(choice),
         "cards": drawn,
