@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from farshot import load
+from farshot import FewShotClassifier, load
 from farshot.errors import DataError, SettingError
 from farshot.label_studio.instance import Instance
 from farshot.label_studio.labels import control_of
@@ -30,7 +30,7 @@ from tests.label_studio_helpers import (
     fake_label_studio,
     given,
 )
-from tests.serve_helpers import refusal
+from tests.serve_helpers import fitted, refusal
 
 
 @pytest.fixture
@@ -374,8 +374,6 @@ def test_labelled_tasks_without_a_certain_class_are_left_out_and_named_once(
 def test_a_model_of_files_keeps_them_when_labels_are_added(
     place: Path, tmp_path: Path, fake: FakeLabelStudio
 ):
-    from tests.serve_helpers import fitted
-
     folder = tmp_path / "model"
     fitted(place, "linear-probe").save(folder)
     for number in range(4):
@@ -387,6 +385,44 @@ def test_a_model_of_files_keeps_them_when_labels_are_added(
         fake.tasks[0]["annotations"] = [given("owl")]
         served.labelled(0)
         served.hear("adapted to 13 pictures")
+
+
+@pytest.mark.parametrize("kind", ["arrays", "without places"])
+def test_a_model_whose_pictures_lie_nowhere_is_refused_and_stays(
+    place: Path, tmp_path: Path, fake: FakeLabelStudio, kind: str
+):
+    folder = tmp_path / "model"
+    if kind == "arrays":
+        model = FewShotClassifier(place / "clip", "linear-probe", device="cpu")
+        model.fit([picture(number) for number in range(6)], [*CLASSES] * 2).save(folder)
+    else:
+        fitted(place, "linear-probe").save(folder)
+        (folder / "labelled.json").unlink()
+    before = (folder / "farshot.json").read_bytes()
+    with (
+        pytest.raises(DataError, match="does not know where its images lie: they were not files"),
+        backend(folder, fake.url),
+    ):
+        pass
+    assert (folder / "farshot.json").read_bytes() == before
+
+
+def test_a_kept_picture_that_shows_something_else_is_refused(
+    place: Path, tmp_path: Path, fake: FakeLabelStudio
+):
+    files = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, file in enumerate(files):
+        file.write_bytes(png(number))
+    folder = tmp_path / "model"
+    model = FewShotClassifier(place / "clip", "linear-probe", device="cpu")
+    model.fit(files, [*CLASSES[:2]] * 2).save(folder)
+    files[0].write_bytes(png(100))
+    for number in range(4):
+        fake.add(number, png(500 + number), CLASSES[number % 2])
+    with backend(folder, fake.url) as served:
+        version = served.setup().json()["model_version"]
+        assert f"{files[0]}, which is no longer there or has changed" in served.hear("Not adapted")
+        assert served.setup().json()["model_version"] == version
 
 
 def test_it_ends_while_it_adapts(place: Path, tmp_path: Path, fake: FakeLabelStudio):

@@ -22,10 +22,12 @@ class State:
     Attributes:
         project: number of the project; None before one has connected.
         labels: task -> its label, of the tasks that the model was adapted to.
+        pictures: identities of their pictures (farshot.images.identity).
     """
 
     project: int | None = None
     labels: dict[int, str] = field(default_factory=dict)
+    pictures: frozenset[str] = frozenset()
 
     def changed(self, now: dict[int, str]) -> set[int]:
         """The tasks whose label is new, another or gone."""
@@ -51,12 +53,14 @@ def read_state(folder: Path) -> State:
         found = read_object(file)
         if found.get("format") != FORMAT:
             raise ValueError(f"it has the format {found.get('format')!r:.20}")
-        project, labels = found.get("project"), found.get("labels")
+        project, labels, pictures = found.get("project"), found.get("labels"), found.get("pictures", [])
         if not (project is None or type(project) is int) or not isinstance(labels, dict):
             raise ValueError("it has no project or no labels")
         if not all(isinstance(label, str) for label in labels.values()):
             raise ValueError("a label is no word")
-        return State(project, {int(task): label for task, label in labels.items()})
+        if not isinstance(pictures, list) or not all(isinstance(one, str) for one in pictures):
+            raise ValueError("its pictures are no list of words")
+        return State(project, {int(task): label for task, label in labels.items()}, frozenset(pictures))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{file} is damaged ({reason(error)}); remove it, and all labels count as new, or {_WAY}."
@@ -70,7 +74,8 @@ def write_state(folder: Path, state: State) -> None:
         DataError: the place is taken by something else or cannot be written.
     """
     with whole_file(state_file(folder), check_state, _WAY) as new:
-        new.write_text(json.dumps({"format": FORMAT, **asdict(state)}, indent=1) + "\n", encoding="utf-8")
+        content = {"format": FORMAT, **asdict(state), "pictures": sorted(state.pictures)}
+        new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def check_state(file: Path) -> None:

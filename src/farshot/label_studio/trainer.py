@@ -13,21 +13,21 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from farshot.annotations.label_studio import choice, counted
 from farshot.classifier import FewShotClassifier, load
 from farshot.data.given import labelled_table
-from farshot.data.lookup import source_at
 from farshot.errors import DataError, FarshotError, SettingError
+from farshot.images.options import ReadOptions
 from farshot.images.preprocess import prepare, wanted_side
 from farshot.images.reading import read_picture
 from farshot.label_studio.instance import Instance
 from farshot.label_studio.labels import Control, control_of
 from farshot.label_studio.options import METHOD, MODEL, Options
 from farshot.label_studio.state import State, check_state, read_state, state_file, write_state
+from farshot.label_studio.support import Example, found, kept_places, table_of, unnamed
 from farshot.methods import create
 from farshot.serve.bodies import Given
 from farshot.serve.models import Version
@@ -67,6 +67,9 @@ class Trainer:
         if options.project is not None:
             self._state = replace(self._state, project=options.project)
         self._start = self._loaded()
+        self._kept = (
+            [] if self._start is None else kept_places(self._start, self._state.pictures, options.folder)
+        )
         self.version: Version | None = None if self._start is None else _tried(self._start)
         self._new = self._classifier()
         self.note: str | None = None
@@ -181,7 +184,8 @@ class Trainer:
         project = self.project
         assert project is not None
         control = control_of(self._instance.configuration(project), self._options.control)
-        tasks, labels = self._labelled(project, control)
+        tasks = self._labelled(project, control)
+        labels = {task: one.label for task, one in tasks.items()}
         changed = self._state.changed(labels)
         if not changed or (len(changed) < self._options.labels and not forced):
             self._left = changed
@@ -190,29 +194,31 @@ class Trainer:
         if unasked and labels == self._failed:
             return
         self._failed = labels
-        kept = self._kept()
-        control.check_knows(label for _, label in kept)
-        found = {*labels.values(), *(label for _, label in kept)}
-        if len(found) < 2:
+        control.check_knows(one.label for one in self._kept)
+        classes = {*labels.values(), *(one.label for one in self._kept)}
+        if len(classes) < 2:
             self._fail(
-                f"All labels so far are {', '.join(found) or 'gone'}; label pictures of another class."
+                f"All labels so far are {', '.join(classes) or 'gone'}; label pictures of another class."
             )
             return
         self.is_training = True
         self._told(
             f"Adapting to {len(labels)} labels of project {project}, {len(changed)} of them new or changed."
         )
-        made = self._adapted(kept, tasks, labels, control)
+        made = self._adapted(tasks, control)
+        pictures = unnamed(made)
+        # before the model, which is refused if nobody knows that its pictures are those of tasks
+        write_state(self._options.folder, replace(self._state, pictures=self._state.pictures | pictures))
         made.save(self._options.folder)
         version = _tried(made)
-        self._state = State(project, labels)
+        self._state = State(project, labels, pictures)
         write_state(self._options.folder, self._state)
         self.version, self.note, self._failed = version, None, None
         self._told(f"{version_name(version)} now answers, adapted to {len(made.support_ids_)} pictures.")
 
-    def _labelled(self, project: int, control: Control) -> tuple[dict[int, Any], dict[int, str]]:
-        """Picture, as the data has it, and label of each labelled task, by its number."""
-        pictures, labels, odd = dict[int, Any](), dict[int, str](), list[str]()
+    def _labelled(self, project: int, control: Control) -> dict[int, Example]:
+        """The labelled tasks by number."""
+        tasks, odd = dict[int, Example](), list[str]()
         for task in self._instance.annotated(project):
             data, given = task.get("data"), task.get("annotations")
             annotation = counted(given) if isinstance(given, list) else None
@@ -222,59 +228,50 @@ class Trainer:
                 odd.append(f"task {task['id']}: {error}")
                 continue
             if label is not None and label in control.classes and isinstance(data, Mapping):
-                pictures[task["id"]], labels[task["id"]] = data.get(control.column), label
+                tasks[task["id"]] = Example(data.get(control.column), label)
         if odd != self._odd:
             self._tell_some("have no certain label", odd)
         self._odd = odd
-        return pictures, labels
+        return tasks
 
-    def _adapted(
-        self,
-        kept: list[tuple[Any, str]],
-        tasks: Mapping[int, Any],
-        labels: Mapping[int, str],
-        control: Control,
-    ) -> FewShotClassifier:
-        sources: list[Any] = [source for source, _ in kept]
-        given = [label for _, label in kept]
-        table, _ = labelled_table([b""] * (len(kept) + len(labels)), [*given, *labels.values()])
-        name, size = self._new.input_reading(table)
-        reading = Reading(name, size, table.options if self._start is None else self._start.read_options_)
+    def _adapted(self, tasks: Mapping[int, Example], control: Control) -> FewShotClassifier:
+        sample = [replace(one, image=b"") for one in [*self._kept, *tasks.values()]]
+        name, size = self._new.input_reading(table_of(sample, control.classes))
+        options = ReadOptions() if self._start is None else self._start.read_options_
+        reading = Reading(name, size, options)
+        examples = found(self._kept, options, self._options.folder)
         pixels = [
-            prepare(read_picture(one, reading.options, wanted=wanted_side(name, size)).image, name, size)
-            for one in sources
+            prepare(read_picture(one.image, options, wanted=wanted_side(name, size)).image, name, size)
+            for one in examples
         ]
         faults, held, known = list[str](), 0, dict[bytes, tuple[int, str]]()
-        for task, label in labels.items():
+        for task, one in tasks.items():
             self._check_ended()
-            found = self._picture(task, tasks[task], reading)
-            if isinstance(found, Fault):
-                faults.append(f"{found.name}: {found.sentence}")
+            picture = self._picture(task, one.image, reading)
+            if isinstance(picture, Fault):
+                faults.append(f"{picture.name}: {picture.sentence}")
                 continue
-            other, word = known.setdefault(hashlib.sha256(found.data).digest(), (task, label))
-            if word != label:
+            other, word = known.setdefault(hashlib.sha256(picture.data).digest(), (task, one.label))
+            if word != one.label:
                 raise DataError(
-                    f"Tasks {other} and {task} show one picture, but are labelled {word!r} and {label!r}; "
-                    "correct one of them."
+                    f"Tasks {other} and {task} show one picture, but are labelled {word!r} and "
+                    f"{one.label!r}; correct one of them."
                 )
-            held += len(found.data)
+            held += len(picture.data)
             if held > self._options.limits.labelled_bytes:
                 raise DataError(
                     f"The labelled pictures are over {self._options.limits.labelled_bytes // 1_000_000:,} "
                     "MB; scale them down, or adapt with `farshot adapt` to files."
                 )
-            sources.append(found.data)
-            pixels.append(found.pixels)
-            given.append(label)
+            examples.append(replace(one, image=picture.data))
+            pixels.append(picture.pixels)
         self._tell_some("cannot be used", faults)
-        if len(set(given)) < 2:
+        if len({one.label for one in examples}) < 2:
             raise DataError(
-                f"Pictures of two classes are needed, and only {len(given)} of {len(labels)} labelled ones "
+                f"Pictures of two classes are needed, and only {len(examples)} of {len(tasks)} labelled ones "
                 f"can be used{f' (the first, {faults[0]})' if faults else ''}."
             )
-        names = {label: control.classes.get(label, label) for label in given}
-        table, _ = labelled_table(sources, given, names)
-        table = table.with_options(reading.options).with_pixels(pixels, name, size)
+        table = table_of(examples, control.classes).with_options(options).with_pixels(pixels, name, size)
         made = self._new.with_method(str(self._new.method), self._new.settings)
         made.set_params(progress=lambda _done, _all: self._check_ended())
         try:
@@ -292,21 +289,6 @@ class Trainer:
         except DataError as error:
             return Fault(f"task {task}", str(error))
         return read(Given(f"task {task}", data), reading, self._options.limits.pictures)
-
-    def _kept(self) -> list[tuple[Any, str]]:
-        """File and label of each picture that the model at the start was adapted to outside Label Studio."""
-        kept = []
-        for one in [] if self._start is None else self._start.support_places_:
-            if one["path"] is None:
-                continue  # of Label Studio, which is asked for it
-            source = source_at(one["path"])
-            if source is None:
-                raise DataError(
-                    f"{self._options.folder} was adapted to {one['path']}, which is no longer there; put it "
-                    "back, or start with an empty folder."
-                )
-            kept.append((source, str(one["label"])))
-        return kept
 
     def _loaded(self) -> FewShotClassifier | None:
         options = self._options
