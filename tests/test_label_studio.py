@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from farshot import FewShotClassifier, load
+from farshot.data.given import labelled_table
 from farshot.errors import DataError, SettingError
 from farshot.label_studio.instance import Instance
 from farshot.label_studio.labels import control_of
@@ -423,6 +425,35 @@ def test_a_kept_picture_that_shows_something_else_is_refused(
         version = served.setup().json()["model_version"]
         assert f"{files[0]}, which is no longer there or has changed" in served.hear("Not adapted")
         assert served.setup().json()["model_version"] == version
+
+
+def test_groups_and_splits_of_tasks_count_and_groups_of_the_model_stay(
+    place: Path, tmp_path: Path, fake: FakeLabelStudio
+):
+    folder = tmp_path / "model"
+    files = sorted((place / "data").rglob("*.png"))
+    table, _ = labelled_table(files, [file.parent.name for file in files])
+    model = FewShotClassifier(place / "clip", "linear-probe", device="cpu")
+    before = [f"plant {number // 3}" for number in range(len(files))]
+    model.fit(replace(table, groups=tuple(before))).save(folder)
+    more = [
+        {"group": "plant 0"},
+        {"group": 7, "split": "train"},
+        {},
+        {"split": "validation"},
+        {"split": "test"},
+    ]
+    for number, columns in enumerate(more):
+        fake.add(number, png(500 + number), CLASSES[number % 3])["data"] |= columns
+    with backend(folder, fake.url, labels=3) as served:
+        served.setup()
+        assert served.hear("since their split") == (
+            "2 labelled tasks are not learned from, since their split is val or test: task 3: validation. "
+            "task 4: test."
+        )
+        served.hear(f"adapted to {len(files) + 3} pictures")
+    groups = [one["group"] for one in load(folder, device="cpu").support_places_]
+    assert groups[:-1] == [*before, "plant 0", "7"] and groups[-1] not in groups[:-1]
 
 
 def test_it_ends_while_it_adapts(place: Path, tmp_path: Path, fake: FakeLabelStudio):

@@ -16,8 +16,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from farshot.annotations.files import optional_text
 from farshot.annotations.label_studio import choice, counted
 from farshot.classifier import FewShotClassifier, load
+from farshot.data.found import GROUP_COLUMN, SPLIT_COLUMN, split_called
 from farshot.data.given import labelled_table
 from farshot.errors import DataError, FarshotError, SettingError
 from farshot.images.options import ReadOptions
@@ -77,6 +79,7 @@ class Trainer:
         self._touched, self._left = set[int](), set[int]()  # since the last look; by it, too few to adapt to
         self._asked = self._forced = self._again = self._ended = False
         self._odd = list[str]()  # what was said of tasks without a certain label
+        self._measured = list[str]()  # and of those of the splits val and test
         self._next_look = 0.0  # monotonic seconds
         self._failed: dict[int, str] | None = None  # the labels to which adapting failed
         self._wake = threading.Condition()
@@ -218,7 +221,7 @@ class Trainer:
 
     def _labelled(self, project: int, control: Control) -> dict[int, Example]:
         """The labelled tasks by number."""
-        tasks, odd = dict[int, Example](), list[str]()
+        tasks, odd, measured = dict[int, Example](), list[str](), list[str]()
         for task in self._instance.annotated(project):
             data, given = task.get("data"), task.get("annotations")
             annotation = counted(given) if isinstance(given, list) else None
@@ -228,7 +231,14 @@ class Trainer:
                 odd.append(f"task {task['id']}: {error}")
                 continue
             if label is not None and label in control.classes and isinstance(data, Mapping):
-                tasks[task["id"]] = Example(data.get(control.column), label)
+                group, split = optional_text(data.get(GROUP_COLUMN)), optional_text(data.get(SPLIT_COLUMN))
+                if split is not None and split_called(split) in ("val", "test"):
+                    measured.append(f"task {task['id']}: {split}.")
+                else:
+                    tasks[task["id"]] = Example(data.get(control.column), label, group)
+        if measured != self._measured:
+            self._tell_some("are not learned from, since their split is val or test", measured)
+        self._measured = measured
         if odd != self._odd:
             self._tell_some("have no certain label", odd)
         self._odd = odd
