@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -454,6 +455,42 @@ def test_groups_and_splits_of_tasks_count_and_groups_of_the_model_stay(
         served.hear(f"adapted to {len(files) + 3} pictures")
     groups = [one["group"] for one in load(folder, device="cpu").support_places_]
     assert groups[:-1] == [*before, "plant 0", "7"] and groups[-1] not in groups[:-1]
+
+
+def test_labels_of_pictures_that_could_not_be_read_are_learned_later(
+    place: Path, tmp_path: Path, fake: FakeLabelStudio
+):
+    for number in range(6):
+        fake.add(number, png(number), CLASSES[number % 2])
+    gone = {path: fake.files.pop(path) for path in list(fake.files)[4:]}
+    options = {"model": str(place / "clip"), "labels": 2, "limits": Limits(look_seconds=0)}
+    start = {"action": "START_TRAINING", "project": {"id": 5}}
+    with backend(tmp_path / "model", fake.url, **options) as served:
+        served.setup()
+        served.hear("adapted to 4 pictures")
+        asked = len(fake.asked)
+        served.setup()  # by itself it is not tried again
+        fake.tasks[0]["annotations"] = []
+        served.setup()
+        path, one = gone.popitem()
+        fake.files[path] = one
+        served.client.post("/webhook", json=start)
+        served.hear("adapted to 4 pictures")  # without the first, with the last
+        assert len([path for path, _ in fake.asked[asked:] if path.startswith("/data")]) == 5
+        fake.files |= gone
+        served.client.post("/webhook", json=start)
+        served.hear("adapted to 5 pictures")
+
+
+def test_labels_are_new_where_the_model_was_removed(place: Path, tmp_path: Path, fake: FakeLabelStudio):
+    folder, model = tmp_path / "model", str(place / "clip")
+    for number in range(4):
+        fake.add(number, png(number), CLASSES[number % 2])
+    for _ in range(2):
+        with backend(folder, fake.url, model=model) as served:
+            served.setup()
+            served.hear("adapted to 4 pictures")
+        shutil.rmtree(folder)
 
 
 def test_it_ends_while_it_adapts(place: Path, tmp_path: Path, fake: FakeLabelStudio):

@@ -69,6 +69,8 @@ class Trainer:
         if options.project is not None:
             self._state = replace(self._state, project=options.project)
         self._start = self._loaded()
+        if self._start is None:  # a state that was left where the folder was emptied
+            self._state = State(self._state.project)
         self._kept = (
             [] if self._start is None else kept_places(self._start, self._state.pictures, options.folder)
         )
@@ -82,6 +84,7 @@ class Trainer:
         self._measured = list[str]()  # and of those of the splits val and test
         self._next_look = 0.0  # monotonic seconds
         self._failed: dict[int, str] | None = None  # the labels to which adapting failed
+        self._unused = dict[int, str]()  # those of pictures that the last adaptation could not use
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="farshot-adapt", daemon=True)
 
@@ -190,9 +193,10 @@ class Trainer:
         tasks = self._labelled(project, control)
         labels = {task: one.label for task, one in tasks.items()}
         changed = self._state.changed(labels)
-        if not changed or (len(changed) < self._options.labels and not forced):
-            self._left = changed
-            self.note = f"{len(changed)} of {self._options.labels} new labels."
+        new = {task for task in changed if task not in self._unused or self._unused[task] != labels.get(task)}
+        if not changed or (len(new) < self._options.labels and not forced):
+            self._left = new
+            self.note = f"{len(new)} of {self._options.labels} new labels."
             return
         if unasked and labels == self._failed:
             return
@@ -208,13 +212,14 @@ class Trainer:
         self._told(
             f"Adapting to {len(labels)} labels of project {project}, {len(changed)} of them new or changed."
         )
-        made = self._adapted(tasks, control)
+        made, used = self._adapted(tasks, control)
         pictures = unnamed(made)
         # before the model, which is refused if nobody knows that its pictures are those of tasks
         write_state(self._options.folder, replace(self._state, pictures=self._state.pictures | pictures))
         made.save(self._options.folder)
         version = _tried(made)
-        self._state = State(project, labels, pictures)
+        self._state = State(project, {task: labels[task] for task in used}, pictures)
+        self._unused = {task: label for task, label in labels.items() if task not in used}
         write_state(self._options.folder, self._state)
         self.version, self.note, self._failed = version, None, None
         self._told(f"{version_name(version)} now answers, adapted to {len(made.support_ids_)} pictures.")
@@ -244,7 +249,8 @@ class Trainer:
         self._odd = odd
         return tasks
 
-    def _adapted(self, tasks: Mapping[int, Example], control: Control) -> FewShotClassifier:
+    def _adapted(self, tasks: Mapping[int, Example], control: Control) -> tuple[FewShotClassifier, set[int]]:
+        """A new model, and the tasks whose pictures it could use."""
         sample = [replace(one, image=b"") for one in [*self._kept, *tasks.values()]]
         name, size = self._new.input_reading(table_of(sample, control.classes))
         options = ReadOptions() if self._start is None else self._start.read_options_
@@ -254,6 +260,7 @@ class Trainer:
             prepare(read_picture(one.image, options, wanted=wanted_side(name, size)).image, name, size)
             for one in examples
         ]
+        used = set[int]()
         faults, held, known = list[str](), 0, dict[bytes, tuple[int, str]]()
         for task, one in tasks.items():
             self._check_ended()
@@ -273,6 +280,7 @@ class Trainer:
                     f"The labelled pictures are over {self._options.limits.labelled_bytes // 1_000_000:,} "
                     "MB; scale them down, or adapt with `farshot adapt` to files."
                 )
+            used.add(task)
             examples.append(replace(one, image=picture.data))
             pixels.append(picture.pixels)
         self._tell_some("cannot be used", faults)
@@ -291,7 +299,7 @@ class Trainer:
                 raise
             self._told(f"Note: probabilities are not calibrated yet, so predictions have no score. {error}")
             made.set_params(calibrate=False).fit(table)
-        return made.set_params(progress=None, calibrate=self._new.calibrate)
+        return made.set_params(progress=None, calibrate=self._new.calibrate), used
 
     def _picture(self, task: int, value: object, reading: Reading) -> Picture | Fault:
         try:
