@@ -139,6 +139,23 @@ def test_copies_are_on_one_side_and_labelled_pictures_are_not_measured_on(teache
     assert held_out.max() < 120 and 26 <= len(held_out) <= 28
 
 
+def larger(table: ImageTable) -> ImageTable:
+    """The same pictures of twice the size: near copies."""
+    images = tuple(np.asarray(image).repeat(2, axis=0).repeat(2, axis=1) for image in table.images)
+    return ImageTable(images, table.labels, table.classes, table.names)
+
+
+def test_near_copies_of_what_was_trained_on_are_not_measured_on(teacher, crowd: ImageTable, tmp_path: Path):
+    support = larger(coloured(12))
+    for seed in range(3):
+        _, held_out = split(teacher, image_table([*crowd.images, *support.images]), seed)
+        assert len(held_out) == 14 and held_out.max() < 60
+    rows, _ = split(teacher, crowd, 0)
+    how = Distillation(pixels=SIDE, steps=1, views=1)
+    with pytest.raises(DataError, match="at least three labelled pictures that neither"):
+        export_student(teacher, crowd, tmp_path / "out", how, labelled=larger(crowd.subset(rows)))
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
 def test_a_student_that_is_interrupted_leaves_what_was_there(
     fault, teacher, crowd: ImageTable, tmp_path: Path, monkeypatch

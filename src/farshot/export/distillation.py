@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch.nn import functional as F
 
 from farshot.arrays import NDArray
@@ -23,6 +23,7 @@ from farshot.classifier import FewShotClassifier
 from farshot.data.independence import units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, FarshotError, SettingError
+from farshot.evaluation.unseen import shows_seen
 from farshot.export.predictor import Predictor
 from farshot.export.student_net import STAGES, Student
 from farshot.images.preprocess import at_size, prepare
@@ -103,7 +104,7 @@ def split(
     classifier: FewShotClassifier, table: ImageTable, seed: int
 ) -> tuple[Int[NDArray[np.int64], " train"], Int[NDArray[np.int64], " held_out"]]:
     """Rows to train on, and a fifth to measure on; copies and near copies are on the same side, and pictures
-    that the teacher was adapted to are not measured on.
+    that the teacher was adapted to, or near copies of them, are not measured on.
 
     Raises:
         DataError: fewer than LEAST different pictures, or too few that the teacher was not adapted to.
@@ -111,7 +112,7 @@ def split(
     if table.labels is not None:
         table = ImageTable(table.images, None, (), (), groups=table.groups, options=table.options)
     unit = units(table, range(len(table)))
-    known = np.unique(unit[table.among(set(classifier.support_ids_))])
+    known = np.unique(unit[_taught(classifier, table)])
     names = np.unique(unit)
     if len(names) < LEAST:
         raise DataError(
@@ -128,6 +129,12 @@ def split(
             "few to measure the student on; add pictures: they need no labels."
         )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _taught(classifier: FewShotClassifier, table: ImageTable) -> Bool[NDArray[np.bool_], " rows"]:
+    """Which pictures the teacher was adapted to, or near copies of them, or others of their groups."""
+    groups = set(classifier.support_groups_)
+    return shows_seen(table, set(classifier.support_ids_), groups, classifier.thumbnails_)
 
 
 def make_views(

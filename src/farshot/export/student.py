@@ -22,12 +22,13 @@ from jaxtyping import Int
 from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier, Images
 from farshot.data.given import image_table
-from farshot.data.independence import units_of_copies
+from farshot.data.independence import are_too_alike, units_of_copies
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError
 from farshot.evaluation.crossval import fit_temperature
 from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import compare_shares, share_interval
+from farshot.evaluation.unseen import shows_seen
 from farshot.export.about import check_exact, check_place, describe, describe_reading, interface, write_about
 from farshot.export.check import TOLERANCE, Predict
 from farshot.export.distillation import Distillation, answers, make_views, split, train
@@ -41,6 +42,7 @@ from farshot.export.onnx_file import (
 )
 from farshot.export.predictor import Predictor, predictor
 from farshot.export.student_net import Student
+from farshot.images.likeness import thumbnails
 from farshot.images.preprocess import at_size
 from farshot.storage.atomic import whole_folder
 from farshot.training.loop import Progress
@@ -186,7 +188,9 @@ def _on_labels(
     """
     rows, labels = classifier.unseen(labelled)
     labelled = labelled.with_options(classifier.read_options_)
-    new = ~labelled.subset(rows).among(set(trained.contents()))
+    every = range(len(trained))
+    small = None if are_too_alike(trained, every) else thumbnails(list(trained.images), trained.options)
+    new = ~shows_seen(labelled.subset(rows), set(trained.contents()), set(trained.groups or ()), small)
     rows, labels = rows[new], labels[new]
     if len(rows) < 3:
         raise DataError(
