@@ -261,6 +261,12 @@ def test_two_reports_of_one_model_are_equal_and_the_day_is_optional(
 # What a model saw ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [(2048, 24), (24, 2048), (1, 1), (1, 200), (3, 300)])
+def test_narrow_and_tiny_pictures_have_what_room_they_have_for_a_frame(size: tuple[int, int]) -> None:
+    for reading in ("squash", "centre", "shortest-bicubic"):
+        assert Reading(reading, 224).framed(Image.new("RGB", size, "red")).size == size
+
+
 @pytest.mark.parametrize("reading", ["squash", "centre", "shortest-bicubic", "shortest72-bicubic-floor"])
 @pytest.mark.parametrize("size", [(300, 120), (120, 300), (200, 200)])
 def test_the_frame_encloses_what_the_model_sees(reading: str, size: tuple[int, int]) -> None:

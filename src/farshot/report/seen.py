@@ -49,7 +49,9 @@ class Reading:
         faded.paste(picture.crop((left, top, right, bottom)), (left, top))
         draw = ImageDraw.Draw(faded)
         for inset, colour in enumerate(_FRAME):
-            draw.rectangle((left + inset, top + inset, right - 1 - inset, bottom - 1 - inset), outline=colour)
+            line = (left + inset, top + inset, right - 1 - inset, bottom - 1 - inset)
+            if line[0] <= line[2] and line[1] <= line[3]:  # a narrow strip has no room for both
+                draw.rectangle(line, outline=colour)
         return faded
 
     def seen(self, picture: Image.Image) -> Image.Image | None:
