@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import venv
@@ -24,7 +25,7 @@ from farshot import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, ModelError, SettingError
 from farshot.export import export, onnx_file
-from farshot.export.about import load_exact, trust
+from farshot.export.about import check_place, load_exact, trust
 from farshot.export.adapter import export_adapter
 from farshot.export.checkpoint import export_checkpoint
 from farshot.export.int8 import measure_cost
@@ -503,6 +504,23 @@ def test_500_images_get_the_same_label(method, settings, many: ImageTable, tmp_p
     ours, found = made.predict_proba(others), runtime(tmp_path / "out" / "model.onnx")(pixels)
     assert np.abs(found - ours).max() < 1e-4
     assert np.array_equal(found.argmax(1), ours.argmax(1))
+
+
+def test_an_export_that_was_used_can_be_replaced(checkpoint: Path, tmp_path: Path):
+    """Also one whose modules Python has compiled; what is not Python's is never deleted."""
+    out, file = tmp_path / "out", tmp_path / "a.png"
+    made = _saved(tmp_path / "adapted", checkpoint, "prototypes", {})
+    about = export_onnx(made, out)
+    Image.fromarray(np.asarray(QUERIES.images[0])).save(file)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, out / "predict.py", file], check=True, env=environment)
+    assert sorted(path.name for path in out.iterdir()) == about["files"]
+    (out / "__pycache__").mkdir()
+    (out / "__pycache__" / "decode.cpython-311.pyc").touch()
+    check_place(out)
+    (out / "__pycache__" / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"holds more than an export of farshot \(__pycache__\)"):
+        check_place(out)
 
 
 @pytest.mark.slow

@@ -124,9 +124,13 @@ def write_about(staging: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> Collection[str] | None:
-    """The files of an export; None where the folder is none."""
+    """The files of an export, and what Python keeps of its programs; None where the folder is none."""
     try:
         about = parse((folder / ABOUT).read_text(encoding="utf-8"))
-        return list(map(str, about["files"])) if "farshot_version" in about else None
+        names = [str(name).rstrip("/") for name in about["files"]] if "farshot_version" in about else None
     except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    compiled = folder / "__pycache__"
+    if names is not None and compiled.is_dir() and all(one.suffix == ".pyc" for one in compiled.iterdir()):
+        names.append(f"{compiled.name}/")
+    return names

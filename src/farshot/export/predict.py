@@ -29,6 +29,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it writes a number of this com
 import onnxruntime
 
 HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True  # the folder stays as it was written
 package = types.ModuleType("reading")  # the files next to this one, as the package that their imports expect
 package.__path__ = [str(HERE)]
 sys.modules["reading"] = package

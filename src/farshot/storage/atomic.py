@@ -102,7 +102,8 @@ def check_folder(
 
     Args:
         what: what is going to be written, in words: "an adapted model".
-        files: names of the files that such a folder may hold; None where it is no such folder.
+        files: names of the files that such a folder may hold, of folders with a slash at the end; None where
+            it is no such folder.
         way: out, in words.
     """
     place = _checked(folder, way)
@@ -203,7 +204,9 @@ def _check_inside(
         raise DataError(f"{folder} cannot be looked into ({reason(error)}); {way}.") from error
     if known is None and (inside or not place.is_dir()):
         raise DataError(f"{folder} exists and is not {what}; {way}, or remove it.")
-    others = sorted(name for name, is_folder in inside.items() if is_folder or name not in (known or ()))
+    others = sorted(
+        name for name, is_folder in inside.items() if f"{name}{'/' * is_folder}" not in (known or ())
+    )
     if others:
         raise DataError(f"{folder} holds more than {what} ({others[0]}), which would be lost; {way}.")
 
