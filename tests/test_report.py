@@ -375,6 +375,37 @@ def test_data_with_copies_or_other_labels_is_measured(farshot, tmp_path: Path) -
     assert "adapted to: bird" in (tmp_path / "m.html").read_text(encoding="utf-8")
 
 
+def test_the_command_on_the_page_keeps_groups(farshot, tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "data", ("cat", "dog"), 4)
+    by = ".+"  # each picture is a group
+    adapt = (
+        "adapt",
+        data,
+        "--shots",
+        2,
+        "--groups",
+        by,
+        "--model",
+        "mini",
+        "--method",
+        "prototypes",
+        "--no-calibrate",
+    )
+    assert farshot(*adapt, "--out", tmp_path / "m")[0] == 0
+    for options, named, told in (
+        ((), "GROUPS", True),
+        (("--data", data), "GROUPS", True),
+        (("--data", data, "--groups", by), by, False),
+    ):
+        page = tmp_path / f"{len(options)}.html"
+        code, _, err = farshot("report", tmp_path / "m", *options, "--out", page, "--images", 0)
+        assert code == 0, err
+        source = page.read_text(encoding="utf-8")
+        command = shlex.split(Page(source.split("<pre>")[1].split("</pre>")[0]).text)
+        assert command[command.index("--groups") + 1] == named
+        assert ("It was adapted with groups" in source) is told
+
+
 def test_without_data_the_page_says_what_is_missing(farshot, crops: Path, tmp_path: Path) -> None:
     assert farshot("report", crops / "adapted", "--out", tmp_path / "m.html")[0] == 0
     page = read(tmp_path / "m.html")

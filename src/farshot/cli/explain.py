@@ -110,7 +110,7 @@ def report(
         use_downloads(download)
         table = None if data is None else read_table(data, level=level, groups=groups)
         template = "model.html"
-        words = _model_words(what, data, table, images, model, device, skip_unreadable)
+        words = _model_words(what, data, table, groups, images, model, device, skip_unreadable)
     else:
         from farshot.bench.store import Store
         from farshot.report.benchmark import store_report
@@ -127,6 +127,7 @@ def _model_words(
     folder: Path,
     data: str | None,
     table: ImageTable | None,
+    groups: str | None,
     images: int,
     model: str | None,
     device: str,
@@ -145,7 +146,7 @@ def _model_words(
     keep = classifier.adapted_.reading, classifier.encoder_.size
     table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     with console.progress_of(classifier, "predicting"):
-        return model_report(about, tensors, classifier, table, data=data, images=images)
+        return model_report(about, tensors, classifier, table, data=data, groups=groups, images=images)
 
 
 def register(app: typer.Typer) -> None:

@@ -81,18 +81,27 @@ def _own_names(column: Column) -> tuple[str, ...]:
     return tuple(pool.open(None).table.names) if pool is not None else ()
 
 
-def adapt_command(about: Mapping[str, Any], changed: Mapping[str, Any], shots: int | None, data: str) -> str:
+def adapt_command(
+    about: Mapping[str, Any],
+    changed: Mapping[str, Any],
+    shots: int | None,
+    data: str,
+    groups: str | None = None,
+) -> str:
     """The `farshot adapt` line that makes this model again.
 
     Args:
         about: as in farshot.json.
         changed: settings that are not the method's defaults.
         shots: images per class that were drawn; None where all were taken.
+        groups: of --groups; None where there are none, or the data says them.
     """
     words = ["farshot", "adapt", data, "--out", "adapted", "--model", str(about["base_model"])]
     words += ["--method", about["method"], "--seed", str(about["seed"])]
     if shots is not None:
         words += ["--shots", str(shots)]
+    if groups is not None:
+        words += ["--groups", groups]
     for name, value in changed.items():
         words += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
     if about["template"] != DEFAULT_TEMPLATE:

@@ -45,6 +45,10 @@ _THUMBNAIL = 160  # pixels
 _MOST_SUPPORT = 60  # pictures of what it was adapted to
 
 
+_GROUPS = "GROUPS"
+"""In place of groups that nobody has named."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """Predictions on labelled images that the model was not adapted to.
@@ -84,6 +88,7 @@ def model_report(
     table: ImageTable | None = None,
     *,
     data: str = "DATA",
+    groups: str | None = None,
     images: int = 6,
 ) -> dict[str, Any]:
     """Everything that the template `model.html` shows.
@@ -91,7 +96,7 @@ def model_report(
     Args:
         about, tensors: the saved folder (farshot.storage.model_folder.read_folder).
         classifier, table: the loaded model and labelled images, where it shall be measured.
-        data: what the images are called on the command line.
+        data, groups: what the images and their groups are called on the command line.
         images: mistakes to show, and images to show token maps of.
 
     Raises:
@@ -101,6 +106,7 @@ def model_report(
     changed = changed_settings(method)
     found = measure(classifier, table) if classifier is not None and table is not None else None
     shots, drawn = _how_drawn(about, table)
+    groups, grouped = _how_grouped(about, table, groups)
     estimated = Quality.estimated(about)
     quality = estimated if found is None else Quality.measured(found.evaluation)
     return {
@@ -120,8 +126,8 @@ def model_report(
         "found": None if found is None else _quality(about, found, images),
         "explained": [] if found is None or classifier is None else _token_maps(classifier, found, images),
         "origin": "" if classifier is None else subject(classifier.adapted_, classifier.encoder_).origin,
-        "command": adapt_command(about, changed, shots, data),
-        "drawn": drawn,
+        "command": adapt_command(about, changed, shots, data, groups),
+        "drawn": f"{drawn} {grouped}".strip(),
         "data": data,
     }
 
@@ -185,6 +191,21 @@ def _how_drawn(about: Mapping[str, Any], table: ImageTable | None) -> tuple[int 
     return None, (
         f"{there} of the {len(used)} images it was adapted to are among these; put those it was adapted to "
         "in a separate folder to repeat it."
+    )
+
+
+def _how_grouped(
+    about: Mapping[str, Any], table: ImageTable | None, groups: str | None
+) -> tuple[str | None, str]:
+    """What --groups of the command takes, and what to do about it, in a sentence."""
+    if not about.get("support_groups"):
+        return None, ""
+    if groups is not None or (table is not None and table.groups is not None):
+        return groups, ""
+    return _GROUPS, (
+        f"It was adapted with groups, such as of one patient: in place of {_GROUPS} name the column or the "
+        "regular expression that gives them, or leave --groups out where the images have a column group; "
+        "without groups the accuracy to expect is another."
     )
 
 
