@@ -294,6 +294,22 @@ def test_samples_of_fiftyone_are_read(animals: Path) -> None:
     assert rows[2] == Labelled("dog/0.png", "owl", 0.9, "model", "val")
 
 
+def test_labels_of_a_model_without_a_score_stay_those_of_a_model(animals: Path, farshot: Farshot) -> None:
+    several = {"_cls": "Classifications", "classifications": [{"label": "cat"}]}
+    sample = {"filepath": "cat/0.png", "tags": [], "predictions": several}
+    (animals / "samples.json").write_text(json.dumps({"samples": [sample]}))
+    assert format_called("fiftyone").read(animals) == [Labelled("cat/0.png", "cat", None, "model")]
+    path = animals / "a.xml"
+    path.write_text(cvat('<image id="0" name="cat/0.png"><tag label="cat" source="auto"></tag></image>'))
+    with pytest.raises(DataError, match="cannot say that a model gave a label without a score"):
+        convert_labels(str(path), animals / "l.json", "fiftyone")
+    assert not (animals / "l.json").exists()
+    told = farshot("convert", path, animals.parent / "tree", "--to", "imagefolder")
+    assert told.code == 0 and "1 of these labels were given by a model" in told.err
+    told = farshot("convert", animals.parent / "tree", animals.parent / "two", "--to", "imagefolder")
+    assert told.code == 0 and "by a model" not in told.err
+
+
 def classification(folder: Path, **content: Any) -> Path:
     """A folder as FiftyOneImageClassificationDataset."""
     (folder / "data" / "b").mkdir(parents=True)

@@ -92,22 +92,27 @@ def _from_samples(content: dict[str, Any], path: Path) -> Iterator[Labelled]:
         split = next((found for word in words if (found := split_called(word))), None)
         group = optional_text(sample.get(_GROUP))
         labels: list[tuple[str | None, float | None, bool]] = [
-            label for name, value in sample.items() for label in _labels(value, f"{where}.{name}")
+            label
+            for name, value in sample.items()
+            for label in _labels(value, f"{where}.{name}", name == _MODEL)
         ]
         for label, score, by_model in labels or [(None, None, False)]:
             yield Labelled(image, label, score, "model" if by_model else "person", split, group)
 
 
-def _labels(value: Any, where: str) -> Iterator[tuple[str, float | None, bool]]:
-    """The labels in a field of a sample: one, several, or none where it holds something else."""
+def _labels(value: Any, where: str, by_model: bool) -> Iterator[tuple[str, float | None, bool]]:
+    """The labels in a field of a sample: one, several, or none where it holds something else.
+
+    Args:
+        by_model: whether the field is that of a model, so that labels without a confidence are, too.
+    """
     kind = value.get("_cls") if isinstance(value, dict) else None
     if kind == "Classifications":
         for number, one in enumerate(list_of_objects(value, "classifications", Path(where))):
-            yield from _labels({"_cls": "Classification", **one}, f"{where}[{number}]")
+            yield from _labels({"_cls": "Classification", **one}, f"{where}[{number}]", by_model)
     elif kind == "Classification" and value.get("label") is not None:
         score = score_of(value.get("confidence"), where)
-        by_model = score is not None or where.endswith(f".{_MODEL}")
-        yield text_of(value.get("label"), where, "label"), score, by_model
+        yield text_of(value.get("label"), where, "label"), score, by_model or score is not None
 
 
 def _from_labels(content: dict[str, Any], path: Path) -> Iterator[Labelled]:
@@ -158,6 +163,11 @@ def _as_labels(rows: Sequence[Labelled], path: Path) -> dict[str, Any]:
     for row in rows:
         if is_url(row.image):
             raise DataError(f"{path}: labels.json of FiftyOne holds no URLs ({row.image}); choose a folder.")
+        if row.by == "model" and row.label is not None and row.score is None:
+            raise DataError(
+                f"{path}: labels.json of FiftyOne cannot say that a model gave a label without a score, as "
+                f"that of {row.image}; choose a folder, or --by person."
+            )
         place = PurePosixPath(Path(row.image).as_posix())
         inside = len(place.parts) > 1 and place.parts[0] == _FOLDER
         key = (

@@ -50,12 +50,19 @@ def convert(
     Images stay where they are, except with --to imagefolder, which copies them into a folder per class. OUT
     must not be there yet.
     """
-    from farshot.export.labels import Choice, convert_labels
+    from farshot.export.labels import IMAGEFOLDER, Choice, convert_labels
 
     use_downloads(download)
     rows = convert_labels(source, out, to, Choice(images, relative_to, by, several))
     labelled = [row for row in rows if row.label is not None]
     classes = len({row.label for row in labelled})
+    by_model = sum(row.by == "model" for row in labelled)
+    if to == IMAGEFOLDER and by_model:
+        console.err.print(
+            f"Note: {by_model} of these labels were given by a model, which folders cannot say: they are "
+            "read as those of people. --by person leaves them out.",
+            markup=False,
+        )
     console.out.print(
         f"{out}: {len(labelled)} labels of {classes} {'class' if classes == 1 else 'classes'} on "
         f"{len({row.image for row in rows})} images.",
