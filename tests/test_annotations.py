@@ -132,6 +132,61 @@ def test_a_label_that_is_no_folder_leaves_nothing(animals: Path) -> None:
     assert sorted(path.name for path in animals.parent.iterdir()) == ["animals", "l.csv"]
 
 
+def test_classes_and_pictures_with_names_that_readers_skip_are_not_lost(animals: Path) -> None:
+    table = animals.parent / "l.csv"
+    (animals / "cat" / "0.png").rename(animals / "cat" / ".0.png")
+    table.write_text("path,label\nanimals/cat/.0.png,cat\nanimals/dog/0.png,dog\n")
+    convert_labels(str(table), animals.parent / "tree", "imagefolder")
+    assert labels_of(animals.parent / "tree") == {"cat/image.0.png": "cat", "dog/0.png": "dog"}
+    table.write_text("path,label\nanimals/cat/.0.png,.5 mm\nanimals/dog/0.png,dog\n")
+    with pytest.raises(DataError, match=r"The label '\.5 mm' cannot be the name of a folder"):
+        convert_labels(str(table), animals.parent / "other", "imagefolder")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_names_that_are_no_unicode_come_back_or_are_refused(tmp_path: Path, name: str) -> None:
+    rows = [Labelled("caf\udce9.png", "cat"), Labelled("dog.png", "dog")]
+    path = tmp_path / FILES[name]
+    if name in ("csv", "cvat"):
+        with pytest.raises(DataError, match="is not UTF-8, which this format cannot hold"):
+            format_called(name).write(rows, path)
+        assert not path.exists()
+    else:
+        format_called(name).write(rows, path)
+        assert format_called(name).read(path) == rows
+
+
+def test_scores_that_a_table_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the score 87 of a\.png is not from 0 to 1"):
+        format_called("csv").write([Labelled("a.png", "cat", 87.0, "model")], tmp_path / "l.csv")
+    assert not (tmp_path / "l.csv").exists()
+
+
+def test_items_of_datumaro_have_different_ids(tmp_path: Path) -> None:
+    names = ["a/0.jpg", "a/0.png", "a/1.png"]
+    format_called("datumaro").write([Labelled(name, "cat") for name in names], tmp_path / "l.json")
+    items = json.loads((tmp_path / "l.json").read_text())["items"]
+    assert [item["id"] for item in items] == ["a/0.jpg", "a/0.png", "a/1"]
+
+
+def test_an_image_is_one_task_of_label_studio(tmp_path: Path) -> None:
+    rows = [Labelled("a.png", "cat", group="g"), Labelled("a.png", "dog", 0.5, "model", group="g")]
+    format_called("label-studio").write(rows, tmp_path / "l.json")
+    (task,) = json.loads((tmp_path / "l.json").read_text())
+    assert task["data"] == {"image": "a.png", "group": "g"}
+    assert task["annotations"][0]["result"][0]["value"] == {"choices": ["cat"]}
+    assert task["predictions"][0]["result"][0]["value"] == {"choices": ["dog"]}
+    assert task["predictions"][0]["score"] == 0.5
+
+
+def test_pictures_of_one_name_in_predictions_of_the_app_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    head = "image,label,class,sure,unlike,adapted_to,p(cat),p(dog)\n"
+    path.write_text(head + "0.png,cat,cat,yes,no,yes,0.9,0.1\n0.png,,dog,yes,no,no,0.2,0.8\n")
+    with pytest.raises(DataError, match=r"line 3: a second picture called 0\.png"):
+        convert_labels(str(path), tmp_path / "l.json", "coco")
+
+
 def coco(folder: Path, **changed: Any) -> Path:
     """A file of object detection in a folder `annotations`, whose images are in `train2017`."""
     content: dict[str, Any] = {

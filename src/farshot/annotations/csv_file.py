@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from farshot.annotations.files import new_file
+from farshot.annotations.files import check_unicode, new_file
 from farshot.annotations.rows import Labelled
 from farshot.data.found import GROUP_COLUMN, SPLIT_COLUMN
 from farshot.data.rows import (
@@ -67,8 +67,15 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
     """Write a CSV file; columns that would be empty are left out, and no cell is a formula.
 
     Raises:
-        DataError: `path` is taken or not writable.
+        DataError: `path` is taken or not writable, or a row could not be read again.
     """
+    check_unicode(rows, path)
+    high = next((row for row in rows if row.score is not None and not 0 <= row.score <= 1), None)
+    if high is not None:
+        raise DataError(
+            f"{path}: the score {high.score:g} of {high.image} is not from 0 to 1, as tables have scores; "
+            "change or remove the scores first."
+        )
     by_models = any(row.by == "model" for row in rows)
     more: dict[str, list[str | None]] = {
         "score": [None if row.score is None else f"{row.score:.6f}" for row in rows],
@@ -84,7 +91,7 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
         values = [row.label, *(column[number] for column in kept.values())]
         writer.writerow([path_cell(row.image), *(cell(value or "") for value in values)])
     with new_file(path) as staging:
-        staging.write_bytes(text.getvalue().encode("utf-8", errors="backslashreplace"))
+        staging.write_bytes(text.getvalue().encode("utf-8"))
 
 
 def _text(value: Any) -> str | None:
@@ -109,9 +116,15 @@ def _predicted(header: list[str], row: list[str | None], where: str) -> Labelled
 
 
 def _of_app(header: list[str], cells: list[list[str | None]], places: list[str]) -> list[Labelled]:
-    found = []
+    found, known = [], set[str]()
     for row, where in zip(cells, places, strict=True):
         image, label, predicted = _image(row[0], where), row[1], row[2]
+        if image in known:
+            raise DataError(
+                f"{where}: a second picture called {image}; the app names pictures without their folders, "
+                "so give each file another name and add it to the app again."
+            )
+        known.add(image)
         if label is not None:
             found.append(Labelled(image, label))
         column = f"p({predicted})"

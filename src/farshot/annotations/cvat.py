@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from farshot.annotations.files import in_order, new_file, size_of, text_of
+from farshot.annotations.files import check_unicode, in_order, new_file, size_of, text_of
 from farshot.annotations.rows import Labelled
 from farshot.errors import DataError
 from farshot.storage.paths import ordinary
@@ -44,8 +44,9 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
     """Write a file that CVAT imports into a task which has these images and labels; scores are left out.
 
     Raises:
-        DataError: `path` is taken or not writable.
+        DataError: `path` is taken or not writable, or a name is no Unicode.
     """
+    check_unicode(rows, path)
     labels = "".join(
         f"<label><name>{_escaped(name)}</name><type>tag</type></label>"
         for name in sorted(in_order(row.label for row in rows))
@@ -74,7 +75,7 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
         lines.append("  </image>")
     text = "\n".join([*lines, "</annotations>", ""])
     with new_file(path) as staging:
-        staging.write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
+        staging.write_bytes(text.encode("utf-8"))
 
 
 class _Reader:

@@ -6,6 +6,7 @@ The name of a file is its split, as Datumaro has it ("train.json"), unless an it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -72,11 +73,13 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
     """
     names = sorted(in_order(row.label for row in rows))
     items: dict[str, dict[str, Any]] = {}
+    stems = Counter(str(PurePosixPath(image).with_suffix("")) for image in {row.image for row in rows})
     for row in rows:
         if row.image not in items:
             size = size_of(row.image, path.parent)
+            stem = str(PurePosixPath(row.image).with_suffix(""))
             items[row.image] = {
-                "id": str(PurePosixPath(row.image).with_suffix("")),
+                "id": stem if stems[stem] == 1 else row.image,
                 "annotations": [],
                 "attr": _given(split=row.split, group=row.group),
                 "image": {"path": row.image, **({} if size is None else {"size": [size[1], size[0]]})},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
+from farshot.annotations.rows import Labelled
 from farshot.data.names import nfc
 from farshot.data.text import load_json
 from farshot.errors import DataError
@@ -47,6 +48,21 @@ def new_file(path: Path) -> AbstractContextManager[Path]:
 def new_folder(path: Path) -> AbstractContextManager[Path]:
     """The same for a folder."""
     return whole_folder(path, check_new_folder)
+
+
+def check_unicode(rows: Sequence[Labelled], path: Path) -> None:
+    """Refuse names that are no Unicode, as of files with names in an old encoding: JSON alone can hold them.
+
+    Raises:
+        DataError: names the image.
+    """
+    for row in rows:
+        for text in (row.image, row.label, row.group):
+            if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise DataError(
+                    f"{path}: the name {short(text)} is not UTF-8, which this format cannot hold; rename the "
+                    "file, or choose coco or datumaro."
+                )
 
 
 def write_json(path: Path, content: Any) -> None:

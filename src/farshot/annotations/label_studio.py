@@ -78,7 +78,10 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
     Raises:
         DataError: the place is taken by something else or cannot be written.
     """
-    tasks = [_task(row) for row in rows]
+    images: dict[str, list[Labelled]] = {}
+    for row in rows:
+        images.setdefault(row.image, []).append(row)
+    tasks = [_task(of_image) for of_image in images.values()]
     with whole_file(
         path, lambda place: check_file(place, "a list of tasks of Label Studio", _is_tasks)
     ) as new:
@@ -216,17 +219,20 @@ def _more(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: text for name in _COLUMNS if (text := optional_text(values.get(name))) is not None}
 
 
-def _task(row: Labelled) -> dict[str, Any]:
-    data = {"image": row.image} | {
-        name: value for name in _COLUMNS if (value := getattr(row, name)) is not None
+def _task(rows: Sequence[Labelled]) -> dict[str, Any]:
+    """The task of an image, of which people and models may have given labels."""
+    data = {"image": rows[0].image} | {
+        name: value for name in _COLUMNS if (value := getattr(rows[0], name)) is not None
     }
-    if row.label is None:
-        return {"data": data}
-    given: dict[str, Any] = {"result": [result(row.label, _CONTROL, _OBJECT)]}
-    if row.by == "person":
-        return {"data": data, "annotations": [given]}
-    given |= {"model_version": MODEL} | ({} if row.score is None else {"score": row.score})
-    return {"data": data, "predictions": [given]}
+    task: dict[str, Any] = {"data": data}
+    for row in rows:
+        if row.label is None:
+            continue
+        given: dict[str, Any] = {"result": [result(row.label, _CONTROL, _OBJECT)]}
+        if row.by == "model":
+            given |= {"model_version": MODEL} | ({} if row.score is None else {"score": row.score})
+        task.setdefault("annotations" if row.by == "person" else "predictions", []).append(given)
+    return task
 
 
 def result(label: str, control: str, image: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from farshot.annotations import csv_file
 from farshot.annotations.files import check_new, check_new_folder, new_folder
 from farshot.annotations.formats import FORMATS, format_called, recognised, single
 from farshot.annotations.rows import Labelled
+from farshot.data.files import is_litter
 from farshot.data.found import split_called
 from farshot.data.lookup import counted_from, existing
 from farshot.data.readers import read_table
@@ -171,7 +172,7 @@ def _copy(rows: Sequence[Labelled], folder: Path, out: Path, source: str) -> lis
         for row, image in zip(with_label, images, strict=True):
             parts = [*([str(row.split)] if splits else []), str(row.label)]
             for part in parts:
-                if _UNSAFE.search(part):
+                if _UNSAFE.search(part) or is_litter([part], hidden=True):
                     raise DataError(f"The label {part!r} cannot be the name of a folder; rename it.")
             place = PurePosixPath(*parts, _name(row.image))
             number = 1
@@ -187,7 +188,8 @@ def _copy(rows: Sequence[Labelled], folder: Path, out: Path, source: str) -> lis
 
 def _name(image: str) -> str:
     name = re.sub(r"[?#].*", "", image) if is_url(image) else image
-    return _UNSAFE.sub("_", PurePosixPath(name.replace("\\", "/")).name) or "image"
+    name = _UNSAFE.sub("_", PurePosixPath(name.replace("\\", "/")).name) or "image"
+    return f"image{name}" if is_litter([name], hidden=True) else name  # a name that readers do not pass over
 
 
 def _images(rows: Sequence[Labelled], folder: Path, source: str) -> list[ImageSource]:
