@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from farshot import FewShotClassifier
 from farshot.bench.grid import Grid, parse_method
 from farshot.bench.runner import run_grid
 from farshot.bench.store import Store
+from farshot.cli.console import Stopped, at_end
+from farshot.cli.options import use_trackers
 from farshot.data.pools import open_pool
 from farshot.errors import DataError, SettingError
 from farshot.model.find import load_encoder
@@ -64,7 +67,7 @@ def test_a_fit_tells_its_settings_its_losses_and_its_results(place: Path) -> Non
     assert [step[2] for step in heard.steps] == pytest.approx(classifier.losses_.tolist())
     told = heard.settings["fit"]
     assert (told["method"], told["steps"], told["seed"], told["images"]) == ("prompt-lora", 3, 4, 9)
-    assert told["classes"] == ["cat", "dog", "owl"]
+    assert told["classes"] == ["cat", "dog", "owl"] and told["model"] == "clip"  # no path
     assert heard.results["estimate"] == found.values()
     assert heard.results["evaluate"]["accuracy"] == evaluated.accuracy.mean
     assert heard.results["evaluate"]["accuracy_low"] == evaluated.accuracy.low
@@ -133,6 +136,32 @@ def test_mlflow_reads_what_a_fit_writes(place: Path, tmp_path: Path) -> None:
         tracker.on_result("evaluate", {"accuracy": 1.0})
 
 
+def test_runs_that_are_not_done_are_not_called_finished(place: Path, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "runs").as_uri())
+    for outcome, status in (("finished", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")):
+        tracker = open_tracker(f"mlflow:{tmp_path / 'runs'}")
+        tracker.close(outcome)
+        number = client.get_experiment_by_name("farshot").experiment_id
+        assert client.search_runs([number], max_results=1)[0].info.status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(None, "FINISHED"), (SystemExit(0), "FINISHED"), (KeyboardInterrupt(), "KILLED"), (Stopped(), "KILLED"),
+     (SystemExit(2), "FAILED"), (DataError("x"), "FAILED")],
+)  # fmt: skip
+def test_a_command_says_how_it_ended(error: BaseException | None, outcome: str, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    with suppress(BaseException), at_end:
+        use_trackers([f"mlflow:{tmp_path}"])
+        if error is not None:
+            raise error
+    (meta,) = tmp_path.glob("*/*/meta.yaml")
+    statuses = {"3": "FINISHED", "4": "FAILED", "5": "KILLED"}
+    assert statuses[meta.read_text().partition("status: ")[2][0]] == outcome
+
+
 def test_wandb_is_given_what_its_interface_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[Any] = []
 
@@ -144,8 +173,8 @@ def test_wandb_is_given_what_its_interface_takes(monkeypatch: pytest.MonkeyPatch
         def log(self, values: dict[str, Any]) -> None:
             logged.append(values)
 
-        def finish(self) -> None:
-            logged.append("finished")
+        def finish(self, exit_code: int) -> None:
+            logged.append(f"finished with {exit_code}")
 
     run = Run()
 
@@ -167,7 +196,9 @@ def test_wandb_is_given_what_its_interface_takes(monkeypatch: pytest.MonkeyPatch
     tracker.close()
     assert run.config == {"fit/steps": "3", "fit-2/steps": "4"}
     assert run.summary == {"estimate/accuracy": 0.75}
-    assert logged == [{"loss": 0.5, "step": 1}, {"tasks/p_ 1 shot_ atha": 0.25, "task": 7}, "finished"]
+    assert logged == [{"loss": 0.5, "step": 1}, {"tasks/p_ 1 shot_ atha": 0.25, "task": 7}, "finished with 0"]
+    tracker.close("stopped")
+    assert logged[-1] == "finished with 1"
 
 
 def test_what_is_no_tracker_is_refused(

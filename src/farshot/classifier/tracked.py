@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from farshot.evaluation.metrics import Evaluation
 from farshot.methods import Method
 from farshot.model.encoder import Encoder
+from farshot.storage.paths import base_name
 from farshot.task import Task
 from farshot.training.tracking import current
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def tell_settings(classifier: FewShotClassifier, method: Method, encoder: Encoder, task: Task) -> None:
     """Tell what a fit begins with."""
     if (tracker := current()) is not None:
-        facts = {"model": encoder.source, "method": method.name, "seed": int(classifier.seed)}
+        facts = {"model": base_name(str(encoder.source)), "method": method.name, "seed": int(classifier.seed)}
         facts |= {"precision": encoder.precision, "template": task.template}
         facts |= {"images": len(task.support), "classes": list(task.class_names)}
         tracker.on_settings("fit", facts | dict(method.settings()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from farshot.sanitize import plain, short
 
 if TYPE_CHECKING:
     from farshot.images.options import ReadOptions
+    from farshot.training.tracking import Tracker
 
 Data = Annotated[
     str,
@@ -140,8 +142,21 @@ def use_trackers(specs: list[str] | None) -> None:
     opened = []
     for spec in specs:
         opened.append(open_tracker(spec))
-        console.at_end.callback(opened[-1].close)
+        console.at_end.push(_closing(opened[-1]))
     console.at_end.enter_context(track(Several(opened)))
+
+
+def _closing(tracker: Tracker) -> Callable[[type[BaseException] | None, BaseException | None, Any], None]:
+    """What closes a tracker at the end of the command, with the outcome."""
+
+    def close(_kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            tracker.close("finished")
+        else:
+            was_stopped = isinstance(error, KeyboardInterrupt | console.Stopped)
+            tracker.close("stopped" if was_stopped else "failed")
+
+    return close
 
 
 def use_downloads(wanted: bool) -> None:

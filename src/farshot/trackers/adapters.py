@@ -13,7 +13,7 @@ from typing import Any
 
 from farshot.errors import DataError, SettingError
 from farshot.storage.paths import home
-from farshot.training.tracking import Tracker
+from farshot.training.tracking import Outcome, Tracker
 
 _MOST_NAME = 200
 _MOST_VALUE = 500  # characters that MLflow keeps of a parameter
@@ -72,8 +72,8 @@ class TensorBoard(_Named):
         for key, value in values.items():
             self._writer.add_scalar(f"{_name(name)}/{key}", value, 0)
 
-    def close(self) -> None:
-        """Write what is left."""
+    def close(self, outcome: Outcome = "finished") -> None:
+        """Write what is left; TensorBoard knows no outcome."""
         self._writer.close()
 
 
@@ -127,9 +127,10 @@ class MLflow(_Named):
         for key, value in values.items():
             self._log(self._client.log_metric, f"{_name(name)}/{key}", value)
 
-    def close(self) -> None:
-        """Mark the run as finished."""
-        self._log(self._client.set_terminated)
+    def close(self, outcome: Outcome = "finished") -> None:
+        """Mark the run as finished, killed or failed."""
+        status = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}[outcome]
+        self._log(self._client.set_terminated, status)
 
     def _log(self, tell: Callable[..., Any], *values: Any, **more: Any) -> None:
         try:
@@ -179,9 +180,9 @@ class WeightsAndBiases(_Named):
         """As the run's summary."""
         self._run.summary.update({f"{_name(name)}/{key}": value for key, value in values.items()})
 
-    def close(self) -> None:
-        """Finish the run."""
-        self._run.finish()
+    def close(self, outcome: Outcome = "finished") -> None:
+        """Finish the run; one that is not done has the exit code 1."""
+        self._run.finish(exit_code=int(outcome != "finished"))
 
 
 _KINDS = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WeightsAndBiases}

@@ -11,6 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import Literal
+
+Outcome = Literal["finished", "stopped", "failed"]
+"""How the work ended: it is done, a person ended it, or an error did."""
 
 
 class Tracker:
@@ -33,8 +37,8 @@ class Tracker:
     def on_result(self, name: str, values: Mapping[str, float]) -> None:
         """Numbers that are final, such as "accuracy" with "accuracy_low" and "accuracy_high" in [0, 1]."""
 
-    def close(self) -> None:
-        """Write what is left."""
+    def close(self, outcome: Outcome = "finished") -> None:
+        """Write what is left, and how the work ended."""
 
 
 class Several(Tracker):
@@ -63,11 +67,11 @@ class Several(Tracker):
         for one in self._trackers:
             one.on_result(name, values)
 
-    def close(self) -> None:
+    def close(self, outcome: Outcome = "finished") -> None:
         """Close each."""
         with ExitStack() as closing:
             for one in self._trackers:
-                closing.callback(one.close)
+                closing.callback(one.close, outcome)
 
 
 _current: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
