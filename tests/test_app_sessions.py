@@ -153,6 +153,16 @@ def test_idle_browsers_are_forgotten_and_too_many_are_refused(
     assert sessions.get(third).workspace.pictures == ()
 
 
+def test_work_lasts_until_the_app_ends_where_no_room_is_needed(sessions: Sessions) -> None:
+    first, second = new_token(), new_token()
+    for token in (first, second):
+        sessions.get(token).workspace.choose(Setup("mini", "clap"))
+    for token in (first, second):
+        sessions.get(token).used -= 25 * 3600
+    for token in (first, second):  # neither the one that is opened nor the other
+        assert sessions.get(token).workspace.choice == Setup("mini", "clap")
+
+
 def test_a_job_ends_where_it_is_stopped(sessions: Sessions) -> None:
     session = sessions.get(new_token())
     going, ended = threading.Event(), []

@@ -29,7 +29,7 @@ from farshot.errors import DataError
 
 COOKIE = "farshot_session"
 MOST_SESSIONS = 40
-_IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten
+_IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten where others need the room
 _REST = 600  # seconds after which a project makes room in memory for others
 _MOST_PAGES = 100  # open pages of one browser whose actions are numbered
 SETTINGS = ".farshot-settings.json"
@@ -271,7 +271,8 @@ class Sessions:
         root: folder that holds theirs; names in it do not tell browsers' cookies.
         limits: of what each takes in.
         choice: of model and method, until somebody chooses.
-        keep: files of sessions that were not used for a day stay; else they are deleted.
+        keep: files stay; else those of browsers that were not used for a day are deleted where MOST_SESSIONS
+            browsers leave no room for another one.
     """
 
     def __init__(
@@ -354,10 +355,11 @@ class Sessions:
                 session.workspace.forget_removed()
 
     def _opened(self, name: str) -> Session:
-        self._forget_idle(_IDLE)
         if name not in self._open:
-            if len(self._open) >= MOST_SESSIONS and self.keep:
-                self._forget_idle(_REST)
+            if self.keep:  # closed only: their files stay
+                self._forget_idle(_IDLE)
+            if len(self._open) >= MOST_SESSIONS:
+                self._forget_idle(_REST if self.keep else _IDLE)
             if len(self._open) >= MOST_SESSIONS:
                 raise Fault("session.full")
             self._open[name] = Session(self.root / name, self.limits, self.choice)
