@@ -14,10 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from farshot.app.choices import LATER
 from farshot.app.folders import DELETED, holds
 from farshot.app.jobs import Job
 from farshot.app.texts import Fault
 from farshot.app.workspace import Setup, Workspace, foreign
+from farshot.app.workspace.classes import NoSuchClass
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.journal import read_json, write_json
@@ -212,10 +214,14 @@ class Session:
         """Store an upload; returns the number of new pictures, and what was not added.
 
         Args:
-            label: the class of all of it; a name that is no class, as the page has one for none, gives none.
+            label: the class of all of it; empty, or as the page names it, where none is chosen. With a class
+                that is not here any more it is refused.
         """
-        known = label if label in self.workspace.class_names else None
-        taken, refused = self.workspace.take([upload], known)
+        chosen = label if label in self.workspace.class_names or label not in ("", LATER) else None
+        try:
+            taken, refused = self.workspace.take([upload], chosen)
+        except NoSuchClass as error:
+            taken, refused = [], [Refused(shown_name(upload.name), error.text)]
         with self._lock:
             self._new += len(taken)
             self._refused += refused

@@ -21,6 +21,13 @@ class ClassWords:
     description: str = ""
 
 
+class NoSuchClass(Fault):
+    """A class that is not here, or not any more."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("class.unknown", name=name)
+
+
 def cleaned(words: ClassWords) -> ClassWords:
     return ClassWords(*(plain(one_line(text), len(text)) for text in (words.name, words.description)))
 

@@ -14,15 +14,15 @@ Every change is on disk before the call returns, whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from farshot.app.texts import Fault, Text
-from farshot.app.workspace.classes import ClassWords, check, class_of_folder, cleaned
+from farshot.app.workspace.classes import ClassWords, NoSuchClass, check, class_of_folder, cleaned
 from farshot.app.workspace.contents import Contents
 from farshot.app.workspace.groups import preview
-from farshot.app.workspace.intake import Refused, Upload, take_in
+from farshot.app.workspace.intake import Refused, Taken, Upload, take_in
 from farshot.app.workspace.picture import Picture, Setup
 from farshot.app.workspace.undo import Change, ClassEdit, labels_of
 
@@ -49,14 +49,19 @@ class Workspace(Contents):
 
         Returns:
             The new pictures, and what was not stored with the reason.
+
+        Raises:
+            NoSuchClass: of the label; nothing is added.
+            DataError: the state cannot be written; nothing is added.
         """
         if label is not None:
             self._known(label)
         with self._taking:
             place = self.folder / "pictures"
             taken, refused = take_in(uploads, place, self.limits, frozenset(self._state.pictures))
-            with self._lock:
-                label = label if label in self.class_names else None  # it may have been renamed meanwhile
+            with self._lock, _nothing_left(taken):
+                if label is not None:  # it may have been renamed meanwhile
+                    self._known(label)
                 classes = list(self._state.classes)
                 new = {}
                 for one in taken:
@@ -163,7 +168,7 @@ class Workspace(Contents):
                 check(all_classes)
             names = {name for name in labels.values() if name is not None}
             if missing := names - {words.name for words in all_classes}:
-                raise Fault("class.unknown", name=min(missing))
+                raise NoSuchClass(min(missing))
             told = {id: replace(self.picture(id), label=name) for id, name in labels.items()}
             for id, group in (groups or {}).items():
                 told[id] = replace(told.get(id) or self.picture(id), group=group)
@@ -290,7 +295,7 @@ class Workspace(Contents):
 
     def _known(self, name: str) -> None:
         if name not in self.class_names:
-            raise Fault("class.unknown", name=name)
+            raise NoSuchClass(name)
 
     def _commit(
         self,
@@ -308,3 +313,14 @@ class Workspace(Contents):
         if pictures or settings[0] != settings[1]:
             self._journal.append(after.difference(before, pictures), after.written)
             self._state = after
+
+
+@contextmanager
+def _nothing_left(taken: Sequence[Taken]) -> Iterator[None]:
+    """Delete the files of pictures that could not be added."""
+    try:
+        yield
+    except BaseException:
+        for one in taken:
+            one.path.unlink(missing_ok=True)
+        raise
