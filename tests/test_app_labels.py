@@ -197,6 +197,22 @@ def test_labels_come_by_file_name_and_bring_classes(
     assert session.workspace.class_names == CLASSES
 
 
+def test_a_label_never_goes_to_another_picture_of_the_same_name(client: TestClient, session: Session) -> None:
+    send(client, "0.png", drawn(1, start=4000)[0][1])  # another picture of this name
+    workspace = session.workspace
+    ids = [picture.id for picture in workspace.pictures]
+    workspace.label_each({ids[0]: CLASSES[0], ids[1]: CLASSES[1], ids[4]: CLASSES[1]})
+    saved = client.get("/farshot/labels.csv").content
+    workspace.remove([ids[0]])
+    workspace.label(ids[1:], None)
+    assert send(client, "labels.csv", saved).json()["labels"] == (
+        "labels.csv: 2 labels set, 1 name unknown: 0.png."
+    )
+    assert labels(session) == [CLASSES[1], None, None, CLASSES[1]]
+    table(client, f"image,label,id\n2.png,{CLASSES[0]},number 7\n")  # an id of another program
+    assert labels(session) == [CLASSES[1], CLASSES[0], None, CLASSES[1]]
+
+
 def test_of_predictions_the_label_is_meant(client: TestClient, session: Session) -> None:
     table(client, f"image,label,class,sure\n0.png,{CLASSES[0]},{CLASSES[1]},yes\n1.png,,{CLASSES[1]},yes\n")
     assert labels(session)[:2] == [CLASSES[0], None]

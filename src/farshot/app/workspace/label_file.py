@@ -4,7 +4,7 @@
     path,label          or any other column of images and of labels that farshot reads
     group               where there is such a column: what the picture was taken of, as a patient or a plant
 
-An image is found by its id, else by its file name without folders. A row without a label
+An image is found by its id; without one, or with one of another kind, by its file name without folders. A row without a label
 keeps the picture's class, one without a group its group.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from farshot.sanitize import cell, plain, uncovered
 
 SUFFIX = ".csv"
 MOST_BYTES = 5_000_000
+_OUR_ID = re.compile("[0-9a-f]{32}")  # as `image_id` makes them
 _MOST_NAMED = 5  # images that are listed in a message
 
 
@@ -120,6 +122,8 @@ class _Pictures:
         """Those that a row means; several where their names are the same."""
         if id in self._ids:
             return [id]
+        if _OUR_ID.fullmatch(id):  # of another picture; equal names do not matter
+            return []
         name = shown_name(image)
         return self._named.get(name) or self._named.get(uncovered(name), [])
 
