@@ -220,9 +220,24 @@ def test_of_predictions_the_label_is_meant(client: TestClient, session: Session)
     assert labels(session)[1] == CLASSES[1]
 
 
+def test_labels_of_a_model_and_of_pictures_to_measure_on_are_left_out(
+    client: TestClient, session: Session
+) -> None:
+    a, b = CLASSES
+    told = table(client, f"path,label,by\n0.png,{a},person\n1.png,{a},model\n2.png,{b},\n").json()
+    assert told["labels"] == "labels.csv: 2 labels set, 1 label of a model left out."
+    assert labels(session) == [a, None, b, None]
+    told = table(client, f"path,label,split\n1.png,{a},train\n2.png,{a},val\n3.png,{b},Test\n").json()
+    assert told["labels"] == "labels.csv: 1 label set, 2 rows of other splits than train left out."
+    assert labels(session) == [a, a, b, None]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("image,class,x,y\n0.png,x,0.9,0.1\n", "all labels are a model's"),
+        ("path,label,by\n0.png,x,model\n", "all labels are a model's"),
+        ("path,label,split\n0.png,x,third\n", "'third' is not a split"),
         ("image,name\n0.png,x\n", "no column of labels"),
         ("label\nx\n", "no column of images"),
         ("", "is empty"),

@@ -49,7 +49,7 @@ NAMES = {"farshot", "farshot app", "labels.csv"}
 
 KEYS_MADE = re.compile(
     r"answers\.(all|unsure|none|sure)|take\.(model|onnx|web|report|predictions)"
-    r"|class\.(name|description)_too_long|language\.name|labels\.two_(label|group)"
+    r"|class\.(name|description)_too_long|language\.name|labels\.(two_(label|group)|of_(model|test))"
 )
 """Keys that are put together where they are used."""
 

@@ -7,7 +7,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +77,8 @@ def from_rows(rows: Rows, groups: str | None, image: Lookup) -> Found:
         DataError: names the row and what is missing in it.
     """
     path = rows.name
-    frame, places, left_out = _by_people(rows)
+    rows, left_out = by_people(rows)
+    frame, places = rows.frame, rows.places
     image_at, label_at = image_column(frame, path), label_column(frame, path)
     split_column = one_column(frame, (SPLIT_COLUMN,), "splits", path, needed=False)
     wanted = (GROUP_COLUMN if groups is None else groups.strip().lower(),)
@@ -112,8 +113,12 @@ def label_column(frame: Any, path: str) -> Any:
     return one_column(frame, LABEL_COLUMNS, "labels", path)
 
 
-def _by_people(rows: Rows) -> tuple[Any, Sequence[str], tuple[str, ...]]:
-    """The rows without those whose label a model gave, where a column says so, and a note on these."""
+def by_people(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
+    """The rows without those whose label a model gave, where a column says so, and a note on these.
+
+    Raises:
+        DataError: all labels are a model's.
+    """
     column = one_column(rows.frame, (BY_COLUMN,), "who gave the label", rows.name, needed=False)
     if column is None and of_model(rows):
         raise DataError(
@@ -123,14 +128,29 @@ def _by_people(rows: Rows) -> tuple[Any, Sequence[str], tuple[str, ...]]:
     for value, place in zip([] if column is None else rows.frame[column], rows.places, strict=False):
         kept.append(given_by(None if is_blank(value) else str(value), f"{rows.name}, {place}") == "person")
     if all(kept):
-        return rows.frame, rows.places, ()
+        return rows, ()
     if not any(kept):
         raise DataError(
             f"{rows.name}: all labels are a model's; remove the column {BY_COLUMN!r} to take them as labels."
         )
     places = [place for place, keep in zip(rows.places, kept, strict=True) if keep]
     count = len(kept) - len(places)
-    return rows.frame[kept], places, (f"{count} labels that a model gave are left out",)
+    kept_rows = replace(rows, frame=rows.frame[kept], places=places)
+    return kept_rows, (f"{count} labels that a model gave are left out",)
+
+
+def of_training(rows: Rows) -> Rows:
+    """The rows of the split "train", or all where no column names splits.
+
+    Raises:
+        DataError: a cell of that column is no split.
+    """
+    column = one_column(rows.frame, (SPLIT_COLUMN,), "splits", rows.name, needed=False)
+    if column is None:
+        return rows
+    kept = [split == "train" for split in _splits(rows.frame[column], rows.places, rows.name)]
+    places = [place for place, keep in zip(rows.places, kept, strict=True) if keep]
+    return replace(rows, frame=rows.frame[kept], places=places)
 
 
 def given_by(value: str | None, where: str) -> Literal["person", "model"]:

@@ -4,8 +4,9 @@
     path,label          or any other column of images and of labels that farshot reads
     group               where there is such a column: what the picture was taken of, as a patient or a plant
 
-An image is found by its id; without one, or with one of another kind, by its file name without folders. A row without a label
-keeps the picture's class, one without a group its group.
+An image is found by its id; without one, or with one of another kind, by its file name without folders.
+A row without a label keeps the class of its picture, one without a group its group. Labels that a model
+gave, by a column `by`, and rows of other splits than train, by a column `split`, are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from farshot.app.workspace.groups import MOST_LETTERS
 from farshot.app.workspace.names import parts_of, shown_name
 from farshot.app.workspace.state import Workspace
 from farshot.data.found import GROUP_COLUMN, IMAGE_COLUMNS, LABEL_COLUMNS
-from farshot.data.rows import Rows, csv_rows, is_blank, one_column
+from farshot.data.rows import Rows, by_people, csv_rows, is_blank, of_training, one_column
 from farshot.data.text import first_line
 from farshot.sanitize import cell, plain, uncovered
 
@@ -56,10 +57,12 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
         How many labels were set, and which images are not here.
 
     Raises:
-        DataError: it is no table of images and labels, an image has two labels, or a class cannot be added;
-            nothing is changed.
+        DataError: it is no table of images and labels, all labels are a model's, an image has two labels, or
+            a class cannot be added; nothing is changed.
     """
-    rows = csv_rows(name, _text(path, name))
+    whole = csv_rows(name, _text(path, name))
+    labelled, _ = by_people(whole)
+    rows = of_training(labelled)
     names = {str(one).strip().lower() for one in rows.frame.columns}
     # the app's predictions have a label and a predicted class; the label is meant
     labels = ("label",) if "label" in names else LABEL_COLUMNS
@@ -103,6 +106,10 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
         said.append(Text("labels.as_before", n=len(told) - changed))
     if apart:
         said.append(Text("labels.groups", pictures=len(apart), groups=len(set(apart.values()))))
+    left_out = (len(whole.places) - len(labelled.places), len(labelled.places) - len(rows.places))
+    said += [
+        Text(key, n=n) for key, n in zip(("labels.of_model", "labels.of_test"), left_out, strict=True) if n
+    ]
     for images, key in ((unknown, "labels.unknown"), (several, "labels.of_several")):
         if images:
             said.append(Text(key, n=len(images), names=_listed(list(images))))
@@ -122,7 +129,7 @@ class _Pictures:
         """Those that a row means; several where their names are the same."""
         if id in self._ids:
             return [id]
-        if _OUR_ID.fullmatch(id):  # of another picture; equal names do not matter
+        if _OUR_ID.fullmatch(id):  # of another picture
             return []
         name = shown_name(image)
         return self._named.get(name) or self._named.get(uncovered(name), [])
