@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from farshot.app import folders
 from farshot.app.access import Access
 from farshot.app.server import Options, serving
 from farshot.app.sessions import COOKIE, Sessions, new_token
+from farshot.app.workspace.encoders import Report
 from farshot.errors import DataError, SettingError
+from farshot.storage.atomic import whole_folder
 from farshot.web.address import bound
 from tests import app_clients
 from tests.app_clients import HEADER, Place, bring, do
@@ -309,3 +313,66 @@ def page_behind(address: str) -> str:
     with httpx.Client() as client:
         client.get(address)
         return client.get(httpx.URL(address).copy_with(query=None)).text
+
+
+# Deleted while something is made ---------------------------------------------------------------------------
+
+
+def test_a_project_that_is_deleted_while_a_model_is_saved_leaves_nothing(here: Place) -> None:
+    id = here.projects.create("Leaves")
+    session = here.sessions.project(id)
+    going = threading.Event()
+
+    def work(report: Report) -> None:
+        try:
+            while True:
+                report("working", 0, 0)
+                going.set()
+        finally:  # the last thing that a job does
+            with whole_folder(session.workspace.folder / "adapted", lambda _: None) as staging:
+                (staging / "farshot.json").write_text("{}")
+
+    job = session.start(work)
+    assert going.wait(10)
+    here.projects.delete(id)
+    assert job.stopped
+    assert not job.running
+    assert [entry.name for entry in here.root.iterdir() if id in entry.name] == []
+    with folders.kept(here.root):
+        pass
+
+
+def test_a_browser_that_forgets_everything_does_not_get_the_model_back(sessions: Sessions) -> None:
+    token = new_token()
+    session = sessions.get(token)
+    going = threading.Event()
+
+    def work(report: Report) -> None:
+        going.set()
+        try:
+            while True:
+                report("working", 0, 0)
+        finally:
+            sessions.get(token)  # the page asks again and again
+            with whole_folder(session.workspace.folder / "adapted", lambda _: None) as staging:
+                (staging / "farshot.json").write_text("{}")
+
+    job = session.start(work)
+    assert going.wait(10)
+    sessions.forget(token)
+    job.wait(10)
+    assert not session.workspace.folder.exists()
+    assert not sessions.get(token).workspace.adapted.exists()
+
+
+def test_the_rest_of_a_deleted_project_is_removed_and_nothing_else(here: Place) -> None:
+    rest, other = here.root / ("a" * 32), here.root / ("b" * 32)
+    for folder in (rest / "adapted", other / "photos"):
+        folder.mkdir(parents=True)
+        (folder / "x").write_text("x")
+    with pytest.raises(DataError, match="something else"), folders.kept(here.root):
+        pass
+    assert (other / "photos" / "x").exists()
+    shutil.rmtree(other)
+    with folders.kept(here.root):
+        assert not rest.exists()

@@ -30,6 +30,8 @@ ARRIVING = ".arriving-"
 DELETED = ".deleted-"
 """How folders of sessions begin that are being deleted."""
 _NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
+_WRITTEN = {"adapted", "downloads", "foreign", "thumbnails", "incoming", "removed"}
+"""Folders that jobs and uploads write within one of a session."""
 _PREFIX = "farshot-app-"  # then the process that the folder belongs to
 _LOCK, _KEY, _OPEN = ".farshot-app", ".farshot-key", ".farshot-open.html"
 _KEY_BYTES = 32
@@ -100,7 +102,7 @@ def kept(folder: Path) -> Iterator[Kept]:
             app = f"another farshot app at {address}" if address else "another farshot app"
             raise DataError(f"{folder} is in use by {app}: open that one, end it, or name another --keep.")
         for left in folder.iterdir():
-            if _LEFT.fullmatch(left.name) and _is_ours(left):
+            if (_LEFT.fullmatch(left.name) and _is_ours(left)) or _is_rest(left):
                 shutil.rmtree(left, ignore_errors=True)
         try:
             yield Kept(folder, lock)
@@ -116,6 +118,13 @@ def is_session(folder: Path) -> bool:
     """Whether it is the folder, no link, of a session."""
     named = _NAME.fullmatch(folder.name) is not None
     return named and not folder.is_symlink() and (folder / "pictures").is_dir()
+
+
+def _is_rest(folder: Path) -> bool:
+    """Whether it is what a job wrote for a project that was deleted: its folder without pictures."""
+    if _NAME.fullmatch(folder.name) is None or not _is_ours(folder) or is_session(folder):
+        return False
+    return {entry.name for entry in folder.iterdir()} <= _WRITTEN
 
 
 def holds(root: Path, id: str) -> bool:
@@ -166,7 +175,7 @@ def _key(place: Path) -> bytes:
 def _check_content(folder: Path) -> None:
     """Refuse a folder that holds anything else, which would be hard to tell apart from pictures later."""
     for entry in folder.iterdir() if folder.is_dir() else ():
-        if not (is_session(entry) or is_litter([entry.name], hidden=True)):
+        if not (is_session(entry) or _is_rest(entry) or is_litter([entry.name], hidden=True)):
             raise DataError(f"{folder} holds something else ({entry.name}); name a new folder as --keep.")
 
 

@@ -33,6 +33,7 @@ COOKIE = "farshot_session"
 MOST_SESSIONS = 40
 _IDLE = 24 * 3600  # seconds after which a browser's pictures are forgotten where others need the room
 _REST = 600  # seconds after which a project makes room in memory for others
+_PATIENCE = 10  # seconds for a step of a job to end, before its session is deleted
 _MOST_PAGES = 100  # open pages of one browser whose actions are numbered
 SETTINGS = ".farshot-settings.json"
 """File of what is remembered for all projects of a folder: the base model that was chosen last."""
@@ -116,6 +117,7 @@ class Session:
         self.note = Note()
         self.version = 0
         self.used = time.monotonic()
+        self._ended = False
         self.acting = threading.RLock()  # one action after the other
         self._heard: OrderedDict[str, int] = OrderedDict()
         self._arriving: set[Arrival] = set()
@@ -137,6 +139,7 @@ class Session:
                 work(report)
             finally:
                 self.changed()
+                self._delete_if_ended()
 
         with self._lock:
             if self.busy:
@@ -162,6 +165,24 @@ class Session:
         if self.timing is not None:
             self.timing.stop()
             self.timing.wait(seconds)
+
+    def stop(self, seconds: float) -> None:
+        """Stop what is computed; wait so long for its step to end."""
+        for job in (self.job, self.timing):
+            if job is not None:
+                job.stop()
+        for job in (self.job, self.timing):
+            if job is not None:
+                job.wait(seconds)
+
+    def end(self) -> None:
+        """Delete the folder now, and once more when a job that is still running has ended."""
+        self._ended = True
+        self._delete_if_ended()
+
+    def _delete_if_ended(self) -> None:
+        if self._ended:
+            shutil.rmtree(self.workspace.folder, ignore_errors=True)
 
     @property
     def busy(self) -> bool:
@@ -340,18 +361,21 @@ class Sessions:
         Raises:
             DataError: its folder cannot be moved away; it is unchanged.
         """
+        session = self.open_project(id)
+        if session is not None:  # first, so that nothing is written to the folder afterwards
+            session.stop(_PATIENCE)
         with self._lock:
-            place, gone = self.root / id, self.root / f"{DELETED}{secrets.token_hex(16)}"
+            session = self._open.get(id)
+            place = self.root / id if session is None else session.workspace.folder
+            gone = self.root / f"{DELETED}{secrets.token_hex(16)}"
             try:
                 with suppress(FileNotFoundError):
                     place.replace(gone)  # at once, so that no half of it is ever listed
             except OSError as error:
                 raise Fault("session.not_deleted", place=place, why=error.strerror) from error
-            session = self._open.pop(id, None)
-        for job in () if session is None else (session.job, session.timing):
-            if job is not None:
-                job.stop()
-                job.wait(10)
+            self._open.pop(id, None)
+        if session is not None:
+            session.end()
         shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
@@ -368,7 +392,9 @@ class Sessions:
                 self._forget_idle(_REST if self.keep else _IDLE)
             if len(self._open) >= MOST_SESSIONS:
                 raise Fault("session.full")
-            self._open[name] = Session(self.root / name, self.limits, self.choice)
+            # a browser that begins again gets another folder: a job may still end in the one before
+            place = self.root / (name if self.keep else secrets.token_hex(16))
+            self._open[name] = Session(place, self.limits, self.choice)
         self._open[name].used = time.monotonic()
         return self._open[name]
 
@@ -378,7 +404,7 @@ class Sessions:
             if now - session.used > seconds and not session.busy and not session.bytes_arriving:
                 del self._open[name]
                 if not self.keep:
-                    shutil.rmtree(self.root / name, ignore_errors=True)
+                    session.end()
 
 
 def last_model(folder: Path) -> str | None:

@@ -101,7 +101,7 @@ def take_in(
     Litter of operating systems is passed over in silence; every other file is in one of the two lists.
 
     Args:
-        place: the folder of stored images; made where it is missing.
+        place: the folder of stored images; made where it is missing, but not the one that it is in.
         known: ids of all images that are there, which count towards the limit and are not stored again.
         full: key of what is said where there is no room for more.
 
@@ -109,7 +109,7 @@ def take_in(
         DataError: the folder cannot be made.
     """
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(exist_ok=True)
     except OSError as error:
         raise Fault("upload.no_folder", place=place, why=reason(error)) from error
     intake = _Intake(place, limits, known, full)
