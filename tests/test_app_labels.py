@@ -115,7 +115,7 @@ def test_a_large_picture_is_bounded_and_as_the_model_reads_it(sessions: Sessions
     turned, dark = session_of(sessions, client).workspace.pictures
     answer = client.get(f"/farshot/large/{turned.id}")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
-    assert "no-store" not in answer.headers["cache-control"]
+    assert answer.headers["cache-control"] == "no-store"  # it is deleted when the app ends
     shown = Image.open(io.BytesIO(answer.content))
     assert shown.size == (LARGE // 2, LARGE)
     assert not shown.getexif()

@@ -18,13 +18,14 @@ from farshot.app import folders
 from farshot.app.access import Access
 from farshot.app.server import Options, serving
 from farshot.app.sessions import COOKIE, Sessions, new_token
+from farshot.app.workspace import Workspace
 from farshot.app.workspace.encoders import Report
 from farshot.errors import DataError, SettingError
 from farshot.storage.atomic import whole_folder
 from farshot.web.address import bound
 from tests import app_clients
 from tests.app_clients import HEADER, Place, bring, do
-from tests.workspaces import drawn, labelled
+from tests.workspaces import drawn, labelled, uploads
 
 pytestmark = app_clients.marks
 
@@ -133,7 +134,8 @@ def test_two_projects_of_one_browser_are_not_mixed(here: Place) -> None:
     send_to(client, first, "a.png", drawn(1)[0][1])
     assert [len(here.sessions.project(id).workspace.pictures) for id in (first, second)] == [1, 0]
     (picture,) = here.sessions.project(first).workspace.pictures
-    assert client.get(f"/p/{first}/farshot/thumbnail/{picture.id}").status_code == 200
+    answer = client.get(f"/p/{first}/farshot/thumbnail/{picture.id}")
+    assert (answer.status_code, "no-store" in answer.headers["cache-control"]) == (200, False)
     assert client.get(f"/p/{second}/farshot/thumbnail/{picture.id}").status_code == 404
 
 
@@ -376,3 +378,52 @@ def test_the_rest_of_a_deleted_project_is_removed_and_nothing_else(here: Place) 
     shutil.rmtree(other)
     with folders.kept(here.root):
         assert not rest.exists()
+
+
+def test_pictures_that_should_be_gone_are_deleted_at_the_start_and_at_the_end(here: Place) -> None:
+    id, other = here.projects.create("Leaves"), here.projects.create("Notes")
+    place = here.root / id
+    arriving = here.projects.arriving()
+
+    def removed() -> list[Path]:
+        return [file for name in ("removed", "incoming") for file in (place / name).rglob("*")]
+
+    def leave() -> None:  # as an app does that is killed
+        send_to(here.browser(), id, "a.png", drawn(1)[0][1])
+        workspace = here.sessions.project(id).workspace
+        workspace.remove([picture.id for picture in workspace.pictures])
+        (place / "incoming").mkdir(exist_ok=True)
+        (place / "incoming" / "half").write_bytes(b"x")
+        arriving.write_bytes(b"half a project")
+        assert len(removed()) == 2
+
+    leave()
+    with folders.kept(here.root):  # another project is opened, this one never
+        assert removed() == []
+        assert not arriving.exists()
+        here = Place(here.root)
+        leave()
+        Sessions(here.root, keep=True).project(other)
+    assert removed() == []
+    assert not arriving.exists()
+
+
+def test_a_stored_picture_that_was_never_added_is_deleted(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    known, note = workspace.path(workspace.pictures[0]), workspace.folder / "pictures" / "notes.txt"
+    unknown = known.with_name("0" * 32 + ".png")
+    unknown.write_bytes(known.read_bytes())
+    note.write_text("a person's")
+    assert len(Workspace(workspace.folder).pictures) == 2
+    assert not unknown.exists()
+    assert known.exists() and note.exists()
+
+
+def test_pictures_whose_labels_cannot_be_written_are_not_kept(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    (log,) = workspace.folder.glob("changes-*.jsonl")
+    log.unlink()
+    log.mkdir()  # nothing can be appended to it
+    with pytest.raises(DataError, match="cannot be written"):
+        workspace.take(uploads(tmp_path / "more", drawn(1, start=3000)))
+    assert len(list((workspace.folder / "pictures").iterdir())) == len(workspace.pictures) == 2

@@ -4,7 +4,7 @@
 .farshot-key       what browsers' cookies are signed with
 .farshot-open.html leads the browser that the app opens to its address
 .deleted-*         a project that is being deleted
-.arriving-*        a project that is being imported
+.arriving-*        a project that is being imported, or its file
 (32 hex digits)    a project
 """
 
@@ -32,6 +32,7 @@ DELETED = ".deleted-"
 _NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
 _WRITTEN = {"adapted", "downloads", "foreign", "thumbnails", "incoming", "removed"}
 """Folders that jobs and uploads write within one of a session."""
+_PASSING = ("removed", "incoming")  # of those, the ones whose files are of no use to the next app
 _PREFIX = "farshot-app-"  # then the process that the folder belongs to
 _LOCK, _KEY, _OPEN = ".farshot-app", ".farshot-key", ".farshot-open.html"
 _KEY_BYTES = 32
@@ -101,12 +102,11 @@ def kept(folder: Path) -> Iterator[Kept]:
             address = os.read(lock, 500).decode(errors="replace").strip()
             app = f"another farshot app at {address}" if address else "another farshot app"
             raise DataError(f"{folder} is in use by {app}: open that one, end it, or name another --keep.")
-        for left in folder.iterdir():
-            if (_LEFT.fullmatch(left.name) and _is_ours(left)) or _is_rest(left):
-                shutil.rmtree(left, ignore_errors=True)
+        _tidy(folder)
         try:
             yield Kept(folder, lock)
         finally:  # the lock's file stays: removed, it could be locked once more under the same name
+            _tidy(folder)
             with suppress(OSError):
                 os.ftruncate(lock, 0)
                 (folder / _OPEN).unlink()
@@ -118,6 +118,21 @@ def is_session(folder: Path) -> bool:
     """Whether it is the folder, no link, of a session."""
     named = _NAME.fullmatch(folder.name) is not None
     return named and not folder.is_symlink() and (folder / "pictures").is_dir()
+
+
+def _tidy(folder: Path) -> None:
+    """Delete what should be gone: removed pictures, half-received files, and deleted projects."""
+    for entry in folder.iterdir():
+        if is_session(entry):
+            for name in _PASSING:
+                shutil.rmtree(entry / name, ignore_errors=True)
+        elif _is_rest(entry):
+            shutil.rmtree(entry, ignore_errors=True)
+        elif _LEFT.fullmatch(entry.name):
+            if _is_ours(entry):
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.is_file() and not entry.is_symlink():
+                entry.unlink(missing_ok=True)
 
 
 def _is_rest(folder: Path) -> bool:

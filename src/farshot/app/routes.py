@@ -30,7 +30,7 @@ from farshot.storage.json_text import parse
 _MOST_WAITING = 4  # archives' worth of bytes that may be on their way at once, for each browser
 _READERS = 2  # uploads, and likewise pictures to show, that are decoded at once; others wait
 _FRESH = {"cache-control": "no-store"}
-_KEPT = {"cache-control": "private, max-age=86400"}  # an id is a content hash
+_CACHED = {"cache-control": "private, max-age=86400"}  # an id is a content hash
 FOREIGN = "foreign"
 """The kind of an upload that shows none of the classes."""
 _OURS = "x-farshot"  # a header that no form on another page can send
@@ -43,6 +43,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         projects: where sessions are projects.
     """
     started = token_hex(8)
+    cached = _CACHED if sessions.keep else _FRESH  # what is deleted at the end stays in no browser either
     readers, showing = CapacityLimiter(_READERS), CapacityLimiter(_READERS)
 
     def session_of(request: Request) -> Session:
@@ -178,7 +179,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
             )
         except (DataError, FileNotFoundError):
             return PlainTextResponse(text("route.no_picture"), 404)
-        return Response(data, media_type="image/jpeg", headers=_KEPT)
+        return Response(data, media_type="image/jpeg", headers=cached)
 
     async def large(request: Request) -> Response:
         """A picture for the large view: bounded in size, as the model reads it."""
@@ -187,7 +188,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
             data = await to_thread.run_sync(workspace.rendition, request.path_params["id"], limiter=showing)
         except DataError:
             return PlainTextResponse(text("route.no_picture"), 404)
-        return Response(data, media_type="image/jpeg", headers=_KEPT)
+        return Response(data, media_type="image/jpeg", headers=cached)
 
     def download(request: Request) -> Response:
         name = request.path_params["name"]

@@ -403,7 +403,9 @@ class Sessions:
         for name, session in list(self._open.items()):
             if now - session.used > seconds and not session.busy and not session.bytes_arriving:
                 del self._open[name]
-                if not self.keep:
+                if self.keep:
+                    session.workspace.forget_removed()  # nobody can take that back any more
+                else:
                     session.end()
 
 
