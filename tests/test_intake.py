@@ -70,7 +70,7 @@ def check(taken: list[Taken], refused: list[Refused], place: Path) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}\.(jpg|png|webp|gif|bmp|tif|ppm)", name)
     for one in taken:
         assert is_plain(one.name)
-        assert one.folder is None or is_plain(one.folder)
+        assert one.place.folder is None or is_plain(one.place.folder)
         assert one.path.parent == place
         assert one.path.stem == one.id == image_id(one.path)
         assert read_image(one.path).mode == "RGB"
@@ -223,7 +223,7 @@ def test_names_are_shown_as_one_line_and_keep_their_extension(tmp_path: Path) ->
     taken, _ = sent(tmp_path, {name: image(number) for number, name in enumerate(names)})
     shown = [one.name for one in taken]
     assert shown == ["a" * 94 + "….jpeg", "cat [1m.png", "cat 1.png", "né.png", "b>", "unnamed"]
-    assert [one.folder for one in taken] == [None, None, None, None, "<b>x<", None]
+    assert [one.place.folder for one in taken] == [None, None, None, None, "<b>x<", None]
 
 
 def test_the_folder_of_an_image_proposes_its_class(tmp_path: Path) -> None:
@@ -233,15 +233,19 @@ def test_the_folder_of_an_image_proposes_its_class(tmp_path: Path) -> None:
         {"pets.zip": zipped(*(Piece(name, image(number)) for number, name in enumerate(names)))},
     ):
         taken, _ = sent(tmp_path, files)
-        assert {one.name: one.folder for one in taken} == {"1.png": "cat", "2.png": "big", "cover.png": None}
+        assert {one.name: one.place.folder for one in taken} == {
+            "1.png": "cat",
+            "2.png": "big",
+            "cover.png": None,
+        }
     taken, _ = sent(tmp_path, {"one.zip": zipped(Piece("owl/3.png", image(3)), Piece("owl/4.png", image(4)))})
-    assert [one.folder for one in taken] == ["owl", "owl"]
+    assert [one.place.folder for one in taken] == ["owl", "owl"]
 
 
 def test_names_of_a_mac_are_utf8_though_the_zip_does_not_say_so(tmp_path: Path) -> None:
     pieces = [Piece("Äpfel/é.png", image(0), flags=0), Piece(b"B\x84ume/1.png", image(1), flags=0)]
     taken, _ = sent(tmp_path, {"images.zip": zipped(*pieces)})
-    assert [(one.folder, one.name) for one in taken] == [("Äpfel", "é.png"), ("Bäume", "1.png")]
+    assert [(one.place.folder, one.name) for one in taken] == [("Äpfel", "é.png"), ("Bäume", "1.png")]
 
 
 def test_litter_of_systems_is_passed_over_in_silence(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import stat
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -22,7 +22,7 @@ from typing import IO
 from farshot.app.texts import Fault, Text, message
 from farshot.app.workspace.formats import check_image
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.names import parts_of, proposed_classes, shown_folders, shown_name
+from farshot.app.workspace.names import Place, parts_of, places_of, shown_folders, shown_name
 from farshot.data.files import is_litter
 from farshot.errors import DataError
 from farshot.images.kinds import HEAD_BYTES, ZIP_MAGIC
@@ -60,14 +60,14 @@ class Taken:
     Attributes:
         id: content hash, `farshot.images.reading.image_id` of the file.
         name: what it was called, fit for display.
-        folder: the folder it came in, fit for display, which proposes its class.
+        place: where it lay, which proposes its class.
         path: the stored file.
         folders: all folders of its name, fit for display, joined with "/".
     """
 
     id: str
     name: str
-    folder: str | None
+    place: Place
     path: Path
     folders: str = ""
 
@@ -80,13 +80,13 @@ class Refused:
         name: what it was called, fit for display.
         reason: what is wrong and the way out, may be a `Text`; the sentence follows the name and a colon.
         same_as: the id of the image that it equals, where it is refused only for being here already.
-        folder: the folder such an image came in, which proposes its class.
+        place: where such an image lay, which proposes its class.
     """
 
     name: str
     reason: str
     same_as: str | None = None
-    folder: str | None = None
+    place: Place = field(default_factory=Place)
 
 
 def take_in(
@@ -115,7 +115,7 @@ def take_in(
     intake = _Intake(place, limits, known, full)
     wrapped = {upload.wrapped for upload in uploads}
     around = wrapped.pop() if len(wrapped) == 1 else None
-    folders = proposed_classes([upload.name for upload in uploads], around)
+    folders = places_of([upload.name for upload in uploads], around)
     for upload, folder in zip(uploads, folders, strict=True):
         if not is_litter(parts_of(upload.name), hidden=False):
             intake.upload(upload, folder)
@@ -130,7 +130,7 @@ class _Intake:
         self.taken: list[Taken] = []
         self.refused: list[Refused] = []
 
-    def upload(self, upload: Upload, folder: str | None) -> None:
+    def upload(self, upload: Upload, folder: Place) -> None:
         with self._refusing(upload.name), _opened(upload.path) as (file, size):
             if file.read(4) in ZIP_MAGIC:
                 self._zip(file, size)
@@ -149,7 +149,7 @@ class _Intake:
         ]
         if not entries:
             raise Fault("upload.no_image_in_zip")
-        folders = proposed_classes([entry.name for entry in entries])
+        folders = places_of([entry.name for entry in entries])
         unpacked = _Count()
         for number, (entry, folder) in enumerate(zip(entries, folders, strict=True)):
             left = len(entries) - number
@@ -163,7 +163,7 @@ class _Intake:
                     raise DataError(entry.fault)
                 self._image(entry.name, folder, unpacked.of(unpack(file, entry.span)))
 
-    def _image(self, name: str, folder: str | None, pieces: Iterator[bytes]) -> None:
+    def _image(self, name: str, folder: Place, pieces: Iterator[bytes]) -> None:
         """Stores one image under its content and true format, once all of it has been decoded."""
         if self._is_full():
             raise self._full()

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from farshot.data.found import split_called
 from farshot.sanitize import plain
 
 _MOST_CHARACTERS = 100  # of a name; longer ones break every layout
@@ -39,8 +41,24 @@ def shown_folders(name: str) -> str:
     return "/".join(_folders(name)[-_MOST_FOLDERS:])
 
 
-def proposed_classes(names: Sequence[str], wrapped: bool | None = None) -> list[str | None]:
-    """For each of the files that came together the innermost folder it lies in, fit for display.
+@dataclass(frozen=True)
+class Place:
+    """Where a file lay among those that it came with.
+
+    Attributes:
+        folder: the innermost folder that is not called as a split, fit for display: it proposes the class.
+            None where there is none.
+        path: the folders down to that one, joined with "/"; the innermost ones of very many.
+        split: "train", "val" or "test", where one of the folders is called so.
+    """
+
+    folder: str | None = None
+    path: str = ""
+    split: str | None = None
+
+
+def places_of(names: Sequence[str], wrapped: bool | None = None) -> list[Place]:
+    """For each of the files that came together the folder that proposes its class.
 
     A single folder around all others proposes nothing for files that lie loose in it.
 
@@ -51,8 +69,17 @@ def proposed_classes(names: Sequence[str], wrapped: bool | None = None) -> list[
     tops = {inside[0] if inside else None for inside in folders}
     if wrapped is None:
         wrapped = len(tops) == 1 and any(len(inside) > 1 for inside in folders)
-    loose = 1 if wrapped else 0
-    return [inside[-1] if len(inside) > loose else None for inside in folders]
+    return [_place(inside, 1 if wrapped else 0) for inside in folders]
+
+
+def _place(inside: list[str], loose: int) -> Place:
+    around, below = inside[:loose], inside[loose:]
+    if not below:
+        return Place()
+    split = next((one for one in below if split_called(one)), None) if len(below) > 1 else None
+    if split is not None:
+        below.remove(split)
+    return Place(below[-1], "/".join([*around, *below][-_MOST_FOLDERS:]), split_called(split or ""))
 
 
 def _folders(name: str) -> list[str]:

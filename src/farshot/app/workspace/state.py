@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from farshot.app.texts import Fault, Text
-from farshot.app.workspace.classes import ClassWords, NoSuchClass, check, class_of_folder, cleaned
+from farshot.app.workspace.classes import ClassWords, FolderClasses, NoSuchClass, check, cleaned
 from farshot.app.workspace.contents import Contents
 from farshot.app.workspace.groups import preview
 from farshot.app.workspace.intake import Refused, Taken, Upload, take_in
@@ -42,7 +42,8 @@ class Workspace(Contents):
     def take(
         self, uploads: Sequence[Upload], label: str | None = None
     ) -> tuple[list[Picture], list[Refused]]:
-        """Takes pictures in. One that is here already gets the class that it comes with.
+        """Takes pictures in. One that is here already gets the class that it comes with, and one that comes
+        twice the last; both classes are named. One whose folder cannot be its class is refused.
 
         Args:
             label: class of all of them; by default the folder that a picture came in is its class.
@@ -62,31 +63,38 @@ class Workspace(Contents):
             with self._lock, _nothing_left(taken):
                 if label is not None:  # it may have been renamed meanwhile
                     self._known(label)
-                classes = list(self._state.classes)
-                new = {}
+                here = self._state.pictures
+                folders = FolderClasses(
+                    self.classes, ((one.label, one.folder) for one in here.values() if one.label)
+                )
+                new: dict[str, Picture] = {}
+                after: dict[str, Picture] = {}
+                said = []
                 for one in taken:
-                    name = label or class_of_folder(one.folder, classes)
-                    new[one.id] = Picture(one.id, one.name, one.path.name, name, one.folders)
-                known = {
-                    one.same_as: label or class_of_folder(one.folder, classes)
-                    for one in refused
-                    if one.same_as
-                }
-                before = {
-                    id: self._state.pictures[id]
-                    for id, name in known.items()
-                    if name and id in self._state.pictures and self._state.pictures[id].label != name
-                }
-                after = {id: replace(picture, label=known[id]) for id, picture in before.items()}
-                self._commit({**new, **after}, classes=tuple(classes))
+                    try:
+                        name = label or folders.of(one.place)
+                    except Fault as error:
+                        said.append(Refused(one.name, error.text))
+                        one.path.unlink(missing_ok=True)
+                    else:
+                        new[one.id] = Picture(one.id, one.name, one.path.name, name, one.folders)
+                for other in refused:
+                    id = other.same_as or ""
+                    now = new.get(id) or after.get(id) or here.get(id)
+                    try:
+                        name = label or folders.of(other.place) if now else None
+                    except Fault as error:
+                        said.append(Refused(other.name, error.text))
+                        continue
+                    if now and name and name != now.label:
+                        (new if id in new else after)[id] = replace(now, label=name)
+                        key = "upload.same_with_class" if now.label is None else "upload.in_two_classes"
+                        other = replace(other, reason=Text(key, name=name, old=now.label))
+                    said.append(other)
+                before = {id: here[id] for id in after}
+                self._commit({**new, **after}, classes=tuple(folders.classes))
                 if before:
                     self._undo.add(Change(Text("change.came_with", n=len(before)), before))
-            said = [
-                replace(one, reason=Text("upload.same_with_class", name=known[one.same_as]))
-                if one.same_as in after
-                else one
-                for one in refused
-            ]
             return list(new.values()), said
 
     def name_classes(self, wanted: Sequence[ClassWords]) -> None:
