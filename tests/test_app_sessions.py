@@ -18,12 +18,13 @@ from farshot.app import folders
 from farshot.app import sessions as app_sessions
 from farshot.app.jobs import Job, Stopped
 from farshot.app.sessions import COOKIE, Sessions, new_token
-from farshot.app.workspace import Setup
-from farshot.app.workspace.encoders import Encoders
+from farshot.app.workspace import ClassWords, Setup
+from farshot.app.workspace.encoders import Encoders, Report
+from farshot.app.workspace.run import adapt
 from farshot.errors import DataError
 from tests import app_clients
 from tests.app_clients import browser, send, session_of
-from tests.workspaces import drawn
+from tests.workspaces import CLASSES, drawn, uploads
 
 pytestmark = app_clients.marks
 
@@ -198,3 +199,38 @@ def test_what_goes_wrong_in_a_job_is_one_sentence() -> None:
         job.wait(10)
         assert job.error is not None
         assert words in job.error
+
+
+def test_pictures_may_be_removed_while_a_model_is_trained(
+    sessions: Sessions, encoders: Encoders, tmp_path: Path
+) -> None:
+    session = sessions.get(new_token())
+    workspace = session.workspace
+    workspace.name_classes([ClassWords(name) for name in CLASSES])
+    pictures = drawn(4)
+    for (label, _), upload in zip(pictures, uploads(tmp_path / "sent", pictures), strict=True):
+        workspace.take([upload], label)
+    first, *_, last = workspace.pictures
+    workspace.label([last.id], None)
+    workspace.choose(Setup("mini", "linear-probe"))
+
+    def work(report: Report) -> None:
+        def removing(phase: str, done: int, total: int) -> None:
+            if len(workspace.pictures) == 8:
+                workspace.remove([first.id, last.id])
+            report(phase, done, total)
+
+        adapt(workspace, encoders, removing)
+
+    job = session.start(work)
+    job.wait(60)
+    assert job.error is None
+    assert len(workspace.pictures) == 6
+    pictures_now = {file.name for file in (workspace.folder / "pictures").iterdir()}
+    assert pictures_now == {picture.file for picture in workspace.pictures}
+    workspace.undo()
+    assert len(workspace.pictures) == 8
+    assert workspace.path(first).is_file()
+    workspace.remove([first.id])
+    workspace.forget_removed()
+    assert not list(workspace.folder.rglob(f"{first.id}.png"))

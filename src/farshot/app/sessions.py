@@ -136,7 +136,8 @@ class Session:
 
         def told(report: Report) -> None:
             try:
-                work(report)
+                with self.workspace.read_by_job():
+                    work(report)
             finally:
                 self.changed()
                 self._delete_if_ended()
@@ -153,7 +154,8 @@ class Session:
         running where there is one."""
 
         def noted(report: Report) -> None:
-            self.timed = work(report)
+            with self.workspace.read_by_job():
+                self.timed = work(report)
 
         with self._lock:
             if self.timing is None or not self.timing.running:

@@ -49,6 +49,8 @@ class Contents:
             (folder / name).mkdir(parents=True, exist_ok=True)
         for left in (folder / "pictures").glob(f"{UNFINISHED}*"):  # by a program that was ended
             left.unlink(missing_ok=True)
+        self._jobs = 0  # that read pictures
+        self._removed = set[str]()  # files that are moved to `removed` once there is none
         self._undo = Undo(folder / "removed")
         self._journal = Journal(folder)
         self._load()

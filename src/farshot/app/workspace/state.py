@@ -199,11 +199,37 @@ class Workspace(Contents):
             before = {id: self.picture(id) for id in ids}
             order = tuple(self._state.pictures)
             self._commit(dict.fromkeys(before))
+            self._removed |= {picture.file for picture in before.values()}
             for picture in before.values():
-                with suppress(OSError):  # else it is deleted with the folder
-                    self.path(picture).replace(self.folder / "removed" / picture.file)
                 (self.folder / "thumbnails" / f"{picture.id}.jpg").unlink(missing_ok=True)
             self._undo.add(Change(Text("change.removal", n=len(before)), before, order), again=again)
+            self._put_aside()
+
+    @contextmanager
+    def read_by_job(self) -> Iterator[None]:
+        """Files of pictures that are removed meanwhile stay where they are until the end."""
+        with self._lock:
+            self._jobs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._jobs -= 1
+                self._put_aside()
+
+    def _put_aside(self) -> None:
+        """Move the files of removed pictures away once no job reads them; those whose removal is final go."""
+        if self._jobs:
+            return
+        here = {picture.file for picture in self._state.pictures.values()} if self._removed else set()
+        for file in self._removed - here:
+            place = self.folder / "pictures" / file
+            with suppress(OSError):  # else it is deleted at the next start
+                if file in self._undo.held:
+                    place.replace(self._undo.aside / file)
+                else:
+                    place.unlink(missing_ok=True)
+        self._removed.clear()
 
     def undo(self) -> str:
         """Take back the last labels, removal or edit of classes; returns what, in words.
@@ -271,6 +297,7 @@ class Workspace(Contents):
         """Delete what was removed; after that nothing can be taken back."""
         with self._lock:
             self._undo.clear()
+            self._put_aside()
 
     def choose(self, choice: Setup) -> None:
         """Set model and method."""

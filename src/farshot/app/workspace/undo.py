@@ -102,6 +102,13 @@ class Undo:
         """The change that would be done again, in words."""
         return self._undone[-1].what if self._undone else None
 
+    @property
+    def held(self) -> set[str]:
+        """Files of the removals that can be taken back."""
+        return {
+            one.file for other in self._changes if other.order is not None for one in other.before.values()
+        }
+
     def add(self, change: Change, *, again: bool = False) -> None:
         """Remember a change; the oldest one is final where there are too many.
 
@@ -135,7 +142,7 @@ class Undo:
     def _end(self, change: Change) -> None:
         if change.order is None:
             return
-        held = {p.file for other in self._changes if other.order is not None for p in other.before.values()}
+        held = self.held
         self._delete(self.aside / p.file for p in change.before.values() if p.file not in held)
 
     def _delete(self, files: Iterable[Path]) -> None:
