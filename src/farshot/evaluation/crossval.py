@@ -181,7 +181,8 @@ def hold_out(
 ) -> HeldOut:
     """Leaves every support image of a task out once; all folds are tasks of one batch.
 
-    Copies of a picture are left out together.
+    Copies of a picture are left out together. Settings that the method derives from the number of images are
+    those of the whole task in every fold, so that the scores have the scale of the final model's.
 
     Args:
         folds: by default as many as the smallest class has different pictures, at most 5.
@@ -216,6 +217,7 @@ def hold_out(
         )
         for f in range(folds)
     ]
+    method = method.for_task(encoder, task)
     with track(None):  # the losses of folds are not those of the model
         adapted = method.adapt(encoder, tasks, micro_batch=micro_batch, progress=progress)
     logits = np.zeros((len(task.support), len(task.class_names)), dtype=np.float32)

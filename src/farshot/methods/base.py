@@ -122,6 +122,11 @@ class Method(ABC):
         "model" for that of the encoder's own program."""
         return "squash"
 
+    def for_task(self, encoder: Encoder, task: Task) -> Method:
+        """This method with the settings filled in that it would derive from the size of a task, so that parts
+        of the task can be adapted to as the whole would be."""
+        return self
+
     @abstractmethod
     def adapt(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -30,7 +30,9 @@ from farshot.methods.frozen import (
     train,
 )
 from farshot.methods.registry import register
+from farshot.model.encoder import Encoder
 from farshot.parts.keyed import torch_generator
+from farshot.task import Task
 from farshot.training.recipe import SGD, ParameterGroup
 
 
@@ -67,6 +69,14 @@ class ClipAdapter(FrozenMethod):
         self.check(1, "reduction")
         self.check(0, "steps", "lr", "weight_decay")
 
+    def steps_at(self, shots: int) -> int:
+        """The setting, or CoOp's epochs."""
+        return self.steps or (50 if shots <= 1 else 100 if shots <= 4 else 200)
+
+    def for_task(self, encoder: Encoder, task: Task) -> ClipAdapter:
+        """With steps, where these are 0."""
+        return replace(self, steps=self.steps_at(task.shots))
+
     def fit(self, support: Support) -> Fitted:
         """A and B of every task."""
         width = support.images.shape[-1]
@@ -80,7 +90,7 @@ class ClipAdapter(FrozenMethod):
             adapted = self.adapted(support.images, adapter)
             return mean_cross_entropy(support.scale * adapted @ support.directions.mT, support.labels)
 
-        steps = self.steps or (50 if support.shots <= 1 else 100 if support.shots <= 4 else 200)
+        steps = self.steps_at(support.shots)
         factor = rate_factor(support.scale)
         optimiser = SGD(self.lr * factor, self.momentum, self.weight_decay / factor)
         losses = train(loss, [ParameterGroup(list(adapter.values()), optimiser)], steps, cosine_to=0.0)

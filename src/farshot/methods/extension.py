@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +37,10 @@ class Extension(FinetunedMethod):
     def recipe(self, classes: int, shots: int) -> Recipe:
         """The base method's, as all below."""
         return self.base.recipe(classes, shots)
+
+    def for_task(self, encoder: Encoder, task: Task) -> FinetunedMethod:
+        """With what the base method derives."""
+        return replace(self, base=self.base.for_task(encoder, task))
 
     def worded(self, task: Task) -> Task:
         """As the base method words it."""

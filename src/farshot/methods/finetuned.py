@@ -118,6 +118,14 @@ class FinetunedMethod(Method):
     def recipe(self, classes: int, shots: int) -> Recipe:
         """How long and how, for tasks of N classes and K shots; a scale of 0 means the encoder's own."""
 
+    def for_task(self, encoder: Encoder, task: Task) -> FinetunedMethod:
+        """With steps and scale, where these are 0."""
+        recipe = self.recipe(len(task.class_names), task.shots)
+        steps = recipe.steps + self.later_steps(len(task.class_names), task.shots)
+        given = self.settings()
+        derived = {"steps": steps, "scale": recipe.scale}
+        return dataclasses.replace(self, **{name: x for name, x in derived.items() if given.get(name) == 0})
+
     def helpers(self, encoder: Encoder, tasks: Sequence[Task]) -> Parts:
         """Modules that learn with the parts and are dropped after training; `groups` takes both."""
         return {}

@@ -14,7 +14,7 @@ these small steps out; here W is float32. Instead of templates for each data set
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -85,9 +85,17 @@ class ProLIP(FinetunedMethod):
             steps=self.steps, scale=self.scale, views="crops", batch=_ALL, least_crop=0.5, cosine_to=0.0
         )
 
+    def weight_at(self, shots: int) -> float:
+        """The setting, or 1 / K."""
+        return 1 / max(1, shots) if self.weight is None else self.weight
+
+    def for_task(self, encoder: Encoder, task: Task) -> ProLIP:
+        """With the weight, where it is None."""
+        return replace(self, weight=self.weight_at(task.shots))
+
     def penalty(self, tasks: Sequence[Task], parts: Parts) -> Callable[[], Float[Tensor, " T"]]:
         """weight * sum of (W - W_0)^2 of every task."""
-        weight = 1 / max(1, tasks[0].shots) if self.weight is None else self.weight
+        weight = self.weight_at(tasks[0].shots)
         start = [parameter.detach().clone() for parameter in parts["projection"].parameters()]
 
         def away() -> Float[Tensor, " T"]:
