@@ -247,6 +247,36 @@ def test_epochs_become_steps_of_the_task_at_hand():
     assert create("mind").recipe(5, 2).steps == 500
 
 
+@pytest.mark.parametrize("name", ["maple", "vpt", "coop"])
+@pytest.mark.parametrize("sizes", [(3, 200, 200), (1, 60, 60)])
+def test_a_pass_goes_through_all_images_of_unequal_classes(name: str, sizes: tuple[int, ...]):
+    labels = np.repeat(np.arange(3), sizes)
+    task = Task(ImageTable((), None, (), ()), ("a", "b", "c"), np.arange(len(labels)), labels)
+    method = create(name)
+    recipe, each = method.recipe_for(task), len(labels) // method.batch
+    assert (recipe.pass_steps, recipe.warm_steps) == (each, each)
+    assert recipe.steps == each * (5 if name != "coop" else 50 if sizes[0] == 1 else 100)
+    assert create("atha", {"base": name}).recipe_for(task) == recipe
+    balanced = replace(task, support=np.arange(15), labels=np.repeat(np.arange(3), 5))
+    assert method.recipe_for(balanced) == method.recipe(3, 5)
+
+
+def test_tasks_of_equal_shots_and_unequal_size_are_trained_for_their_own_passes(mini: Encoder):
+    rows = [np.flatnonzero(TABLE.labels == c) for c in (0, 1)]
+    few, many = (
+        Task(
+            TABLE,
+            TABLE.names,
+            np.concatenate([rows[0][:2], rows[1][:count]]),
+            np.repeat([0, 1], [2, count]),
+            key=3,
+        )
+        for count in (2, 6)
+    )
+    made = create("maple", {"views": "none", "tokens": 1, "depth": 1}).adapt(mini, [few, many, few])
+    assert [len(one.losses) for one in made] == [5, 10, 5]  # 4 and 8 images in batches of 4
+
+
 # ATHA beyond its paper -------------------------------------------------------------------------------
 
 

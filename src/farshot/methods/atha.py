@@ -213,7 +213,7 @@ class ATHA(Extension):
         alignment = parts["alignment"]
         assert isinstance(alignment, HeadTailAlignment)
         if alignment.ratios is not None:
-            views = self.recipe(len(tasks[0].class_names), tasks[0].shots).views
+            views = self.recipe_for(tasks[0]).views
             reading = encoder.reading(QUERY_READING[views])
             found = [support_ratios(encoder, task, reading, self.variant) for task in tasks]
             alignment.ratios.copy_(torch.stack(found))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -194,10 +193,12 @@ def count_parameters(*tensors: Tensor) -> int:
     return sum(tensor[0].numel() for tensor in tensors)
 
 
-def alike(tasks: Sequence[Task], key: Callable[[Task], Any]) -> list[list[int]]:
+def alike(tasks: Sequence[Task], key: Callable[[Task], Hashable]) -> list[list[int]]:
     """Numbers of the tasks that have the same key and can be adapted in one batch; most often that is one."""
-    order = sorted(range(len(tasks)), key=lambda i: key(tasks[i]))
-    return [list(members) for _, members in groupby(order, key=lambda i: key(tasks[i]))]
+    found: dict[Hashable, list[int]] = {}
+    for number, task in enumerate(tasks):
+        found.setdefault(key(task), []).append(number)
+    return list(found.values())
 
 
 def row_batches(count: int, size: int) -> list[slice]:

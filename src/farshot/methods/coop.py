@@ -83,11 +83,11 @@ class CoOp(FinetunedMethod):
             )
         ]
 
-    def recipe(self, classes: int, shots: int) -> Recipe:
-        """Epochs of batches, the first ones at a low rate, then a cosine."""
+    def recipe(self, classes: int, shots: int, images: int | None = None) -> Recipe:
+        """Epochs of batches, the first ones at a low rate, then a cosine; of N K images if not given."""
         epochs = 50 if shots <= 1 else 100 if shots <= 4 else 200  # as in the authors' scripts
         return dassl_recipe(
-            classes * max(shots, 1),
+            images or classes * max(shots, 1),
             epochs,
             batch=self.batch,
             warm_epochs=self.warm_epochs,
@@ -95,3 +95,7 @@ class CoOp(FinetunedMethod):
             scale=self.scale,
             views=self.views,
         )
+
+    def recipe_for(self, task: Task) -> Recipe:
+        """Passes through all images of the task."""
+        return self.recipe(len(task.class_names), task.shots, len(task.support))

@@ -38,6 +38,10 @@ class Extension(FinetunedMethod):
         """The base method's, as all below."""
         return self.base.recipe(classes, shots)
 
+    def recipe_for(self, task: Task) -> Recipe:
+        """Of the base method."""
+        return self.base.recipe_for(task)
+
     def for_task(self, encoder: Encoder, task: Task) -> FinetunedMethod:
         """With what the base method derives."""
         return replace(self, base=self.base.for_task(encoder, task))

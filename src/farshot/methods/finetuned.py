@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -118,9 +118,13 @@ class FinetunedMethod(Method):
     def recipe(self, classes: int, shots: int) -> Recipe:
         """How long and how, for tasks of N classes and K shots; a scale of 0 means the encoder's own."""
 
+    def recipe_for(self, task: Task) -> Recipe:
+        """The same for a task, whose classes may be of unequal size."""
+        return self.recipe(len(task.class_names), task.shots)
+
     def for_task(self, encoder: Encoder, task: Task) -> FinetunedMethod:
         """With steps and scale, where these are 0."""
-        recipe = self.recipe(len(task.class_names), task.shots)
+        recipe = self.recipe_for(task)
         steps = recipe.steps + self.later_steps(len(task.class_names), task.shots)
         given = self.settings()
         derived = {"steps": steps, "scale": recipe.scale}
@@ -195,14 +199,14 @@ class FinetunedMethod(Method):
         micro_batch: int | None = None,
         progress: Progress | None = None,
     ) -> list[Adapted]:
-        """One batch for all tasks of as many classes and shots and one template; most often that is one
-        batch."""
+        """One batch for all tasks of as many classes and shots, one template and one recipe; most often that
+        is one batch."""
         out: dict[int, Adapted] = {}
         worded = [self.worded(task) for task in tasks]
-        batches = alike(worded, lambda task: (len(task.class_names), task.shots, task.template))
+        batches = alike(worded, self._batch_of)
         for number, members in enumerate(batches):
             together = [worded[i] for i in members]
-            recipe = self.recipe(len(together[0].class_names), together[0].shots)
+            recipe = self.recipe_for(together[0])
             scale = recipe.scale or encoder.logit_scale
             recipe = dataclasses.replace(recipe, micro_batch=micro_batch, scale=scale)
             parts = self.parts(encoder, together)
@@ -243,6 +247,10 @@ class FinetunedMethod(Method):
                 )
         return [out[i] for i in range(len(tasks))]
 
+    def _batch_of(self, task: Task) -> Hashable:
+        """Equal for tasks that can be trained in one batch."""
+        return len(task.class_names), task.shots, task.template, self.recipe_for(task)
+
     def support_reading(self, classes: int, shots: int) -> str:
         """By the recipe's views."""
         return SUPPORT_READING[self.recipe(classes, shots).views]
@@ -267,7 +275,7 @@ class FinetunedMethod(Method):
             {name: one_task(part, 0) for name, part in parts.items()},
             texts,
             scale=float(tensors["scale"]),
-            reading=encoder.reading(QUERY_READING[self.recipe(len(task.class_names), task.shots).views]),
+            reading=encoder.reading(QUERY_READING[self.recipe_for(task).views]),
             trained=self._parameters(encoder, worded, parts),
         )
 

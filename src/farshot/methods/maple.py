@@ -77,10 +77,10 @@ class MaPLe(FinetunedMethod):
             )
         ]
 
-    def recipe(self, classes: int, shots: int) -> Recipe:
-        """Epochs of batches, the first ones at a low rate, then a cosine."""
+    def recipe(self, classes: int, shots: int, images: int | None = None) -> Recipe:
+        """Epochs of batches, the first ones at a low rate, then a cosine; of N K images if not given."""
         return dassl_recipe(
-            classes * max(shots, 1),
+            images or classes * max(shots, 1),
             _EPOCHS,
             batch=self.batch,
             warm_epochs=self.warm_epochs,
@@ -88,3 +88,7 @@ class MaPLe(FinetunedMethod):
             scale=self.scale,
             views=self.views,
         )
+
+    def recipe_for(self, task: Task) -> Recipe:
+        """Passes through all images of the task."""
+        return self.recipe(len(task.class_names), task.shots, len(task.support))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -124,7 +125,7 @@ def dassl_recipe(
         steps=steps or epochs * per_epoch,
         scale=scale,
         views=views,
-        batch=max(images, 1),
+        batch=sys.maxsize,
         batch_total=batch,
         passes="drop",
         cosine_to=0.0,
