@@ -247,6 +247,30 @@ def test_epochs_become_steps_of_the_task_at_hand():
     assert create("mind").recipe(5, 2).steps == 500
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "warm"),
+    [
+        ("maple", 1, 0),
+        ("maple", 6, 2),  # a pass has 6 steps
+        ("vpt", 10, 2),
+        ("vpt", 30, 6),
+        ("maple", 100, 6),
+        ("coop", 1, 0),
+        ("coop", 2, 1),
+        ("coop", 200, 1),
+    ],
+)
+def test_a_short_run_is_not_spent_on_warming_up(name: str, steps: int, warm: int):
+    assert create(name, {"steps": steps}).recipe(5, 5).warm_steps == warm
+    assert create(name, {"steps": steps, "warm_epochs": 0}).recipe(5, 5).warm_steps == 0
+
+
+def test_a_single_step_trains(mini: Encoder):
+    (made,) = create("coop", {"steps": 1, "lr": 1.0, "views": "none", "context": 0}).adapt(mini, TASKS[:1])
+    start = PromptContext(mini, [TASKS[0].template]).values
+    assert (made.parts["context"].values - start).abs().max() > 1e-5
+
+
 @pytest.mark.parametrize("name", ["maple", "vpt", "coop"])
 @pytest.mark.parametrize("sizes", [(3, 200, 200), (1, 60, 60)])
 def test_a_pass_goes_through_all_images_of_unequal_classes(name: str, sizes: tuple[int, ...]):

@@ -113,7 +113,8 @@ def dassl_recipe(
 ) -> Recipe:
     """The schedule of the programs that use Dassl: passes through the support set in batches, of which the
     last is left out if it is smaller. The first passes have a low learning rate, the others follow a cosine
-    that would take as many passes as there are in all to reach 0 and moves after each.
+    that would take as many passes as there are in all to reach 0 and moves after each. Fewer steps than that
+    have the same share of a low rate at most, and one step has none.
 
     Args:
         images: of the support set.
@@ -121,15 +122,17 @@ def dassl_recipe(
         steps: in all, where it is not the number of epochs that decides; 0 for that number.
     """
     per_epoch = max(1, images // batch)
+    steps = steps or epochs * per_epoch
+    warm = min(warm_epochs * per_epoch, math.ceil(steps * warm_epochs / epochs), steps - 1)
     return Recipe(
-        steps=steps or epochs * per_epoch,
+        steps=steps,
         scale=scale,
         views=views,
         batch=sys.maxsize,
         batch_total=batch,
         passes="drop",
         cosine_to=0.0,
-        warm_steps=warm_epochs * per_epoch,
+        warm_steps=warm,
         pass_steps=per_epoch,
     )
 
