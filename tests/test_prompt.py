@@ -120,3 +120,20 @@ def test_prompts_are_as_long_as_the_longest_and_end_with_the_end_token(mini: Enc
     for t in range(2):
         for n in range(2):
             assert (ids.ids[t, n, ids.pooled[t, n] :] == end).all()
+
+
+@pytest.mark.parametrize("name", ["prompt-lora", "atha", "tir", "maple", "coop"])
+def test_words_that_run_into_the_class_name_are_refused(name: str, mini: Encoder):
+    task = replace(toy_task(TABLE), class_names=("leaf", "tomato"), template="a{}.")
+    settings = {"steps": 1, "tokens": 1} if name == "maple" else {"steps": 1, "views": "none"}
+    method = create(name, settings | ({"context": 0} if name == "coop" else {}))
+    with pytest.raises(SettingError, match=r"In 'atomato\.', .* write a space before \{\} in .* 'a\{\}\.'"):
+        method.adapt(mini, [task])
+
+
+def test_words_before_the_class_name_are_counted_as_they_are_within_the_prompt(mini: Encoder):
+    count = mini.tokenizer.words_before
+    assert [count("a{}", f"a{name}") for name in ("tomato", "leaf", "-x", " tomato")] == [0, 1, 1, 1]
+    assert count("a photo of a {}.", "a photo of a tomato.") == 4
+    assert count("  a   photo of '{}'", "  a   photo of 'tomato'") == 4
+    assert count("{} texture", "tomato texture") == 0

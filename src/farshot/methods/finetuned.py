@@ -22,6 +22,7 @@ from farshot.model.encoder import Encoder
 from farshot.model.tower import Part, Pass, TextFeatures
 from farshot.parts.lora import LoRA
 from farshot.parts.part import one_task
+from farshot.parts.prompt import PromptContext
 from farshot.task import Task
 from farshot.training.batches import QUERY_READING, SUPPORT_READING, StepSource, image_numbers
 from farshot.training.loop import Objective, Progress, Stepper, class_logits, finetune
@@ -34,6 +35,11 @@ Parts = dict[str, nn.Module]
 def acting(parts: Mapping[str, nn.Module]) -> list[Part]:
     """The parts as a forward pass takes them."""
     return [part for part in parts.values() if isinstance(part, Part)]
+
+
+def contexts(parts: Mapping[str, nn.Module]) -> list[PromptContext]:
+    """The learnable contexts among parts, and within them."""
+    return [one for part in parts.values() for one in part.modules() if isinstance(one, PromptContext)]
 
 
 class FinetunedAdapted(Adapted):
@@ -210,6 +216,9 @@ class FinetunedMethod(Method):
             scale = recipe.scale or encoder.logit_scale
             recipe = dataclasses.replace(recipe, micro_batch=micro_batch, scale=scale)
             parts = self.parts(encoder, together)
+            for context in contexts(parts):
+                for task in together:
+                    context.check_names(encoder, task.template, task.prompts)
             helpers = self.helpers(encoder, together)
             groups = self.groups(parts | helpers)
             self.start(encoder, [tasks[i] for i in members], parts)

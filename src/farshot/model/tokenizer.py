@@ -103,6 +103,16 @@ class Tokenizer:
         cleaned = [clean(text, self.rules.cleaning) for text in texts]
         return [found.ids for found in self.fast.encode_batch(cleaned, add_special_tokens=False)]
 
+    def words_before(self, template: str, prompt: str) -> int:
+        """How many tokens of a prompt hold nothing of the class name that took the place of `{}` in its
+        template, before the first that does."""
+        cleaned = clean(prompt, self.rules.cleaning)
+        before = clean(template.partition("{}")[0].rstrip(), self.rules.cleaning)
+        if not cleaned.startswith(before):
+            return 0
+        ends = [end for _, end in self.fast.encode(cleaned, add_special_tokens=False).offsets]
+        return next((i for i, end in enumerate(ends) if end > len(before)), len(ends))
+
     @property
     def first_word(self) -> int:
         """Position of a prompt's first word: behind the start token, where there is one."""

@@ -74,6 +74,20 @@ class PromptContext(nn.Module):
             started = _random("context", keys, (*each, self.length, encoder.width("text")))
         self.values = nn.Parameter(started.float().to(encoder.device))  # (T, n, D) or (T, N, n, D)
 
+    def check_names(self, encoder: Encoder, template: str, prompts: Sequence[str]) -> None:
+        """Refuse prompts of a template in which the context would take the place of a part of the class name.
+
+        Raises:
+            SettingError: names the template and a prompt.
+        """
+        for prompt in prompts:
+            if encoder.tokenizer.words_before(template, prompt) < self.length:
+                raise SettingError(
+                    f"In {prompt!r}, the words before the class name run into it, and a learnable context "
+                    f"would take the place of a part of the name; write a space before {{}} in the template "
+                    f"{template!r}."
+                )
+
     def places(self) -> dict[str, Hook]:
         """After the start token (in front, where there is none), before positions are added."""
         return {"text.embedding": self._replace}
