@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from farshot.data.table import ImageTable
 from farshot.methods.base import Adapted
-from farshot.methods.finetuned import FinetunedAdapted, acting
+from farshot.methods.finetuned import FinetunedAdapted, acting, contexts
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Pass, TextFeatures
 from farshot.parts.alignment import HeadTailAlignment
@@ -57,8 +57,18 @@ class Subject:
 
     @torch.no_grad()
     def texts_of(self, class_names: Sequence[str], template: str = DEFAULT_TEMPLATE) -> TextFeatures:
-        """Texts of any classes under this model's text tower, T = 1."""
+        """Texts of any classes under this model's text tower, T = 1.
+
+        A learned context takes the place of words before the class name, so with one these words are those of
+        the template that the model was adapted with, and the rest is the given template's.
+        """
+        learned = contexts(self.parts)
+        if learned and isinstance(self.adapted, FinetunedAdapted):
+            words, behind = self.adapted.template.partition("{}")[0], template.partition("{}")[2]
+            template = f"{words}{{}}{behind}"
         prompts = [template.replace("{}", name) for name in class_names]
+        for context in learned:
+            context.check_names(self.encoder, template, prompts)
         return self.encoder.forward_texts(self.encoder.prompts([prompts]), Pass(acting(self.parts)))
 
 

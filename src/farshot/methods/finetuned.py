@@ -43,7 +43,8 @@ def contexts(parts: Mapping[str, nn.Module]) -> list[PromptContext]:
 
 
 class FinetunedAdapted(Adapted):
-    """Parts of one task on the encoder, with its class texts computed once."""
+    """Parts of one task on the encoder, with its class texts computed once from its template, which is the
+    method's where that words prompts itself."""
 
     def __init__(
         self,
@@ -52,13 +53,14 @@ class FinetunedAdapted(Adapted):
         parts: Parts,
         texts: TextFeatures,
         *,
+        template: str,
         scale: float,
         reading: str,
         losses: Float[NDArray[np.float64], " steps"] | None = None,
         trained: int = 0,
     ) -> None:
         self.encoder, self.class_names, self.parts, self.texts = encoder, tuple(class_names), parts, texts
-        self.scale, self.reading, self.trained = scale, reading, trained
+        self.scale, self.reading, self.trained, self.template = scale, reading, trained, template
         self.losses = np.zeros(0) if losses is None else losses
         lora = parts.get("lora")
         self.lora = lora if isinstance(lora, LoRA) else None
@@ -249,6 +251,7 @@ class FinetunedMethod(Method):
                     tasks[i].class_names,
                     {name: one_task(part, t) for name, part in parts.items()},
                     TextFeatures(texts.final[t : t + 1], texts.tap[t : t + 1]),
+                    template=together[t].template,
                     scale=recipe.scale,
                     reading=encoder.reading(QUERY_READING[recipe.views]),
                     losses=losses[:, t],
@@ -283,6 +286,7 @@ class FinetunedMethod(Method):
             task.class_names,
             {name: one_task(part, 0) for name, part in parts.items()},
             texts,
+            template=worded[0].template,
             scale=float(tensors["scale"]),
             reading=encoder.reading(QUERY_READING[self.recipe_for(task).views]),
             trained=self._parameters(encoder, worded, parts),

@@ -1,0 +1,38 @@
+"""Adapted models as explanations use them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from farshot.explain import subject
+from farshot.methods import create
+from farshot.model.encoder import Encoder
+from tests.toy import toy_task, world_table
+
+TABLE = world_table(count=40)
+TASK = replace(toy_task(TABLE), template="a centered satellite photo taken from the air of a {}.")
+
+
+@pytest.mark.parametrize("name", ["coop", "atha+coop", "prompt-lora", "maple"])
+def test_texts_of_the_models_classes_are_its_own_for_a_template_of_another_length(name: str, mini: Encoder):
+    name, _, base = name.partition("+")
+    settings = {"steps": 1, "views": "none"} | ({"base": base} if base else {})
+    (made,) = create(name, settings).adapt(mini, [TASK])
+    restored = create(name, settings).restore(mini, TASK, made.tensors())
+    for adapted in (made, restored):
+        found = subject(adapted, mini).texts_of(TABLE.names).final[0]  # by the default template
+        torch.testing.assert_close(found, made.class_directions(), rtol=0, atol=1e-5)
+        assert float(F.cosine_similarity(found[0], found[1], dim=0)) < 0.999
+
+
+def test_without_a_learned_context_the_given_template_is_used(mini: Encoder):
+    (made,) = create("clip-lora", {"steps": 1}).adapt(mini, [TASK])
+    found = subject(made, mini)
+    torch.testing.assert_close(
+        found.texts_of(TABLE.names, TASK.template).final[0], found.directions, rtol=0, atol=1e-5
+    )
+    assert not torch.allclose(found.texts_of(TABLE.names).final[0], found.directions, atol=1e-2)
