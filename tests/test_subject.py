@@ -9,8 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from farshot.explain import subject
+from farshot.explain.lens import Ask, views
 from farshot.methods import create
 from farshot.model.encoder import Encoder
+from farshot.parts.merging import merged
 from tests.toy import toy_task, world_table
 
 TABLE = world_table(count=40)
@@ -36,3 +38,16 @@ def test_without_a_learned_context_the_given_template_is_used(mini: Encoder):
         found.texts_of(TABLE.names, TASK.template).final[0], found.directions, rtol=0, atol=1e-5
     )
     assert not torch.allclose(found.texts_of(TABLE.names).final[0], found.directions, atol=1e-2)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("prolip", {}), ("full", {"views": "none"}), ("bitfit", {})])
+def test_patches_are_read_out_with_what_was_trained(name: str, settings: dict[str, str], mini: Encoder):
+    (made,) = create(name, {"steps": 2, "lr": 0.01, **settings}).adapt(mini, [TASK])
+    last, found = mini.vision_depth - 1, subject(made, mini)
+    view = next(views(found, TABLE, Ask(tokens=(last,)), rows=[0, 1]))
+    trained = merged(mini, made.parts)[0].vision.read_tokens(view.tokens[last])
+    frozen = mini.vision.read_tokens(view.tokens[last])
+    directions = F.normalize(found.directions, dim=-1)
+    right, wrong = (F.normalize(seen, dim=-1) @ directions.mT for seen in (trained, frozen))
+    torch.testing.assert_close(view.similarity, right, rtol=0, atol=1e-5)
+    assert (view.similarity - wrong).abs().max() > 1e-3

@@ -225,5 +225,5 @@ def _uniform(images: int, config: VisionConfig) -> Float[Tensor, "B 1 P"]:
 
 def read_out(subject: Subject, patches: Float[Tensor, "B L D"]) -> Float[Tensor, "B L N"]:
     """Cosine of patches, each read out as if it were the pooled token, with the class directions."""
-    seen = F.normalize(subject.encoder.vision.read_tokens(patches), dim=-1)
+    seen = F.normalize(subject.read_out.vision.read_tokens(patches), dim=-1)
     return seen @ F.normalize(subject.directions.float(), dim=-1).mT

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,8 @@ from farshot.methods.finetuned import FinetunedAdapted, acting, contexts
 from farshot.model.encoder import Encoder
 from farshot.model.tower import Pass, TextFeatures
 from farshot.parts.alignment import HeadTailAlignment
+from farshot.parts.merging import merged
+from farshot.parts.weights import OwnWeights
 from farshot.task import DEFAULT_TEMPLATE
 
 OWN = "the method's own class directions (its texts, or class means)"
@@ -54,6 +57,12 @@ class Subject:
         """Its head-tail alignment, where it has one."""
         found = [part for part in self.parts.values() if isinstance(part, HeadTailAlignment)]
         return found[0] if found else None
+
+    @cached_property
+    def read_out(self) -> Encoder:
+        """The encoder with what was trained of its final norm, pooling and projection."""
+        trained = {name: part for name, part in self.parts.items() if isinstance(part, OwnWeights)}
+        return merged(self.encoder, trained)[0]
 
     @torch.no_grad()
     def texts_of(self, class_names: Sequence[str], template: str = DEFAULT_TEMPLATE) -> TextFeatures:
