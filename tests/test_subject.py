@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from farshot.explain import subject
+from farshot.explain import Domain, domain_similarity, state_similarity, subject
 from farshot.explain.lens import Ask, views
 from farshot.methods import create
 from farshot.model.encoder import Encoder
@@ -51,3 +51,14 @@ def test_patches_are_read_out_with_what_was_trained(name: str, settings: dict[st
     right, wrong = (F.normalize(seen, dim=-1) @ directions.mT for seen in (trained, frozen))
     torch.testing.assert_close(view.similarity, right, rtol=0, atol=1e-5)
     assert (view.similarity - wrong).abs().max() > 1e-3
+
+
+def test_embeddings_need_no_text_tower(mini: Encoder):
+    bare = Encoder(
+        mini.vision, None, None, preprocessing=mini.preprocessing, log_scale=4.6, origin=mini.origin
+    )
+    (made,) = create("prototypes").adapt(bare, [TASK])
+    one = Domain("one", TABLE.subset(range(4)), TABLE.names)
+    model, whole = subject(made, bare), subject(create("prototypes").adapt(mini, [TASK])[0], mini)
+    assert domain_similarity({"bare": model}, one, one) == pytest.approx({"bare": 1.0})
+    assert state_similarity({"a": model, "b": whole}, one, reference="a") == pytest.approx({"b": 1.0})

@@ -95,7 +95,7 @@ def embed(model: Subject, domain: Domain, *, progress: Progress | None = None) -
 
     Parts that look at class texts see those of the domain's own classes.
     """
-    texts = model.texts_of(domain.class_names, domain.template)
+    texts = model.texts_of(domain.class_names, domain.template) if model.parts else None
     found = [view.embedded for view in views(model, domain.table, Ask(), texts=texts, progress=progress)]
     features = np.concatenate([part.numpy() for part in found])
     return features / np.linalg.norm(features, axis=1, keepdims=True)
