@@ -55,3 +55,11 @@ def test_settings_that_are_given_are_kept(name: str, mini: Encoder):
     given = {"steps": 7, "weight" if name == "prolip" else "scale": 3.0}
     method = create(name, given)
     assert method.for_task(mini, toy_task(TABLE, shots=5)) == method
+
+
+def test_progress_counts_a_step_by_the_images_of_all_its_tasks(mini: Encoder):
+    """One fold of 2 x 4 images is a batch, and four of 2 x 5 are another: 8 and 40 images in a step."""
+    task, calls = toy_task(TABLE, shots=6), []
+    method = create("prompt-lora", {**FROZEN, "steps": 2})
+    hold_out(method, mini, task, TABLE.classes, progress=lambda *call: calls.append(call))
+    assert calls == [(1, 12), (2, 12), (7, 12), (12, 12)]

@@ -52,6 +52,15 @@ def test_a_job_that_takes_too_long_is_stopped(clock: list[float]):
         short(step, 10)
 
 
+def test_steps_that_count_more_are_no_fewer_timed(clock: list[float]):
+    told: list[float] = []
+    job = Forecast(told=told.append)
+    for done, at in ((5, 10.0), (10, 12.0), (15, 16.0), (20, 20.0)):
+        clock[0] = at
+        job(done, 100)
+    assert told == [16 + 85 * 6 / 10]
+
+
 def test_times_are_spoken_with_their_unit():
     assert [spoken(s) for s in (3.2, 89, 95, 5300, 6480)] == ["3 s", "89 s", "2 min", "88 min", "1.8 h"]
     assert (peak_memory() or 0) > 50 << 20

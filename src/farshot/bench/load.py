@@ -12,7 +12,6 @@ from farshot.methods.finetuned import FinetunedMethod
 from farshot.methods.size import parameters_for
 from farshot.model.encoder import Encoder
 from farshot.model.features import memory_of_machine
-from farshot.training.batches import FIVE
 
 _SHARE_OF_MEMORY = 0.4  # the rest is for weights, optimisers, pixels and other programs
 _MOST_TASKS = {"cpu": 8, "cuda": 64, "mps": 16}  # on two cores, more than four bring no speed
@@ -75,11 +74,9 @@ def images_per_step(method: Method, shape: Shape) -> int:
     recipe = getattr(method, "recipe", None)
     if recipe is None:
         return 0
-    plan = recipe(shape.ways, shape.shots)
-    images = shape.ways * min(shape.shots, plan.batch) * (FIVE if plan.views == "single" else 1)
-    images = min(images, plan.batch_total) if plan.batch_total is not None else images
+    images = recipe(shape.ways, shape.shots).images_in_step([shape.shots] * shape.ways)
     further = method.further_images if isinstance(method, FinetunedMethod) else 0
-    return int(images * plan.views_per_image) + further
+    return int(images) + further
 
 
 def cost(method: Method, shape: Shape, queries: int) -> float:

@@ -7,6 +7,7 @@ Shapes: T tasks, N classes, B images, E joint width.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
@@ -212,7 +213,10 @@ class FinetunedMethod(Method):
         out: dict[int, Adapted] = {}
         worded = [self.worded(task) for task in tasks]
         batches = alike(worded, self._batch_of)
-        for number, members in enumerate(batches):
+        costs = [self._step_costs([worded[i] for i in members]) for members in batches]
+        unit = math.gcd(*(each for each, _ in costs)) or 1
+        of, done = sum(each // unit * steps for each, steps in costs), 0
+        for (cost, whole), members in zip(costs, batches, strict=True):
             together = [worded[i] for i in members]
             recipe = self.recipe_for(together[0])
             scale = recipe.scale or encoder.logit_scale
@@ -224,9 +228,7 @@ class FinetunedMethod(Method):
             helpers = self.helpers(encoder, together)
             groups = self.groups(parts | helpers)
             self.start(encoder, [tasks[i] for i in members], parts)
-            later = self.later_steps(len(together[0].class_names), together[0].shots)
-            whole = recipe.steps + later
-            report = _part_of_whole(progress, number * whole, len(batches) * whole)
+            report = _part_of_whole(progress, done, cost // unit, of)
             losses = finetune(
                 encoder,
                 together,
@@ -241,10 +243,11 @@ class FinetunedMethod(Method):
             )
             self.finish(parts)
             trained = _trained(groups) + self.later_parameters(encoder, len(together[0].class_names))
-            report = _part_of_whole(progress, number * whole + recipe.steps, len(batches) * whole)
+            report = _part_of_whole(progress, done + cost // unit * recipe.steps, cost // unit, of)
             texts = _final_texts(encoder, together, parts)
             texts, more = self.last_stage(encoder, together, parts, texts, recipe, report)
             losses = np.concatenate([losses, more])
+            done += cost // unit * whole
             for t, i in enumerate(members):
                 out[i] = FinetunedAdapted(
                     encoder,
@@ -262,6 +265,13 @@ class FinetunedMethod(Method):
     def _batch_of(self, task: Task) -> Hashable:
         """Equal for tasks that can be trained in one batch."""
         return len(task.class_names), task.shots, task.template, self.recipe_for(task)
+
+    def _step_costs(self, tasks: Sequence[Task]) -> tuple[int, int]:
+        """Images that all tasks of a batch forward in a step, and its number of steps."""
+        recipe, classes = self.recipe_for(tasks[0]), len(tasks[0].class_names)
+        images = max(recipe.images_in_step(np.bincount(task.labels).tolist()) for task in tasks)
+        steps = recipe.steps + self.later_steps(classes, tasks[0].shots)
+        return len(tasks) * (images + self.further_images), steps
 
     def support_reading(self, classes: int, shots: int) -> str:
         """By the recipe's views."""
@@ -307,10 +317,11 @@ def _trained(groups: Sequence[ParameterGroup]) -> int:
     return count_parameters(*(parameter for group in groups for parameter in group.parameters))
 
 
-def _part_of_whole(progress: Progress | None, before: int, of: int) -> Progress | None:
+def _part_of_whole(progress: Progress | None, before: int, each: int, of: int) -> Progress | None:
+    """Progress of one batch in that of all, in which a step counts as much as it costs."""
     if progress is None:
         return None
-    return lambda done, _: progress(before + done, of)
+    return lambda done, _: progress(before + each * done, of)
 
 
 @torch.no_grad()

@@ -45,6 +45,7 @@ class Forecast:
         self._progress, self._told, self._limit = progress, told, seconds
         self._start = time.perf_counter()
         self._first: tuple[int, float] | None = None
+        self._calls = 0
         self._is_told = False
 
     def __call__(self, done: int, total: int) -> None:
@@ -56,9 +57,10 @@ class Forecast:
         if self._progress is not None:
             self._progress(done, total)
         now = time.perf_counter()
+        self._calls += 1
         if self._first is None:
             self._first = done, now
-        elif not self._is_told and done >= self._first[0] + _AFTER - 1 and done < total:
+        elif not self._is_told and self._calls >= _AFTER and done < total:
             begun, at = self._first
             whole = at - self._start + (total - begun) * (now - at) / (done - begun)
             self._is_told = True

@@ -107,6 +107,12 @@ class Recipe:
         """How often each support image is forwarded in a step."""
         return (FIVE if self.views == "five" else 1) + self.plain
 
+    def images_in_step(self, sizes: Sequence[int]) -> int:
+        """Images that a task with classes of these sizes forwards in a step, views included."""
+        images = sum(min(size, self.batch) for size in sizes) * (FIVE if self.views == "single" else 1)
+        images = images if self.batch_total is None else min(images, self.batch_total)
+        return images * self.views_per_image
+
 
 def dassl_recipe(
     images: int, epochs: int, *, batch: int, warm_epochs: int, steps: int = 0, scale: float, views: str
