@@ -219,3 +219,14 @@ def test_gradients_agree_with_a_merged_layer(mini: Encoder):
 def test_the_names_of_the_projections_are_clips(mini: Encoder):
     attention = transformers_clip(mini).vision_model.encoder.layers[0].self_attn
     assert all(hasattr(attention, f"{projection}_proj") for projection in PROJECTIONS)
+
+
+@pytest.mark.parametrize("rate", [0.9995, 0.9996, 0.99999])
+def test_the_highest_rates_of_dropout_leave_something(rate: float, mini: Encoder):
+    part = LoRA(mini, [3], rank=2, alpha=2, dropout=rate)
+    assert part.dropped == 1023
+    x = torch.ones(1, 64, 64, mini.width("vision"))
+    name = "vision_0_q"
+    torch.nn.init.ones_(part.up[name])
+    out = part.places()["vision.0.q"](torch.zeros_like(x), x, Pass(step=0, samples=torch.arange(64)[None]))
+    assert out.isfinite().all() and out.any()

@@ -39,7 +39,7 @@ class LoRA(nn.Module):
         encoder: gives depth and widths of the towers.
         keys: one number per task; initial values and dropout follow it.
         rank, alpha: scale = alpha / sqrt(rank).
-        dropout: share of the LoRA input that is zeroed in training, rounded to 1/1024.
+        dropout: share of the LoRA input that is zeroed in training, rounded to 1/1024 and at most 1023/1024.
         towers, projections, position: where it acts.
     """
 
@@ -58,7 +58,7 @@ class LoRA(nn.Module):
         super().__init__()
         self.rank, self.alpha, self.scale = rank, alpha, alpha / math.sqrt(rank)
         self.dropout = dropout
-        self.dropped = round(dropout * 2**_BITS)
+        self.dropped = min(round(dropout * 2**_BITS), 2**_BITS - 1)
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()  # A (T, r, D) and B (T, D, r)
         self._last = next((name for name in reversed(PROJECTIONS) if name in projections), None)
         for tower in towers:
