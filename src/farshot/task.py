@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from farshot.arrays import NDArray
+from farshot.data.independence import units
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 
@@ -28,6 +29,8 @@ class Task:
         descriptions: class name -> words that replace it in the prompt.
         key: identifies this task in every random draw, so that a task's result does not depend on its
             companions.
+        independent: every support image counts as independent of the others, as in tasks of a benchmark,
+            which hold no copies.
     """
 
     table: ImageTable
@@ -38,6 +41,7 @@ class Task:
     template: str = DEFAULT_TEMPLATE
     descriptions: dict[str, str] = field(default_factory=dict)
     key: int = 0
+    independent: bool = False
 
     def __post_init__(self) -> None:
         if self.template.count("{}") != 1:
@@ -55,6 +59,12 @@ class Task:
     def shots(self) -> int:
         """K, the size of the smallest class (images)."""
         return int(np.bincount(self.labels, minlength=len(self.class_names)).min()) if len(self.labels) else 0
+
+    @cached_property
+    def units(self) -> NDArray[np.int64]:
+        """A number for each support image, equal for those that are not independent (see
+        farshot.data.independence), (S,)."""
+        return np.arange(len(self.support)) if self.independent else units(self.table, self.support)
 
     @property
     def prompts(self) -> list[str]:

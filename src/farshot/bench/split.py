@@ -67,6 +67,7 @@ def split_task(
         template,
         dict(descriptions or {}),
         key("task", pool.name, shots, seed, index),
+        independent=True,
     )
 
 

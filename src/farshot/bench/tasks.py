@@ -281,6 +281,7 @@ def sample_task(
         template,
         dict(descriptions or {}),
         key("task", pool.name, *imbalanced, shots, seed, index),
+        independent=True,
     )
 
 

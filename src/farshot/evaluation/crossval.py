@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import one_of_each, units, worth
+from farshot.data.independence import one_of_each, worth
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood
 from farshot.evaluation.intervals import Interval, mean_of_shares
@@ -190,7 +190,7 @@ def hold_out(
     Raises:
         DataError: a class with one picture, or more folds than it has.
     """
-    unit = units(task.table, task.support)
+    unit = task.units
     sizes = [len(np.unique(unit[task.labels == c])) for c in range(len(task.class_names))]
     folds = min(*sizes, MOST_FOLDS) if folds is None else folds
     if not 2 <= folds <= min(sizes):

@@ -85,6 +85,7 @@ class Support:
         scale: s in s * cosine(image, text).
         crops: features of random crops of the same images, not normalised, (T, A, S, E); None where a method
             looks at none.
+        units: equal for images of a task that are not independent, (T, S); None: all are independent.
     """
 
     images: Float[Tensor, "T S E"]
@@ -94,6 +95,7 @@ class Support:
     shots: int
     scale: float
     crops: Float[Tensor, "T A S E"] | None = None
+    units: Int[Tensor, "T S"] | None = None
 
     @property
     def copies(self) -> list[Support]:

@@ -6,8 +6,9 @@ Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 20
 The authors search alpha and beta on labelled images beyond the support set. Here a rule that sees the support
 set alone takes that place: from 2 shots on, the pair of their grid for EuroSAT (every tenth of their betas)
 with the least cross-entropy on held-out support images: of K shots, fold k holds the images of each class
-whose number is k modulo K, and is scored by the cache of the other folds. At 1 shot nothing can be held out:
-alpha is 1 and beta 5.5, the values of the paper's ablation on ImageNet.
+whose number is k modulo K, and is scored by the cache of the other folds. Copies, and images of one group,
+have one number and count as one shot. At 1 shot nothing can be held out: alpha is 1 and beta 5.5, the values
+of the paper's ablation on ImageNet.
 
 With augment=10 the keys are those of the authors' program (utils.py, build_cache_model; augment_epoch of
 configs/): f_i is the mean feature of 10 random crops of image i, at length 1. Images that the rule holds out
@@ -18,7 +19,9 @@ are scored without crops, as queries are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -29,6 +32,8 @@ from torch.nn import functional as F
 from farshot.methods.augmented import AugmentedMethod
 from farshot.methods.frozen import Fitted, State, Support, mean_cross_entropy
 from farshot.methods.registry import register
+from farshot.model.encoder import Encoder
+from farshot.task import Task
 
 ALPHAS = tuple(0.1 + 9.9 * i / 20 for i in range(20))  # configs/eurosat.yaml: search_scale [12, 10]
 BETAS = tuple(0.1 + 11.9 * i / 20 for i in range(20))
@@ -77,15 +82,28 @@ class TipAdapter(AugmentedMethod):
         """alpha and beta of every task: the settings, or what the rule chooses."""
         alphas = ALPHAS if self.alpha is None else (self.alpha,)
         betas = BETAS if self.beta is None else (self.beta,)
-        if support.shots < 2 and len(alphas) * len(betas) > 1:
-            alphas = (AT_ONE_SHOT[0] if self.alpha is None else self.alpha,)
-            betas = (AT_ONE_SHOT[1] if self.beta is None else self.beta,)
-        pairs = torch.tensor([(alpha, beta) for beta in betas for alpha in alphas])
-        if len(pairs) == 1:
-            chosen = pairs.expand(len(support.keys), 2)
-        else:
-            chosen = pairs[held_out_losses(support, keys, alphas, betas).argmin(1)]
+        alone = [
+            AT_ONE_SHOT[0] if self.alpha is None else self.alpha,
+            AT_ONE_SHOT[1] if self.beta is None else self.beta,
+        ]
+        chosen = torch.tensor([alone]).repeat(len(support.keys), 1)
+        if support.shots > 1 and self._asks_rule:
+            pairs = torch.tensor([(alpha, beta) for beta in betas for alpha in alphas])
+            best = pairs[held_out_losses(support, keys, alphas, betas).argmin(1)]
+            several = folds(support).amax(1, keepdim=True) > 0
+            chosen = torch.where(several, best, chosen)
         return chosen[:, 0].contiguous(), chosen[:, 1].contiguous()
+
+    @property
+    def _asks_rule(self) -> bool:
+        return self.alpha is None or self.beta is None
+
+    def support(self, encoder: Encoder, tasks: Sequence[Task]) -> Support:
+        """With what is not independent, where the rule needs to know."""
+        found = super().support(encoder, tasks)
+        if found.shots < 2 or not self._asks_rule:
+            return found
+        return replace(found, units=torch.stack([torch.as_tensor(task.units) for task in tasks]))
 
 
 def cache_logits(
@@ -100,7 +118,7 @@ def held_out_losses(
 ) -> Float[Tensor, "T pairs"]:
     """Cross-entropy of every pair on support images scored by the cache of the other folds; alphas run
     fastest."""
-    fold = folds(support.labels, support.shots)
+    fold = folds(support)
     others = (fold[:, :, None] != fold[:, None, :]).float()  # (T, image, key)
     affinity, values = support.images @ keys.mT, support.targets
     losses = []
@@ -110,7 +128,19 @@ def held_out_losses(
     return torch.stack(losses, dim=1)
 
 
-def folds(labels: Int[Tensor, "T S"], count: int) -> Int[Tensor, "T S"]:
-    """Number of each image within its class, modulo the number of folds."""
-    same = labels[:, :, None] == labels[:, None, :]
-    return same.tril(-1).sum(-1) % count
+def folds(support: Support) -> Int[Tensor, "T S"]:
+    """Number of each image's unit within its class, modulo the units of the class that has fewest."""
+    labels = support.labels
+    units = torch.arange(labels.shape[1]).expand_as(labels) if support.units is None else support.units
+    return torch.tensor([_folds(*task) for task in zip(labels.tolist(), units.tolist(), strict=True)])
+
+
+def _folds(labels: list[int], units: list[int]) -> list[int]:
+    count = min(Counter(label for label, _ in set(zip(labels, units, strict=True))).values())
+    numbers: dict[int, int] = {}  # a unit in several classes has the number of its first image
+    counted: Counter[int] = Counter()
+    for label, unit in zip(labels, units, strict=True):
+        if unit not in numbers:
+            numbers[unit] = counted[label] % count
+            counted[label] += 1
+    return [numbers[unit] for unit in units]
