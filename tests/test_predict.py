@@ -130,6 +130,21 @@ def test_rows_of_another_model_or_other_options_are_not_mixed(
     assert out.read_bytes() == before
 
 
+def test_the_order_of_the_classes_of_only_changes_no_answer(
+    farshot: Farshot, adapted: Path, pictures: Path
+) -> None:
+    def answers(*classes: str) -> list[tuple[str, dict[str, float]]]:
+        only = [word for name in classes for word in ("--only", name)]
+        found = json.loads(farshot("predict", adapted, pictures, "--json", *only).out)
+        return [
+            (one["class"], {name: round(p, 5) for name, p in one["probabilities"].items()}) for one in found
+        ]
+
+    assert answers("owl", "cat", "dog") == answers("cat", "dog", "owl") == answers()
+    assert answers("owl", "cat") == answers("cat", "owl")
+    assert len({name for name, _ in answers()}) > 1
+
+
 def test_two_runs_do_not_write_one_file(
     farshot: Farshot, adapted: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

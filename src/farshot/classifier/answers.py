@@ -94,7 +94,7 @@ class Question:
         """
         limit = self.limit
         classes, some = self.classes, len(self.classes) < len(self.classifier.classes_)
-        probabilities = self.classifier.probabilities(part.logits, classes if some else None)
+        probabilities = self.classifier.probabilities(part.logits, self.only or None)
         sets = None if self.threshold is None else prediction_sets(probabilities, self.threshold)
         chain = self.hierarchy
         answers = None if chain is None else chain.answers(probabilities, self.answer_threshold)
