@@ -202,6 +202,21 @@ def test_evaluation_lists_unreadable_images_and_can_skip_them(
     assert (about["images"], about["left_out_support"]) == (8, 0)
 
 
+def test_evaluation_skips_whole_parts_of_unreadable_images(
+    farshot: Farshot, adapted: Path, tmp_path: Path
+) -> None:
+    folder = class_folders(tmp_path / "data", images=3, start=400)
+    for number in range(9):  # of which 5 are a part
+        (folder / "cat" / f"_{number}.png").write_bytes(b"no picture")
+    told = farshot("evaluate", adapted, folder, "--skip-unreadable", "--json")
+    assert (told.code, json.loads(told.out)["images"]) == (0, 9)
+    for image in folder.rglob("[0-9].png"):
+        image.write_bytes(b"no picture")
+    sentence = refusal(farshot("evaluate", adapted, folder, "--skip-unreadable"))
+    assert sentence.startswith("farshot: None of the 18 images can be read. ")
+    assert str(folder / "cat" / "0.png") in sentence
+
+
 def test_of_many_classes_the_lowest_are_shown_and_all_are_written(
     farshot: Farshot, adapted: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

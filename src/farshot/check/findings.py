@@ -19,7 +19,7 @@ import numpy as np
 from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
 from farshot.data.independence import are_too_alike, one_of_each, picture_units
-from farshot.data.table import ImageTable
+from farshot.data.table import ImageTable, none_readable
 from farshot.errors import DataError
 from farshot.evaluation.crossval import HeldOut
 from farshot.evaluation.intervals import Interval
@@ -160,7 +160,7 @@ def check_images(
     faults, dim = _look(table, progress)
     kept = [row for row in range(len(table)) if row not in faults]
     if not kept:
-        raise DataError(f"None of the {len(table)} images can be read. {next(iter(faults.values()))}")
+        raise none_readable(list(faults.values()))
     readable = table.subset(kept)
     place = {row: new for new, row in enumerate(kept)}
     copies, sizes = _copies(readable)

@@ -18,7 +18,7 @@ from farshot.arrays import NDArray
 from farshot.classifier.tracked import told
 from farshot.data.decoded import Outcome
 from farshot.data.independence import units_of_copies
-from farshot.data.table import ImageTable, unreadable
+from farshot.data.table import ImageTable, none_readable, unreadable
 from farshot.evaluation.metrics import Evaluation, evaluate
 from farshot.evaluation.unseen import candidates, near_rows, nothing_left, shows_seen
 from farshot.model.features import FeatureCache, use_cache
@@ -164,11 +164,13 @@ def measure(
         faults |= part.faults
     if faults and not skip_unreadable:
         raise unreadable(list(faults.values()), len(chosen))
+    if len(faults) == len(chosen):
+        raise none_readable(list(faults.values()))
     kept = [np.ones(len(one.rows), dtype=bool) if one.seen is None else ~one.seen for one in parts]
     if leave_out and classifier.thumbnails_ is not None:
         near = set(near_rows(chosen, classifier.thumbnails_).tolist())
         kept = [
-            mask & [row not in near for row in one.rows.tolist()]
+            mask & np.array([row not in near for row in one.rows.tolist()], dtype=bool)
             for one, mask in zip(parts, kept, strict=True)
         ]
     if not any(mask.any() for mask in kept):

@@ -387,6 +387,11 @@ def unreadable(faults: Sequence[str], images: int) -> DataError:
     )
 
 
+def none_readable(faults: Sequence[str]) -> DataError:
+    """The error where all images cannot be read, although that is allowed of some."""
+    return DataError(f"None of the {len(faults)} images can be read. {faults[0]}")
+
+
 def _absolute(source: ImageSource) -> ImageSource:
     if isinstance(source, Member):
         return source.absolute()
