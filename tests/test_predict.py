@@ -173,9 +173,36 @@ def test_an_unreadable_image_does_not_cost_the_others(
     assert "1 of 6 images cannot be read" in told.err
     out = tmp_path / "rows.csv"
     assert farshot("predict", adapted, tmp_path, "--out", out).code == 2
+    assert "1 of 6 images cannot be read" in farshot("predict", adapted, tmp_path, "--out", out).err
     picture(2).save(tmp_path / "2.png")
     assert farshot("predict", adapted, tmp_path, "--out", out).code == 0
     assert sorted(Path(row[0]).stem for row in rows_of(out)[1:]) == list("012345")
+
+
+def test_a_file_of_rows_is_completed_without_unreadable_images(
+    farshot: Farshot, adapted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        picture(number).save(folder / f"{number}.png")
+    (folder / "bad.png").write_bytes(b"no picture")
+    out = tmp_path / "rows.csv"
+    assert farshot("predict", adapted, folder, "--out", out).code == 2
+    told = farshot("predict", adapted, folder, "--out", out, "--skip-unreadable")
+    assert (told.code, told.err.splitlines()[-1]) == (0, "1 unreadable image is left out.")
+    assert sorted(Path(row[0]).stem for row in rows_of(out)[1:]) == list("0123")
+    assert sorted(tmp_path.iterdir()) == [folder, out]
+
+
+def test_rows_go_to_a_new_folder_and_an_impossible_place_is_refused_first(
+    farshot: Farshot, adapted: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "folder" / "rows.csv"
+    assert farshot("predict", adapted, pictures, "--out", out).code == 0
+    assert len(rows_of(out)) == 1 + 12
+    told = farshot("predict", tmp_path / "no model", pictures, "--out", out / "rows.csv")
+    assert f"{out / 'rows.csv'} cannot be written" in refusal(told)
 
 
 def test_evaluation_is_that_of_all_images_at_once(adapted: Path, tmp_path: Path) -> None:

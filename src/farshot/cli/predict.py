@@ -22,9 +22,9 @@ from farshot.cli.options import (
     SkipUnreadable,
     Workers,
 )
-from farshot.cli.predictions import CsvFile, Rows, columns, printed
+from farshot.cli.predictions import CsvFile, Rows, check_rows, columns, printed
 from farshot.cli.tables import note_on, print_left_out
-from farshot.errors import DataError, SettingError
+from farshot.errors import SettingError
 
 if TYPE_CHECKING:
     from farshot.classifier.answers import Question
@@ -99,7 +99,7 @@ def predict(
     from farshot.classifier.answers import Question
     from farshot.classifier.distributed import require_independent
     from farshot.data.readers import unlabelled
-    from farshot.data.table import unreadable
+    from farshot.data.table import none_readable, unreadable
     from farshot.evaluation.hierarchy import read_hierarchy
     from farshot.workers.machines import Machines
 
@@ -110,7 +110,9 @@ def predict(
         raise SettingError(
             f"{option} was measured with all classes, so it promises nothing for some; leave out --only."
         )
-    table = unlabelled(images)
+    if out is not None:
+        check_rows(out)
+    table = whole = unlabelled(images)
     for note in table.notes:
         console.err.print(f"Note: {note}.", markup=False)
     local = 1 if executor == "local" else None
@@ -136,9 +138,9 @@ def predict(
     with where, _predicted(machines, asked, folder, table) as parts:
         faults = _write(asked, table, parts, where, skip_unreadable)
         if faults and not skip_unreadable:
-            raise unreadable(faults, len(table))
-        if faults and len(faults) == len(table):
-            raise DataError(f"None of the {len(table)} images can be read: {faults[0]}")
+            raise unreadable(faults, len(whole))
+        if faults and len(faults) == len(whole):
+            raise none_readable(faults)
     print_left_out(len(faults))
 
 

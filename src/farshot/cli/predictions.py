@@ -114,6 +114,15 @@ class Json(Rows):
             self._before = ","
 
 
+def check_rows(path: Path) -> None:
+    """Refuse a place for `CsvFile`, before any work.
+
+    Raises:
+        DataError: it is taken by something else, or not writable.
+    """
+    check_file(path, "an unfinished list of predictions", lambda _: _note_of(path).is_file())
+
+
 class CsvFile(Rows):
     """A file of comma-separated values that grows. While it is not complete, a note next to it
     (NAME.unfinished.json) says which model and options its rows are from.
@@ -131,12 +140,13 @@ class CsvFile(Rows):
         from farshot.classifier.answers import identity
 
         self._path = home(path)
-        self._note = self._path.with_name(f"{self._path.name}.unfinished.json")
+        self._note = _note_of(path)
         self._begun = {"model": identity(classifier), **options, "header": header}
         self._said = path
         begun = self._is_begun()
         with _failing(self._said):
             if not begun:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 with replaced(self._note) as staging:
                     staging.write_text(json.dumps(self._begun, indent=2) + "\n", encoding="utf-8")
                 self._path.touch()
@@ -179,7 +189,7 @@ class CsvFile(Rows):
 
     def _is_begun(self) -> bool:
         """Whether there are rows to go on from; refuses a place that is not to be written to."""
-        check_file(self._said, "an unfinished list of predictions", lambda _: self._note.is_file())
+        check_rows(self._said)
         if not self._note.is_file():
             return False
         try:
@@ -200,6 +210,12 @@ class CsvFile(Rows):
         with _failing(self._said):
             self._file.write(streams.encoded(text))
             self._file.flush()
+
+
+def _note_of(path: Path) -> Path:
+    """What says which model and options unfinished rows are from."""
+    path = home(path)
+    return path.with_name(f"{path.name}.unfinished.json")
 
 
 @contextmanager
