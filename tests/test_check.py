@@ -156,6 +156,16 @@ def test_copies_do_not_make_enough_images_of_a_pair():
     assert not_told_apart(replace(found, unit=rows)) == ()  # of 4
 
 
+def test_classes_of_the_same_patients_are_not_told_apart():
+    labels, unit = np.repeat([0, 1], 20), np.tile(np.arange(20), 2)  # an eye of each class
+    logits = np.random.default_rng(3).normal(0, 1, (40, 2)).astype(np.float32)
+    (pair,) = not_told_apart(replace(held_out(logits, labels), unit=unit))
+    (alone,) = not_told_apart(held_out(logits, labels))
+    assert pair.classes == (0, 1)
+    assert pair.right.mean == alone.right.mean
+    assert pair.right.low < alone.right.low  # 20 patients are fewer than 40 pictures
+
+
 def test_a_doubt_is_named_by_how_much_more_probable_another_class_is():
     labels = np.array([0, 1] * 40)
     logits = np.where(np.eye(2)[labels] == 1, 2.0, 0.0)

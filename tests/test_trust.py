@@ -22,11 +22,13 @@ from safetensors.torch import load_file, save_file
 
 from farshot import FewShotClassifier, load
 from farshot.classifier.hub import files_to_upload
+from farshot.data.independence import scores_of_units
 from farshot.data.pools import open_pool
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import tempered
 from farshot.evaluation.crossval import HeldOut, fit_temperature
 from farshot.evaluation.familiarity import Familiarity, Look, left_out_folds, measure
+from farshot.evaluation.hierarchy import Hierarchy
 from farshot.evaluation.intervals import roc_area
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
@@ -415,7 +417,8 @@ def test_copies_do_not_make_an_estimate_surer():
 
 def test_copies_do_not_promise_more():
     with pytest.raises(SettingError, match="need at least 19 labelled images, and there are 15"):
-        set_threshold(*held_out(6).references, 0.95)
+        known = held_out(6)
+        set_threshold(known.calibrated, known.labels, 0.95, known.units)
     features = np.eye(15, dtype=np.float32)
     once = Familiarity.of(features, np.arange(15))
     often = Familiarity.of(np.repeat(features, 6, axis=0), np.repeat(np.arange(15), 6))
@@ -425,6 +428,69 @@ def test_copies_do_not_promise_more():
         SettingError, match=r"at least 19 labelled images.* adapted to 15 \(copies and groups count once\)"
     ):
         often.check_level(0.05)
+
+
+def sites(count: int, seed: int, kind: str) -> HeldOut:
+    """Sites with a picture of an easy class and one of a hard class each; or the same with a class per site,
+    or without sites. Folders of classes: all of the easy one come first."""
+    draws = np.random.default_rng(seed)
+    labels, unit = np.repeat([0, 1], count), np.tile(np.arange(count), 2)
+    if kind == "within":
+        unit = np.concatenate([np.arange(count) // 2, count + np.arange(count) // 2])
+    easy = np.where(labels == 0, 2.5, -0.3) + draws.normal(0, 1, 2 * count)
+    logits = np.zeros((2 * count, 2), dtype=np.float32)
+    logits[np.arange(2 * count), labels] = easy
+    return HeldOut(
+        ("a", "b"), labels, logits, np.arange(2 * count) % 5, unit=None if kind == "none" else unit
+    )
+
+
+@pytest.mark.parametrize("kind", ["spanning", "within", "none"])
+def test_promises_hold_where_groups_span_classes(kind: str):
+    """Of new pictures 90 % are in their set, and of those from 90 % on 90 % are right, by Laplace's rule."""
+    covered, wrong, sure_right, sure = [], [], [], []
+    chain = Hierarchy(("a", "b"), {})
+    for seed in range(12):
+        known, new = sites(40, seed, kind), sites(100, 1000 + seed, kind)
+        p = softmax(new.logits / np.float32(known.temperature()))
+        calibrated, labels, unit = known.calibrated, known.labels, known.units
+        chosen = prediction_sets(p, set_threshold(calibrated, labels, 0.9, unit))
+        covered.append(chosen[np.arange(200), new.labels])
+        answers = chain.answers(p, chain.threshold(calibrated, labels, 0.9, unit))
+        pairs = zip(answers, new.labels.tolist(), strict=True)
+        wrong.append(np.mean([not chain.is_right(one, label) for one, label in pairs]))
+        reached = p.max(1) >= known.certainty(0.9).threshold
+        sure_right.append((p.argmax(1) == new.labels)[reached].sum())
+        sure.append(reached.sum())
+    assert 0.88 < np.mean(covered) < 0.95
+    assert np.mean(covered, axis=0)[100:].mean() > 0.7  # the hard class; 0.38 if the easy one decides
+    assert 0.05 < np.mean(wrong) < 0.12
+    assert 0.86 < sum(sure_right) / sum(sure) < 0.96
+
+
+def test_p_values_hold_for_each_class_where_groups_span_classes():
+    """A class of pictures that are all alike, and one that varies, with one of each at every site."""
+    lost = []
+    for seed in range(20):
+        draws = np.random.default_rng(seed)
+        means, spread = np.eye(2, 32)[np.repeat([0, 1], 230)] * 4, np.repeat([0.5, 1], 230)[:, None]
+        features = (means + draws.normal(0, 1, (460, 32)) * spread).astype(np.float32)
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        known = np.r_[:30, 230:260]
+        p = Familiarity.of(features[known], np.tile(np.arange(30), 2)).p_values(np.delete(features, known, 0))
+        lost.append([(p <= 0.05).mean(), (p[200:] <= 0.05).mean()])
+    assert np.mean(lost, axis=0)[0] < 0.06
+    assert np.mean(lost, axis=0)[1] < 0.12  # nearly all if the first class decides
+
+
+def test_references_are_the_scores_of_units():
+    unit, scores = np.array([0, 0, 1, 1, 1, 1, 2]), np.array([5.0, 1, 2, 2, 2, 9, 3])
+    # shares, ascending: 1/2 of 1, 3/4 of 2, 1 of 3, 1/2 of 5, 1/4 of 9; quantiles at 0.75, 1.5 and 2.25
+    assert scores_of_units(scores, unit).tolist() == [2, 3, 3]
+    assert scores_of_units(scores, np.arange(7)).tolist() == sorted(scores.tolist())
+    assert scores_of_units(np.repeat(scores, 3), np.repeat(np.arange(7), 3)).tolist() == sorted(
+        scores.tolist()
+    )
 
 
 def test_copies_among_the_measured_images_count_once(mini):

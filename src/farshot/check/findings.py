@@ -18,7 +18,7 @@ import numpy as np
 
 from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
-from farshot.data.independence import are_too_alike, one_of_each, picture_units
+from farshot.data.independence import are_too_alike, picture_units, worth
 from farshot.data.table import ImageTable, none_readable
 from farshot.errors import DataError
 from farshot.evaluation.crossval import HeldOut
@@ -208,16 +208,17 @@ def doubtful_labels(held_out: HeldOut) -> tuple[WrongLabel, ...]:
 def not_told_apart(held_out: HeldOut) -> tuple[Pair, ...]:
     """Pairs of classes, of at least 10 images each, copies counted once, for which a choice between the two
     is not clearly better than a coin: a mean recall of at most 65 % whose interval reaches 50 %."""
-    rows = one_of_each(held_out.units)
-    p, labels = held_out.probabilities[rows], held_out.labels[rows]
+    p, labels, unit = held_out.probabilities, held_out.labels, held_out.units
+    sizes = [len(np.unique(unit[labels == c])) for c in range(p.shape[1])]
     found = []
     for i, j in combinations(range(p.shape[1]), 2):
-        first, second = p[labels == i], p[labels == j]
-        shown = np.array([len(first), len(second)])
-        if shown.min() < _LEAST_OF_PAIR:
+        if min(sizes[i], sizes[j]) < _LEAST_OF_PAIR:
             continue
-        right = np.array([(first[:, i] > first[:, j]).sum(), (second[:, j] > second[:, i]).sum()])
-        share = balanced_accuracy(right, shown)
+        rows = np.flatnonzero((labels == i) | (labels == j))
+        second = labels[rows] == j
+        hits = np.where(second, p[rows, j] > p[rows, i], p[rows, i] > p[rows, j])
+        right, shown = np.bincount(second[hits], minlength=2), np.bincount(second)
+        share = balanced_accuracy(right, shown, worth(unit[rows], second.astype(np.int64), 2))
         if share.low <= 0.5 and share.mean <= _BARELY:
             found.append(Pair((i, j), share))
     return tuple(sorted(found, key=lambda pair: pair.right.mean))

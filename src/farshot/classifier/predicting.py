@@ -138,7 +138,7 @@ class Predicting:
             SettingError: as `predict_set`.
         """
         held_out = self._require_held_out("Prediction sets need")
-        return set_threshold(*held_out.references, coverage)
+        return set_threshold(held_out.calibrated, held_out.labels, coverage, held_out.units)
 
     def predict_from(self, X: Images, hierarchy: Hierarchy, coverage: float = 0.9) -> list[Answer]:
         """The class of each image where the model is certain enough, else what that class belongs to.
@@ -159,7 +159,7 @@ class Predicting:
             SettingError: as `predict_set`.
         """
         held_out = self._require_held_out("Answers from a hierarchy need")
-        return hierarchy.threshold(*held_out.references, coverage)
+        return hierarchy.threshold(held_out.calibrated, held_out.labels, coverage, held_out.units)
 
     def _require_held_out(self, what: str) -> HeldOut:
         check_is_fitted(self)

@@ -30,6 +30,7 @@ ALL_BUT_LAST_WORD = r".+(?=[-_. ][^-_. ]+$)"
 
 _LAST_WORD = re.compile(r"(.+)[-_. ][^-_. ]+")
 _MOST_OF_GROUP = 20
+_ROUNDING = 1e-9  # of a sum of shares of units
 
 
 def units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> Int[NDArray[np.int64], " S"]:
@@ -88,9 +89,23 @@ def worth(
     return np.where(counts > 0, np.maximum(1.0, counts**2 / np.maximum(total, 1)), 0.0)
 
 
-def one_of_each(unit: Int[NDArray[np.int64], " B"]) -> Int[NDArray[np.int64], " units"]:
-    """The first image of each unit, in order: images that are independent of each other."""
-    return np.sort(np.unique(unit, return_index=True)[1])
+def shares_of_units(unit: Int[NDArray[np.int64], " B"]) -> Float[NDArray[np.float64], " B"]:
+    """What each image counts where each unit counts 1."""
+    _, number, sizes = np.unique(unit, return_inverse=True, return_counts=True)
+    return np.asarray(1 / sizes[number])
+
+
+def scores_of_units(
+    scores: Float[NDArray[np.floating[Any]], " B"], unit: Int[NDArray[np.int64], " B"]
+) -> Float[NDArray[np.floating[Any]], " units"]:
+    """As many scores as units, ascending: what a new image's is compared with, since copies say nothing more.
+
+    The k-th of n is the quantile k / (n + 1) of the scores of all images where each unit counts 1, so that
+    each class has its share also where units span classes. Without copies these are the scores themselves.
+    """
+    order, n = np.argsort(scores, kind="stable"), len(np.unique(unit))
+    reached = np.cumsum(shares_of_units(unit)[order])
+    return scores[order][np.searchsorted(reached, np.arange(1, n + 1) * (n / (n + 1)) - _ROUNDING)]
 
 
 def are_too_alike(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> bool:

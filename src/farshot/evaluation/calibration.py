@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from numpy.typing import ArrayLike
 
 from farshot.arrays import NDArray
+from farshot.data.independence import shares_of_units, worth
 from farshot.evaluation.intervals import Interval, proportion_interval
 
 BINS = 15
+_ROUNDING = 1e-12  # of a share of images of which some count in part
 _LEAST = 1e-12  # probability of the true class, for its logarithm
 
 
@@ -173,7 +175,10 @@ def tempered(
 
 
 def certain_from(
-    confidence: Float[NDArray[np.floating[Any]], " S"], right: ArrayLike, wanted: float
+    confidence: Float[NDArray[np.floating[Any]], " S"],
+    right: ArrayLike,
+    wanted: float,
+    unit: Int[NDArray[np.int64], " S"] | None = None,
 ) -> Certainty:
     """The lowest threshold at which predictions that reach it are right often enough (selective
     classification, Geifman and El-Yaniv 2017).
@@ -186,14 +191,21 @@ def certain_from(
         confidence: probability of the predicted class of each image.
         right: whether it is the true one.
         wanted: in [0, 1].
+        unit: equal for images that are not independent, such as copies, which count once; all are by default.
     """
     hits = np.asarray(right, dtype=bool)
-    best = Certainty(wanted, math.inf, proportion_interval(0, len(hits)), proportion_interval(0, 0))
+    unit = np.arange(len(hits)) if unit is None else unit
+    weights = shares_of_units(unit)
+
+    def share(holds: Bool[NDArray[np.bool_], " B"], of: Int[NDArray[np.int64], " B"]) -> Interval:
+        (independent,) = worth(of, np.zeros_like(of), 1)
+        return proportion_interval(int(holds.sum()), len(holds), float(independent))
+
+    best = Certainty(wanted, math.inf, share(np.zeros_like(hits), unit), proportion_interval(0, 0))
     for threshold in np.unique(confidence)[::-1]:  # from the surest down: all of one confidence go together
         reached = confidence >= threshold
-        k, n = int(hits[reached].sum()), int(reached.sum())
-        if (k + 1) / (n + 2) >= wanted:
-            best = Certainty(
-                wanted, float(threshold), proportion_interval(n, len(hits)), proportion_interval(k, n)
-            )
+        k, n = weights[reached & hits].sum(), weights[reached].sum()
+        if (k + 1) / (n + 2) >= wanted - _ROUNDING:
+            decided, correct = share(reached, unit), share(hits[reached], unit[reached])
+            best = Certainty(wanted, float(threshold), decided, correct)
     return best

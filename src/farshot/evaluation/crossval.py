@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import one_of_each, worth
+from farshot.data.independence import scores_of_units, worth
 from farshot.errors import DataError
 from farshot.evaluation.calibration import Certainty, certain_from, negative_log_likelihood
 from farshot.evaluation.intervals import Interval, mean_of_shares
@@ -98,15 +98,14 @@ class HeldOut:
 
     def certainty(self, wanted: float) -> Certainty:
         """From which calibrated probability on a prediction is right often enough to be given."""
-        found, labels = self.references
-        return certain_from(found.max(1), found.argmax(1) == labels, wanted)
+        found = self.calibrated
+        return certain_from(found.max(1), found.argmax(1) == self.labels, wanted, self.units)
 
     @property
-    def references(self) -> tuple[Float[NDArray[np.float32], "units N"], Int[NDArray[np.int64], " units"]]:
-        """`calibrated` and the true class of one image of each unit: what a new image is compared with, since
-        copies say nothing more."""
-        rows = one_of_each(self.units)
-        return self.calibrated[rows], self.labels[rows]
+    def references(self) -> Float[NDArray[np.float32], " units"]:
+        """The calibrated probability of the true class, ascending, as many as units: what a new image's is
+        compared with."""
+        return scores_of_units(self.calibrated[np.arange(len(self.labels)), self.labels], self.units)
 
 
 def dependence(folds: int) -> float:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import one_of_each, worth
+from farshot.data.independence import scores_of_units, worth
 from farshot.errors import SettingError
 from farshot.evaluation.intervals import Interval, roc_area
 from farshot.evaluation.metrics import share_interval
@@ -162,9 +162,9 @@ class Familiarity:
 
     @property
     def references(self) -> Float[NDArray[np.float32], " units"]:
-        """`labelled` of one image of each unit: what a new image is compared with, since copies say nothing
-        more."""
-        return self.labelled if self.unit is None else self.labelled[one_of_each(self.unit)]
+        """`labelled`, ascending, as many as units: what a new image's score is compared with."""
+        unit = np.arange(len(self.labelled)) if self.unit is None else self.unit
+        return scores_of_units(self.labelled, unit)
 
     def scores(
         self, features: Features, appearance: Appearance | None = None
@@ -184,14 +184,14 @@ class Familiarity:
     def p_values(
         self, features: Features, appearance: Appearance | None = None
     ) -> Float[NDArray[np.float64], " B"]:
-        """Of each image: the share of the labelled images, one of each unit, and of the image itself, that
-        are at most as similar to the labelled ones.
+        """Of each image: the share of the labelled images, each unit counting 1, and of the image itself,
+        that are at most as similar to the labelled ones.
 
         Args:
             appearance: as of `scores`.
         """
         found = self.scores(features, appearance)
-        references = np.sort(self.references)
+        references = self.references
         return (1 + np.searchsorted(references, found, side="right")) / (1 + len(references))
 
     def left_out(self, unit: Int[NDArray[np.int64], " S"]) -> Float[NDArray[np.float64], " S"]:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
+from farshot.data.independence import scores_of_units
 from farshot.data.names import nfc
 from farshot.data.text import read_text
 from farshot.errors import DataError
@@ -91,6 +92,7 @@ class Hierarchy:
         probabilities: Float[NDArray[np.float32], "S N"],
         labels: Int[NDArray[np.int64], " S"],
         share: float,
+        unit: Int[NDArray[np.int64], " S"] | None = None,
     ) -> float:
         """The probability above which a name is an answer.
 
@@ -98,16 +100,17 @@ class Hierarchy:
             probabilities: cross-validated and calibrated.
             labels: the true classes.
             share: of the images whose answer should be right.
+            unit: equal for images that are not independent, such as copies; all are by default.
 
         Raises:
             SettingError: a share that so few labelled images cannot promise.
         """
-        rank = promised_rank(len(labels), share, "Answers that are right")
         highest = [
             max((p for name, p in self._steps(row) if not self._below[name][label]), default=0.0)
             for row, label in zip(probabilities, labels, strict=True)
         ]
-        return float(np.sort(highest)[rank - 1])
+        scores = scores_of_units(-np.array(highest), np.arange(len(labels)) if unit is None else unit)
+        return float(-scores[len(scores) - promised_rank(len(scores), share, "Answers that are right")])
 
     def answers(self, probabilities: Float[NDArray[np.float32], "B N"], threshold: float) -> list[Answer]:
         """The first name of each image's chain whose probability is above the threshold."""

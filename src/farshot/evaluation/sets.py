@@ -15,11 +15,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
+from farshot.data.independence import scores_of_units
 from farshot.errors import SettingError
 
 
 def set_threshold(
-    probabilities: Float[NDArray[np.float32], "S N"], labels: Int[NDArray[np.int64], " S"], coverage: float
+    probabilities: Float[NDArray[np.float32], "S N"],
+    labels: Int[NDArray[np.int64], " S"],
+    coverage: float,
+    unit: Int[NDArray[np.int64], " S"] | None = None,
 ) -> float:
     """The probability from which on a class is in a set.
 
@@ -27,13 +31,15 @@ def set_threshold(
         probabilities: cross-validated and calibrated.
         labels: the true classes.
         coverage: share of images whose set should hold the true class.
+        unit: equal for images that are not independent, such as copies; all are by default.
 
     Raises:
         SettingError: a coverage that so few labelled images cannot promise.
     """
-    n = len(labels)
-    rank = promised_rank(n, coverage, "Sets that hold the true class")
-    return float(np.sort(probabilities[np.arange(n), labels])[n - rank])
+    rows = np.arange(len(labels))
+    of_true = scores_of_units(probabilities[rows, labels], rows if unit is None else unit)
+    rank = promised_rank(len(of_true), coverage, "Sets that hold the true class")
+    return float(of_true[len(of_true) - rank])
 
 
 def promised_rank(n: int, share: float, what: str) -> int:

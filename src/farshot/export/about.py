@@ -80,11 +80,10 @@ def trust(classifier: FewShotClassifier, outputs: Collection[str]) -> dict[str, 
     """
     kept: dict[str, Any] = {}
     if "similarity" in outputs and classifier.familiarity_ is not None:
-        kept["labelled_similarity"] = np.sort(classifier.familiarity_.references).round(6).tolist()
+        kept["labelled_similarity"] = classifier.familiarity_.references.round(6).tolist()
     if classifier.held_out_ is not None:
-        calibrated, labels = classifier.held_out_.references
-        right = calibrated[np.arange(len(labels)), labels]
-        kept["held_out_probability"] = np.sort(right).astype(np.float64).round(6).tolist()
+        right = classifier.held_out_.references
+        kept["held_out_probability"] = right.astype(np.float64).round(6).tolist()
     return kept
 
 

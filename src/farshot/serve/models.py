@@ -103,7 +103,7 @@ class Version:
         """What clients may know of it."""
         made = self.classifier
         labelled = None if made.familiarity_ is None else len(made.familiarity_.references)
-        held_out = None if made.held_out_ is None else len(made.held_out_.references[1])
+        held_out = None if made.held_out_ is None else len(made.held_out_.references)
         return {
             "version": self.id,
             "loaded": self.loaded.isoformat(timespec="seconds"),
