@@ -493,6 +493,17 @@ def test_references_are_the_scores_of_units():
     )
 
 
+def test_the_recall_of_a_class_counts_units_within_the_class():
+    labels, unit = np.repeat(np.arange(5), 15), np.tile(np.arange(15), 5)  # each site has all classes
+    predicted = np.where(np.arange(75) % 5 == 0, (labels + 1) % 5, labels)
+    p = np.eye(5, dtype=np.float32)[predicted]
+    spanning, alone = evaluate(labels, p, range(5), unit), evaluate(labels, p, range(5))
+    assert spanning.recall == alone.recall
+    assert spanning.precision[0].low == pytest.approx(alone.precision[0].low)
+    assert spanning.accuracy.low < alone.accuracy.low - 0.1  # all of a site may be wrong together
+    assert spanning.balanced_accuracy.low < alone.balanced_accuracy.low - 0.1
+
+
 def test_copies_among_the_measured_images_count_once(mini):
     table = world_table(count=200)
     order = np.random.default_rng(0).permutation(len(table))

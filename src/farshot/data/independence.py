@@ -81,12 +81,19 @@ def picture_units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) ->
 def worth(
     unit: Int[NDArray[np.int64], " B"], group: Int[NDArray[np.int64], " B"], groups: int
 ) -> Float[NDArray[np.float64], " G"]:
-    """Independent images that those of each group 0..G-1, such as a class, are worth if those of a unit say
-    the same: Kish's effective size; 0 for an empty one."""
+    """Independent images that those of each group 0..G-1, such as a class, are worth in a mean over groups if
+    those of a unit say the same, also of different groups: Kish's effective size; 0 for an empty one."""
     _, number, sizes = np.unique(unit, return_inverse=True, return_counts=True)
     counts = np.bincount(group, minlength=groups)
     total = np.bincount(group, weights=sizes[number], minlength=groups)
     return np.where(counts > 0, np.maximum(1.0, counts**2 / np.maximum(total, 1)), 0.0)
+
+
+def worth_alone(
+    unit: Int[NDArray[np.int64], " B"], group: Int[NDArray[np.int64], " B"], groups: int
+) -> Float[NDArray[np.float64], " G"]:
+    """The same of each group by itself, where images of a unit in other groups make no difference."""
+    return worth(unit * groups + group, group, groups)
 
 
 def shares_of_units(unit: Int[NDArray[np.int64], " B"]) -> Float[NDArray[np.float64], " B"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import worth
+from farshot.data.independence import worth, worth_alone
 from farshot.evaluation.calibration import expected_calibration_error, negative_log_likelihood
 from farshot.evaluation.intervals import (
     Interval,
@@ -154,7 +154,7 @@ def evaluate(
     right = np.diag(confusion)
     unit = np.arange(len(labels)) if unit is None else unit
     (whole,) = worth(unit, np.zeros_like(labels), 1) / factor
-    of_shown, of_predicted = (worth(unit, codes, n) / factor for codes in (labels, predicted))
+    of_shown, of_predicted = (worth_alone(unit, codes, n) / factor for codes in (labels, predicted))
 
     def shares(images: NDArray[np.int64], worth: NDArray[np.float64]) -> tuple[Interval, ...]:
         return tuple(
@@ -165,7 +165,7 @@ def evaluate(
     return Evaluation(
         tuple(classes),
         proportion_interval(int(right.sum()), len(labels), float(whole)),
-        balanced_accuracy(right, confusion.sum(1), of_shown),
+        balanced_accuracy(right, confusion.sum(1), worth(unit, labels, n) / factor),
         float(confusion.sum(1).max() / max(len(labels), 1)),
         shares(confusion.sum(0), of_predicted),
         shares(confusion.sum(1), of_shown),
