@@ -29,7 +29,7 @@ from farshot.evaluation.calibration import tempered
 from farshot.evaluation.crossval import HeldOut, fit_temperature
 from farshot.evaluation.familiarity import Familiarity, Look, left_out_folds, measure
 from farshot.evaluation.hierarchy import Hierarchy
-from farshot.evaluation.intervals import roc_area
+from farshot.evaluation.intervals import paired_proportions, proportion_interval, roc_area
 from farshot.evaluation.metrics import balanced_accuracy, evaluate
 from farshot.evaluation.sets import prediction_sets, set_threshold
 from farshot.export.onnx_file import export_onnx
@@ -502,6 +502,20 @@ def test_the_recall_of_a_class_counts_units_within_the_class():
     assert spanning.precision[0].low == pytest.approx(alone.precision[0].low)
     assert spanning.accuracy.low < alone.accuracy.low - 0.1  # all of a site may be wrong together
     assert spanning.balanced_accuracy.low < alone.balanced_accuracy.low - 0.1
+
+
+def test_the_difference_to_zero_shot_counts_in_that_folds_share_images():
+    labels, rows = np.zeros(60, dtype=np.int64), np.arange(60)
+    adapted, zero_shot = (rows % 10 < 2).astype(np.int64), (rows % 12 < 5).astype(np.int64)
+    logits = np.eye(2, dtype=np.float32)[adapted]
+    found = HeldOut(("a", "b"), labels, logits, rows % 5, zero_shot).evaluation().zero_shot
+    assert found is not None
+    cells = [int(((adapted == a) & (zero_shot == b)).sum()) for a, b in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    careless = paired_proportions(*cells)
+    # the variance of the adapted side alone is 1 + 5 / 4 times as large
+    assert found.difference[:3] == pytest.approx(paired_proportions(*cells, factor=2.25)[:3])
+    assert found.difference.low < careless.low - 0.02 and found.difference.high > careless.high + 0.01
+    assert found.accuracy.low == pytest.approx(proportion_interval(35, 60).low)
 
 
 def test_copies_among_the_measured_images_count_once(mini):

@@ -89,7 +89,7 @@ class HeldOut:
         found = replace(found, calibrated=calibrated, balanced_accuracy=balanced)
         if self.zero_shot is None:
             return found
-        versus = Unadapted.of(self.labels, shares.argmax(1), self.zero_shot, self.units)
+        versus = Unadapted.of(self.labels, shares.argmax(1), self.zero_shot, self.units, dependence(folds))
         return replace(found, zero_shot=versus)
 
     def temperature(self) -> float:

@@ -113,7 +113,7 @@ class PairedDifference(NamedTuple):
 
 
 def paired_proportions(
-    both: int, first: int, second: int, neither: int, worth: float | None = None
+    both: int, first: int, second: int, neither: int, worth: float | None = None, factor: float = 1.0
 ) -> Interval:
     """How much larger the first of two shares is on the same cases, with a 95 % interval that holds for few
     cases and where both agree on all (Newcombe, 1998, method 10).
@@ -121,11 +121,13 @@ def paired_proportions(
     Args:
         both, first, second, neither: cases in which both succeed, only the first, only the second, or none.
         worth: independent cases that these are worth; by default as many.
+        factor: by which the variance of the first share is larger than that of independent cases.
     """
     n = both + first + second + neither
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    a, b = proportion_interval(both + first, n, worth), proportion_interval(both + second, n, worth)
+    a = proportion_interval(both + first, n, (worth or n) / factor)
+    b = proportion_interval(both + second, n, worth)
     margins = (both + first) * (second + neither) * (both + second) * (first + neither)
     product = float(both * neither - first * second)
     if product > 0:

@@ -42,13 +42,15 @@ class Unadapted:
         adapted: Int[NDArray[np.int64], " B"],
         zero_shot: Int[NDArray[np.int64], " B"],
         unit: Int[NDArray[np.int64], " B"] | None = None,
+        factor: float = 1.0,
     ) -> Unadapted:
         """Compare the classes predicted with and without adaptation.
 
         Args:
             unit: as for `evaluate`.
+            factor: as for `evaluate`, of the adapted model alone.
         """
-        return cls(*compare_shares(adapted == labels, zero_shot == labels, unit)[1:])
+        return cls(*compare_shares(adapted == labels, zero_shot == labels, unit, factor)[1:])
 
 
 @dataclass(frozen=True)
@@ -190,15 +192,17 @@ def compare_shares(
     first: Bool[NDArray[np.bool_], " B"],
     second: Bool[NDArray[np.bool_], " B"],
     unit: Int[NDArray[np.int64], " B"] | None = None,
+    factor: float = 1.0,
 ) -> tuple[Interval, Interval, Interval]:
     """The shares of the same images for which two things hold, and how much larger the first is.
 
     Args:
         unit: as for `evaluate`.
+        factor: as for `evaluate`, of the difference, where only the first depends on the other images.
     """
     cells = (first & second, first & ~second, ~first & second, ~first & ~second)
     both, one, other, neither = (int(cell.sum()) for cell in cells)
-    difference = paired_proportions(both, one, other, neither, _independent(len(first), unit))
+    difference = paired_proportions(both, one, other, neither, _independent(len(first), unit), factor)
     return share_interval(first, unit), share_interval(second, unit), difference
 
 
