@@ -100,6 +100,23 @@ def test_the_choice_is_within_a_standard_error_and_ignores_the_order_of_images(s
         assert order[chosen] == min(order)
 
 
+def test_copies_make_no_candidate_better():
+    labels = np.repeat([0, 1], 10)
+    right = np.ones((20, 2), dtype=bool)
+    right[[0, 1, 2, 10, 11, 12], 0] = False
+    right[[3, 4, 13, 14], 1] = False  # the second wins three of each class and loses two
+
+    def classifiers(copies: int) -> list[HeldOut]:
+        unit, true = np.repeat(np.arange(20), copies), np.repeat(labels, copies)
+        said = [np.where(np.repeat(right[:, c], copies), true, 1 - true) for c in (0, 1)]
+        return [HeldOut((0, 1), true, np.eye(2, dtype=np.float32)[one], unit % 5, unit=unit) for one in said]
+
+    for copies in (1, 6):
+        assert not compare_two(*classifiers(copies)).better
+    careless = [replace(one, unit=None) for one in classifiers(6)]
+    assert compare_two(careless[0], careless[1]).better
+
+
 @pytest.mark.slow
 def test_the_winner_of_many_coins_is_corrected_to_a_coin():
     draws = np.random.default_rng(0)

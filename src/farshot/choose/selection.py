@@ -184,7 +184,7 @@ def decide(
     first = candidates[0].held_out
     right = np.stack([one.held_out.logits.argmax(1) == first.labels for one in candidates], axis=1)
     order = [one.simplicity for one in candidates]
-    chosen = select(right, first.labels, order)
+    chosen = select(right, first.labels, order, _images_per_unit(unit, first.labels))
     best = int(_means(right, first.labels).argmax())
     folds = len(np.unique(first.fold))
     differences = tuple(
@@ -223,25 +223,33 @@ def compare_two(simple: HeldOut, other: HeldOut) -> Comparison:
     if simple.labels.tolist() != other.labels.tolist():
         raise ValueError("The predictions are for other images.")
     right = np.stack([one.logits.argmax(1) == one.labels for one in (simple, other)], axis=1)
-    better = select(right, simple.labels, [(0,), (1,)]) == 1
+    per_unit = _images_per_unit(simple.units, simple.labels)
+    better = select(right, simple.labels, [(0,), (1,)], per_unit) == 1
     folds = len(np.unique(simple.fold))
     return Comparison(_difference(right, simple.labels, 1, 0, simple.units, folds), better)
 
 
-def select(right: Right, labels: Int[NDArray[np.int64], " S"], order: Sequence[tuple[int, ...]]) -> int:
+def select(
+    right: Right,
+    labels: Int[NDArray[np.int64], " S"],
+    order: Sequence[tuple[int, ...]],
+    per_unit: Float[NDArray[np.float64], " N"] | None = None,
+) -> int:
     """The simplest candidate within one standard error of the best by balanced accuracy.
 
     Args:
         right: whether each candidate is right about each image.
         labels: the true classes.
         order: simplicity of each candidate; the smaller, the simpler.
+        per_unit: images of each class that are worth an independent one; by default 1.
     """
+    per_unit = np.ones(int(labels.max()) + 1) if per_unit is None else per_unit
     means = _means(right, labels)
     best = int((means >= means.max() - _ROUNDING).argmax())
     close = [
         c
         for c in range(right.shape[1])
-        if means[best] - means[c] <= _standard_error(right, labels, c, best) + _ROUNDING
+        if means[best] - means[c] <= _standard_error(right, labels, c, best, per_unit) + _ROUNDING
     ]
     return min(close, key=lambda c: (order[c], -round(float(means[c]), 12), c))
 
@@ -268,13 +276,14 @@ def corrected_estimate(
     generator = np.random.default_rng([seed % 2**64, len(labels)])
     raised = right + (np.zeros(len(labels)) if gain is None else gain)[:, None]
     outside: list[float] = []
+    per_unit = _images_per_unit(unit, labels)
     for _ in range(draws):
         rows = draw_units(unit, generator)
         left = np.setdiff1d(np.arange(len(labels)), rows)
         if len(np.unique(labels[rows])) > 1 and len(left):
-            winner = select(right[rows], labels[rows], order)
+            winner = select(right[rows], labels[rows], order, per_unit)
             outside.append(float(class_weights(labels[left]) @ raised[left, winner]))
-    winner = select(right, labels, order)
+    winner = select(right, labels, order, per_unit)
     if not outside:
         return Interval(float(_means(right, labels)[winner]), 0.0, 1.0, math.nan, len(labels))
     own = right[:, winner].astype(np.float64)
@@ -337,12 +346,26 @@ def _means(right: Right, labels: Int[NDArray[np.int64], " S"]) -> Float[NDArray[
     return class_weights(labels) @ right
 
 
-def _standard_error(right: Right, labels: Int[NDArray[np.int64], " S"], a: int, b: int) -> float:
+def _images_per_unit(
+    unit: Int[NDArray[np.int64], " S"], labels: Int[NDArray[np.int64], " S"]
+) -> Float[NDArray[np.float64], " N"]:
+    """Images of each class that are worth an independent one (farshot.data.independence)."""
+    counts = np.bincount(labels)
+    return counts / np.maximum(worth(unit, labels, len(counts)), 1)
+
+
+def _standard_error(
+    right: Right,
+    labels: Int[NDArray[np.int64], " S"],
+    a: int,
+    b: int,
+    per_unit: Float[NDArray[np.float64], " N"],
+) -> float:
     """Of the difference of two balanced accuracies, image by image."""
     apart = right[:, a].astype(np.float64) - right[:, b]
     weights = class_weights(labels)
     means = np.bincount(labels, apart) / np.maximum(np.bincount(labels), 1)
-    return float(np.sqrt((weights**2 * (apart - means[labels]) ** 2).sum()))
+    return float(np.sqrt((per_unit[labels] * weights**2 * (apart - means[labels]) ** 2).sum()))
 
 
 def _difference(
