@@ -57,6 +57,10 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path):
     assert both.groups is not None
     assert len(set(both.groups[: len(a)])) == len(a)
     assert merged([a], ["a"]) is a
+    thrice = merged([both, a], ["m", "c"]).groups  # as `--from` does with a model of both
+    assert thrice is not None
+    assert thrice[: len(both)] == both.groups
+    assert len(set(thrice)) == len(set(both.groups)) + len(a)
 
 
 def test_an_adapted_model_takes_more_images_and_a_new_class(farshot: Farshot, tmp_path: Path):

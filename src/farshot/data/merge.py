@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 
@@ -44,11 +45,13 @@ def merged(tables: Sequence[ImageTable], names: Sequence[str], class_names: Clas
                 )
     labels = []
     groups: list[str] = []
-    for number, table in enumerate(tables):
+    taken = {group for table in tables for group in table.groups or ()}
+    unused = (name for number in count() if (name := f"alone {number}") not in taken)
+    for table in tables:
         assert table.labels is not None
         code = np.array([classes.index(name) for name in table.classes], dtype=np.int64)
         labels.append(code[table.labels])
-        groups += table.groups or [f"{number} {row}" for row in range(len(table))]
+        groups += table.groups or [next(unused) for _ in range(len(table))]
     first = tables[0]
     return replace(
         first,
