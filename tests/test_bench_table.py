@@ -110,6 +110,26 @@ def test_a_comparison_is_what_scipy_says(store: Store) -> None:
     assert "tasks for +-0.5" in words and "smallest found" in words and "Over all 4 cells" in words
 
 
+def test_equal_differences_give_no_interval(store: Store) -> None:
+    fill(store, run_of("atha"), np.array([0.9, 0.8, 0.7]))
+    fill(store, run_of("prompt-lora"), np.array([0.8, 0.7, 0.6]))
+    ((group, cells),) = compare(store, "atha", "prompt-lora").items()
+    block = comparison_block(group, cells, "atha", "prompt-lora")
+    row = dict(zip(block.header, block.sections[0][1][0], strict=True))
+    assert row["A - B"] == "+10.00" and row["p t"] == row["p sign"] == "0.25"
+    for name in ("t 95 %", "bootstrap 95 %", "smallest found", "tasks to find 0.5", "tasks for +-0.5"):
+        assert row[name] == "-"
+    (record,) = block.records
+    assert record["difference"] == pytest.approx(10)
+    for key in ("low", "high", "bootstrap_low", "bootstrap_high", "smallest_found"):
+        assert record[key] is None
+    words = " ".join(block.notes)
+    assert "+10.00 points." in words and "all tasks differ by as much" in words
+    found = verdict(read_groups(store)[group])
+    assert found is not None and "all tasks differ by as much" in " ".join(found.sentences)
+    assert "0.0 to" not in " ".join(found.sentences)
+
+
 def test_a_probability_of_zero_does_not_make_the_loss_infinite(store: Store) -> None:
     run = store.run_id(run_of("atha"))
     sure = np.array([[1.0, 0.0]] * 2, np.float16)

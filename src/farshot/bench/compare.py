@@ -37,6 +37,8 @@ from farshot.evaluation.intervals import (
 )
 from farshot.methods.catalogue import catalogue
 
+NO_SPREAD = "all tasks differ by as much, which gives no interval"
+
 
 @dataclass(frozen=True)
 class CellComparison:
@@ -159,6 +161,8 @@ def comparison_block(
         " often; tasks for +-0.5: how many bring the half width of the interval to half a point.",
         "ECE in points, NLL in nats, over all query images.",
     ]
+    if not all(cell.difference.varies for cell in cells):
+        notes.append(f"-: {NO_SPREAD}; only the sign test says something.")
     if any("transductive" in name for name in header[3:5]):
         notes.append("A transductive method sees all queries of a task together, which others do not.")
     records = [_record(group, cell, a, b, metric) for cell in cells]
@@ -178,24 +182,25 @@ def _overall(cells: list[CellComparison]) -> list[str]:
             for forms in twice
         ]
     overall, _ = over_cells([cell.difference for cell in cells])
-    return [
-        f"Over all {len(cells)} cells: {signed(100 * overall.mean)} +- {number(100 * overall.half)} points."
-    ]
+    precision = f" +- {number(100 * overall.half)}" if overall.half else ""
+    return [f"Over all {len(cells)} cells: {signed(100 * overall.mean)}{precision} points."]
 
 
 def _record(group: TableKey, cell: CellComparison, a: str, b: str, metric: str) -> dict[str, Value]:
     """A cell as a record; metric, differences and calibration errors in points."""
     d = cell.difference
+    ends = {
+        "low": d.low,
+        "high": d.high,
+        "bootstrap_low": d.bootstrap_low,
+        "bootstrap_high": d.bootstrap_high,
+    }
     points: dict[str, float] = {
         "a_mean": cell.a.mean,
         "a_ci95": cell.a.half,
         "b_mean": cell.b.mean,
         "b_ci95": cell.b.half,
         "difference": d.mean,
-        "low": d.low,
-        "high": d.high,
-        "bootstrap_low": d.bootstrap_low,
-        "bootstrap_high": d.bootstrap_high,
         "a_ece": cell.a_calibration.error,
         "b_ece": cell.b_calibration.error,
     }
@@ -207,15 +212,16 @@ def _record(group: TableKey, cell: CellComparison, a: str, b: str, metric: str) 
         "metric": metric,
         "n": d.n,
         **{name: 100 * value for name, value in points.items()},
+        **{name: 100 * value if d.varies else None for name, value in ends.items()},
         "a_nll": cell.a_calibration.nll,
         "b_nll": cell.b_calibration.nll,
         "p_t": d.t_p,
         "p_t_holm": cell.t_holm,
         "p_sign": d.sign_p,
         "p_sign_holm": cell.sign_holm,
-        "smallest_found": 100 * d.smallest_effect,
-        "tasks_to_find_half_a_point": d.tasks_to_find,
-        "tasks_for_half_a_point": d.tasks_for_precision,
+        "smallest_found": 100 * d.smallest_effect if d.varies else None,
+        "tasks_to_find_half_a_point": d.tasks_to_find if d.varies else None,
+        "tasks_for_half_a_point": d.tasks_for_precision if d.varies else None,
     }
 
 
@@ -228,12 +234,12 @@ def _row(cell: CellComparison) -> list[str]:
         f"{number(100 * cell.a.mean)} +- {number(100 * cell.a.half)}",
         f"{number(100 * cell.b.mean)} +- {number(100 * cell.b.half)}",
         signed(100 * d.mean),
-        f"{signed(100 * d.low)} to {signed(100 * d.high)}",
-        f"{signed(100 * d.bootstrap_low)} to {signed(100 * d.bootstrap_high)}",
+        f"{signed(100 * d.low)} to {signed(100 * d.high)}" if d.varies else "-",
+        f"{signed(100 * d.bootstrap_low)} to {signed(100 * d.bootstrap_high)}" if d.varies else "-",
         *(f"{p:.2g}" for p in (d.t_p, cell.t_holm, d.sign_p, cell.sign_holm)),
-        number(100 * d.smallest_effect),
-        str(d.tasks_to_find),
-        str(d.tasks_for_precision),
+        number(100 * d.smallest_effect) if d.varies else "-",
+        str(d.tasks_to_find) if d.varies else "-",
+        str(d.tasks_for_precision) if d.varies else "-",
         number(100 * cell.a_calibration.error),
         number(100 * cell.b_calibration.error),
         f"{cell.a_calibration.nll:.3f}",

@@ -111,6 +111,12 @@ class PairedDifference(NamedTuple):
     tasks_for_precision: int
     n: int
 
+    @property
+    def varies(self) -> bool:
+        """Whether the tasks differ: where they do not, nothing tells how precise the mean is, and the
+        intervals, of no width, and the numbers of tasks say nothing."""
+        return self.low < self.high
+
 
 def paired_proportions(
     both: int, first: int, second: int, neither: int, worth: float | None = None, factor: float = 1.0

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from farshot.arrays import NDArray
-from farshot.bench.compare import CellComparison, compare_entries, comparison_block
+from farshot.bench.compare import NO_SPREAD, CellComparison, compare_entries, comparison_block
 from farshot.bench.records import Run, check_types, marked
 from farshot.bench.render import Block
 from farshot.bench.results import Calibrations, CellResult, Column, TableKey, in_order, read_groups
@@ -184,7 +184,8 @@ def _forest(cells: list[CellComparison], name: str, base: str) -> Markup:
     for i, cell in enumerate(cells):
         d, at = cell.difference, len(cells) - i - 0.7
         label = f"{cell.pool}, {count_of(cell.shots, 'shot')}"
-        told = f"{label}: {100 * d.mean:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+        interval = f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]" if d.varies else f"({NO_SPREAD})"
+        told = f"{label}: {100 * d.mean:+.2f} {interval}"
         chart.text(chart.left + 2, chart.at_y(len(cells) - i) + 14, told)
         chart.line([100 * d.low, 100 * d.high], [at, at])
         chart.point(100 * d.mean, at, size=4.5, title=told)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from farshot.arrays import NDArray
+from farshot.bench.compare import NO_SPREAD
 from farshot.bench.records import marked
 from farshot.bench.results import CellResult, Column, repeated
 from farshot.bench.table import RowKey, row_key, row_names
@@ -236,8 +237,11 @@ def _of_several(found: Verdict) -> list[Markup]:
         ]
     if tied:
         return [Markup("No method clearly wins: {}.").format(highest), _second(found)]
-    apart = Markup("{} points more than the next best, {} (95 % interval {} to {}, paired)").format(
-        *(_more(second.ahead.mean), next_best, _signed(second.ahead.low), _signed(second.ahead.high))
+    interval = NO_SPREAD
+    if second.ahead.low < second.ahead.high:
+        interval = f"95 % interval {_signed(second.ahead.low)} to {_signed(second.ahead.high)}, paired"
+    apart = Markup("{} points more than the next best, {} ({})").format(
+        _more(second.ahead.mean), next_best, interval
     )
     told = (
         "{} wins: {}, {}."
