@@ -392,7 +392,7 @@ def test_the_command_on_the_page_keeps_groups(farshot, tmp_path: Path) -> None:
         "--no-calibrate",
     )
     assert farshot(*adapt, "--out", tmp_path / "m")[0] == 0
-    for options, named, told in (
+    for options, named, noted in (
         ((), "GROUPS", True),
         (("--data", data), "GROUPS", True),
         (("--data", data, "--groups", by), by, False),
@@ -403,7 +403,7 @@ def test_the_command_on_the_page_keeps_groups(farshot, tmp_path: Path) -> None:
         source = page.read_text(encoding="utf-8")
         command = shlex.split(Page(source.split("<pre>")[1].split("</pre>")[0]).text)
         assert command[command.index("--groups") + 1] == named
-        assert ("It was adapted with groups" in source) is told
+        assert ("It was adapted with groups" in source) is noted
 
 
 def test_without_data_the_page_says_what_is_missing(farshot, crops: Path, tmp_path: Path) -> None:
