@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+from farshot.app.models import models
 from farshot.app.sessions import Sessions
 from farshot.app.workspace import ClassWords, Setup, Workspace
-from farshot.app.workspace.archive import exported, file_name
+from farshot.app.workspace.archive import exported, file_name, imported
 from farshot.app.workspace.intake import Upload
 from farshot.app.workspace.limits import Limits
 from tests import app_clients, image_bytes
 from tests.app_clients import Place, bring, send
-from tests.workspaces import drawn, uploads
+from tests.workspaces import drawn, labelled, uploads
 
 pytestmark = app_clients.marks
 
@@ -192,3 +193,32 @@ def test_pictures_of_a_projects_file_are_checked_as_uploads_are(here: Place) -> 
     ]
     (picture,) = here.sessions.project(told["id"]).workspace.pictures
     assert (picture.name, picture.label) == ("fine.png", "a")
+
+
+def test_a_model_is_exported_by_its_own_name_and_found_where_that_is_clear(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "of me" / "clip.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"x")
+    workspace = labelled(tmp_path, 1)
+    workspace.choose(Setup(str(checkpoint)))
+    file = tmp_path / "x.zip"
+    file.write_bytes(b"".join(exported(workspace, "p")))
+    with zipfile.ZipFile(file) as archive:
+        assert json.loads(archive.read("p/project.json"))["settings"]["model"] == "clip.safetensors"
+    here, there = str(tmp_path / "a" / "clip.safetensors"), str(tmp_path / "b" / "clip.safetensors")
+    for number, (offered, chosen) in enumerate((([here, "mini"], here), ([here, there, "mini"], "mini"))):
+        other = Workspace(tmp_path / str(number))
+        imported(file, other, offered)
+        assert other.choice.model == chosen
+
+
+def test_models_of_one_name_are_listed_apart_without_their_whole_path(tmp_path: Path) -> None:
+    given = [str(tmp_path / name) for name in ("first/final", "second/final", "clip.safetensors")]
+    for folder in given[:2]:
+        Path(folder).mkdir(parents=True)
+    Path(given[2]).write_bytes(b"x")
+    found = models(given)[:3]
+    assert [one.name for one in found] == given
+    assert [one.title for one in found] == ["first/final", "second/final", "clip.safetensors"]
+    assert found[2].about == "A CLIP in a file of this computer."
+    assert all(one.here for one in found)

@@ -42,6 +42,12 @@ def test_names_that_cannot_be_told_apart_or_written_are_refused(probe: Path, tmp
         Models([str(tmp_path / "a b")])
 
 
+def test_a_link_is_served_under_its_own_name(probe: Path, tmp_path: Path):
+    (tmp_path / "current").symlink_to(probe)
+    with service(tmp_path / "current") as running:
+        assert running.send(good(), path="/models/current/predict").json()["model"] == "current"
+
+
 def test_a_model_of_images_with_more_bands_is_served(place: Path):
     folder = place / "bands"
     fitted(place, "linear-probe").save(folder)

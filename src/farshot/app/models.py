@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import scan_cache_dir
@@ -15,7 +15,7 @@ from farshot.model.find import hub_parts
 from farshot.model.formats import clip_hf, open_clip
 from farshot.storage.hub import is_cached
 from farshot.storage.json_text import parse
-from farshot.storage.paths import home
+from farshot.storage.paths import home, own_name
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,18 @@ def models(given: Sequence[str] = ()) -> list[ModelChoice]:
             found[name] = ModelChoice(name, name, Text("model.cached"))
     found |= {one.model: of_offer(one) for one in OFFERS if is_here(one)}
     first = [MINI] if given and given[0] == MINI.name else []
-    return [*first, *found.values(), *([] if first else [MINI])]
+    return _distinct([*first, *found.values(), *([] if first else [MINI])])
+
+
+def _distinct(choices: list[ModelChoice]) -> list[ModelChoice]:
+    """The same, with titles of which no two are equal: those of one name have the folders above in theirs."""
+    places = [home(one.name).absolute().parts for one in choices]
+    titles = [one.title for one in choices]
+    for depth in range(2, max(map(len, places)) + 1):
+        twice = [number for number, title in enumerate(titles) if titles.count(title) > 1]
+        for number in twice:
+            titles[number] = "/".join(places[number][-depth:])
+    return [replace(one, title=title) for one, title in zip(choices, titles, strict=True)]
 
 
 def of_offer(offer: Offer) -> ModelChoice:
@@ -66,8 +77,9 @@ def is_here(offer: Offer) -> bool:
 
 def _given(name: str) -> ModelChoice:
     path = home(name)
-    if path.is_dir():
-        return ModelChoice(name, path.resolve().name, Text("model.folder"))
+    if path.exists():
+        about = Text("model.folder") if path.is_dir() else Text("model.file")
+        return ModelChoice(name, own_name(path), about)
     return ModelChoice(name, name, Text("model.hub"), False)
 
 

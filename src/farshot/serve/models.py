@@ -30,7 +30,7 @@ from farshot.errors import FarshotError, SettingError
 from farshot.serve.pictures import Picture, Reading, table_of
 from farshot.storage.hub import is_on_hub
 from farshot.storage.model_folder import FILES
-from farshot.storage.paths import base_name, home
+from farshot.storage.paths import base_name, home, own_name
 
 if TYPE_CHECKING:
     from farshot.explain import Subject
@@ -264,7 +264,7 @@ def _named(folder: str) -> tuple[str, str]:
     name, equals, place = folder.partition("=")
     if not (equals and _NAME.fullmatch(name) and place) or home(folder).exists():
         place = folder
-        name = Path(folder).name if is_on_hub(folder) else home(folder).resolve().name
+        name = Path(folder).name if is_on_hub(folder) else own_name(home(folder))
     if not _NAME.fullmatch(name):
         raise SettingError(
             f"{name!r} cannot be part of an address; give {place} another name of letters, digits, dots and "

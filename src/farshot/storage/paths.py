@@ -45,11 +45,17 @@ def quoted(path: str | os.PathLike[str]) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
+def own_name(path: str | os.PathLike[str]) -> str:
+    """The last part of a path, of a link its own name; where that says nothing, as of ".", the folder's."""
+    name = Path(path).name
+    return name if name not in ("", "..") else home(path).resolve().name
+
+
 def base_name(model: str) -> str:
-    """The name of a base model for other people: of a folder the last part, since a path means nothing
-    elsewhere and tells who made it."""
+    """The name of a base model for other people: of a folder or file the last part, since a path means
+    nothing elsewhere and tells who made it."""
     place = Path(model)
-    return place.name if place.is_absolute() or model.startswith("~") or place.is_dir() else model
+    return own_name(place) if place.is_absolute() or model.startswith("~") or place.exists() else model
 
 
 def default_cache() -> Path:

@@ -37,7 +37,7 @@ from farshot.sanitize import plain
 from farshot.storage.archives import Entry, read_directory
 from farshot.storage.atomic import reason
 from farshot.storage.json_text import parse_object
-from farshot.storage.paths import home
+from farshot.storage.paths import base_name
 
 ABOUT = "project.json"
 FORMAT = 1
@@ -121,8 +121,7 @@ def _exported(workspace: Workspace, name: str, state: State) -> Iterator[bytes]:
                     "group": picture.group,
                 }
             )
-        model = state.choice.model
-        model = Path(model).name if home(model).is_dir() else model  # no path of this computer
+        model = base_name(state.choice.model)  # no path of this computer
         about = {
             "format": FORMAT,
             "farshot": version("farshot"),
@@ -293,7 +292,9 @@ def _of(told: Mapping[str, Any], key: str, kind: type) -> Any:
 def _choose(workspace: Workspace, setup: Setup, models: Collection[str]) -> None:
     """Take over the settings, as far as they can be chosen here."""
     usual = workspace.choice
-    model = next((one for one in models if setup.model in (one, Path(one).name)), usual.model)
+    same = [one for one in models if one == setup.model]
+    alike = same or [one for one in models if base_name(one) == setup.model]
+    model = alike[0] if len(set(alike)) == 1 else usual.model  # of several of one name none is meant
     method = setup.method if setup.method in available() else usual.method
     workspace.choose(replace(setup, model=model, method=method))
 
