@@ -48,6 +48,7 @@ def main() -> None:
                 many = table.subset(np.concatenate([rows[: size + MORE] for rows in orders]))
                 rest = table.subset(np.concatenate([rows[size + MORE :] for rows in orders]))
                 found = learning_curve(method, encoder, few, more=MORE, seed=seed).gain
+                assert found is not None
                 scores = [
                     FewShotClassifier(encoder, "linear-probe").fit(one).evaluate(rest).balanced_accuracy.mean
                     for one in (few, many)

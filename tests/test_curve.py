@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from farshot.choose.curve import learning_curve
+from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.methods import create
 from farshot.methods.prototypes import Prototypes
@@ -58,6 +59,15 @@ def test_an_accuracy_of_all_images_has_an_interval_with_a_width(mini: Encoder):
     for one in found.accuracy:
         assert one.mean == 1
         assert 0.8 < one.low < 0.99 and one.high == 1
+    assert found.gain is not None
+    assert found.gain.mean == pytest.approx(0, abs=1e-12)
+    assert -0.2 < found.gain.low < -0.01 and found.gain.low == pytest.approx(-found.gain.high)
+
+
+def test_a_forecast_needs_two_sizes(mini: Encoder):
+    found = learning_curve(create("zero-shot"), mini, easy(), repeats=2, sizes=(4,))
+    assert found.sizes == (4,)
+    assert found.gain is None
 
 
 def test_copies_and_groups_stay_on_one_side(mini: Encoder):
@@ -95,6 +105,22 @@ def test_too_few_images_are_refused(mini: Encoder):
         learning_curve(create("prototypes"), mini, few)
     with pytest.raises(DataError, match="no labels"):
         learning_curve(create("prototypes"), mini, replace(TABLE, labels=None))
+
+
+def test_a_gain_of_nothing_has_no_minus(farshot: Farshot, tmp_path: Path):
+    table = easy()
+    told = farshot("curve", as_folder(table, tmp_path / "images"), "--model", "mini", "--repeats", 5)
+    assert told.code == 0, told.err
+    assert "100.0 [" in told.out.splitlines()[-2]
+    assert "would bring about +0.0 points [-" in told.out
+
+
+def easy() -> ImageTable:
+    """Bright and dark pictures: every method tells them apart."""
+    generator = np.random.default_rng(1)
+    pixels = [np.clip(generator.normal((40, 200)[n % 2], 20, (32, 32, 3)), 0, 255) for n in range(12)]
+    images = tuple(one.astype(np.uint8) for one in pixels)
+    return ImageTable(images, np.arange(12) % 2, ("dark", "light"), ("dark", "light"))
 
 
 def test_the_command_prints_and_draws_a_curve(farshot: Farshot, tmp_path: Path):

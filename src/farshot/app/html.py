@@ -63,4 +63,4 @@ def _points(share: float, digits: int = 1) -> str:
 
 
 def _decimal(value: float, digits: int = 1, *, plus: bool = False) -> str:
-    return texts.decimal(f"{value:{'+' if plus else ''}.{digits}f}")
+    return texts.decimal(f"{value:{'+' if plus else ''}z.{digits}f}")

@@ -18,11 +18,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.data.independence import draw_units, units, worth
+from farshot.data.independence import units, worth
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.intervals import Interval, mean_of_shares
-from farshot.evaluation.metrics import class_weights
 from farshot.methods.base import Method
 from farshot.model.encoder import Encoder
 from farshot.randomness import key, numpy_generator
@@ -32,7 +31,6 @@ from farshot.training.loop import Progress
 SIZES = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 125, 200)
 REPEATS = 20
 _LEFT_OUT = 5  # one in so many
-_DRAWS = 2000
 _LAST = 3
 _LEAST = 4
 
@@ -45,14 +43,15 @@ class LearningCurve:
         sizes: labelled images per class, (P,).
         accuracy: with their 95 % intervals.
         more: how many more per class `gain` is for.
-        gain: expected change of the balanced accuracy with them, with its 95 % interval.
+        gain: expected change of the balanced accuracy with them, with its 95 % interval; None where fewer
+            than two sizes could be measured.
         gain_from: the number of labelled images per class that it starts from: those that there are.
     """
 
     sizes: tuple[int, ...]
     accuracy: tuple[Interval, ...]
     more: int
-    gain: Interval
+    gain: Interval | None
     gain_from: int
 
 
@@ -115,15 +114,12 @@ def learning_curve(
             progress(column + 1, len(chosen))
     seen = times > 0
     shown, labels = right[seen] / times[seen, None], table.labels[seen]
-    generator = np.random.default_rng([seed % 2**64, len(shown)])
-    means = class_weights(labels) @ shown
-    drawn = (draw_units(unit[seen], generator) for _ in range(_DRAWS))
-    draws = np.stack([class_weights(labels[rows]) @ shown[rows] for rows in drawn])
     accuracy = tuple(_accuracy(shown[:, p], labels, unit[seen]) for p in range(len(chosen)))
-    steps = np.log2(np.asarray(chosen[-_LAST:], dtype=np.float64))
-    factor = math.log2((smallest + more) / smallest)
-    slope = lambda values: np.polyfit(steps, values[..., -len(steps) :].T, 1)[0] * factor  # noqa: E731
-    gain = _interval(float(slope(means)), slope(draws), len(shown))
+    last = chosen[-_LAST:]
+    gain = None
+    if len(last) > 1:
+        doublings = math.log2((smallest + more) / smallest)
+        gain = _gain(shown[:, -len(last) :], labels, unit[seen], doublings * _slope(np.log2(last)))
     return LearningCurve(tuple(chosen), accuracy, more, gain, smallest)
 
 
@@ -184,6 +180,26 @@ def _accuracy(
     return Interval(mean, low, high, math.nan, len(right))
 
 
-def _interval(mean: float, draws: Float[NDArray[np.float64], " D"], n: int) -> Interval:
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Interval(float(mean), float(low), float(high), math.nan, n)
+def _slope(steps: Float[NDArray[np.float64], " P"]) -> Float[NDArray[np.float64], " P"]:
+    """What each accuracy counts in the slope of the line of least squares over these steps."""
+    apart = steps - steps.mean()
+    return apart / (apart**2).sum()
+
+
+def _gain(
+    right: Float[NDArray[np.float64], "S P"],
+    labels: Int[NDArray[np.int64], " S"],
+    unit: Int[NDArray[np.int64], " S"],
+    weights: Float[NDArray[np.float64], " P"],
+) -> Interval:
+    """The mean over classes of a weighted sum of recalls, with its interval. Variances are those with one
+    more image of every class, which is right as often as wrong at each size, as half a success and half a
+    failure are added to shares: otherwise images that are all right at all sizes would leave no width."""
+    classes, number = np.unique(labels, return_inverse=True)
+    n = worth(unit, number, len(classes))
+    each, count = right @ weights, np.bincount(number)
+    means = np.bincount(number, weights=each) / count
+    squares = np.bincount(number, weights=each**2) / count
+    smoothed = (squares * n + (weights**2).sum() / 4) / (n + 1) - (means * n / (n + 1)) ** 2
+    mean, half = float(means.mean()), 1.96 * math.sqrt(float((smoothed / n).sum())) / len(classes)
+    return Interval(mean, mean - half, mean + half, math.nan, len(right))

@@ -297,7 +297,7 @@ def _thorough(fast: FewShotClassifier, support: ImageTable, seconds: float) -> F
         ):
             other = thorough.held_out(support)
         found = compare_two(fast.held_out_, other)
-        mean, low, high = (f"{100 * value:+.1f}" for value in found.difference[:3])
+        mean, low, high = (f"{100 * value:+z.1f}" for value in found.difference[:3])
         console.out.print(
             f"{THOROUGH} minus {FAST}, cross-validated on the same images: {mean} points of balanced "
             f"accuracy [{low}, {high}] (95 % interval).",

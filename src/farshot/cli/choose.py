@@ -163,7 +163,7 @@ def _print(found: Selection) -> None:
     )
     for number, one in enumerate(found.candidates):
         apart = found.differences[number]
-        mean, low, high = (f"{100 * value:+.1f}" for value in apart[:3])
+        mean, low, high = (f"{100 * value:+z.1f}" for value in apart[:3])
         table.add_row(
             "*" if number == found.chosen else "",
             Text(visible(f"{one.model}, {one.method}" if several else one.model)),

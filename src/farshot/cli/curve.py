@@ -79,6 +79,7 @@ def curve(
         found = learning_curve(made, encoder, table, more=more, repeats=repeats, seed=seed, progress=progress)
     if out is not None:
         _draw(found, out, f"{method}, {Path(model).name}")
+    gain = found.gain
     if as_json:
         console.print_json(
             {
@@ -91,12 +92,14 @@ def curve(
                     }
                     for size, one in zip(found.sizes, found.accuracy, strict=True)
                 ],
-                "forecast": {
+                "forecast": None
+                if gain is None
+                else {
                     "from": found.gain_from,
                     "more": found.more,
-                    "gain": found.gain.mean,
-                    "low": found.gain.low,
-                    "high": found.gain.high,
+                    "gain": gain.mean,
+                    "low": gain.low,
+                    "high": gain.high,
                 },
             }
         )
@@ -104,10 +107,13 @@ def curve(
     console.out.print("images per class   balanced accuracy % (95 % interval)", markup=False)
     for size, one in zip(found.sizes, found.accuracy, strict=True):
         console.out.print(f"{size:16d}   {console.percent(one)}", markup=False)
-    low, mean, high = (100 * value for value in (found.gain.low, found.gain.mean, found.gain.high))
+    if gain is None:
+        console.out.print("No forecast: at least two numbers of images are needed.", markup=False)
+        return
+    low, mean, high = (100 * value for value in (gain.low, gain.mean, gain.high))
     console.out.print(
         f"{found.more} more per class than the {found.gain_from} of the smallest class would bring about "
-        f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}], if the last rise goes on.",
+        f"{mean:+z.1f} points [{low:+z.1f}, {high:+z.1f}], if the last rise goes on.",
         markup=False,
     )
 

@@ -83,8 +83,8 @@ def run_demo(out: Path, tasks: int) -> None:
     _predict(classifier, table, rows, adapted, predictions, calibrated)
     _explain(classifier, table.subset(rows[:EXPLAINED]), adapted, explained, calibrated)
     gain = [100 * value for value in (difference.mean, difference.low, difference.high)]
-    interval = f"[{gain[1]:+.1f}, {gain[2]:+.1f}] (95 %, paired)" if difference.varies else f"({NO_SPREAD})"
-    _say(f"\n{METHOD} minus {FLOOR} on the same {difference.n} tasks: {gain[0]:+.1f} points {interval}.")
+    interval = f"[{gain[1]:+z.1f}, {gain[2]:+z.1f}] (95 %, paired)" if difference.varies else f"({NO_SPREAD})"
+    _say(f"\n{METHOD} minus {FLOOR} on the same {difference.n} tasks: {gain[0]:+z.1f} points {interval}.")
     _say(f"Results of every task: {store}   adapted model: {adapted}   predictions: {predictions}")
     _say(f"What it looked at: {explained / 'index.html'}")
     _say(f"{time.monotonic() - began:.0f} s in all.")

@@ -296,7 +296,7 @@ def _print_student(out: Path, about: dict[str, Any]) -> None:
         console.out.print(
             f"Accuracy on {on['images']} labelled pictures that neither was trained on: teacher "
             f"{_share(on['teacher'])} %, student {_share(on['student'])} %; difference "
-            f"{100 * apart['mean']:+.1f} points [{100 * apart['low']:+.1f}, {100 * apart['high']:+.1f}].",
+            f"{100 * apart['mean']:+z.1f} points [{100 * apart['low']:+z.1f}, {100 * apart['high']:+z.1f}].",
             markup=False,
         )
     scores = "" if about["calibrated"] else " Its probabilities are scores, which are not calibrated."
@@ -346,8 +346,8 @@ def _print_int8(cost: Mapping[str, Any]) -> None:
     console.out.print(
         f"8 bits, on {cost['images']} labelled images that it was not adapted to (95 % intervals):\n"
         f"  accuracy %           {before} in float32, {after} in int8\n"
-        f"  difference, points   {apart['mean']:+.1f} [{apart['low']:+.1f}, {apart['high']:+.1f}], image by "
-        "image\n"
+        f"  difference, points   {apart['mean']:+z.1f} [{apart['low']:+z.1f}, {apart['high']:+z.1f}], image "
+        "by image\n"
         f"  another class for    {changed} % of the images\n"
         f"  file                 {100 * size:.0f} % of the size",
         markup=False,

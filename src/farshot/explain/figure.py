@@ -131,7 +131,7 @@ def _map(
     canvas.paste(over, (0, 0))
     bar = Image.fromarray(map_colours()[None].repeat(_BAR - 4, axis=0)).resize((SIDE, _BAR - 4))
     canvas.paste(bar, (0, SIDE + 4))
-    digits = (lambda v: f"{v:+.2f}") if signed else (lambda v: f"{100 * v:.1f} %")
+    digits = (lambda v: f"{v:+z.2f}") if signed else (lambda v: f"{100 * v:.1f} %")
     span = f"{digits(low)} (dark) to {digits(high)} (light)"
     at = int(values.argmax())
     where = f"row {at // grid + 1}, column {at % grid + 1} of {grid} by {grid}"

@@ -184,8 +184,8 @@ def _forest(cells: list[CellComparison], name: str, base: str) -> Markup:
     for i, cell in enumerate(cells):
         d, at = cell.difference, len(cells) - i - 0.7
         label = f"{cell.pool}, {count_of(cell.shots, 'shot')}"
-        interval = f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]" if d.varies else f"({NO_SPREAD})"
-        told = f"{label}: {100 * d.mean:+.2f} {interval}"
+        interval = f"[{100 * d.low:+z.2f}, {100 * d.high:+z.2f}]" if d.varies else f"({NO_SPREAD})"
+        told = f"{label}: {100 * d.mean:+z.2f} {interval}"
         chart.text(chart.left + 2, chart.at_y(len(cells) - i) + 14, told)
         chart.line([100 * d.low, 100 * d.high], [at, at])
         chart.point(100 * d.mean, at, size=4.5, title=told)

@@ -74,7 +74,7 @@ def read(workspace: Workspace) -> MoreLabels | None:
                 tuple(curve["sizes"]),
                 tuple(Interval(*one) for one in curve["accuracy"]),
                 curve["more"],
-                Interval(*curve["gain"]),
+                None if curve["gain"] is None else Interval(*curve["gain"]),
                 curve["gain_from"],
             ),
         )
