@@ -187,7 +187,7 @@ def test_progress_is_told_after_every_step_of_all_batches(mini: Encoder):
     create("prompt-lora", {"views": "none", "steps": 2}).adapt(
         mini, tasks, progress=lambda done, total: seen.append((done, total))
     )
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [(2, 6), (4, 6), (5, 6), (6, 6)]  # steps of 4 images and of 2
 
 
 def test_a_loss_that_is_not_a_number_is_one_sentence(mini: Encoder):
