@@ -160,6 +160,8 @@ def test_a_folder_of_parquet_files_is_one_dataset_with_their_splits(tmp_path: Pa
     assert table.splits == ("test",) * 2 + ("train",) * 6
     assert str(table.images[0]) == f"{folder}/test-00000-of-00001.parquet/row 1"
     assert np.array_equal(pixels_of(table.image(7)), pixels_of(picture(31)))
+    for source in (tmp_path / "repository", folder):
+        assert unlabelled([source]).images == table.images
 
 
 def test_parquet_files_keep_the_splits_of_their_rows(tmp_path: Path) -> None:

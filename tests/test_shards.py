@@ -87,6 +87,28 @@ def test_words_are_labels_and_numbers_may_be_named(tmp_path: Path) -> None:
     assert read_table(folder).classes == ("rust", "scab")
 
 
+def test_names_with_dots_are_refused_with_labels_and_listed_without(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    good = {"1.png": PNG, "1.cls": b"0", "1.seg.png": PNG}
+    dotted = {
+        f"img_2024.05.{n}.{kind}": PNG if kind == "png" else b"1" for n in (4, 5) for kind in ("png", "cls")
+    }
+    packed(folder / "x.tar", good | dotted)
+    says = "x.tar, img_2024.05.4.cls: a key ends at the first dot, so that this is another file of img_2024;"
+    for source in (folder, folder / "x.tar"):
+        assert says in refused(source)
+        names = [Path(str(image)).name for image in unlabelled([source]).images]
+        assert names == ["1.png", "img_2024.05.4.png", "img_2024.05.5.png"]
+    packed(folder / "x.tar", good | {"2.left.png": PNG, "2.json": b'{"label": 1}'})
+    assert "2.left.png: a key ends at the first dot" in refused(folder)
+
+
+def test_one_shard_has_the_images_that_are_labelled(tmp_path: Path) -> None:
+    shard = shards(tmp_path / "data") / "shard-000.tar"
+    assert unlabelled([shard]).images == read_table(shard).images
+
+
 @pytest.mark.parametrize(
     ("names", "says"),
     [

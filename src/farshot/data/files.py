@@ -45,6 +45,7 @@ _OTHER = (
     | {".py", ".ipynb", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
     | {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"}
     | {".mp3", ".m4a", ".wav"}
+    | {".cls"}  # the class of a picture in shards
     | {".hdr"}  # the header of an ENVI picture, or a Radiance picture, which is not read
 )
 """Extensions of files that may lie in a folder of pictures and are none: texts, tables, archives,

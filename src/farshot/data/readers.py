@@ -262,12 +262,17 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
         if path.is_dir() and is_saved(path):
             tables = [read_saved(path / name) for name in splits_of(path) or [""]]
             files += [image for table in tables for image in table.images if image is not None]
+        elif path.is_dir() and (packed := parquet_files(path)):
+            for one in packed:
+                files += [image for image in read_parquet(one).images if image is not None]
         elif path.is_dir() and (tars := tars_in(path)):
             files += images_of(tars)
         elif path.is_dir():
             files += image_files(path)
         elif path.suffix.lower() == ".parquet" and holds_images(path):
             files += [image for image in read_parquet(path).images if image is not None]
+        elif path.suffix.lower() == ".tar" and is_shard(path):
+            files += images_of([path])
         elif is_archive(path):
             files += image_members(path)
         elif not is_litter([path.name], hidden=False):

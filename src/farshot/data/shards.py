@@ -35,10 +35,13 @@ _NAMES = "classnames.txt"
 
 @dataclass
 class _Example:
-    """The files of one key: its image, and the file that says its class."""
+    """The files of one key: its image, the file that says its class, and files with a dot more in their names
+    that look like these, such as a mask in 12.seg.png."""
 
     images: list[Entry] = field(default_factory=list)
     labels: dict[str, Entry] = field(default_factory=dict)
+    more_images: list[Entry] = field(default_factory=list)
+    more_labels: list[Entry] = field(default_factory=list)
 
 
 def is_pattern(source: str) -> bool:
@@ -80,7 +83,7 @@ def is_shard(path: Path) -> bool:
     Raises:
         DataError: the tar cannot be read.
     """
-    return any(one.images and one.labels for one in _examples(path).values())
+    return any((one.images and one.labels) or one.more_labels for one in _examples(path).values())
 
 
 def from_shards(paths: Sequence[Path]) -> Found:
@@ -88,8 +91,8 @@ def from_shards(paths: Sequence[Path]) -> Found:
     names, such as train-000.tar, if several are named so.
 
     Raises:
-        DataError: a shard that cannot be read; an image without a label, or two of one key; a shard of no
-            split where others name several.
+        DataError: a shard that cannot be read; an image without a label, or two of one key; a key without
+            an image of its name; a shard of no split where others name several.
     """
     images: list[Member] = []
     labels: list[str] = []
@@ -97,6 +100,12 @@ def from_shards(paths: Sequence[Path]) -> Found:
     of_shards = splits_by_name([path.name for path in paths], str(paths[0].parent))
     for path, split in zip(paths, of_shards, strict=True):
         for key, example in _examples(path).items():
+            wrong = example.more_labels or ([] if example.images else example.more_images)
+            if wrong:
+                raise DataError(
+                    f"{path}, {visible(wrong[0].name)}: a key ends at the first dot, so that this is another "
+                    f"file of {visible(PurePosixPath(key).name)}; rename it without further dots."
+                )
             if not example.images:
                 continue
             where = f"{path}, {visible(key)}"
@@ -126,8 +135,10 @@ def _examples(path: Path) -> dict[str, _Example]:
             )
         if kind in _LABELS:
             example.labels[kind] = entry
-        elif "." not in kind and _is_image(name):
-            example.images.append(entry)
+        elif kind.endswith(".cls"):
+            example.more_labels.append(entry)
+        elif _is_image(name):
+            (example.more_images if "." in kind else example.images).append(entry)
     return found
 
 
