@@ -142,7 +142,7 @@ def test_the_class_of_an_upload_is_that_of_the_page_at_that_moment(sessions: Ses
     assert [picture.label for picture in workspace.pictures] == ["a", "b", None]  # "gone" is refused
     params = {"name": "x/1.png", "into": "", "wrapped": "0"}
     client.post("/farshot/upload", params=params, content=pictures[4], headers=HEADER)
-    assert workspace.pictures[4].label == "x"
+    assert workspace.pictures[3].label == "x"
 
 
 # What a page has done ------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ def base_name(model: str) -> str:
     """The name of a base model for other people: of a folder or file the last part, since a path means
     nothing elsewhere and tells who made it."""
     place = Path(model)
-    return own_name(place) if place.is_absolute() or model.startswith("~") or place.exists() else model
+    local = place.is_absolute() or model.startswith("~") or place.exists()
+    return own_name(place) if local and model else model
 
 
 def default_cache() -> Path:
