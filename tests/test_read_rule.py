@@ -148,6 +148,47 @@ def test_bands_of_an_ordinary_picture_may_be_chosen_too() -> None:
     assert np.array_equal(found, pixels_of(picture(1))[..., ::-1])
 
 
+def test_bands_are_chosen_of_arrays_too() -> None:
+    for values in (random(6, 5, 3, dtype="uint8", top=255), random(6, 5, 3)):
+        whole = pixels_of(read_image(values))
+        assert np.array_equal(
+            pixels_of(read_image(values, options=ReadOptions(bands=(3, 2, 1)))), whole[..., ::-1]
+        )
+
+
+def test_grey_that_is_white_at_zero_stays_so_where_bands_are_chosen() -> None:
+    black, entry = stored(random(6, 5, 1)), struct.pack("<H", 262)
+    place = black.index(entry + struct.pack("<H", 4)) + 8
+    white = black[:place] + bytes(4) + black[place + 4 :]
+    wanted = 255 - pixels_of(read_image(black))
+    for options in (ReadOptions(), ReadOptions(bands=(1, 1, 1))):
+        assert np.array_equal(pixels_of(read_image(white, options=options)), wanted)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_negative_values_of_8_bits_are_stretched_and_said(bands: int) -> None:
+    values = np.repeat(np.array([[[-5], [0], [100]]], dtype=np.int8), bands, axis=2)
+    found = read_picture(stored(values, colours=bands))
+    assert pixels_of(found.image)[0, :, 0].tolist() == [0, 12, 255]
+    assert "from -5 to 100 are stretched" in found.notes[0]
+    ranged = read_image(stored(values, colours=bands), options=ReadOptions(range=(0, 100)))
+    assert pixels_of(ranged)[0, :, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("largest", [3000, 4095, 65535])
+def test_a_range_is_of_the_values_that_a_ppm_stores(largest: int, colours: int) -> None:
+    values = random(6, 5, colours, top=3000)
+    head = f"P{5 if colours == 1 else 6} # a remark\n5 6 {largest}\n".encode()
+    file = head + values.astype(">u2").tobytes()
+    found = read_picture(file, ReadOptions(range=(0, 3000)))
+    assert np.array_equal(pixels_of(found.image), np.broadcast_to(scaled(values, 0, 3000), (6, 5, 3)))
+    plain = read_picture(file)
+    white = 4095 if largest == 65535 else largest
+    assert np.abs(pixels_of(plain.image).astype(int) - scaled(values, 0, white)).max() <= 1
+    assert bool(plain.notes) == (largest == 65535)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("extra", [None, 0])
 def test_a_fourth_band_that_is_not_called_transparency_is_left_out_and_said(dtype, extra) -> None:
@@ -174,6 +215,41 @@ def test_deep_transparency_lies_over_white() -> None:
     found = read_picture(stored(values, colours=3, extra=2))
     assert pixels_of(found.image).tolist() == [[[255, 0, 0], [255, 255, 255], [127, 127, 127]]]
     assert found.notes == ()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_grey_value_of_a_png_that_is_clear_lies_over_white(bits: int) -> None:
+    rows = np.array([[0, 200], [200, 0]]) * (257 if bits == 16 else 1)
+    data = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in rows)
+    found = read_image(png(2, 2, bits, 0, data, (b"tRNS", bytes(2))))
+    assert pixels_of(found)[..., 0].tolist() == [[255, 200], [200, 255]]
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_transparency_of_an_array_has_its_own_range_in_any_byte_order(order: str) -> None:
+    values = random(6, 5, 4, top=4000).astype(f"{order}u2")
+    values[..., 3] = 65535
+    values[0, 0, :3] = 4000
+    found, wanted = read_picture(values), read_picture(values[..., :3])
+    assert np.array_equal(pixels_of(found.image), scaled(values[..., :3], 0, 4095))
+    assert np.array_equal(pixels_of(found.image), pixels_of(wanted.image))
+    assert found.notes == wanted.notes != ()
+    values[0, 0, 3] = 0
+    ranged = pixels_of(read_image(values, options=ReadOptions(range=(0, 2000))))
+    assert ranged[0, 0].tolist() == [255, 255, 255]
+    assert np.array_equal(ranged[1:], scaled(values[1:, :, :3], 0, 2000))
+
+
+def test_an_opened_tiff_is_read_at_its_page_or_refused(tmp_path: Path) -> None:
+    pages = [picture(number) for number in (1, 2)]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    with Image.open(tmp_path / "two.tif") as image:
+        with pytest.raises(
+            UnreadableImage, match="open at page 1, not 2; give the file, or turn to the page"
+        ):
+            read_image(image, options=ReadOptions(page=2))
+        image.seek(1)
+        assert np.array_equal(pixels_of(read_image(image, options=ReadOptions(page=2))), pixels_of(pages[1]))
 
 
 def test_bands_that_cannot_be_read_say_why() -> None:

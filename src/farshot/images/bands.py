@@ -7,6 +7,7 @@ only.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ def needs_bands(layout: Layout, options: ReadOptions) -> bool:
     if layout.photometric not in (0, 1, 2) or 0 in (layout.width, layout.height):
         return False
     if layout.bands == 1:  # of many bits; Pillow has some in the wrong order, or inverted
-        return layout.bits > 8 and layout.fault is None and options.bands is None
-    if options.bands is not None or layout.bits != 8:
+        return (layout.bits > 8 or layout.sample_format == 2) and layout.fault is None
+    if options.bands is not None or layout.bits != 8 or layout.sample_format == 2:
         return True
     if layout.photometric == 2:
         return layout.bands > 3 and not layout.alpha
@@ -45,6 +46,9 @@ def banded(source: str | Path | bytes, layout: Layout, options: ReadOptions, mos
             f"the image ({layout.width} x {layout.height}, {layout.bands} bands) has over "
             f"{MOST_PIXELS // 1_000_000} million values; crop it, or export fewer bands."
         )
+    asked = options
+    if layout.bands == 1:  # an ordinary grey picture: red, green and blue are equal
+        options = replace(options, bands=None)
     bands, notes = _chosen(layout, options)
     if layout.fault is not None:
         raise Unreadable(layout.fault)
@@ -56,7 +60,7 @@ def banded(source: str | Path | bytes, layout: Layout, options: ReadOptions, mos
     count = len(bands)
     colours: NDArray[np.generic] = values[..., :count]
     more: tuple[str, ...] = ()
-    if layout.bits != 8:
+    if layout.bits != 8 or layout.sample_format == 2:
         sixteen = layout.bits == 16 and layout.sample_format == 1
         colours, more = scaled(colours, options, sixteen=sixteen, declared=layout.largest)
     if layout.photometric == 0:
@@ -73,6 +77,8 @@ def banded(source: str | Path | bytes, layout: Layout, options: ReadOptions, mos
     pages = () if options.page is not None else pages_note(layout.pages)
     turn = TURNS.get(layout.orientation)
     upright = image.convert("RGB") if turn is None else image.convert("RGB").transpose(turn)
+    if layout.bands == 1:
+        upright = in_bands(upright, asked)
     return Picture(upright, upright.size, (*pages, *notes, *more))
 
 

@@ -111,6 +111,10 @@ def _decode(
             if wanted is not None and image is not source:  # a draft would shrink the caller's own image
                 _draft(image, wanted)
             notes = _frames(image, layout, options)
+            if image is source:
+                _check_page(image, options)
+            if (ppm := _deep_ppm(image, options, source)) is not None:
+                return Picture(in_bands(ppm[0], options), size, ppm[1])
             with quiet_stderr if image.format == "TIFF" else nullcontext():
                 image.load()
             turn = turn_of(image)
@@ -208,6 +212,15 @@ def _page(source: object, layout: Layout, page: int) -> str | Path | bytes:
     return source if page == 1 else at_page(_whole(source), page)
 
 
+def _check_page(image: Image.Image, options: ReadOptions) -> None:
+    """Refuse another page of an opened image than its present one, which turning over would change."""
+    here = image.tell() + 1 if image.format in ("TIFF", "HEIF") else options.page
+    if options.page not in (None, here):
+        raise Unreadable(
+            f"it is open at page {here}, not {options.page}; give the file, or turn to the page."
+        )
+
+
 def _frames(image: Image.Image, layout: Layout | None, options: ReadOptions) -> tuple[str, ...]:
     """Notes on pages and frames that are left out."""
     if image.format == "TIFF":
@@ -226,7 +239,10 @@ def _rgb(
     if is_deep(image):
         sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
         declared = layout.largest if layout is not None else 0
-        values, notes = scaled(np.asarray(image), options, sixteen=sixteen, declared=declared)
+        stored = np.asarray(image)
+        values, notes = scaled(stored, options, sixteen=sixteen, declared=declared)
+        if isinstance(clear := image.info.get("transparency"), int):
+            values[stored == clear] = 255
         image = Image.fromarray(values)
     elif (deep := _deep_png(image, options, source)) is not None:
         image, notes = deep
@@ -262,6 +278,23 @@ def _deep_png(
     if image.mode == "RGBA":
         found.putalpha(Image.fromarray(np.ascontiguousarray(upper[..., 3])))
     return found, notes
+
+
+def _deep_ppm(
+    image: Image.Image, options: ReadOptions, source: object
+) -> tuple[Image.Image, tuple[str, ...]] | None:
+    """Read a PPM whose values need scaling; Pillow stretches them to 65535, and keeps 8 bits of colours."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PPM" or not image.tile:
+        return None
+    tile = image.tile[0]
+    largest = tile.args[1] if tile.codec_name == "ppm" and isinstance(tile.args, tuple) else 0
+    if largest < 256 or (options.range is None and largest < 65535) or isinstance(source, Image.Image):
+        return None
+    assert isinstance(source, str | Path | bytes)
+    shape = (image.height, image.width, 3) if image.mode == "RGB" else (image.height, image.width)
+    stored = np.frombuffer(_whole(source), ">u2", int(np.prod(shape)), tile.offset).reshape(shape)
+    values, notes = scaled(stored, options, sixteen=True)
+    return Image.fromarray(values).convert("RGB"), notes
 
 
 def _layout(source: object, formats: tuple[str, ...] | None) -> Layout | None:

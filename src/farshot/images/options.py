@@ -18,7 +18,8 @@ class ReadOptions:
     Attributes:
         range: values that become black and white, for values of more than 8 bits or floating point; by
             default the range is inferred for each picture.
-        bands: three bands that become red, green and blue, counted from 1, for TIFF files.
+        bands: three bands that become red, green and blue, counted from 1; pictures other than TIFF files
+            have three.
         page: the page of TIFF and HEIC files and the frame of DICOM files, counted from 1; by default the
             first.
 

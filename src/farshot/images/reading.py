@@ -111,7 +111,7 @@ def read_picture(
             source = _bytes_of(source)
         if isinstance(source, np.ndarray):
             image, notes = _from_array(source, options)
-            picture = decode(image, most_pixels=MOST_PIXELS)
+            picture = decode(image, ReadOptions(bands=options.bands), most_pixels=MOST_PIXELS)
             return replace(picture, notes=notes)
         return decode(source, options, wanted=wanted, formats=formats, most_pixels=MOST_PIXELS)
 
@@ -280,7 +280,12 @@ def _array_to_uint8(
         return np.ascontiguousarray(pixels, dtype=np.uint8), ()
     if pixels.dtype == np.bool_:
         return pixels.astype(np.uint8) * np.uint8(255), ()
-    if pixels.dtype == np.uint16 or options.range is not None:
+    sixteen = pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2  # of either byte order
+    if pixels.ndim == 3 and pixels.shape[-1] == 4 and (sixteen or options.range is not None):
+        colours, notes = scaled(pixels[..., :3], options, sixteen=True)
+        alpha, _ = _array_to_uint8(pixels[..., 3:], ReadOptions())  # transparency has its own full range
+        return np.concatenate([colours, alpha], axis=-1), notes
+    if sixteen or options.range is not None:
         return scaled(pixels, options, sixteen=True)
     values = pixels.astype(np.float64)
     if not np.isfinite(values).all():
