@@ -229,7 +229,7 @@ def test_from_pretrained_takes_a_folder_or_a_name_on_the_hub(
     assert np.array_equal(FewShotClassifier.from_pretrained(tip).predict_proba(QUERIES), ours)
     asked: list[str] = []
 
-    def download(repo: str, allow_patterns: list[str], local_files_only: bool) -> str:
+    def download(repo: str, allow_patterns: list[str]) -> str:
         asked.append(repo)
         return str(tip)
 

@@ -63,9 +63,11 @@ def download(repo: str, files: Sequence[str], *, absent: str, unreachable: str, 
 
     progress = _watcher.get()
     try:
-        if progress is not None and not cached:
+        if cached:
+            return Path(snapshot_download(repo, allow_patterns=list(files), local_files_only=True))
+        if progress is not None:
             return _download_watched(repo, files, progress)
-        return Path(snapshot_download(repo, allow_patterns=list(files), local_files_only=cached))
+        return Path(snapshot_download(repo, allow_patterns=list(files)))
     except errors.GatedRepoError as error:
         raise ModelError(_login(repo)) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
