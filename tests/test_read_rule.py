@@ -622,7 +622,8 @@ def test_the_exported_program_reads_as_farshot_does(exported, tmp_path: Path) ->
     assert told.returncode == 0
     with pytest.warns(ReadingNote):
         expected = made.predict_proba(files)
-    p_values = made.familiarity(files)
+    with pytest.warns(ReadingNote):  # of another reading of the same files
+        p_values = made.familiarity(files)
     for line, file, row, p in zip(told.stdout.splitlines(), files, expected, p_values, strict=True):
         certain = f"{100 * row.max():.1f} %" if made.calibrated_ else f"score {row.max():.3f}"
         assert line == f"{file}\t{made.classes_[row.argmax()]}\t{certain}\tp {p:.3f}"
