@@ -308,6 +308,13 @@ def built() -> str:
     return f"{head}<script>c = {told};</script></html>"
 
 
+@pytest.mark.parametrize("language", texts.languages())
+def test_the_box_for_pictures_knows_how_its_page_says_that_no_class_is_chosen(language: str) -> None:
+    with speaking(language):
+        box = view.drop_box("drop.hint", "#into input")
+        assert f'data-later="{text("pictures.later")}"' in box
+
+
 def page_client(page: str) -> TestClient:
     async def answer(_request: Any) -> HTMLResponse:
         return HTMLResponse(page)

@@ -1,8 +1,10 @@
 // The box that takes pictures: chosen, dropped, or a whole folder. What is dropped elsewhere on the page goes to the
 // box that is shown.
+// The class that is chosen for them; empty where none is, which the field says in the page's language.
 const into = () => {
-  const field = element.querySelector('[data-into]').dataset.into;
-  return field ? (document.querySelector(field)?.value ?? '') : '';
+  const { into: field, later } = element.querySelector('[data-into]').dataset;
+  const chosen = field ? (document.querySelector(field)?.value ?? '') : '';
+  return chosen === later ? '' : chosen;
 };
 
 // what lies in a dropped folder, at any depth
