@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,8 +22,6 @@ from farshot.app.workspace.undo import Undo
 from farshot.data.given import labelled_table
 from farshot.data.table import ImageTable
 from farshot.storage.paths import home
-
-_OUR_FILE = re.compile(r"[0-9a-f]{32}\.[a-z]{3,4}")  # as `take_in` names the pictures that it stores
 
 
 class Contents:
@@ -192,9 +189,3 @@ class Contents:
             # a file that somebody took away is no picture any more
             there = {id: picture for id, picture in state.pictures.items() if self.path(picture).is_file()}
             self._state = replace(state, pictures=there)
-            known = {picture.file for picture in state.pictures.values()}
-            for file in (
-                self.folder / "pictures"
-            ).iterdir():  # stored, but never added: the program was ended
-                if _OUR_FILE.fullmatch(file.name) and file.name not in known:
-                    file.unlink(missing_ok=True)
