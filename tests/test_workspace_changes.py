@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from farshot.app.workspace import ClassWords, Setup, Workspace, journal
 from farshot.app.workspace import undo as undoing
+from farshot.app.workspace.intake import Upload
 from farshot.errors import DataError
 from tests.workspaces import CLASSES, drawn, labelled, many, uploads, zipped
 
@@ -354,3 +357,77 @@ def test_a_picture_that_is_brought_again_with_a_class_gets_it(tmp_path: Path) ->
     assert [picture.label for picture in workspace.pictures] == list(CLASSES)
     _, said = workspace.take(uploads(tmp_path / "third", drawn(1)))  # without a class nothing changes
     assert [picture.label for picture in workspace.pictures] == list(CLASSES)
+
+
+# Removed while files are used ----------------------------------------------------------------------------
+
+
+class Arriving(list[Upload]):
+    """Uploads that do something once a file was stored again."""
+
+    def __init__(self, sent: list[Upload], file: Path, do: Callable[[], object]) -> None:
+        super().__init__(sent)
+        self._file, self._do, self._before = file, do, file.stat().st_ino
+
+    def __iter__(self) -> Iterator[Upload]:
+        for upload in super().__iter__():
+            yield upload
+            if self._file.stat().st_ino != self._before:
+                self._do()
+
+
+def test_a_removed_picture_that_is_refused_when_it_is_added_again_comes_back(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    picture = workspace.pictures[0]
+    (upload,) = uploads(tmp_path / "again", drawn(1))[:1]
+    with workspace.read_by_job():
+        workspace.remove([picture.id])
+        new, (refused,) = workspace.take([replace(upload, name="x/val/cat/0.png", wrapped=True)])
+        assert not new
+        assert "val" in refused.reason
+        with pytest.raises(DataError):  # the class is gone
+            workspace.take([upload], "no class")
+    assert not workspace.path(picture).exists()
+    workspace.undo()
+    assert workspace.pictures[0] == picture
+    assert workspace.path(picture).read_bytes() == drawn(1)[0][1]
+
+
+def test_a_removed_picture_that_cannot_be_added_again_comes_back(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    picture = workspace.pictures[0]
+    with workspace.read_by_job():
+        workspace.remove([picture.id])
+        written = log(workspace.folder).read_bytes()
+        log(workspace.folder).unlink()
+        place = workspace.folder / "changes-0.jsonl"
+        place.mkdir()
+        with pytest.raises(DataError, match="cannot be written"):
+            workspace.take(uploads(tmp_path / "again", drawn(1)))
+        place.rmdir()
+        place.write_bytes(written)
+    workspace.undo()
+    assert workspace.pictures[0] == picture
+    assert workspace.path(picture).is_file()
+
+
+def test_a_picture_that_is_added_again_while_a_job_ends_is_kept(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    picture = workspace.pictures[0]
+    with ExitStack() as job:
+        job.enter_context(workspace.read_by_job())
+        workspace.remove([picture.id])
+        sent = uploads(tmp_path / "again", drawn(1))
+        new, _ = workspace.take(Arriving(sent, workspace.path(picture), job.close))
+    assert [one.id for one in new] == [picture.id]
+    assert workspace.path(picture).is_file()
+    assert len(Workspace(workspace.folder).pictures) == 2
+
+
+def test_a_picture_that_is_removed_during_a_job_is_deleted_when_the_app_ends(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 1)
+    picture = workspace.pictures[0]
+    with workspace.read_by_job():
+        workspace.remove([picture.id])
+        workspace.forget_removed()
+        assert not list(workspace.folder.rglob(picture.file))

@@ -47,7 +47,8 @@ class Contents:
         for left in (folder / "pictures").glob(f"{UNFINISHED}*"):  # by a program that was ended
             left.unlink(missing_ok=True)
         self._jobs = 0  # that read pictures
-        self._removed = set[str]()  # files that are moved to `removed` once there is none
+        self._storing = False  # whether an upload is, which may be of a picture that was removed
+        self._removed = set[str]()  # files that are moved to `removed` once there are none of these
         self._undo = Undo(folder / "removed")
         self._journal = Journal(folder)
         self._load()

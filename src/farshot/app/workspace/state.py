@@ -57,10 +57,10 @@ class Workspace(Contents):
         """
         if label is not None:
             self._known(label)
-        with self._taking:
+        with self._uploading():
             place = self.folder / "pictures"
             taken, refused = take_in(uploads, place, self.limits, frozenset(self._state.pictures))
-            with self._lock, _nothing_left(taken):
+            with self._lock, self._nothing_left(taken):
                 if label is not None:  # it may have been renamed meanwhile
                     self._known(label)
                 here = self._state.pictures
@@ -75,7 +75,6 @@ class Workspace(Contents):
                         name = label or folders.of(one.place)
                     except Fault as error:
                         said.append(Refused(one.name, error.text))
-                        one.path.unlink(missing_ok=True)
                     else:
                         new[one.id] = Picture(one.id, one.name, one.path.name, name, one.folders)
                 for other in refused:
@@ -96,6 +95,31 @@ class Workspace(Contents):
                 if before:
                     self._undo.add(Change(Text("change.came_with", n=len(before)), before))
             return list(new.values()), said
+
+    @contextmanager
+    def _uploading(self) -> Iterator[None]:
+        """One upload at a time; files of pictures that are removed meanwhile stay where they are."""
+        with self._taking:
+            with self._lock:
+                self._storing = True
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._storing = False
+                    self._put_aside()
+
+    @contextmanager
+    def _nothing_left(self, taken: Sequence[Taken]) -> Iterator[None]:
+        """Delete the files of pictures that are not added in the end, but none of one that is here or that
+        was removed."""
+        try:
+            yield
+        finally:
+            needed = self._removed | {picture.file for picture in self._state.pictures.values()}
+            for one in taken:
+                if one.path.name not in needed:
+                    one.path.unlink(missing_ok=True)
 
     def name_classes(self, wanted: Sequence[ClassWords]) -> None:
         """Set the classes and their order; other capitals or another description are the same class.
@@ -217,19 +241,23 @@ class Workspace(Contents):
                 self._jobs -= 1
                 self._put_aside()
 
-    def _put_aside(self) -> None:
-        """Move the files of removed pictures away once no job reads them; those whose removal is final go."""
-        if self._jobs:
+    def _put_aside(self, *, final: bool = False) -> None:
+        """Move the files of removed pictures away once nothing uses them; those whose removal is final go.
+
+        Args:
+            final: do not wait for jobs, since the app ends.
+        """
+        if self._storing or (self._jobs and not final):
             return
-        here = {picture.file for picture in self._state.pictures.values()} if self._removed else set()
-        for file in self._removed - here:
+        self._removed -= {picture.file for picture in self._state.pictures.values()}
+        for file in tuple(self._removed):
             place = self.folder / "pictures" / file
-            with suppress(OSError):  # else it is deleted at the next start
+            with suppress(OSError):  # another program has it open: next time
                 if file in self._undo.held:
                     place.replace(self._undo.aside / file)
                 else:
                     place.unlink(missing_ok=True)
-        self._removed.clear()
+                self._removed.discard(file)
 
     def undo(self) -> str:
         """Take back the last labels, removal or edit of classes; returns what, in words.
@@ -297,7 +325,7 @@ class Workspace(Contents):
         """Delete what was removed; after that nothing can be taken back."""
         with self._lock:
             self._undo.clear()
-            self._put_aside()
+            self._put_aside(final=True)
 
     def choose(self, choice: Setup) -> None:
         """Set model and method."""
@@ -348,14 +376,3 @@ class Workspace(Contents):
         if pictures or settings[0] != settings[1]:
             self._journal.append(after.difference(before, pictures), after.written)
             self._state = after
-
-
-@contextmanager
-def _nothing_left(taken: Sequence[Taken]) -> Iterator[None]:
-    """Delete the files of pictures that could not be added."""
-    try:
-        yield
-    except BaseException:
-        for one in taken:
-            one.path.unlink(missing_ok=True)
-        raise
