@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -372,6 +374,8 @@ def test_the_rest_of_a_deleted_project_is_removed_and_nothing_else(here: Place) 
     for folder in (rest / "adapted", other / "photos"):
         folder.mkdir(parents=True)
         (folder / "x").write_text("x")
+    for name in ("predictions.json", "run.json", "left_out.json", "left_out_before.json"):
+        (rest / name).write_text("{}")
     with pytest.raises(DataError, match="something else"), folders.kept(here.root):
         pass
     assert (other / "photos" / "x").exists()
@@ -406,6 +410,67 @@ def test_pictures_that_should_be_gone_are_deleted_at_the_start_and_at_the_end(he
         Sessions(here.root, keep=True).project(other)
     assert removed() == []
     assert not arriving.exists()
+
+
+def test_an_app_where_there_are_no_locks_deletes_nothing_of_another_one(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    id = here.projects.create("Leaves")
+    send_to(here.browser(), id, "a.png", drawn(1)[0][1])
+    workspace = here.sessions.project(id).workspace
+    picture = workspace.pictures[0]
+    workspace.remove([picture.id])
+    arriving, deleted = here.projects.arriving(), here.root / f"{folders.DELETED}{'0' * 32}"
+    arriving.write_bytes(b"half a project")
+    (deleted / "pictures").mkdir(parents=True)
+    with here.sessions.project(id).arrival() as arrival:
+        arrival.path.write_bytes(b"half a picture")
+        with folders.kept(here.root):
+            assert not deleted.exists()
+        assert arrival.path.exists()
+    assert arriving.exists()
+    workspace.undo()
+    assert workspace.path(picture).is_file()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_folder_that_was_taken_away_hides_no_other_error(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    with pytest.raises(error), folders.kept(tmp_path / "kept") as kept:
+        shutil.rmtree(kept.folder)
+        raise error
+
+
+# root may read anything, so a child gives up root before it opens the folder
+_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from farshot.app.folders import kept
+from farshot.errors import DataError
+if os.geteuid() == 0:
+    os.setgid(65534), os.setuid(65534)
+root = Path(sys.argv[1])
+(root / ("a" * 32)).mkdir(mode=0, parents=True)
+try:
+    with kept(root):
+        pass
+except DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs permissions of POSIX")
+def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:  # where others than its owner can get to
+        Path(place).chmod(0o777)
+        root = Path(place) / "kept"
+        child = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, root], capture_output=True, text=True, check=True
+        )
+    assert child.stdout.startswith(f"{root / ('a' * 32)}")
+    assert "cannot be read (permission denied)" in child.stdout.lower()
 
 
 def test_pictures_that_the_state_does_not_know_are_kept(tmp_path: Path) -> None:

@@ -30,8 +30,11 @@ ARRIVING = ".arriving-"
 DELETED = ".deleted-"
 """How folders of sessions begin that are being deleted."""
 _NAME = re.compile("[0-9a-f]{32}")  # of the folder of a session
-_WRITTEN = {"adapted", "downloads", "foreign", "thumbnails", "incoming", "removed"}
-"""Folders that jobs and uploads write within one of a session."""
+_WRITTEN = {
+    *("adapted", "downloads", "thumbnails", "incoming", "removed", "run.json", "predictions.json"),
+    *("left_out.json", "left_out_before.json", "copies.json", "more_labels.json", "open_set.json"),
+}
+"""What jobs write within the folder of a session, without what a person added."""
 _PASSING = ("removed", "incoming")  # of those, the ones whose files are of no use to the next app
 _PREFIX = "farshot-app-"  # then the process that the folder belongs to
 _LOCK, _KEY, _OPEN = ".farshot-app", ".farshot-key", ".farshot-open.html"
@@ -98,15 +101,16 @@ def kept(folder: Path) -> Iterator[Kept]:
     except OSError as error:
         raise DataError(f"{folder} cannot be used ({error.strerror}); name another --keep.") from error
     try:
-        if locks.take(lock) is False:  # None where there are no locks: then nobody is kept out
+        alone = locks.take(lock)  # None where there are no locks: then nobody is kept out
+        if alone is False:
             address = os.read(lock, 500).decode(errors="replace").strip()
             app = f"another farshot app at {address}" if address else "another farshot app"
             raise DataError(f"{folder} is in use by {app}: open that one, end it, or name another --keep.")
-        _tidy(folder)
+        _tidy(folder, alone is True)
         try:
             yield Kept(folder, lock)
         finally:  # the lock's file stays: removed, it could be locked once more under the same name
-            _tidy(folder)
+            _tidy(folder, alone is True)
             with suppress(OSError):
                 os.ftruncate(lock, 0)
                 (folder / _OPEN).unlink()
@@ -120,19 +124,24 @@ def is_session(folder: Path) -> bool:
     return named and not folder.is_symlink() and (folder / "pictures").is_dir()
 
 
-def _tidy(folder: Path) -> None:
-    """Delete what should be gone: removed pictures, half-received files, and deleted projects."""
-    for entry in folder.iterdir():
-        if is_session(entry):
-            for name in _PASSING:
-                shutil.rmtree(entry / name, ignore_errors=True)
-        elif _is_rest(entry):
-            shutil.rmtree(entry, ignore_errors=True)
-        elif _LEFT.fullmatch(entry.name):
-            if _is_ours(entry):
+def _tidy(folder: Path, alone: bool) -> None:
+    """Delete what should be gone: deleted projects and, where no other app can be using the folder, removed
+    pictures and half-received files. What cannot be deleted is left for the next start."""
+    entries = list[Path]()
+    with suppress(OSError):  # somebody took the folder away
+        entries += folder.iterdir()
+    for entry in entries:
+        with suppress(OSError):
+            if _LEFT.fullmatch(entry.name) and (alone or entry.name.startswith(DELETED)):
+                if _is_ours(entry):
+                    shutil.rmtree(entry, ignore_errors=True)
+                elif entry.is_file() and not entry.is_symlink():
+                    entry.unlink()
+            elif alone and is_session(entry):
+                for name in _PASSING:
+                    shutil.rmtree(entry / name, ignore_errors=True)
+            elif alone and _is_rest(entry):
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.is_file() and not entry.is_symlink():
-                entry.unlink(missing_ok=True)
 
 
 def _is_rest(folder: Path) -> bool:
@@ -189,9 +198,13 @@ def _key(place: Path) -> bytes:
 
 def _check_content(folder: Path) -> None:
     """Refuse a folder that holds anything else, which would be hard to tell apart from pictures later."""
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        if not (is_session(entry) or _is_rest(entry) or is_litter([entry.name], hidden=True)):
-            raise DataError(f"{folder} holds something else ({entry.name}); name a new folder as --keep.")
+    try:
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if not (is_session(entry) or _is_rest(entry) or is_litter([entry.name], hidden=True)):
+                raise DataError(f"{folder} holds something else ({entry.name}); name a new folder as --keep.")
+    except OSError as error:
+        place = error.filename or folder
+        raise DataError(f"{place} cannot be read ({reason(error)}); name another --keep.") from error
 
 
 def _sweep() -> None:
