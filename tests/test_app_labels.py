@@ -211,6 +211,17 @@ def test_a_label_never_goes_to_another_picture_of_the_same_name(client: TestClie
     assert labels(session) == [CLASSES[1], None, None, CLASSES[1]]
     table(client, f"image,label,id\n2.png,{CLASSES[0]},number 7\n")  # an id of another program
     assert labels(session) == [CLASSES[1], CLASSES[0], None, CLASSES[1]]
+    table(client, f"name,path,label,id\n,3.png,{CLASSES[0]},{ids[1]}\n,2.png,{CLASSES[1]},{ids[0]}\n")
+    assert labels(session) == [CLASSES[0], CLASSES[0], None, CLASSES[1]]  # ids[0] is not here, ids[1] is
+
+
+def test_ids_that_only_look_like_those_of_pictures_are_passed_over(
+    client: TestClient, session: Session
+) -> None:
+    a, b = CLASSES
+    told = table(client, f"id,path,label\n{'a' * 32},0.png,{a}\n{'b' * 32},1.png,{b}\n").json()
+    assert told["labels"] == "labels.csv: 2 labels set."
+    assert labels(session) == [a, b, None, None]
 
 
 def test_of_predictions_the_label_is_meant(client: TestClient, session: Session) -> None:
@@ -230,6 +241,20 @@ def test_labels_of_a_model_and_of_pictures_to_measure_on_are_left_out(
     told = table(client, f"path,label,split\n1.png,{a},train\n2.png,{a},val\n3.png,{b},Test\n").json()
     assert told["labels"] == "labels.csv: 1 label set, 2 rows of other splits than train left out."
     assert labels(session) == [a, a, b, None]
+    told = table(client, f"path,label,split\n2.png,{a},\n3.png,{b},test\n").json()  # of no split
+    assert told["labels"] == "labels.csv: 1 label set, 1 row of another split than train left out."
+    assert labels(session) == [a, a, a, None]
+
+
+def test_rows_whose_labels_are_left_out_keep_their_groups(client: TestClient, session: Session) -> None:
+    text = "path,label,by,split,group\n0.png,x,model,train,p1\n1.png,x,,test,p1\n2.png,x,,,p2\n"
+    told = table(client, text).json()
+    assert told["labels"] == (
+        "labels.csv: 1 label set, 3 pictures in 2 groups, 1 label of a model left out, "
+        "1 row of another split than train left out."
+    )
+    assert labels(session) == [None, None, "x", None]
+    assert [picture.group for picture in session.workspace.pictures] == ["p1", "p1", "p2", None]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def by_people(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
 
 
 def of_training(rows: Rows) -> Rows:
-    """The rows of the split "train", or all where no column names splits.
+    """The rows of the split "train" or of none, or all where no column names splits.
 
     Raises:
         DataError: a cell of that column is no split.
@@ -148,7 +148,8 @@ def of_training(rows: Rows) -> Rows:
     column = one_column(rows.frame, (SPLIT_COLUMN,), "splits", rows.name, needed=False)
     if column is None:
         return rows
-    kept = [split == "train" for split in _splits(rows.frame[column], rows.places, rows.name)]
+    cells = ["train" if is_blank(cell) else cell for cell in rows.frame[column]]
+    kept = [split == "train" for split in _splits(cells, rows.places, rows.name)]
     places = [place for place, keep in zip(rows.places, kept, strict=True) if keep]
     return replace(rows, frame=rows.frame[kept], places=places)
 

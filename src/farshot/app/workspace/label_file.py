@@ -4,9 +4,9 @@
     path,label          or any other column of images and of labels that farshot reads
     group               where there is such a column: what the picture was taken of, as a patient or a plant
 
-An image is found by its id; without one, or with one of another kind, by its file name without folders.
-A row without a label keeps the class of its picture, one without a group its group. Labels that a model
-gave, by a column `by`, and rows of other splits than train, by a column `split`, are left out.
+An image is found by its id; without one, or where the ids are another program's, by its file name without
+folders. A row without a label keeps the class of its picture, one without a group its group. Labels that a
+model gave, by a column `by`, and of other splits than train, by a column `split`, are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from farshot.app.texts import Fault, Text
@@ -26,11 +26,13 @@ from farshot.app.workspace.state import Workspace
 from farshot.data.found import GROUP_COLUMN, IMAGE_COLUMNS, LABEL_COLUMNS
 from farshot.data.rows import Rows, by_people, csv_rows, is_blank, of_training, one_column
 from farshot.data.text import first_line
+from farshot.pick.sheet import COLUMNS
 from farshot.sanitize import cell, plain, uncovered
 
 SUFFIX = ".csv"
 MOST_BYTES = 5_000_000
-_OUR_ID = re.compile("[0-9a-f]{32}")  # as `image_id` makes them
+_OUR_ID = re.compile("[0-9a-f]{32}")  # as `image_id` makes them, and MD5, too
+_WITH_IDS = ({"image", "label", "id"}, set(COLUMNS))  # columns of the app's tables and of pick sheets
 _MOST_NAMED = 5  # images that are listed in a message
 
 
@@ -70,8 +72,9 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
     groups: dict[str, tuple[str, str]] = {}
     unknown: dict[str, None] = {}
     several: dict[str, None] = {}
-    found = _Pictures(workspace)
-    for place, image, id, label, group in _cells(rows, labels):
+    ids = _ids(whole)
+    found = _Pictures(workspace, names - {GROUP_COLUMN} in _WITH_IDS, ids)
+    for place, image, id, label, group in _cells(whole, labels, ids, set(rows.frame.index)):
         here = found.ids(image, id)
         if not here:
             unknown[image] = None
@@ -117,10 +120,17 @@ def take_labels(workspace: Workspace, path: Path, name: str) -> str:
 
 
 class _Pictures:
-    """The pictures of a workspace by id and by name."""
+    """The pictures of a workspace by id and by name.
 
-    def __init__(self, workspace: Workspace) -> None:
+    Args:
+        by_id: whether ids of a table with these columns are those of pictures; else that one of them is here
+            tells.
+        ids: of the table.
+    """
+
+    def __init__(self, workspace: Workspace, by_id: bool, ids: Sequence[str]) -> None:
         self._ids = {picture.id for picture in workspace.pictures}
+        self._by_id = by_id or not self._ids.isdisjoint(ids)
         self._named = defaultdict(list)
         for picture in workspace.pictures:
             self._named[picture.name].append(picture.id)
@@ -129,30 +139,44 @@ class _Pictures:
         """Those that a row means; several where their names are the same."""
         if id in self._ids:
             return [id]
-        if _OUR_ID.fullmatch(id):  # of another picture
+        if self._by_id and _OUR_ID.fullmatch(id):  # of another picture
             return []
         name = shown_name(image)
         return self._named.get(name) or self._named.get(uncovered(name), [])
 
 
-def _cells(rows: Rows, labels: Sequence[str]) -> list[tuple[str, str, str, str, str]]:
-    """Place, image without folders, id, label and group of each row with a label or a group."""
+def _ids(rows: Rows) -> list[str]:
+    """The id of each row; empty where there is none."""
+    key = one_column(rows.frame, ("id",), "ids", rows.name, needed=False)
+    return [""] * len(rows.frame) if key is None else [str(id).strip() for id in rows.frame[key]]
+
+
+def _cells(
+    rows: Rows, labels: Sequence[str], ids: Sequence[str], labelling: Collection[int]
+) -> list[tuple[str, str, str, str, str]]:
+    """Place, image without folders, id, label and group of each row with a label or a group.
+
+    Args:
+        labels: the names of a column of labels.
+        ids: of the rows.
+        labelling: the rows whose label counts.
+    """
     frame = rows.frame
     images = frame[one_column(frame, IMAGE_COLUMNS, "images", rows.name)]
     group_column = one_column(frame, (GROUP_COLUMN,), "groups", rows.name, needed=False)
     label_column = one_column(frame, labels, "labels", rows.name, needed=group_column is None)
-    key = one_column(frame, ("id",), "ids", rows.name, needed=False)
     nothing = [""] * len(frame)
-    ids, texts, groups = (nothing if one is None else frame[one] for one in (key, label_column, group_column))
+    texts, groups = (nothing if one is None else frame[one] for one in (label_column, group_column))
+    told = [label if row in labelling else "" for row, label in enumerate(texts)]
     out = []
-    for place, image, id, label, group in zip(rows.places, images, ids, texts, groups, strict=True):
+    for place, image, id, label, group in zip(rows.places, images, ids, told, groups, strict=True):
         name, apart = (
             "" if is_blank(cell) else cleaned(ClassWords(uncovered(str(cell).strip()))).name
             for cell in (label, group)
         )
         if name or apart:
             file = plain(parts_of(str(image).strip())[-1])
-            out.append((place, file, str(id).strip(), name, apart[:MOST_LETTERS]))
+            out.append((place, file, id, name, apart[:MOST_LETTERS]))
     return out
 
 
