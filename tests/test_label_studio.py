@@ -410,6 +410,32 @@ def test_a_model_whose_pictures_lie_nowhere_is_refused_and_stays(
     assert (folder / "farshot.json").read_bytes() == before
 
 
+def test_a_model_of_an_earlier_version_and_its_labels_goes_on(
+    place: Path, tmp_path: Path, fake: FakeLabelStudio
+):
+    folder, state = tmp_path / "model", tmp_path / "model.label-studio.json"
+    model = FewShotClassifier(place / "clip", "linear-probe", calibrate=False, device="cpu")
+    model.fit([picture(number) for number in range(4)], [*CLASSES[:2]] * 2).save(folder)
+    told = {"format": 1, "project": 5, "labels": {str(n): CLASSES[n % 2] for n in range(4)}}
+    state.write_text(json.dumps(told), encoding="utf-8")  # it had no "pictures"
+    for number in range(5):
+        fake.add(number, png(number), CLASSES[number % 2])
+    with backend(folder, fake.url, labels=1) as served:
+        served.setup()
+        served.hear("adapted to 5 pictures")
+    with backend(folder, fake.url, labels=1) as served:
+        assert served.setup().json()["model_version"]
+    lost = "does not know where its images lie: they were not files"
+    for text, why in [
+        ("{", r"is damaged .*put back a copy, or name another folder"),
+        (json.dumps({"format": 1, "project": 5, "labels": {}}), lost),  # adapted before it connected
+        (None, lost),
+    ]:
+        state.unlink() if text is None else state.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=why), backend(folder, fake.url):
+            pass
+
+
 def test_a_kept_picture_that_shows_something_else_is_refused(
     place: Path, tmp_path: Path, fake: FakeLabelStudio
 ):

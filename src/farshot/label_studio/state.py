@@ -40,8 +40,12 @@ def state_file(folder: Path) -> Path:
     return place.with_name(f"{place.name}.label-studio.json")
 
 
-def read_state(folder: Path) -> State:
+def read_state(folder: Path, unnamed: frozenset[str] = frozenset()) -> State:
     """Read the state of a model's folder; that of a new one where there is none.
+
+    Args:
+        unnamed: identities of the model's pictures that are no files. They count as those of tasks where an
+            earlier version, which kept no identities, adapted the model.
 
     Raises:
         DataError: the file is damaged.
@@ -53,17 +57,18 @@ def read_state(folder: Path) -> State:
         found = read_object(file)
         if found.get("format") != FORMAT:
             raise ValueError(f"it has the format {found.get('format')!r:.20}")
-        project, labels, pictures = found.get("project"), found.get("labels"), found.get("pictures", [])
+        project, labels = found.get("project"), found.get("labels")
         if not (project is None or type(project) is int) or not isinstance(labels, dict):
             raise ValueError("it has no project or no labels")
         if not all(isinstance(label, str) for label in labels.values()):
             raise ValueError("a label is no word")
+        pictures = found.get("pictures", sorted(unnamed) if labels else [])
         if not isinstance(pictures, list) or not all(isinstance(one, str) for one in pictures):
             raise ValueError("its pictures are no list of words")
         return State(project, {int(task): label for task, label in labels.items()}, frozenset(pictures))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{file} is damaged ({reason(error)}); remove it, and all labels count as new, or {_WAY}."
+            f"{file} is damaged ({reason(error)}); put back a copy, or {_WAY}, for which all labels are new."
         ) from error
 
 

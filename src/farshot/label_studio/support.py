@@ -15,6 +15,7 @@ from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.images.identity import content_id
 from farshot.images.options import ReadOptions
+from farshot.label_studio.state import state_file
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def kept_places(classifier: FewShotClassifier, of_tasks: frozenset[str], folder:
     """
     if unnamed(classifier) - of_tasks:
         raise DataError(
-            f"{folder} does not know where its images lie: they were not files, or it was saved by an "
-            "earlier version or the app; adapt again with all images as files, or start with an empty folder."
+            f"{folder} does not know where its images lie: they were not files and are not listed as those "
+            f"of tasks in {state_file(folder)}, or it was saved by an earlier version or the app; put that "
+            "file back, adapt again with all images as files, or name an empty folder."
         )
     pairs = zip(classifier.support_ids_, classifier.support_places_, strict=False)
     return [

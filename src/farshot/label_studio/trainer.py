@@ -59,8 +59,9 @@ class Trainer:
     def __init__(self, options: Options, instance: Instance, told: Callable[[str], None]) -> None:
         self._options, self._instance, self._told = options, instance, told
         check_place(options.folder)
+        self._start = self._loaded()
+        self._state = read_state(options.folder, frozenset() if self._start is None else unnamed(self._start))
         check_state(state_file(options.folder))
-        self._state = read_state(options.folder)
         if options.project is not None and self._state.project not in (None, options.project):
             raise SettingError(
                 f"{options.folder} belongs to project {self._state.project}, not {options.project}; name "
@@ -68,7 +69,6 @@ class Trainer:
             )
         if options.project is not None:
             self._state = replace(self._state, project=options.project)
-        self._start = self._loaded()
         if self._start is None:  # a state that was left where the folder was emptied
             self._state = State(self._state.project)
         self._kept = (
