@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from farshot.app.actions import received
 from farshot.app.choices import LATER
 from farshot.app.sessions import Sessions
+from farshot.app.view import note
 from farshot.app.workspace import ClassWords, Workspace
+from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.intake import Upload
 from tests import app_clients
 from tests.app_clients import HEADER, browser, session_of
@@ -41,15 +45,18 @@ def test_files_for_a_class_that_another_page_renamed_are_refused(sessions: Sessi
 
 # Folders -------------------------------------------------------------------------------------------------
 
+PETS, VEHICLES = ["cat", "dog"], ["train", "plane", "bus"]
 LONG = "Plantae_Tracheophyta_Magnoliopsida_Asterales_Asteraceae_Achillea_mille"
 
 
 def taken(folder: Path, names: list[str], *, zipped: bool) -> tuple[Workspace, list[str]]:
-    """A workspace that got pictures of these names, in one zip or one by one; and why some were refused."""
+    """A workspace that got pictures of these names, in one zip or one by one, as a page sends files that
+    are dropped; and why some were refused."""
     workspace, uploads = Workspace(folder / "workspace"), []
+    folders = tuple(name.rpartition("/")[0] for name in names)
     (folder / "sent").mkdir()
     for number, name in enumerate(names):
-        uploads.append(Upload(name, folder / "sent" / str(number), wrapped=True))
+        uploads.append(Upload(name, folder / "sent" / str(number), wrapped=True, folders=folders))
         uploads[-1].path.write_bytes(image(number))
     if zipped:
         with zipfile.ZipFile(folder / "sent" / "zip", "w") as archive:
@@ -70,9 +77,21 @@ def taken(folder: Path, names: list[str], *, zipped: bool) -> tuple[Workspace, l
             ["oak"],
             "too long for a class",
         ),
-        (["d/A/1.png", "d/a/2.png", "d/b/3.png"], ["A", "b"], "'d/a' and the folder 'd/A' would be one"),
-        (["d/red_leaf/1.png", "d/red leaf/2.png"], ["red leaf"], "would be one class"),
-        (["d/cat/images/1.png", "d/dog/images/2.png"], ["images"], "would be one class"),
+        (["d/A/1.png", "d/a/2.png", "d/b/3.png"], ["A", "A", "b"], ""),
+        (["d/red_leaf/1.png", "d/red leaf/2.png"], ["red leaf"] * 2, ""),
+        (["d/cat/images/1.png", "d/dog/images/2.png", "d/owl/3.png"], ["cat", "dog", "owl"], ""),
+        (["d/cat/a/images/1.png", "d/dog/a/images/2.png"], ["cat", "dog"], ""),
+        (["d/2023/cat/1.png", "d/2023/dog/2.png", "d/2024/cat/3.png", "d/2024/dog/4.png"], PETS * 2, ""),
+        (["d/2023/cat/1.png", "d/2023/dog/2.png", "d/2024/cat/3.png"], [*PETS, "cat"], ""),
+        (["d/cat/1.png", "d/photos/cat/2.png", "d/photos/dog/3.png"], ["cat", *PETS], ""),
+        (["d/train/cat/x/1.png", "d/train/dog/x/2.png", "d/val/cat/x/3.png"], PETS, "for val, not"),
+        (["d/e/train/cat/1.png", "d/e/2.png", "d/e/dev/cat/3.png"], ["cat", "e"], "for val, not"),
+        (["d/vehicles/train/1.png", "d/vehicles/plane/2.png", "d/vehicles/bus/3.png"], VEHICLES, ""),
+        (["d/vehicles/train/1.png", "d/vehicles/bus/2.png", "d/pets/cat/3.png"], ["train", "bus", "cat"], ""),
+        (["d/coins/valid/1.png", "d/coins/invalid/2.png"], ["valid", "invalid"], ""),
+        (["d/strips/test/1.png", "d/strips/control/2.png"], ["test", "control"], ""),
+        (["d/strips/test/1.png"], ["test"], ""),
+        (["d/cat/test/1.png", "d/dog/test/2.png"], PETS, ""),
         (["d/train/cat/1.png", "d/train/dog/2.png", "d/test/cat/3.png"], ["cat", "dog"], "for test, not"),
         (["d/cat/train/1.png", "d/cat/val/2.png", "d/dog/train/3.png"], ["cat", "dog"], "for val, not"),
         (["d/train/1.png", "d/bus/2.png"], ["train", "bus"], ""),
@@ -85,6 +104,57 @@ def test_a_folder_becomes_its_own_class_or_is_refused(
     assert [picture.label for picture in workspace.pictures] == labels
     assert len(refused) == len(names) - len(labels)
     assert all(why in reason for reason in refused)
+
+
+def test_single_files_get_the_class_of_the_innermost_folder(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    names = [
+        "d/2023/cat/1.png",
+        "d/2024/cat/2.png",
+        "e/x/Cat/3.png",
+        "d/test/red_fox/4.png",
+        "f/red fox/5.png",
+    ]
+    for number, name in enumerate(names):
+        (tmp_path / "sent.png").write_bytes(image(number))
+        assert workspace.take([Upload(name, tmp_path / "sent.png")])[1] == []
+    assert workspace.counts == {"cat": 3, "red fox": 2}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_folders_of_one_selection_that_become_one_class_are_named(sessions: Sessions, zipped: bool) -> None:
+    client = browser(sessions)
+    session = session_of(sessions, client)
+    names = ["d/red_leaf/1.png", "d/Red leaf/2.png", "d/oak/3.png"]
+    if zipped:
+        packed = BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for number, name in enumerate(names):
+                archive.writestr(name, image(number))
+        files = {"photos.zip": packed.getvalue()}
+    else:
+        files = {name: image(number) for number, name in enumerate(names)}
+    folders = [name.rpartition("/")[0] for name in files]
+    for name, data in files.items():
+        query = {"name": name, "wrapped": "0" if zipped else "1", "folder": folders}
+        told = client.post("/farshot/upload", params=query, content=data, headers=HEADER).json()
+        assert told["refused"] == ""
+    (said,) = session.alike()
+    assert "'Red leaf' and 'red_leaf' are one class" in said
+    assert session.workspace.counts == {session.workspace.pictures[0].label: 2, "oak": 1}
+    query = {"name": "e/RED LEAF/4.png", "wrapped": "1", "folder": ["e/RED LEAF"]}  # another selection
+    client.post("/farshot/upload", params=query, content=image(4), headers=HEADER)
+    assert session.alike() == []
+    assert session.workspace.pictures[-1].label == session.workspace.pictures[0].label
+
+
+def test_the_page_shows_which_folders_became_one_class(sessions: Sessions) -> None:
+    client = browser(sessions)
+    query = {"name": "d/A/1.png", "wrapped": "1", "folder": ["d/A", "d/a"]}
+    client.post("/farshot/upload", params=query, content=image(1), headers=HEADER)
+    session = session_of(sessions, client)
+    received(session, Encoders("cpu"))
+    assert "are one class" in note(session.note)
 
 
 def test_pictures_of_more_classes_than_there_can_be_are_refused(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def received(session: Session, encoders: Encoders) -> None:
     """Say what has arrived since the last time; a model, if there is one, predicts new pictures at once."""
     new, refused = session.arrived()
     labelled = session.labels_said()
+    alike = session.alike()
     strange = session.foreign_arrived()
     if not session.busy:  # else they are asked about once that has ended
         ask(session, encoders)
@@ -132,7 +133,7 @@ def received(session: Session, encoders: Encoders) -> None:
         same = any(one.same_as for one in refused)
         count: list[str] = [Text("act.new", n=new)] if new or not (refused or labelled) else []
         undo = bool(same or labelled) and session.workspace.undoable is not None
-        session.note = Note(_together([*count, *labelled]), refused, undo=undo)
+        session.note = Note(_together([*count, *alike, *labelled]), refused, undo=undo)
 
 
 def _together(said: list[str]) -> str:

@@ -66,6 +66,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
         name = unquote(request.query_params.get("name", ""))[:1000]
         label = request.query_params.get("into", "")
         wrapped = {"1": True, "0": False}.get(request.query_params.get("wrapped", ""))
+        folders = tuple(map(unquote, request.query_params.getlist("folder")))
         most = sessions.limits.archive_bytes
         with session.arrival() as arrival:
             fault: Text | None = None
@@ -89,7 +90,7 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
             if fault is not None:
                 session.refuse(Refused(shown_name(name), fault))
                 return JSONResponse({"refused": shown(fault)}, 413)
-            received = Upload(name, arrival.path, wrapped)
+            received = Upload(name, arrival.path, wrapped, folders)
             kind = request.query_params.get("kind", "")
             if name.lower().endswith(SUFFIX) and kind != FOREIGN:
                 try:

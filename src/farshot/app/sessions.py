@@ -19,7 +19,7 @@ from farshot.app.folders import DELETED, holds
 from farshot.app.jobs import Job
 from farshot.app.texts import Fault
 from farshot.app.workspace import Setup, Workspace, foreign
-from farshot.app.workspace.classes import NoSuchClass
+from farshot.app.workspace.classes import NoSuchClass, folders_alike
 from farshot.app.workspace.encoders import Report
 from farshot.app.workspace.intake import Refused, Upload
 from farshot.app.workspace.journal import read_json, write_json
@@ -122,6 +122,7 @@ class Session:
         self._heard: OrderedDict[str, int] = OrderedDict()
         self._arriving: set[Arrival] = set()
         self._new, self._refused = 0, list[Refused]()  # since the page was told
+        self._alike = dict[str, None]()
         self._foreign = 0  # new pictures that show none of the classes, likewise
         self._taking_foreign = threading.Lock()
         self._labels_said = list[str]()  # of tables of labels, likewise
@@ -245,9 +246,12 @@ class Session:
             taken, refused = self.workspace.take([upload], chosen)
         except NoSuchClass as error:
             taken, refused = [], [Refused(shown_name(upload.name), error.text)]
+        came = {*upload.folders, *(one.folder for one in taken)} - {""}
+        alike = folders_alike(came) if taken and chosen is None else []
         with self._lock:
             self._new += len(taken)
             self._refused += refused
+            self._alike |= dict.fromkeys(alike)
         self.changed()
         return len(taken), refused
 
@@ -283,6 +287,12 @@ class Session:
         """What tables of labels changed since the last call."""
         with self._lock:
             said, self._labels_said = self._labels_said, []
+            return said
+
+    def alike(self) -> list[str]:
+        """Which folders of different names became one class, in sentences, since the last call."""
+        with self._lock:
+            said, self._alike = [*self._alike], {}
             return said
 
     def arrived(self) -> tuple[int, tuple[Refused, ...]]:

@@ -1,7 +1,7 @@
 // The files that are on their way to the server, from both boxes: each goes by itself and has its own state.
 const uploads = (window.farshotUploads ??= (() => {
-  const AT_ONCE = 4, TRIES = 3, ALIVE = 10000, REDRAW = 1500, LOST = 4000, MOST_LISTED = 20;
-  const files = []; // {file, path, into, wrapped, state, reason}
+  const AT_ONCE = 4, MOST_FOLDERS = 6000, TRIES = 3, ALIVE = 10000, REDRAW = 1500, LOST = 4000, MOST_LISTED = 20;
+  const files = []; // {file, path, into, wrapped, folders, state, reason}
   const boxes = [];
   let running = 0, version = 0, redrawn = 0, timer = null, looking = false, named = 0;
 
@@ -23,6 +23,7 @@ const uploads = (window.farshotUploads ??= (() => {
   async function post(one) {
     const address = new URL('farshot/upload', document.baseURI);
     for (const name of ['path', 'into', 'wrapped', 'kind']) address.searchParams.set(name === 'path' ? 'name' : name, one[name]);
+    for (const folder of one.folders) address.searchParams.append('folder', folder);
     const stop = new AbortController();
     const watch = setInterval(async () => { if (!(await alive()) && !(await alive())) stop.abort(); }, ALIVE);
     try {
@@ -164,7 +165,9 @@ const uploads = (window.farshotUploads ??= (() => {
       const folders = found.map((one) => one.path.split('/').slice(0, -1));
       const tops = new Set(folders.map((inside) => inside[0] ?? null));
       const wrapped = tops.size === 1 && folders.some((inside) => inside.length > 1) ? '1' : '0';
-      found.forEach((one) => files.push({ ...one, into, kind, wrapped, state: 'waiting', reason: '', count: 0 }));
+      const all = [...new Set(folders.map((inside) => inside.join('/')))];
+      const told = encodeURIComponent(all.join('&folder=')).length > MOST_FOLDERS ? [] : all; // an address is not endless
+      found.forEach((one) => files.push({ ...one, into, kind, wrapped, folders: told, state: 'waiting', reason: '', count: 0 }));
       looking = false;
       show();
       start();

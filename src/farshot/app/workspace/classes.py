@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from farshot.app.texts import Fault
-from farshot.app.workspace.names import Place, places_of
+from farshot.app.texts import Fault, Text
+from farshot.app.workspace.names import Place, class_name, places_of
 from farshot.data.names import nfc
 from farshot.sanitize import plain
 
@@ -54,21 +54,14 @@ def check(classes: Sequence[ClassWords]) -> None:
 
 
 class FolderClasses:
-    """The classes that folders propose. No two folders of one selection become the same class, and none
-    becomes another one than its name says.
+    """The classes that folders propose. Names that differ only in capitals, spaces or underscores are one.
 
     Args:
         classes: all that there are.
-        labelled: class and folders of the pictures that have both.
     """
 
-    def __init__(self, classes: Sequence[ClassWords], labelled: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, classes: Sequence[ClassWords]) -> None:
         self.classes = list(classes)
-        self._before, self._now = defaultdict[str, set[str]](set), dict[str, str]()
-        for label, folders in set(labelled):
-            (place,) = places_of([f"{folders}/picture"], wrapped=False)
-            if _proposed(place).casefold() == label.casefold():
-                self._before[label.casefold()].add(place.path)
 
     def of(self, place: Place) -> str | None:
         """The class of a place, added to the others where it is new; None where no folder proposes one.
@@ -76,33 +69,26 @@ class FolderClasses:
         Raises:
             Fault: the folder cannot be a class, or is of pictures that are not trained on.
         """
-        name = _proposed(place)
+        name = class_name(place.folder or "")
         if not name:
             return None
         if place.split not in (None, "train"):
             raise Fault("upload.of_split", split=place.split)
         if len(name) > MOST_LETTERS["name"]:
             raise Fault("upload.folder_too_long", most=MOST_LETTERS["name"])
-        key = name.casefold()
-        others = (one for one in self._before[key] if _of_one_selection(one, place.path))
-        other = self._now.get(key) or next(others, place.path)
-        if other != place.path:
-            raise Fault("upload.folders_alike", folder=place.path, other=other)
         known = {words.name.casefold(): words.name for words in self.classes}
-        if key not in known:
+        if name.casefold() not in known:
             if len(self.classes) == MOST_CLASSES:
                 raise Fault("upload.too_many_classes", most=MOST_CLASSES)
             self.classes.append(ClassWords(name))
-        self._now[key] = place.path
-        return known.get(key, name)
+        return known.get(name.casefold(), name)
 
 
-def _proposed(place: Place) -> str:
-    folder = one_line((place.folder or "").replace("_", " "))
-    return plain(folder, len(folder))
-
-
-def _of_one_selection(one: str, other: str) -> bool:
-    """Whether two paths look as if they came together: within the same folder, at any depth."""
-    above, top = one.rpartition("/")[0], one.partition("/")[0]
-    return above == other.rpartition("/")[0] or top == other.partition("/")[0]
+def folders_alike(folders: Iterable[str]) -> list[str]:
+    """A sentence on each two folders of one selection that are one class under different spellings."""
+    spelled = defaultdict[str, set[str]](set)
+    for place in places_of([f"{folder}/picture" for folder in folders]):
+        if place.folder is not None:
+            spelled[class_name(place.folder).casefold()].add(place.folder)
+    pairs = [(first, other) for first, *others in map(sorted, spelled.values()) for other in others]
+    return [Text("upload.folders_alike", folder=folder, other=other) for folder, other in pairs]

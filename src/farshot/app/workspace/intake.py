@@ -46,11 +46,14 @@ class Upload:
         path: where its bytes lie.
         wrapped: whether a single folder is around all files that were sent with it, and proposes nothing for
             those that lie loose in it; None: as the uploads of this call tell.
+        folders: those of all files that were sent with it, joined with "/"; untrusted, and empty where nobody
+            says.
     """
 
     name: str
     path: Path
     wrapped: bool | None = None
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,9 @@ def take_in(
     intake = _Intake(place, limits, known, full)
     wrapped = {upload.wrapped for upload in uploads}
     around = wrapped.pop() if len(wrapped) == 1 else None
-    folders = places_of([upload.name for upload in uploads], around)
+    others = {folder for upload in uploads for folder in upload.folders}
+    others = {folder for folder in others if not is_litter(parts_of(f"{folder}/picture"), hidden=False)}
+    folders = places_of([upload.name for upload in uploads], around, others)
     for upload, folder in zip(uploads, folders, strict=True):
         if not is_litter(parts_of(upload.name), hidden=False):
             intake.upload(upload, folder)

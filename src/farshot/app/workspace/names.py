@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from farshot.data.found import split_called
@@ -15,6 +16,7 @@ from farshot.sanitize import plain
 
 _MOST_CHARACTERS = 100  # of a name; longer ones break every layout
 _MOST_FOLDERS = 4  # that are kept with a picture
+_MOST_DEPTH = 32  # folders of a path that are looked at
 _MOST_SUFFIX = 10  # characters of an extension that stays when a name is cut
 _UNNAMED = "unnamed"
 _SEPARATORS = re.compile(r"[/\\]")
@@ -46,48 +48,98 @@ class Place:
     """Where a file lay among those that it came with.
 
     Attributes:
-        folder: the innermost folder that is not called as a split, fit for display: it proposes the class.
-            None where there is none.
-        path: the folders down to that one, joined with "/"; the innermost ones of very many.
-        split: "train", "val" or "test", where one of the folders is called so.
+        folder: the folder that proposes its class, fit for display; None where there is none.
+        split: "train", "val" or "test", where the folders are of splits.
     """
 
     folder: str | None = None
-    path: str = ""
     split: str | None = None
 
 
-def places_of(names: Sequence[str], wrapped: bool | None = None) -> list[Place]:
+def places_of(names: Sequence[str], wrapped: bool | None = None, folders: Iterable[str] = ()) -> list[Place]:
     """For each of the files that came together the folder that proposes its class.
 
-    A single folder around all others proposes nothing for files that lie loose in it.
+    That is the innermost one, unless it is a split's or the only one within each of several classes, as
+    "images" is in cat/images and dog/images. Folders are those of splits where all at their depth are called
+    so and there are two different ones, as `farshot adapt` has it. A single folder around all others proposes
+    nothing for files that lie loose in it.
 
     Args:
         wrapped: whether there is such a folder; by default as the names tell.
+        folders: those of other files that came together with these.
     """
-    folders = [_folders(name) for name in names]
-    tops = {inside[0] if inside else None for inside in folders}
+    inside = [_folders(name) for name in names]
+    all_inside = [*inside, *(_folders(f"{folder}/") for folder in folders)]
     if wrapped is None:
-        wrapped = len(tops) == 1 and any(len(inside) > 1 for inside in folders)
-    return [_place(inside, 1 if wrapped else 0) for inside in folders]
+        tops = {one[0] if one else None for one in all_inside}
+        wrapped = len(tops) == 1 and any(len(one) > 1 for one in all_inside)
+    loose = 1 if wrapped else 0
+    level = _split_level({tuple(one[loose:]) for one in all_inside})
+    within = {tuple(one[loose:]): _without(tuple(one[loose:]), level) for one in all_inside}
+    classes = _class_folders(set(within.values()))
+    places = []
+    for one in inside:
+        below = tuple(one[loose:])
+        split = split_called(below[level]) if level is not None and len(below) > level else None
+        places.append(Place(classes.get(within[below]), split))
+    return places
 
 
-def _place(inside: list[str], loose: int) -> Place:
-    around, below = inside[:loose], inside[loose:]
-    if not below:
-        return Place()
-    split = next((one for one in below if split_called(one)), None) if len(below) > 1 else None
-    if split is not None:
-        below.remove(split)
-    return Place(below[-1], "/".join([*around, *below][-_MOST_FOLDERS:]), split_called(split or ""))
+def class_name(folder: str) -> str:
+    """The class that a folder proposes; empty where its name has no letters."""
+    return " ".join(folder.replace("_", " ").split())
+
+
+_Path = tuple[str, ...]
+
+
+def _without(path: _Path, level: int | None) -> _Path:
+    return path if level is None else path[:level] + path[level + 1 :]
+
+
+def _split_level(paths: set[_Path]) -> int | None:
+    """How deep the folders of splits lie; None where there are none."""
+    for level in range(max(map(len, paths), default=0)):
+        deep = {path for path in paths if len(path) > level}
+        splits = {split_called(path[level]) for path in deep}
+        if len(splits) < 2 or None in splits or not all(len(path) > 1 for path in deep):
+            continue
+        if all(path == one[: len(path)] for path in paths - deep for one in deep):  # loose above all splits
+            return level
+    return None
+
+
+def _class_folders(paths: set[_Path]) -> dict[_Path, str]:
+    """The class folder of each path that has one."""
+    ends = {path: path for path in paths if path}
+    while True:
+        children, parents = defaultdict[_Path, set[str]](set), defaultdict[str, set[_Path]](set)
+        for end in set(ends.values()):
+            parents[class_name(end[-1]).casefold()].add(end[:-1])
+            for depth, folder in enumerate(end):
+                children[end[:depth]].add(folder)
+        inner = {
+            name
+            for name, above in parents.items()
+            if len(above) > 1 and all(one and len(children[one]) == 1 for one in above)
+        }
+        if not inner:
+            return {path: end[-1] for path, end in ends.items()}
+        ends = {
+            path: end[:-1] if class_name(end[-1]).casefold() in inner else end for path, end in ends.items()
+        }
 
 
 def _folders(name: str) -> list[str]:
-    """Folders of a name; none where it names places of a whole system, as C:\\fakepath does."""
+    """Folders of a name, the innermost ones of very many.
+
+    None where it names places of a whole system, as C:\\fakepath does.
+    """
     parts = parts_of(name)
     if parts[0] == "" or ".." in parts or re.fullmatch(r"[A-Za-z]:", parts[0]):
         return []
-    return [plain(folder, _MOST_CHARACTERS) for part in parts[:-1] if (folder := _clean(part))]
+    folders = [plain(folder, _MOST_CHARACTERS) for part in parts[:-1] if (folder := _clean(part))]
+    return folders[-_MOST_DEPTH:]
 
 
 def _clean(part: str) -> str:

@@ -64,9 +64,7 @@ class Workspace(Contents):
                 if label is not None:  # it may have been renamed meanwhile
                     self._known(label)
                 here = self._state.pictures
-                folders = FolderClasses(
-                    self.classes, ((one.label, one.folder) for one in here.values() if one.label)
-                )
+                folders = FolderClasses(self.classes)
                 new: dict[str, Picture] = {}
                 after: dict[str, Picture] = {}
                 said = []
