@@ -293,6 +293,27 @@ def test_a_picture_that_was_removed_and_added_again_is_there_once(tmp_path: Path
     assert workspace.path(workspace.picture(first.id)).is_file()
 
 
+def test_removed_pictures_whose_files_are_gone_are_said_not_to_come_back(tmp_path: Path) -> None:
+    workspace = labelled(tmp_path, 2)
+    first, second, third, _ = workspace.pictures
+    aside = workspace.folder / "removed"
+    workspace.remove([first.id])
+    workspace.remove([second.id, third.id])
+    (aside / first.file).unlink()
+    (aside / second.file).unlink()
+    with pytest.raises(DataError, match=r"^1 removed picture cannot be brought back: its file is gone\."):
+        workspace.undo()
+    assert third in workspace.pictures
+    assert workspace.redoable == "the removal of 1 picture"
+    workspace.redo()
+    workspace.undo()
+    assert len(workspace.pictures) == 2
+    with pytest.raises(DataError, match=r"^1 removed picture cannot be brought back"):
+        workspace.undo()
+    assert workspace.redoable == "the removal of 1 picture"  # of the third
+    assert len(workspace.pictures) == 2
+
+
 def test_what_was_taken_back_is_done_again_step_by_step(tmp_path: Path) -> None:
     workspace = labelled(tmp_path, 2)
     ids = [picture.id for picture in workspace.pictures]

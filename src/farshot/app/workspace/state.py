@@ -261,13 +261,18 @@ class Workspace(Contents):
         """Take back the last labels, removal or edit of classes; returns what, in words.
 
         Raises:
-            DataError: there is nothing to take back.
+            DataError: there is nothing to take back, or files of removed pictures are gone; the others are
+                back.
         """
         with self._lock:
             change = self._undo.pop()
             if change is None:
                 raise Fault("act.nothing_to_undo")
-            self._undo.taken_back(self._reversed(change))
+            undone = self._reversed(change)
+            if undone.order is None or undone.before:
+                self._undo.taken_back(undone)
+            if undone.order is not None and (gone := change.before.keys() - self._state.pictures.keys()):
+                raise Fault("act.removed_gone", n=len(gone))
             return change.what
 
     def redo(self) -> str:
@@ -317,7 +322,7 @@ class Workspace(Contents):
         state = self._state.changed(back).ordered(change.order or ())
         self._journal.write(state.written())
         self._state = state
-        return replace(change, before=back)
+        return replace(change, what=Text("change.removal", n=len(back)), before=back)
 
     def forget_removed(self) -> None:
         """Delete what was removed; after that nothing can be taken back."""
