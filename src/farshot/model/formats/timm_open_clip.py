@@ -317,9 +317,9 @@ def _text(
     text = native.text_config(source, config, joint, native.truth(whole.get("quick_gelu", False)))
     words = native.text_tensors(tensors, prefix)
     pool_type = str(config.get("pool_type", "argmax"))
-    if pool_type != "last" or not config.get("hf_tokenizer_name"):
-        return text, words, native.clip_tokenizer_of(source, text, pool_type)
-    return text, words, _siglip_tokenizer(source, config, text)
+    if pool_type == "last" and (config.get("hf_tokenizer_name") or text.vocabulary != native.CLIP_VOCABULARY):
+        return text, words, _siglip_tokenizer(source, config, text)
+    return text, words, native.clip_tokenizer_of(source, text, pool_type)
 
 
 def _siglip_tokenizer(source: Source, config: Mapping[str, Any], text: TextConfig) -> Tokenizer | None:
