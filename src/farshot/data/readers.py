@@ -262,10 +262,10 @@ def unlabelled(sources: Iterable[str | Path]) -> ImageTable:
         if path.is_dir() and is_saved(path):
             tables = [read_saved(path / name) for name in splits_of(path) or [""]]
             files += [image for table in tables for image in table.images if image is not None]
-        elif path.is_dir() and (packed := parquet_files(path)):
+        elif path.is_dir() and labels_file(path) is None and (packed := parquet_files(path)):
             for one in packed:
                 files += [image for image in read_parquet(one).images if image is not None]
-        elif path.is_dir() and (tars := tars_in(path)):
+        elif path.is_dir() and labels_file(path) is None and (tars := tars_in(path)):
             files += images_of(tars)
         elif path.is_dir():
             files += image_files(path)
