@@ -201,11 +201,12 @@ def certain_from(
         (independent,) = worth(of, np.zeros_like(of), 1)
         return proportion_interval(int(holds.sum()), len(holds), float(independent))
 
-    best = Certainty(wanted, math.inf, share(np.zeros_like(hits), unit), proportion_interval(0, 0))
+    best = math.inf
     for threshold in np.unique(confidence)[::-1]:  # from the surest down: all of one confidence go together
         reached = confidence >= threshold
         k, n = weights[reached & hits].sum(), weights[reached].sum()
         if (k + 1) / (n + 2) >= wanted - _ROUNDING:
-            decided, correct = share(reached, unit), share(hits[reached], unit[reached])
-            best = Certainty(wanted, float(threshold), decided, correct)
-    return best
+            best = float(threshold)
+    reached = confidence >= best
+    correct = share(hits[reached], unit[reached]) if reached.any() else proportion_interval(0, 0)
+    return Certainty(wanted, best, share(reached, unit), correct)
