@@ -484,13 +484,26 @@ def test_p_values_hold_for_each_class_where_groups_span_classes():
 
 
 def test_references_are_the_scores_of_units():
-    unit, scores = np.array([0, 0, 1, 1, 1, 1, 2]), np.array([5.0, 1, 2, 2, 2, 9, 3])
-    # shares, ascending: 1/2 of 1, 3/4 of 2, 1 of 3, 1/2 of 5, 1/4 of 9; quantiles at 0.75, 1.5 and 2.25
-    assert scores_of_units(scores, unit).tolist() == [2, 3, 3]
+    unit, scores = np.array([1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2]), np.array([9.0, 5, 1, 1, *[2.0] * 6, 3])
+    # of one image of each: 1, 2, 3 in 2/3 * 6/7 = 57 % of draws, so these are the medians of the ranks
+    assert scores_of_units(scores, unit).tolist() == [1, 2, 3]
+    unit, scores = np.arange(7), np.array([5.0, 1, 2, 2, 2, 9, 3])
     assert scores_of_units(scores, np.arange(7)).tolist() == sorted(scores.tolist())
     assert scores_of_units(np.repeat(scores, 3), np.repeat(np.arange(7), 3)).tolist() == sorted(
         scores.tolist()
     )
+
+
+@pytest.mark.parametrize(("units", "images", "alike"), [(9, 10, 0.9), (10, 20, 0.9), (19, 10, 0.7)])
+def test_sets_keep_their_promise_where_images_of_a_unit_are_alike(units: int, images: int, alike: float):
+    draws, unit, held = np.random.default_rng(1), np.repeat(np.arange(units), images), []
+    for _ in range(600):
+        of_unit = draws.normal(size=(units + 1, 1)) * alike**0.5
+        p = 1 / (1 + np.exp(-of_unit - draws.normal(size=(units + 1, images)) * (1 - alike) ** 0.5))
+        known = np.stack([p[:-1].ravel(), 1 - p[:-1].ravel()], axis=1)
+        threshold = set_threshold(known, np.zeros(len(unit), dtype=np.int64), 0.9, unit)
+        held.append((p[-1] >= threshold).mean())
+    assert np.mean(held) > 0.9 - 3 * np.std(held) / 600**0.5
 
 
 def test_the_recall_of_a_class_counts_units_within_the_class():

@@ -30,7 +30,7 @@ ALL_BUT_LAST_WORD = r".+(?=[-_. ][^-_. ]+$)"
 
 _LAST_WORD = re.compile(r"(.+)[-_. ][^-_. ]+")
 _MOST_OF_GROUP = 20
-_ROUNDING = 1e-9  # of a sum of shares of units
+_DRAWS = 199  # of one image of each unit; odd, so that a median is one of the scores
 
 
 def units(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> Int[NDArray[np.int64], " S"]:
@@ -107,12 +107,18 @@ def scores_of_units(
 ) -> Float[NDArray[np.floating[Any]], " units"]:
     """As many scores as units, ascending: what a new image's is compared with, since copies say nothing more.
 
-    The k-th of n is the quantile k / (n + 1) of the scores of all images where each unit counts 1, so that
-    each class has its share also where units span classes. Without copies these are the scores themselves.
+    The scores of one image of each unit would do: a new image is to them as one of another unit. These are
+    the medians, rank by rank, of many such draws, so that no single image decides. Without copies they are
+    the scores themselves.
     """
-    order, n = np.argsort(scores, kind="stable"), len(np.unique(unit))
-    reached = np.cumsum(shares_of_units(unit)[order])
-    return scores[order][np.searchsorted(reached, np.arange(1, n + 1) * (n / (n + 1)) - _ROUNDING)]
+    order = np.argsort(unit, kind="stable")
+    _, first, sizes = np.unique(unit[order], return_index=True, return_counts=True)
+    if len(first) == len(unit):
+        return np.sort(scores)
+    at = numpy_generator("scores of units", len(unit)).random((_DRAWS, len(first)))
+    drawn = scores[order][first + (at * sizes).astype(np.int64)]
+    drawn.sort(axis=1)
+    return np.asarray(np.median(drawn, axis=0))
 
 
 def are_too_alike(table: ImageTable, rows: Sequence[int] | NDArray[np.int64]) -> bool:
