@@ -9,8 +9,9 @@ import torch
 
 from farshot.data.table import ImageTable
 from farshot.model.config import Biases, TextConfig, VisionConfig
+from farshot.model.device import PRECISIONS
 from farshot.model.encoder import Encoder, Origin, Preprocessing
-from farshot.model.find import PRECISIONS, bundled_folder
+from farshot.model.find import bundled_folder
 from farshot.model.formats.files import Source
 from farshot.model.formats.tokenizer_files import load_fast
 from farshot.model.tokenizer import TextRules, Tokenizer

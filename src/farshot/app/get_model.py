@@ -19,7 +19,7 @@ from farshot.app.train_tab import TrainTab
 from farshot.app.who import speak_as
 from farshot.app.workspace.encoders import Encoders
 from farshot.errors import FarshotError
-from farshot.model.find import check_device
+from farshot.model.device import check_device
 
 _TICK = 0.5  # seconds between two looks at a download
 _MB = 1e6

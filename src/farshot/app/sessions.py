@@ -155,8 +155,11 @@ class Session:
         running where there is one."""
 
         def noted(report: Report) -> None:
-            with self.workspace.read_by_job():
-                self.timed = work(report)
+            try:
+                with self.workspace.read_by_job():
+                    self.timed = work(report)
+            finally:
+                self._delete_if_ended()
 
         with self._lock:
             if self.timing is None or not self.timing.running:

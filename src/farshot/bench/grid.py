@@ -16,8 +16,8 @@ from farshot.data.pool import Pool
 from farshot.errors import DataError, SettingError
 from farshot.methods import Method, create
 from farshot.methods.values import written
+from farshot.model.device import PRECISIONS
 from farshot.model.encoder import Encoder
-from farshot.model.find import PRECISIONS
 from farshot.sanitize import short
 from farshot.task import DEFAULT_TEMPLATE
 

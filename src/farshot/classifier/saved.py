@@ -78,7 +78,8 @@ def load(
     if known != about["base_fingerprint"]:
         raise ModelError(
             f"{folder} was adapted from {about['base_model']}, but the configuration, the "
-            f"tokenizer or the weights in {encoder.source} are others; name its base with model=PLACE."
+            f"tokenizer or the weights in {encoder.source} are others; name its base with model=PLACE, or "
+            "adapt again if this version reads it in another way."
         )
     return _restored(folder, about, tensors, method, encoder, base, device, labelled)
 

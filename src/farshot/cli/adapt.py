@@ -131,7 +131,7 @@ def adapt(
     from farshot.data.names import read_descriptions
     from farshot.data.readers import read_table
     from farshot.methods import create
-    from farshot.model.find import check_device, check_machine
+    from farshot.model.device import check_device, check_machine
     from farshot.storage.model_folder import check_place
     from farshot.training.forecast import TooLong, spoken
 

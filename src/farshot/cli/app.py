@@ -55,7 +55,7 @@ def app(
                 if not (error.name or "").startswith(("gradio", "starlette")):
                     raise
                 raise _missing(error.name) from error
-            from farshot.model.find import check_machine
+            from farshot.model.device import check_machine
 
             check_machine(device, precision)
             served = running.enter_context(serving(options, opened))

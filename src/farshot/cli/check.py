@@ -58,7 +58,7 @@ def check(
     from farshot.check.report import as_json as plain
     from farshot.classifier import FewShotClassifier
     from farshot.data.readers import read_table
-    from farshot.model.find import check_machine
+    from farshot.model.device import check_machine
     from farshot.report.page import check_page
 
     if as_csv and as_json:

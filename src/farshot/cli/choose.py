@@ -70,7 +70,8 @@ def choose(
     from farshot.classifier import FewShotClassifier
     from farshot.data.readers import read_table
     from farshot.methods import create
-    from farshot.model.find import check_machine, shared_encoder
+    from farshot.model.device import check_machine
+    from farshot.model.find import shared_encoder
     from farshot.storage.model_folder import check_place
 
     for method in methods or METHODS:

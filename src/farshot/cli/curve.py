@@ -57,7 +57,8 @@ def curve(
     from farshot.choose.curve import learning_curve
     from farshot.data.readers import read_table
     from farshot.methods import create
-    from farshot.model.find import check_machine, load_encoder
+    from farshot.model.device import check_machine
+    from farshot.model.find import load_encoder
 
     made = create(method, read_settings(settings or []))
     check_machine(device, "float32")

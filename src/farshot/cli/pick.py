@@ -61,7 +61,8 @@ def pick(
 ) -> None:
     """Choose which images to label first, or next with an adapted model."""
     from farshot.data.readers import unlabelled
-    from farshot.model.find import check_machine, check_source
+    from farshot.model.device import check_machine
+    from farshot.model.find import check_source
     from farshot.pick.sheet import TABLE, adapt_command, check_place, write_choice
     from farshot.storage.hub import is_on_hub
     from farshot.storage.model_folder import is_saved, read_folder, saved_options

@@ -30,8 +30,9 @@ from weakref import WeakValueDictionary
 import torch
 
 from farshot import plugins
-from farshot.errors import ModelError, SettingError
+from farshot.errors import ModelError
 from farshot.model import formats
+from farshot.model.device import PRECISIONS, check_machine
 from farshot.model.encoder import Encoder
 from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line, read_json
 from farshot.sanitize import short
@@ -40,7 +41,6 @@ from farshot.storage.paths import home
 
 _LOG = logging.getLogger(__name__)
 
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 SUPPORTED = (
     "CLIP, MetaCLIP 2, SigLIP and SigLIP 2 of transformers; open_clip's native pairs, BiomedCLIP, SigLIP, "
     "PE-Core, EVA-02 and MobileCLIP-B; bare state dicts in open_clip's layout; DINOv2 and DINOv3 for images"
@@ -243,42 +243,6 @@ def check_source(model: str | Path) -> None:
     if name in bundled() or _exists(name):
         return
     hub_parts(name)
-
-
-def check_machine(device: str | torch.device, precision: str) -> torch.device:
-    """The device meant, if it is there and the precision is known.
-
-    Raises:
-        SettingError: names the choices.
-    """
-    if precision not in PRECISIONS:
-        raise SettingError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-    return check_device(device)
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """The device meant, if it is there.
-
-    Raises:
-        SettingError: says why it is not.
-    """
-    try:
-        place = pick_device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SettingError(
-            f"There is no device {str(device)!r} ({first_line(error)}); use auto or cpu."
-        ) from error
-    return place
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """The device meant; "auto" is a GPU where there is one, else the CPU."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def locate(model: str) -> Source:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from farshot.errors import FarshotError
-from farshot.model.find import check_device
+from farshot.model.device import check_device
 from farshot.workers.executors import Crew, Finished, Job, Lost, Member, words_of
 from farshot.workers.processors import usable
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from farshot.app.texts import Text
 from farshot.app.workspace.turns import Turns
+from farshot.model.device import check_device
 from farshot.model.encoder import Encoder
-from farshot.model.find import check_device, load_encoder
+from farshot.model.find import load_encoder
 
 Report = Callable[[str, int, int], None]
 """(what is being done, steps done, in all); raising from it stops the work."""
