@@ -1,5 +1,6 @@
 """Shapes and types of every function of farshot are checked while tests run; fixtures that tests share."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -158,9 +159,10 @@ def sessions(tmp_path: Path) -> "Sessions":
 
 @pytest.fixture(scope="module")
 def gradio_leftovers() -> Iterator[None]:
-    """Gradio leaves event loops to the garbage collector: they go here, not in a test that knows nothing of
-    them."""
+    """Gradio leaves event loops to the garbage collector, the last one as the loop of this thread: they go
+    here, not in a test that knows nothing of them."""
     yield
+    asyncio.set_event_loop(None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
