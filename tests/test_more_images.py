@@ -93,6 +93,19 @@ def test_an_adapted_model_takes_more_images_and_a_new_class(farshot: Farshot, tm
     assert "no longer there or has changed" in told.err
 
 
+def test_a_fine_tuned_model_is_cross_validated_again_if_it_was(farshot: Farshot, tmp_path: Path):
+    first, more = (
+        write(tmp_path / "first", range(25), ("highway", "orchard")),
+        write(tmp_path / "b", range(25, 45)),
+    )
+    tuned = ("--model", "mini", "--method", "bitfit", "--set", "steps=1", "--set", "views=none", "--estimate")
+    assert farshot("adapt", first, *tuned, "--out", tmp_path / "m").code == 0
+    assert farshot("adapt", more, "--from", tmp_path / "m", "--out", tmp_path / "n").code == 0
+    assert load(tmp_path / "n").calibrated_
+    told = farshot("adapt", more, "--from", tmp_path / "m", "--no-estimate", "--out", tmp_path / "o")
+    assert told.code == 0 and not load(tmp_path / "o").calibrated_
+
+
 def test_images_in_memory_cannot_be_found_again(farshot: Farshot, tmp_path: Path):
     FewShotClassifier("mini", "prototypes").fit(TABLE).save(tmp_path / "m")
     told = farshot(

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +18,15 @@ from PIL import Image
 
 from farshot import FewShotClassifier
 from farshot.data.names import read_names
-from farshot.data.readers import read_table, unlabelled
+from farshot.data.readers import unlabelled
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
 from farshot.images.reading import image_id
 from farshot.model.encoder import Encoder
 from farshot.pick import pick_first, pick_next
 from farshot.pick.balance import balanced
-from farshot.pick.choice import AdaptOptions
 from farshot.pick.rules import FIRST, NEXT, Candidates, cover, distinct, margins, spread, typical, uncertain
-from farshot.pick.sheet import BEFORE, FILES, cards, explained, sheet, write_choice
+from farshot.pick.sheet import FILES, cards, explained, sheet, write_choice
 from tests.input_helpers import QUICK, Farshot, class_folders, everything_in, picture, refusal
 from tests.pages import Page
 from tests.toy import EASY, world_table
@@ -315,14 +315,12 @@ def test_pick_label_adapt_and_pick_again(farshot: Farshot, leaves: Path, tmp_pat
     again = ("pick", leaves / "images", "--model", tmp_path / "adapted", "--device", "cpu", "--shots", 1)
     told = farshot(*again, "--out", tmp_path / "second")
     assert told.out.endswith(
-        f"farshot adapt {tmp_path / 'second' / 'picked.csv'} --model mini --method prototypes --seed 0 "
-        "--calibrate --out adapted/\n"
+        f"farshot adapt {tmp_path / 'second' / 'picked.csv'} --from {tmp_path / 'adapted'} "
+        f"--out {tmp_path / 'adapted-2'}/\n"
     )
     assert "leave out" in refusal(farshot(*again, "--template", "a {}.", "--out", tmp_path / "third"))
-    both = table_of(tmp_path / "second")
-    second, before = both[:2], both[2:]
-    assert {(r["path"], r["label"]) for r in before} == {(r["path"], r["guess"]) for r in rows}
-    assert {r["reason"] for r in before} == {"labelled before"}
+    second = table_of(tmp_path / "second")
+    assert len(second) == 2
     assert not {row["path"] for row in rows} & {row["path"] for row in second}
     assert all(row["reason"].startswith("between ") for row in second)
 
@@ -390,7 +388,7 @@ def test_a_sheet_of_an_earlier_version_is_replaced_unless_it_has_labels(
     choice = pick_first(mini, table, 1, ways=2)
     write_choice(tmp_path / "out", choice, table)
     place = tmp_path / "out" / "picked.csv"
-    rows = "1,/a.png,,,why\n", "1,/a.png,mine,,why\n", f"1,/a.png,,,why\n,/b.png,rust,,{BEFORE}\n"
+    rows = "1,/a.png,,,why\n", "1,/a.png,mine,,why\n", "1,/a.png,,,why\n,/b.png,rust,,labelled before\n"
     for row, refused in zip(rows, (False, True, True), strict=True):  # it did not keep what it had written
         place.write_text(f"order,path,label,guess,reason\n{row}")
         if refused:
@@ -399,19 +397,6 @@ def test_a_sheet_of_an_earlier_version_is_replaced_unless_it_has_labels(
         else:
             write_choice(tmp_path / "out", choice, table)
             assert "id" in table_of(tmp_path / "out")[0]
-
-
-def test_labels_of_a_model_that_begin_like_formulas_come_back(mini: Encoder, tmp_path: Path) -> None:
-    class_folders(tmp_path / "in")
-    table = unlabelled([tmp_path / "in"])
-    choice = pick_first(mini, table, 1, ways=2)
-    left = tuple(sorted(set(range(len(table))) - set(choice.rows.tolist())))[:2]
-    choice = replace(choice, recipe=AdaptOptions(labelled=((left[0], "+ve"), (left[1], "-ve"))))
-    write_choice(tmp_path / "out", choice, table)
-    assert [row["label"] for row in table_of(tmp_path / "out")[-2:]] == ["'+ve", "'-ve"]
-    write_choice(tmp_path / "out", choice, table)  # nobody filled it in
-    fill_in(tmp_path / "out", ["+ve", "-ve"])
-    assert set(read_table(tmp_path / "out" / "picked.csv").classes) == {"+ve", "-ve"}
 
 
 def test_labels_of_a_file_of_names_are_the_guesses_and_reach_the_printed_line(
@@ -430,31 +415,28 @@ def test_labels_of_a_file_of_names_are_the_guesses_and_reach_the_printed_line(
     assert {row["guess"] for row in table_of(Path("picked"))} <= {"H", "R"}
 
 
-@pytest.mark.parametrize("edit", ["nothing", "a reason", "a label", "a new row", "a removed row"])
-def test_old_labels_that_a_person_corrected_are_not_overwritten(
+@pytest.mark.parametrize("edit", ["nothing", "a reason", "a label", "a group", "a new row", "a removed row"])
+def test_what_a_person_wrote_into_the_table_is_not_overwritten(
     mini: Encoder, tmp_path: Path, edit: str
 ) -> None:
     class_folders(tmp_path / "in")
     table = unlabelled([tmp_path / "in"])
-    choice = pick_first(mini, table, 1, ways=2)
-    left = tuple(sorted(set(range(len(table))) - set(choice.rows.tolist())))[:2]
-    choice = replace(choice, recipe=AdaptOptions(labelled=((left[0], "rust"), (left[1], "scab"))))
+    choice = replace(pick_first(mini, table, 1, ways=2), grouped=True)
     write_choice(tmp_path / "out", choice, table)
     rows = table_of(tmp_path / "out")
-    assert [row["label"] for row in rows[-2:]] == ["rust", "scab"]
     if edit == "a reason":
         rows[0]["reason"] = "seen"
-    elif edit == "a label":
-        rows[-1]["label"] = "rust"
+    elif edit in ("a label", "a group"):
+        rows[-1][edit.removeprefix("a ")] = "rust"
     elif edit == "a new row":
-        rows.append(rows[-1] | {"path": "/elsewhere.png"})
+        rows.append(rows[-1] | {"path": "/elsewhere.png", "label": "rust"})
     elif edit == "a removed row":
         rows.pop()
     with (tmp_path / "out" / "picked.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    if edit in ("nothing", "a reason"):
+    if edit in ("nothing", "a reason", "a removed row"):
         write_choice(tmp_path / "out", choice, table)
         return
     with pytest.raises(DataError, match="was filled in, and would be lost"):
@@ -523,22 +505,25 @@ def test_the_printed_line_adapts_as_before_with_old_and_new_labels(
     assert told.code == 0, told.err
     told = farshot(*pick_, "--model", "first model", "--out", "it's two")
     assert told.code == 0, told.err
-    assert "The 2 images with labels that it was adapted to are in it too." in told.out
     fill_in(Path("it's two"), ["a", "b"])
     again = farshot(*next_command(told))
     assert again.code == 0, again.err
     before, after = (
-        json.loads((Path(folder) / "farshot.json").read_text()) for folder in ("first model", "adapted")
+        json.loads((Path(folder) / "farshot.json").read_text()) for folder in ("first model", "first model-2")
     )
     kept = ("base_model", "method", "settings", "classes", "class_names", "descriptions", "template")
-    for name in (*kept, "preprocessing", "seed", "calibrate", "precision"):
+    for name in (*kept, "preprocessing", "seed", "precision"):
         assert after[name] == before[name], name
+    assert (before["calibrate"], after["calibrate"]) == (False, True)  # one image per class was too few
     assert len(after["support_ids"]) == 4
     old = dict(zip(before["support_ids"], before["support_labels"], strict=True))
     assert old.items() <= dict(zip(after["support_ids"], after["support_labels"], strict=True)).items()
 
 
-def test_the_next_table_of_a_model_with_groups_asks_for_groups(farshot: Farshot, tmp_path: Path) -> None:
+def test_the_next_table_of_a_model_with_groups_asks_for_groups(
+    farshot: Farshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "data"
     for number, pixels in enumerate(world_table("mini-land", 40).images):
         place = folder / EASY[number % 2]
@@ -546,47 +531,63 @@ def test_the_next_table_of_a_model_with_groups_asks_for_groups(farshot: Farshot,
         Image.fromarray(np.asarray(pixels)).save(place / f"plant{number // 2 % 5}-{number}.png")
     by_plant = r"(plant\d)-"
     more = ("--model", "mini", "--method", "prototypes", "--device", "cpu", "--no-calibrate")
-    told = farshot("adapt", folder, "--groups", by_plant, *more, "--out", tmp_path / "model")
+    told = farshot("adapt", folder, "--groups", by_plant, *more, "--out", "model")
     assert told.code == 0, told.err
     for image in sorted(folder.rglob("*.png")):
         Image.open(image).rotate(90).save(image.with_name(f"new-{image.name}"))
-    told = farshot(
-        *("pick", folder, "--model", tmp_path / "model", "--device", "cpu", "--count", 2),
-        *("--out", tmp_path / "out"),
-    )
+    told = farshot("pick", folder, "--model", "model", "--device", "cpu", "--count", 2, "--out", "out")
     assert told.code == 0, told.err
     assert "fill in the column group of picked.csv, too, or add --groups with" in told.out
     assert "Fill in the column <b>group</b>" in (tmp_path / "out" / "index.html").read_text()
     assert {row["group"] for row in table_of(tmp_path / "out")} == {""}
     fill_in(tmp_path / "out", list(EASY))
-    command = ("adapt", tmp_path / "out" / "picked.csv", *more, "--out", tmp_path / "again")
+    command = next_command(told)
     assert "no group; name one" in refusal(farshot(*command))
     told = farshot(*command, "--groups", by_plant)
     assert told.code == 0, told.err
-    assert (
-        json.loads((tmp_path / "again" / "farshot.json").read_text())["support_groups"]
-        == json.loads((tmp_path / "model" / "farshot.json").read_text())["support_groups"]
+    before, after = (
+        json.loads((Path(folder) / "farshot.json").read_text())["support_groups"]
+        for folder in ("model", "model-2")
     )
+    assert set(before) == set(after)
 
 
-def test_old_labels_that_cannot_be_added_are_told(
+def test_a_model_whose_images_are_gone_has_no_next_command(
     farshot: Farshot, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = class_folders(tmp_path / "data", EASY, 2)
     adapt = ("adapt", folder, "--model", "mini", "--method", "prototypes", "--device", "cpu")
     assert farshot(*adapt, "--out", "model").code == 0
+    next(folder.rglob("*.png")).unlink()
     told = farshot(
         "pick", leaves / "images", "--model", "model", "--device", "cpu", "--count", 2, "--out", "out"
     )
     assert told.code == 0, told.err
-    assert "4 that it was adapted to cannot be added" in told.out
-    about = json.loads(Path("model/farshot.json").read_text())
-    del about["support_labels"]  # as saved by an earlier version
-    Path("model/farshot.json").write_text(json.dumps(about))
-    told = farshot("pick", folder, leaves / "images", "--model", "model", "--count", 2, "--out", "out")
-    assert "4 that it was adapted to cannot be added" in told.out
-    assert [row["label"] for row in table_of(Path("out"))] == ["", ""]
+    assert "which is no longer there or has changed; put it back" in told.out
+    assert ", then: " not in told.out
+    assert "Adapt a model to them" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_next_command_names_the_place_of_a_moved_base(
+    farshot: Farshot, checkpoint: Path, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, "clip")
+    folder = class_folders(tmp_path / "data", EASY, 2)
+    adapt = ("adapt", folder, "--model", "clip", "--method", "prototypes", "--device", "cpu")
+    assert farshot(*adapt, "--out", "model-9").code == 0
+    Path("clip").rename("moved")
+    pick_ = ("pick", leaves / "images", "--model", "model-9/", "--device", "cpu", "--count", 2)
+    assert "name its place with --base" in refusal(farshot(*pick_, "--out", "out"))
+    told = farshot(*pick_, "--base", "moved", "--out", "out")
+    assert told.code == 0, told.err
+    fill_in(Path("out"), list(EASY))
+    command = next_command(told)
+    assert command[2:] == ["--from", "model-9/", "--model", "moved", "--out", "model-10/"]
+    told = farshot(*command)
+    assert told.code == 0, told.err
+    assert len(json.loads(Path("model-10/farshot.json").read_text())["support_ids"]) == 6
 
 
 def test_the_first_choice_keeps_how_images_are_read(farshot: Farshot, leaves: Path, tmp_path: Path) -> None:

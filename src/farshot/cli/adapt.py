@@ -57,7 +57,7 @@ def adapt(
         typer.Option(
             "--from",
             help="An adapted model: keep its images, method, settings, prompt and encoder, and add these "
-            "images.",
+            "images. --model says where the encoder lies, if no longer where it was.",
         ),
     ] = None,
     model: Annotated[
@@ -138,9 +138,12 @@ def adapt(
     chosen: Mapping[str, Any] = read_settings(settings or [])
     before: Continued | None = None
     if base is not None:
-        refuse_kept(given_options, {name: one.default for name, one in signature(adapt).parameters.items()})
+        defaults = {name: one.default for name, one in signature(adapt).parameters.items()}
+        refuse_kept(given_options, defaults)
         before = earlier(base)
-        model, method, chosen, template = before.model, before.method, before.settings, before.template
+        if model == defaults["model"]:
+            model = before.model
+        method, chosen, template = before.method, before.settings, before.template
         precision, seed = before.precision, before.seed
     given, method = method, method or FAST
     if given is None and minutes is None:
@@ -167,8 +170,9 @@ def adapt(
     table = merged(tables, [*([str(base)] if before else []), *data], class_names if several else None)
     table = table.with_options(options)
     words = read_descriptions(descriptions, table.names, table.classes) if descriptions else None
+    calibrate = kind == "features"
     if before is not None:
-        words = dict(before.descriptions)
+        words, calibrate = dict(before.descriptions), calibrate or before.calibrate
     classifier = FewShotClassifier(
         model,
         method,
@@ -176,7 +180,7 @@ def adapt(
         descriptions=words,
         template=template,
         read_options=options,
-        calibrate=kind == "features" if estimate is None else estimate,
+        calibrate=calibrate if estimate is None else estimate,
         precision=precision,
         device=device,
         micro_batch=micro_batch,

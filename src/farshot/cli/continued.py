@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from farshot.images.options import ReadOptions
 
 _KEPT = (
-    *("method", "settings", "model", "template", "class_names", "descriptions", "shots"),
+    *("method", "settings", "template", "class_names", "descriptions", "shots"),
     *("value_range", "bands", "page", "precision", "seed"),
 )
 """Options of `adapt` that say what the earlier model says already."""
@@ -31,6 +31,7 @@ class Continued:
 
     Attributes:
         table: the images that it was adapted to.
+        calibrate: whether it was cross-validated.
         options: how they are read.
     """
 
@@ -42,6 +43,7 @@ class Continued:
     descriptions: Mapping[str, str]
     precision: str
     seed: int
+    calibrate: bool
     options: ReadOptions
 
     def names_of(self, table: ImageTable) -> tuple[str, ...]:
@@ -116,5 +118,6 @@ def earlier(folder: Path) -> Continued:
         descriptions=about["descriptions"],
         precision=about["precision"],
         seed=int(about["seed"]),
+        calibrate=about.get("calibrate") is True,
         options=options,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.options import Bands, Device, Images, Page, Range, SkipUnreadable, read_options
-from farshot.errors import ModelError, SettingError
+from farshot.errors import DataError, ModelError, SettingError
 from farshot.storage.paths import home
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def pick(
     check_place(out)
     by = _check_rule(rule, adapted)
     names = None if adapted else _names(class_names, shots, count, ways)
+    gone = ""
     if adapted:
         options = saved_options(model, read_folder(Path(model))[0])
     table = unlabelled(images).with_options(options)
@@ -93,35 +95,26 @@ def pick(
         table = table.check_readable(skip_unreadable, progress)
     if adapted:
         choice = _next(model, base, table, shots, count, by, seed, device)
+        choice, gone = _continued(choice, model, base)
     else:
         ways_or_one = ways if count is None else 1  # N images in all are N of one class
         choice = _first(model, table, shots or count or 0, names, ways_or_one, by, template, seed, device)
     with console.progress("drawing the sheet"):
         write_choice(out, choice, table)
     console.out.print(f"Chose {len(choice)} of {choice.looked_at} images: {out / 'sheet.png'}", markup=False)
-    labelled, missing = len(choice.recipe.labelled), choice.recipe.missing
-    if labelled:
+    if choice.grouped:
         console.out.print(
-            f"The {labelled} images with labels that it was adapted to are in it too.", markup=False
-        )
-    if missing:
-        console.out.print(
-            f"{missing} that it was adapted to cannot be added: they are not among these images, or "
-            f"{model} does not keep their labels. Paste their rows below those of {TABLE}, or the next model "
-            "will not know them.",
+            f"{model} was adapted with groups: fill in the column group of {TABLE}, too, or add --groups "
+            "with the regular expression that was used before to the command.",
             markup=False,
         )
-    if choice.recipe.grouped:
-        console.out.print(
-            f"{model} was adapted with groups, and does not keep which image is of which: fill in the column "
-            f"group of {TABLE}, too, or add --groups with the regular expression that was used before to the "
-            "command.",
-            markup=False,
-        )
+    command = adapt_command(out / TABLE, choice)
     console.out.print(
-        f"Fill in the column label of {out / TABLE}, then: {adapt_command(out / TABLE, choice)}",
+        f"Fill in the column label of {out / TABLE}" + (f", then: {command}" if command else "."),
         markup=False,
     )
+    if gone:
+        console.out.print(f"Note: --from cannot add them to the earlier images. {gone}", markup=False)
 
 
 def _check_rule(rule: str | None, adapted: bool) -> str | None:
@@ -201,10 +194,25 @@ def _next(
         try:
             classifier = load(Path(model), model=base, device=device)
         except ModelError as error:  # --model is taken by the adapted model
-            raise ModelError(str(error).replace("with --model", "with --base")) from error
+            raise ModelError(str(error).replace("with model=", "with --base ")) from error
     wanted = count or (shots or 0) * len(classifier.classes_)
     with console.progress("looking at images") as progress:
         return pick_next(classifier, table, wanted, rule=rule, seed=seed, progress=progress)
+
+
+def _continued(choice: Choice, model: str, base: str | None) -> tuple[Choice, str]:
+    """The choice with the command that adds its images to those of the model, or why there is none."""
+    from farshot.cli.continued import earlier
+
+    try:
+        earlier(Path(model))
+    except DataError as error:
+        return choice, str(error)
+    name = model.rstrip("/")
+    stem, dash, number = name.rpartition("-")
+    out = f"{stem}-{int(number) + 1}" if dash and number.isdecimal() else f"{name}-2"
+    words = ["--from", model, *(["--model", base] if base else []), "--out", f"{out}/"]
+    return replace(choice, adapt=tuple(words)), ""
 
 
 def register(app: typer.Typer) -> None:

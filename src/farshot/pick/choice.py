@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
-from farshot.bench.grid import changed_settings
 from farshot.classifier import FewShotClassifier
 from farshot.data.names import in_class_order, names_in_prompts
 from farshot.data.table import ImageTable
@@ -45,27 +44,6 @@ MOST_IMAGES = 5000
 _AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class AdaptOptions:
-    """Options for adapting again, besides model, template and new labels.
-
-    Attributes:
-        options: words for `farshot adapt`: method, settings, seed, precision, calibration, reading of images.
-        class_names: label -> its name in prompts, where they differ; else empty.
-        descriptions: class name -> words that take its place.
-        labelled: row of the table and label of each image that the model was adapted to.
-        missing: number of images it was adapted to that are not in the table, or whose label is not known.
-        grouped: whether those images had groups, which a model keeps without saying which image is of which.
-    """
-
-    options: tuple[str, ...] = ()
-    class_names: Mapping[str, str] = field(default_factory=dict)
-    descriptions: Mapping[str, str] = field(default_factory=dict)
-    labelled: tuple[tuple[int, str], ...] = ()
-    missing: int = 0
-    grouped: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class Choice:
     """Images of a table to label, most useful first.
@@ -79,8 +57,10 @@ class Choice:
         class_names: all that could be guessed, in the order that gives them letters and colours.
         rule: by name.
         looked_at: number of images it was chosen from; exact copies count once.
-        model, template: the base model that looked at them, and the prompt; what is labelled is for these.
-        recipe: how the images, once labelled, are adapted to.
+        adapt: words of the `farshot adapt` that adapts to the images once they are labelled, without the
+            table and the file of names; empty where it takes more than a command.
+        prompt_names: label -> its name in prompts, which that command reads from a file; else empty.
+        grouped: whether the model that they are added to was adapted with groups, so that they need some.
     """
 
     rows: Int[NDArray[np.int64], " n"]
@@ -89,9 +69,9 @@ class Choice:
     alike: tuple[tuple[int, ...], ...]
     rule: str
     looked_at: int
-    model: str
-    template: str
-    recipe: AdaptOptions = field(default_factory=AdaptOptions)
+    adapt: tuple[str, ...] = ()
+    prompt_names: Mapping[str, str] = field(default_factory=dict)
+    grouped: bool = False
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -154,11 +134,16 @@ def pick_first(
             f"{reason}; too few were guessed for each class" for reason in reasons[balancing:]
         ]
     guesses = [None if guess is None or labels is None else labels[guess[i]] for i in found]
-    choice = _choice(
-        rows, found, guesses, reasons, represented, rule, model=encoder.source, template=template
+    words = ["--model", encoder.source, *table.options.words()]
+    if template != DEFAULT_TEMPLATE:
+        words += ["--template", template]
+    words += ["--out", "adapted/"]
+    return replace(
+        _choice(rows, found, guesses, reasons, represented, rule),
+        adapt=tuple(words),
+        prompt_names=by_label or {},
+        class_names=tuple(in_class_order(labels or ())),
     )
-    recipe = AdaptOptions(tuple(table.options.words()), class_names=by_label or {})
-    return replace(choice, recipe=recipe, class_names=tuple(in_class_order(labels or ())))
 
 
 def pick_next(
@@ -209,44 +194,8 @@ def pick_next(
         for i, others in zip(found, represented, strict=True)
     ]
     guesses = [names[probabilities[i].argmax()] for i in found]
-    model, template = classifier.encoder_.source, classifier.parameters_.template
-    choice = _choice(rows, found, guesses, reasons, represented, rule, model=model, template=template)
-    return replace(choice, recipe=_recipe(classifier, table, labelled), class_names=tuple(names))
-
-
-def calibration_option(classifier: FewShotClassifier) -> list[str]:
-    """The option of `farshot adapt` that cross-validates as this classifier did, if it is not the default."""
-    if classifier.parameters_.calibrate:
-        return ["--calibrate"]
-    return ["--no-calibrate"] if classifier.method_.kind == "features" else []
-
-
-def _recipe(
-    classifier: FewShotClassifier, table: ImageTable, labelled: Int[NDArray[np.int64], " S"]
-) -> AdaptOptions:
-    """The options with which the classifier was adapted, and its support images among these."""
-    fitted, names = classifier.parameters_, [str(label) for label in classifier.classes_]
-    words = ["--method", fitted.method, "--seed", str(fitted.seed)]
-    for name, value in changed_settings(classifier.method_).items():
-        words += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
-    if fitted.precision != "float32":
-        words += ["--precision", fitted.precision]
-    words += calibration_option(classifier)
-    codes = dict(zip(classifier.support_ids_, classifier.support_labels_, strict=False))
-    kept: dict[str, tuple[int, str]] = {}  # by picture: a copy is not a label more
-    for row in labelled.tolist():
-        known = [picture for picture in (table.content(row), table.id(row)) if picture in codes]
-        if known:
-            kept.setdefault(known[0], (row, names[codes[known[0]]]))
-    shown = dict(zip(names, classifier.adapted_.class_names, strict=True))
-    return AdaptOptions(
-        (*words, *classifier.read_options_.words()),
-        class_names=shown if any(a.replace("_", " ") != b for a, b in shown.items()) else {},
-        descriptions=dict(fitted.descriptions or {}),
-        labelled=tuple(kept.values()),
-        missing=len(set(classifier.support_ids_)) - len(kept),
-        grouped=bool(classifier.support_groups_),
-    )
+    choice = _choice(rows, found, guesses, reasons, represented, rule)
+    return replace(choice, grouped=bool(classifier.support_groups_), class_names=tuple(names))
 
 
 def rule_named(rules: dict[str, Rule], name: str) -> Rule:
@@ -374,12 +323,7 @@ def _choice(
     reasons: Sequence[str],
     represented: Sequence[NDArray[np.int64]],
     rule: str,
-    *,
-    model: str,
-    template: str,
 ) -> Choice:
     """Map positions among the considered images to rows of the table."""
     alike = tuple(tuple(rows[others].tolist()) for others in represented)
-    return Choice(
-        rows[found], tuple(guesses), tuple(reasons), alike, rule, len(rows), model=model, template=template
-    )
+    return Choice(rows[found], tuple(guesses), tuple(reasons), alike, rule, len(rows))

@@ -3,10 +3,10 @@
     sheet.png     the images in the order to label them, each with its reason and the images it represents
     index.html    the same as one page that needs nothing else
     picked.csv    order, path, label (empty), guess, reason, id (the image's content hash); filled in,
-                  `farshot adapt picked.csv` and the board of `farshot app` take it; with an adapted model
-                  also the images it was adapted to, labelled, at the end, and where those had groups an empty
-                  column group, without which folds would share patients or plants
-    names.json, descriptions.json    of an adapted model that has such, for the same command
+                  `farshot adapt picked.csv` and the board of `farshot app` take it; for a model that was
+                  adapted with groups also an empty column group, without which folds would share patients or
+                  plants
+    names.json    what prompts call the classes, where that is not their labels
 
 The folder is written whole or not at all.
 """
@@ -14,8 +14,6 @@ The folder is written whole or not at all.
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,18 +34,14 @@ from farshot.sanitize import cell, path_cell
 from farshot.storage.atomic import check_folder, reason, whole_folder
 from farshot.storage.json_text import as_json
 from farshot.storage.paths import home
-from farshot.task import DEFAULT_TEMPLATE
 
 TABLE = "picked.csv"
 FILES = (TABLE, "sheet.png", "index.html")
-NAMES, DESCRIPTIONS = "names.json", "descriptions.json"
-_MAY_HOLD = (*FILES, NAMES, DESCRIPTIONS)
+NAMES = "names.json"
+_MAY_HOLD = (*FILES, NAMES, "descriptions.json")  # the last one of an earlier version
 COLUMNS = ("order", "path", "label", "guess", "reason", "id")
 _EARLIER_COLUMNS = COLUMNS[:-1]  # a table of a version that wrote no id
 _GROUPED_COLUMNS = (*COLUMNS, GROUP_COLUMN)  # of a model that was adapted with groups
-
-BEFORE = "labelled before"
-"""The reason of rows that an adapted model was adapted to; they have no place in the order."""
 
 _RULES = {
     "typical": "the most typical image of each group that looks alike, the largest groups first",
@@ -104,36 +98,28 @@ def write_choice(folder: str | Path, choice: Choice, table: ImageTable) -> None:
     folder = Path(folder)
     check_place(folder)
     paths = [_written_path(table.images[int(row)]) for row in choice.rows]
-    before = [
-        (_written_path(table.images[row]), label, image_id(table.images[row]))
-        for row, label in choice.recipe.labelled
-    ]
     drawn = cards(choice, table)
-    group = [""] if choice.recipe.grouped else []
-    rows: list[list[str]] = [list(_GROUPED_COLUMNS if choice.recipe.grouped else COLUMNS)]
+    group = [""] if choice.grouped else []
+    rows: list[list[str]] = [list(_GROUPED_COLUMNS if choice.grouped else COLUMNS)]
     for card, path, row in zip(drawn, paths, choice.rows.tolist(), strict=True):
         cells = [path_cell(path), "", cell(card.guess or ""), cell(card.reason)]
         rows.append([str(card.number), *cells, image_id(table.images[row]), *group])
-    rows += [["", path_cell(path), cell(label), "", BEFORE, id, *group] for path, label, id in before]
     words = {
         "title": headline(choice),
         "cards": drawn,
         "explained": explained(choice),
-        "before": len(before),
         "guessed": any(choice.guesses),
-        "grouped": choice.recipe.grouped,
-        "labels": _labels_in(rows),
+        "grouped": choice.grouped,
+        "command": adapt_command(Path(folder.name) / TABLE, choice),
     }
-    words["command"] = adapt_command(Path(folder.name) / TABLE, choice)
     page = environment("farshot.pick").get_template("pick.html").render(**words, **common())
     with whole_folder(folder, check_place) as staging:
         sheet(choice, drawn).save(staging / "sheet.png")
         (staging / "index.html").write_text(page, encoding="utf-8", errors="replace")
         with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(rows)
-        for name, content in _word_files(choice).items():
-            text = as_json(content, indent=2)
-            (staging / name).write_text(text + "\n", encoding="utf-8")
+        if choice.prompt_names:
+            (staging / NAMES).write_text(as_json(choice.prompt_names, indent=2) + "\n", encoding="utf-8")
 
 
 def check_place(folder: Path) -> None:
@@ -145,21 +131,12 @@ def check_place(folder: Path) -> None:
 
 
 def adapt_command(table: Path, choice: Choice) -> str:
-    """The `farshot adapt` line for the filled-in table: with the model that looked at the images, and as
-    before where that was adapted."""
+    """The `farshot adapt` line for the filled-in table; empty where no command does it."""
+    if not choice.adapt:
+        return ""
     place = f"./{table}" if str(table).startswith("-") else str(table)
-    words = ["farshot", "adapt", place, "--model", choice.model, *choice.recipe.options]
-    for name in _word_files(choice):
-        words += [f"--{'class-names' if name == NAMES else 'descriptions'}={Path(place).parent / name}"]
-    if choice.template != DEFAULT_TEMPLATE:
-        words += ["--template", choice.template]
-    return shlex.join([*words, "--out", "adapted/"])
-
-
-def _word_files(choice: Choice) -> dict[str, dict[str, str]]:
-    """Name -> content of the files of class names and descriptions."""
-    files = {NAMES: dict(choice.recipe.class_names), DESCRIPTIONS: dict(choice.recipe.descriptions)}
-    return {name: content for name, content in files.items() if content}
+    names = [f"--class-names={Path(place).parent / NAMES}"] if choice.prompt_names else []
+    return shlex.join(["farshot", "adapt", place, *choice.adapt, *names])
 
 
 def cards(choice: Choice, table: ImageTable) -> list[Card]:
@@ -293,7 +270,7 @@ def _written_path(source: ImageSource) -> str:
 
 
 def _is_untouched(table: Path) -> bool:
-    """Whether an earlier choice has no labels but those that it was written with."""
+    """Whether an earlier choice has neither labels nor groups."""
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
@@ -303,19 +280,5 @@ def _is_untouched(table: Path) -> bool:
         return False
     if any(len(row) != len(rows[0]) for row in rows):
         return False
-    found = _labels_in(rows)
-    if found == _labels_in([]):
-        return True
-    try:  # labels of an adapted model, which a person may have corrected
-        return found in table.with_name("index.html").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
-
-
-def _labels_in(rows: Sequence[Sequence[str]]) -> str:
-    """Hash of the paths, labels and groups of all rows of a table, below its header, that have a label or a
-    group."""
-    path, label, groups = COLUMNS.index("path"), COLUMNS.index("label"), len(COLUMNS)
-    found = sorted((row[path], row[label], *row[groups:]) for row in rows[1:])
-    content = json.dumps([row for row in found if any(row[1:])])
-    return hashlib.sha256(content.encode()).hexdigest()
+    label, groups = COLUMNS.index("label"), len(COLUMNS)
+    return not any(row[label] or any(row[groups:]) for row in rows[1:])
