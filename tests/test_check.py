@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from farshot import FewShotClassifier
 from farshot.check import Checked, check_images
 from farshot.check.findings import LIKELY, doubtful_labels, not_told_apart
+from farshot.check.report import rows
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.crossval import HeldOut
@@ -206,3 +207,20 @@ def test_the_command_prints_lists_and_draws_what_it_finds(farshot: Farshot, fold
     assert told.code == 2
     assert (tmp_path / "mine.html").read_text() == "a page of mine"
     assert farshot("check", folder, "--csv", "--json").code == 2
+
+
+def test_every_number_of_a_problem_says_what_it_counts(probe: FewShotClassifier):
+    assert TABLE.labels is not None
+    table = TABLE.subset(np.flatnonzero(TABLE.labels < 2)[:60])
+    table = replace(table, classes=table.classes[:2], names=table.names[:2])
+    labels = np.random.default_rng(0).permutation(table.labels)
+    found = check_images(replace(table, labels=labels), probe)
+    by_problem = {problem: (detail, score) for problem, _, _, detail, score in rows(found)}
+    detail, score = by_problem["classes not told apart"]
+    (pair,) = found.pairs
+    shares = [f"{100 * share:.1f}" for share in (pair.right.low, pair.right.high)]
+    assert (
+        detail == f"and {table.classes[1]}: the right one in {100 * float(score):.1f} [{', '.join(shares)}] %"
+    )
+    detail, score = by_problem["doubtful label"]
+    assert detail in {f"{score} times more like {name}" for name in table.classes}

@@ -36,7 +36,7 @@ def rows(found: Checked) -> Iterator[tuple[str, str, str, str, str]]:
         yield "unreadable", name_of_file, "", reason, ""
     for one in found.wrong:
         problem = "likely wrong label" if one.is_likely else "doubtful label"
-        detail = f"more like {table.classes[one.suggested]}"
+        detail = f"{one.ratio:.1f} times more like {table.classes[one.suggested]}"
         yield problem, name(one.row), label[one.row], detail, f"{one.ratio:.1f}"
     for copies in found.copies:
         kind = "copy" if copies.exact else "near copy"
@@ -48,7 +48,9 @@ def rows(found: Checked) -> Iterator[tuple[str, str, str, str, str]]:
             yield problem, name(row), label[row], f"{kind} of {others}", ""
     for pair in found.pairs:
         a, b = (table.classes[c] for c in pair.classes)
-        yield "classes not told apart", "", a, f"and {b}", f"{pair.right.mean:.4f}"
+        right = [f"{100 * share:.1f}" for share in (pair.right.mean, pair.right.low, pair.right.high)]
+        detail = f"and {b}: the right one in {right[0]} [{right[1]}, {right[2]}] %"
+        yield "classes not told apart", "", a, detail, f"{pair.right.mean:.4f}"
     for c in found.small:
         yield "few images", "", table.classes[c], f"{found.sizes[c]} different pictures", ""
     for dim in found.dim:

@@ -109,9 +109,8 @@ def _print(found: Checked) -> None:
     for problem, count in Counter(row[0] for row in all_rows).items():
         say(f"\n{problem}: {count}")
         shown = [row for row in all_rows if row[0] == problem][:_MOST_LISTED]
-        for _, image, label, detail, score in shown:
-            words = [image, label, detail, f"({score})" if score else ""]
-            say("  " + ", ".join(word for word in words[:3] if word) + (f" {words[3]}" if score else ""))
+        for _, *words, _score in shown:
+            say("  " + ", ".join(word for word in words if word))
         if count > len(shown):
             say(f"  and {count - len(shown)} more: --csv lists all")
     if not all_rows:
