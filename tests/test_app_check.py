@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import threading
@@ -18,12 +19,12 @@ from farshot.app.check_view import check
 from farshot.app.choices import OTHER, by_way, way_of, ways
 from farshot.app.sessions import Session, Sessions
 from farshot.app.view import answers
-from farshot.app.workspace import Setup, left_out, more_labels, timing
+from farshot.app.workspace import ClassWords, Setup, downloads, left_out, more_labels, timing
 from farshot.app.workspace.encoders import Encoders
 from farshot.app.workspace.journal import write_json
 from farshot.app.workspace.left_out import WANTED, LeftOut
 from farshot.app.workspace.limits import Limits
-from farshot.app.workspace.run import Adaptation, adapt, last_run
+from farshot.app.workspace.run import Adaptation, adapt, explain, last_run
 from farshot.choose.curve import LearningCurve
 from farshot.errors import DataError
 from farshot.evaluation.crossval import HeldOut
@@ -157,6 +158,51 @@ def test_the_sure_answers_become_labels_in_one_step(trained: tuple[Session, Adap
     assert workspace.counts == before
 
 
+def test_a_model_s_answers_follow_the_renaming_of_classes_and_its_undo(
+    trained: tuple[Session, Adaptation], encoders: Encoders
+):
+    session, run = trained
+    workspace, before = session.workspace, check_actions.sure_answers(*trained)
+    doubts = kept(session, run).doubts
+    (wrong,) = (kept(session, run).ids[one.row] for one in doubts[:1])
+
+    def now() -> Adaptation:
+        found = last_run(workspace)
+        assert found is not None
+        return found
+
+    mark = check_actions.mark_of(before)
+    for old, new in ((CLASSES[0], "x"), (CLASSES[1], CLASSES[0]), ("x", CLASSES[1])):
+        workspace.rename_class(old, new)
+    other = dict(zip(CLASSES, CLASSES[::-1], strict=True))
+    sure = check_actions.sure_answers(session, now())
+    assert sure == {id: other[name] for id, name in before.items()}
+    html = check(session, now())
+    assert f'data-do="label" data-value="{other[CLASSES[0]]}" data-ids="{wrong}"' in html
+    with pytest.raises(DataError, match="have changed"):  # a page that shows the names of before
+        check_actions.accept(session, encoders, mark, [])
+    check_actions.accept(session, encoders, check_actions.mark_of(sure), [])
+    assert {id: workspace.picture(id).label for id in before} == sure
+    workspace.undo()
+    workspace.redo()
+    rows = downloads.prepare(workspace, encoders, "predictions").read_text(encoding="utf-8-sig").splitlines()
+    assert rows[0].endswith(",".join(f"p({other[name]})" for name in run.classes))
+    told = [row for row in csv.DictReader(rows) if row["label"]]
+    assert sum(row["label"] == row["class"] for row in told) >= len(told) - 1
+    for _ in range(4):
+        workspace.undo()
+    opened = Session(workspace.folder, Limits(), Setup())  # from disk
+    found = last_run(opened.workspace)
+    assert found is not None
+    assert check_actions.sure_answers(opened, found) == before
+    workspace.rename_class(CLASSES[0], "y")  # and a new class gets the name that is free
+    workspace.name_classes([*workspace.classes, ClassWords(CLASSES[0])])
+    names = {CLASSES[0]: "y", CLASSES[1]: CLASSES[1]}
+    assert check_actions.sure_answers(session, now()) == {id: names[name] for id, name in before.items()}
+    shown = explain(workspace, encoders, next(iter(before)))
+    assert shown.class_names == now().classes == tuple(names[name] for name in run.classes)
+
+
 def test_answers_are_told_apart_by_how_sure_they_are(trained: tuple[Session, Adaptation]):
     session, run = trained
     one, other, *more = (picture.id for picture in session.workspace.unlabelled)
@@ -242,6 +288,24 @@ def test_training_again_with_another_method_is_compared_on_the_same_folds(
     html = check(session, run)
     assert "the same 12 pictures and the same folds" in html
     assert "linear-probe, mini, 12 pictures" in html
+
+
+def test_models_before_and_after_a_renaming_are_compared_on_all_pictures(
+    trained: tuple[Session, Adaptation],
+):
+    workspace = trained[0].workspace
+    ids, logits = ["p", "q", "r", "s"], [[1, 0], [0, 1], [0, 1], [0, 1]]
+    first, second = workspace.class_names
+    made = LeftOut.of(held_out(logits, [0, 0, 1, 1], (first, second)), ids, "first", "mini", "m")
+    left_out.keep(workspace, made)
+    workspace.rename_class(first, "zebra")
+    order = held_out([[0, 1], [0, 1], [1, 0], [1, 0]], [1, 1, 0, 0], (second, "zebra"))
+    made = LeftOut.of(order, ids, "second", "mini", "m")
+    left_out.keep(workspace, replace(made, renames=len(workspace.state.renamed)))
+    found = left_out.compare(workspace)
+    assert found is not None
+    assert (found.pictures, found.same_folds) == (4, True)
+    assert found.difference.mean == pytest.approx(0.25)
 
 
 def test_what_more_labels_would_bring_is_measured_and_kept(

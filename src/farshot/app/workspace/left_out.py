@@ -9,7 +9,7 @@ Shapes: S labelled pictures, N classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class LeftOut:
         doubts: labels that are worth a second look, the most doubtful first.
         limits: what each share of WANTED would mean.
         units: equal for pictures that are left out together, such as copies and those of one group.
+        renames: how many renamings of classes `classes` follows (`State.names_now`).
     """
 
     stamp: str
@@ -77,6 +78,7 @@ class LeftOut:
     doubts: tuple[Doubt, ...]
     limits: tuple[Certainty, ...]
     units: tuple[int, ...]
+    renames: int = 0
 
     @classmethod
     def of(
@@ -145,18 +147,18 @@ def keep(workspace: Workspace, found: LeftOut) -> None:
 
 
 def read(workspace: Workspace, stamp: str | None = None) -> LeftOut | None:
-    """The answers that are kept; None where there are none.
+    """The answers that are kept, with the present names of the classes; None where there are none.
 
     Args:
         stamp: of the adapted model; those of another are none.
     """
-    found = _read(workspace.folder / _NOW)
+    found = _read(workspace, _NOW)
     return None if found is None or stamp not in (None, found.stamp) else found
 
 
 def compare(workspace: Workspace) -> Compared | None:
     """The last two adapted models, on the pictures whose label both knew; None where there are not enough."""
-    before, now = _read(workspace.folder / _BEFORE), read(workspace)
+    before, now = _read(workspace, _BEFORE), read(workspace)
     if before is None or now is None:
         return None
     known = {
@@ -171,7 +173,7 @@ def compare(workspace: Workspace) -> Compared | None:
     first = _held_out(before, [known[keys[row]] for row in rows], names)
     second = _held_out(now, rows, names)
     all_shared = len(rows) == len(now.ids) == len(before.ids)
-    same = all_shared and before.classes == now.classes and bool((first.fold == second.fold).all())
+    same = all_shared and set(before.classes) == set(now.classes) and bool((first.fold == second.fold).all())
     return Compared(_named(before), _named(now), compare_two(first, second).difference, len(rows), same)
 
 
@@ -182,19 +184,23 @@ def _named(found: LeftOut) -> str:
 def _held_out(found: LeftOut, rows: Sequence[int], names: Sequence[str]) -> HeldOut:
     """These rows, with classes numbered by name."""
     place = [names.index(name) for name in found.classes]
-    logits = np.full((len(rows), len(names)), -np.inf, dtype=np.float32)
+    p = np.array([found.probabilities[row] for row in rows], dtype=np.float32)
     with np.errstate(divide="ignore"):
-        logits[:, place] = np.log(np.array([found.probabilities[row] for row in rows], dtype=np.float32))
+        logits = np.log(p @ np.eye(len(names), dtype=np.float32)[place])
     labels = np.array([place[found.labels[row]] for row in rows], dtype=np.int64)
     fold, unit = (np.array([of[row] for row in rows], dtype=np.int64) for of in (found.folds, found.units))
     return HeldOut(tuple(names), labels, logits, fold, unit=unit)
 
 
-def _read(place: Path) -> LeftOut | None:
+def _read(workspace: Workspace, file: str) -> LeftOut | None:
+    place, state = workspace.folder / file, workspace.state
     if not place.is_file():
         return None
     try:
-        return _of(read_json(place, "disk.damaged_train"))
+        found = _of(read_json(place, "disk.damaged_train"))
+        return replace(
+            found, classes=state.names_now(found.classes, found.renames), renames=len(state.renamed)
+        )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise

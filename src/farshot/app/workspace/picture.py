@@ -61,17 +61,30 @@ class State:
         classes: in the order they were named.
         choice: of model and method.
         groups: regular expression that finds a picture's group in its folder and name; empty for none.
+        renamed: every renaming of classes so far, old name -> new name: a model keeps the names that it was
+            trained with.
     """
 
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     classes: tuple[ClassWords, ...] = ()
     choice: Setup = field(default_factory=Setup)
     groups: str = ""
+    renamed: tuple[Mapping[str, str], ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Of the classes."""
         return tuple(words.name for words in self.classes)
+
+    def names_now(self, names: Iterable[str], known: int) -> tuple[str, ...]:
+        """What classes are called now.
+
+        Args:
+            names: after the first `known` renamings.
+        """
+        for step in self.renamed[known:]:
+            names = [step.get(name, name) for name in names]
+        return tuple(names)
 
     def changed(
         self,
@@ -79,12 +92,14 @@ class State:
         classes: tuple[ClassWords, ...] | None = None,
         choice: Setup | None = None,
         groups: str | None = None,
+        renamed: Mapping[str, str] | None = None,
     ) -> State:
         """Another state.
 
         Args:
             pictures: those that are new or changed; None for those that are removed.
             classes, choice, groups: None where they stay.
+            renamed: old name -> new name, of classes that get another.
         """
         after = dict(self.pictures)
         _apply(after, pictures)
@@ -93,6 +108,7 @@ class State:
             self.classes if classes is None else classes,
             self.choice if choice is None else choice,
             self.groups if groups is None else groups,
+            (*self.renamed, renamed) if renamed else self.renamed,
         )
 
     def written(self) -> dict[str, Any]:
@@ -102,6 +118,7 @@ class State:
             "classes": [asdict(words) for words in self.classes],
             "choice": asdict(self.choice),
             "groups": self.groups,
+            "renamed": [dict(names) for names in self.renamed],
         }
 
     def difference(self, before: State, ids: Iterable[str]) -> dict[str, Any]:
@@ -118,6 +135,8 @@ class State:
             change["choice"] = asdict(self.choice)
         if self.groups != before.groups:
             change["groups"] = self.groups
+        if self.renamed != before.renamed:
+            change["renamed"] = [dict(names) for names in self.renamed]
         return change
 
     @staticmethod
@@ -125,7 +144,10 @@ class State:
         """From what `written` and then `difference` gave; KeyError, TypeError or AttributeError where they
         did not."""
         pictures = {one["id"]: _of_texts(Picture, one) for one in whole["pictures"]}
-        latest = {"classes": whole["classes"], "choice": whole["choice"], "groups": whole.get("groups", "")}
+        earlier = {"groups": "", "renamed": []}  # versions that did not have them
+        latest = {name: whole[name] for name in ("classes", "choice")} | {
+            name: whole.get(name, nothing) for name, nothing in earlier.items()
+        }
         for change in changes:
             told = {id: one and _of_texts(Picture, one) for id, one in change["pictures"].items()}
             _apply(pictures, told)
@@ -135,6 +157,7 @@ class State:
             tuple(_of_texts(ClassWords, words) for words in latest["classes"]),
             Setup(**latest["choice"]),
             latest["groups"],
+            tuple(latest["renamed"]),
         )
         unknown = {p.label for p in pictures.values()} - {None, *state.class_names}
         if unknown:
@@ -145,6 +168,8 @@ class State:
             raise TypeError("the wanted share is none")
         if not isinstance(state.groups, str):
             raise TypeError("the pattern of groups is no text")
+        if not all(isinstance(name, str) for step in state.renamed for pair in step.items() for name in pair):
+            raise TypeError("a class was renamed to what is no text")
         return state
 
     def ordered(self, order: Iterable[str]) -> State:

@@ -51,6 +51,7 @@ class Adaptation:
         p_values: picture -> how often one like the labelled pictures is as unlike them.
         groups: number of groups (patients, plants) whose pictures were left out together; 0 where none are
             known.
+        renames: how many renamings of classes `classes` follows (`State.names_now`).
     """
 
     stamp: str
@@ -65,6 +66,7 @@ class Adaptation:
     predictions: dict[str, list[float]] = field(default_factory=dict)
     p_values: dict[str, float] = field(default_factory=dict)
     groups: int = 0
+    renames: int = 0
 
     def answer(self, id: str) -> Answer | None:
         """The prediction for a picture; None if there is none yet."""
@@ -118,7 +120,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         FarshotError: one sentence on what is missing.
     """
     stamp, choice = workspace.stamp(), workspace.choice
-    support = workspace.support()
+    renames, support = len(workspace.state.renamed), workspace.support()
     with encoders.turn(report) as report:
         report(Text("job.loading"), 0, 0)
         classifier = classifier_of(workspace, encoders, choice, support)
@@ -130,7 +132,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
         classifier.save(workspace.adapted)
         names = tuple(map(str, classifier.classes_))
         apart = len(set(support.groups or ()))
-        run = Adaptation(stamp, choice, names, len(support), seconds, groups=apart)
+        run = Adaptation(stamp, choice, names, len(support), seconds, groups=apart, renames=renames)
         _keep(workspace, run)
         run = _predict(workspace, run, classifier, report)
         try:
@@ -156,7 +158,7 @@ def adapt(workspace: Workspace, encoders: Encoders, report: Report) -> Adaptatio
             report(Text("job.doubts"), 0, 0)
             together = units(support, range(len(support))).tolist()
             answers = LeftOut.of(held_out, support.ids, stamp, choice.model, choice.method, together)
-            left_out.keep(workspace, answers)
+            left_out.keep(workspace, replace(answers, renames=renames))
         _keep(workspace, run)
         copies.keep(workspace, support, report)
     return run
@@ -219,7 +221,7 @@ def explain(workspace: Workspace, encoders: Encoders, id: str) -> Explanation:
         seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
         table = workspace.table([workspace.picture(id)])
         (found,) = explain_images(seen, table, temperature=classifier.temperature_)
-        return found
+        return replace(found, class_names=run.classes)
 
 
 def adapted_model(workspace: Workspace, run: Adaptation, encoders: Encoders) -> FewShotClassifier:
@@ -228,12 +230,15 @@ def adapted_model(workspace: Workspace, run: Adaptation, encoders: Encoders) -> 
 
 
 def last_run(workspace: Workspace) -> Adaptation | None:
-    """What is known of the adapted model; None where there is none."""
+    """What is known of the adapted model, with the present names of its classes; None where there is none."""
     place, predictions = workspace.folder / "run.json", workspace.folder / "predictions.json"
     written = _version(place)
     if written is None or not workspace.adapted.is_dir():
         return None
-    return _read_run(place, predictions, written, _version(predictions))
+    run, state = _read_run(place, predictions, written, _version(predictions)), workspace.state
+    if run.renames == len(state.renamed):
+        return run
+    return replace(run, classes=state.names_now(run.classes, run.renames), renames=len(state.renamed))
 
 
 @lru_cache(maxsize=4)  # the page asks several times for every label; thousands take long to read

@@ -158,7 +158,7 @@ class Workspace(Contents):
         """Change the classes, and the labels of those that get another name."""
         edit = ClassEdit(self._state.classes, classes, {a: b for a, b in renamed.items() if a != b})
         if classes != self._state.classes:
-            self._commit(self._renamed(edit.renamed), classes=classes)
+            self._commit(self._renamed(edit.renamed), classes=classes, renamed=edit.renamed)
             self._undo.add(Change(what, {}, edit=edit))
 
     def _renamed(self, names: Mapping[str, str]) -> dict[str, Picture]:
@@ -304,8 +304,9 @@ class Workspace(Contents):
         classes = self._state.classes if edit is None else edit.after
         found = change.with_labels({*(words.name for words in classes), None})
         now = {id: self._state.pictures[id] for id in here}
-        renamed = {} if edit is None else self._renamed(edit.renamed)
-        self._commit({**renamed, **{id: found[id] for id in here}}, classes=classes)
+        renamed = {} if edit is None else edit.renamed
+        pictures = {**self._renamed(renamed), **{id: found[id] for id in here}}
+        self._commit(pictures, classes=classes, renamed=renamed)
         return replace(change, before=now, edit=edit)
 
     def _brought_back(self, change: Change) -> Change:
@@ -369,12 +370,13 @@ class Workspace(Contents):
         classes: tuple[ClassWords, ...] | None = None,
         choice: Setup | None = None,
         groups: str | None = None,
+        renamed: Mapping[str, str] | None = None,
     ) -> None:
         """Change the state on disk, then in memory.
 
         Args: as `State.changed` takes them.
         """
-        before, after = self._state, self._state.changed(pictures, classes, choice, groups)
+        before, after = self._state, self._state.changed(pictures, classes, choice, groups, renamed)
         settings = [(one.classes, one.choice, one.groups) for one in (before, after)]
         if pictures or settings[0] != settings[1]:
             self._journal.append(after.difference(before, pictures), after.written)

@@ -41,12 +41,17 @@ def suggest(workspace: Workspace, encoders: Encoders, report: Report) -> dict[st
 
 
 def _reason(choice: Choice, place: int, answer: Answer | None) -> str:
-    """The reason as a text of the catalogue, where that has it; else as the choice gives it, in English."""
+    """The reason as a text of the catalogue, where that has it; else as the choice gives it, in English.
+
+    Args:
+        answer: of the model that is unsure; None where there is none.
+    """
     alike = 1 + len(choice.alike[place])
     looks = [Text("why.typical", n=alike), Text("why.cover", n=alike)]
     found = [*looks, *(Text("why.filled", why=why) for why in looks)]
-    if answer is not None:
+    between = choice.reasons[place]
+    if answer is not None:  # with the present names of the classes, where the choice has those of the model
         (first, _), (second, _) = answer.ranked[:2]
         certain, less = answer.certain(0), answer.certain(1)
-        found.append(Text("why.between", first=first, second=second, certain=certain, less=less))
-    return next((text for text in found if text == choice.reasons[place]), choice.reasons[place])
+        between = Text("why.between", first=first, second=second, certain=certain, less=less)
+    return next((text for text in found if text == choice.reasons[place]), between)
