@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from farshot.app import texts
 from farshot.app.guard import Guard, cookie_token
 from farshot.app.sessions import COOKIE, Sessions, new_token
 from farshot.web.address import LOOPBACK
@@ -144,3 +145,16 @@ def test_only_our_cookies_count(cookie: str | None) -> None:
     assert cookie_token(None if cookie is None else f"{COOKIE}={cookie}") is None
     token = new_token()
     assert cookie_token(f"other=1; {COOKIE}={token}") == token
+
+
+@pytest.mark.parametrize(
+    "other", ['theme={"dark":true}', "user=Jos\xe9", "x=a b", "name", 'a="b', "a=b=c", "é=1"]
+)
+def test_cookies_of_other_programs_take_nothing_from_ours(other: str) -> None:
+    token = new_token()
+    for header in (
+        f"{other}; {COOKIE}={token}; {texts.COOKIE}=de",
+        f"{texts.COOKIE}=de;{COOKIE}={token};{other}",
+    ):
+        assert cookie_token(header) == token
+        assert texts.chosen(header, "es") == "de"

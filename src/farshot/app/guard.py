@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Collection
-from http.cookies import CookieError, SimpleCookie
 from secrets import compare_digest
 from urllib.parse import parse_qs
 
@@ -27,7 +26,7 @@ from farshot.app.html import render
 from farshot.app.sessions import COOKIE, is_token, new_token
 from farshot.app.texts import text
 from farshot.web.address import LOOPBACK
-from farshot.web.origin import ANSWER_HEADERS, WRONG_HOST, WRONG_PAGE, from_our_page, is_served
+from farshot.web.origin import ANSWER_HEADERS, WRONG_HOST, WRONG_PAGE, cookie_of, from_our_page, is_served
 
 _POLICY = "; ".join(
     (
@@ -202,11 +201,8 @@ class Guard:
 
 def cookie_token(header: str | None, name: str = COOKIE) -> str | None:
     """The session's token in a Cookie header; None where it holds no valid one."""
-    try:
-        morsel = SimpleCookie(header or "").get(name)
-    except CookieError:
-        return None
-    return morsel.value if morsel is not None and is_token(morsel.value) else None
+    found = cookie_of(header, name)
+    return found if is_token(found) else None
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from markupsafe import Markup
 
 from farshot.errors import DataError
 from farshot.sanitize import visible
+from farshot.web.origin import cookie_of
 
 ENGLISH = "en"
 COOKIE = "farshot_language"
@@ -151,12 +151,9 @@ def chosen(cookie: str | None, accepted: str | None) -> str:
     Args:
         cookie, accepted: headers of a request.
     """
-    try:
-        morsel = SimpleCookie(cookie or "").get(COOKIE)
-    except CookieError:
-        morsel = None
-    if morsel is not None and morsel.value in languages():
-        return morsel.value
+    wanted = cookie_of(cookie, COOKIE)
+    if wanted in languages():
+        return wanted
     ranked = sorted(map(_ranked, (accepted or "").split(",")[:50]), key=lambda one: -one[0])
     return next((name for weight, name in ranked if weight > 0 and name in languages()), ENGLISH)
 

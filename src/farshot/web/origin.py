@@ -22,6 +22,16 @@ def is_served(host: str, hosts: Collection[str]) -> bool:
     return not hosts or _without_port(host) in hosts
 
 
+def cookie_of(header: str | None, name: str) -> str | None:
+    """The value of a cookie; None where there is none.
+
+    Args:
+        header: Cookie header, with those of other programs on this computer, which may hold any characters.
+    """
+    pairs = (pair.partition("=") for pair in (header or "").split(";"))
+    return {key.strip(): value.strip() for key, _, value in pairs}.get(name)
+
+
 def from_our_page(
     method: str, path: str, headers: Mapping[str, str], pages: Collection[str] = ("/",)
 ) -> bool:
