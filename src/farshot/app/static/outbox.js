@@ -41,8 +41,10 @@ const outbox = (window.farshotOutbox ??= (() => {
       signal: AbortSignal.timeout(PATIENCE),
     });
     if (answer.ok) return (await answer.json()).version;
-    if (answer.status >= 500) throw new Error(answer.statusText);
-    return 0; // it will not be done, however often it is asked for
+    // these will not be done, however often they are asked for: no such acts, or the project was deleted
+    if ([400, 404, 413].includes(answer.status)) return 0;
+    // the others may be once the app knows this browser again
+    throw Object.assign(new Error(answer.statusText), { refused: answer.status < 500 });
   }
 
   async function flush() {
@@ -62,7 +64,7 @@ const outbox = (window.farshotOutbox ??= (() => {
         heard?.();
         draw();
       } catch (error) {
-        tell(farshotText('waits_here', { n: waiting.length }));
+        tell(farshotText(error.refused ? 'waits_refused' : 'waits_here', { n: waiting.length }));
         await later(pause);
         pause = Math.min(2 * pause, 8000);
       }
