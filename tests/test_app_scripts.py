@@ -15,13 +15,17 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="there is no node on this machine")
 
 PAGE = """
-const place = () => ({ setAttribute() {}, appendChild: place, addEventListener() {} });
-const said = [];
-const made = { ...place(), set textContent(text) { said.push(text); } };
+const said = [], listeners = {};
+const place = () => ({
+  setAttribute() {}, replaceChildren() {}, appendChild: place, addEventListener() {},
+  set textContent(text) { said.push(text); },
+});
+const made = place();
 Object.assign(globalThis, { window: globalThis, addEventListener() {}, location: { hostname: 'localhost' } });
 globalThis.document = {
   baseURI: '', body: { appendChild: () => made }, createElement: () => made, getElementById: () => made,
-  querySelectorAll: () => [], addEventListener() {},
+  querySelector: () => null, querySelectorAll: () => [],
+  addEventListener(name, then) { listeners[name] = then; },
 };
 Object.defineProperty(globalThis, 'navigator', { value: { language: 'en' }, configurable: true });
 const quickly = (then, time) => setTimeout(then, time / 100);
@@ -83,3 +87,53 @@ def test_what_the_app_will_never_do_is_not_sent_again(status: int) -> None:
     found = run(script("outbox.js"), OUTBOX.replace("STATUSES", str([status, 200])))
     assert found["got"] == [[status, "a"], [200, "b"]]
     assert any("does not know this page any more" in text for text in found["said"])
+
+
+DROP = """
+const got = [];
+const server = require('node:http').createServer((request, answer) => {
+  got.push(Object.fromEntries(new URL(request.url, 'http://x').searchParams));
+  request.resume();
+  request.on('end', () => answer.end('{"new": 1, "version": 1}'));
+});
+await new Promise((go) => server.listen(0, '127.0.0.1', go));
+document.baseURI = `http://127.0.0.1:${server.address().port}/`;
+const file = (name) => ({ isFile: true, name, file: (read) => read(new File(['x'], name)) });
+const locked = (name) => ({ isFile: true, name, file: (_, lost) => lost(new Error('NotReadableError')) });
+const folder = (name, ...entries) => ({
+  isFile: false, name,
+  createReader: () => ({
+    readEntries: (read, lost) => (entries[0] === null ? lost(new Error()) : read(entries.splice(0, 1))),
+  }),
+});
+const cats = folder('cat', file('1.jpg'), locked('2.jpg'), file('3.jpg'));
+const entries = [locked('first.jpg'), cats, folder('closed', null), folder('dog', file('4.jpg'))];
+listeners.drop({
+  preventDefault() {}, target: {},
+  dataTransfer: {
+    types: ['Files'], files: [], items: entries.map((entry) => ({ webkitGetAsEntry: () => entry })),
+  },
+});
+await ended;
+return { got, said };
+"""
+BOX = """
+const box = { dataset: { kind: '', into: '', later: '' }, offsetParent: {} };
+const element = {
+  querySelector: (what) => (what === '.fs-sending' ? made : box),
+  addEventListener() {}, contains: () => true, classList: { toggle() {} },
+};
+const props = {}, watch = () => {};
+let end;
+const ended = new Promise((go) => { end = go; });
+const trigger = (_, { last }) => { if (last) end(); };
+"""
+
+
+def test_of_a_dropped_folder_all_is_added_that_can_be_read_and_the_rest_listed() -> None:
+    found = run(BOX + script("uploads.js") + script("drop.js"), DROP)
+    assert sorted(one["name"] for one in found["got"]) == ["cat/1.jpg", "cat/3.jpg", "dog/4.jpg"]
+    assert {one["wrapped"] for one in found["got"]} == {"0"}
+    for place in ("first.jpg", "cat/2.jpg", "closed"):
+        assert f"{place}: cannot be read on this computer." in found["said"]
+    assert "6 files sent: 3 new, 3 refused. Looking at them." in found["said"]

@@ -7,18 +7,20 @@ const into = () => {
   return chosen === later ? '' : chosen;
 };
 
-// what lies in a dropped folder, at any depth
+// what lies in a dropped folder, at any depth; of what cannot be read the reason instead of the file
 async function inside(entry, path) {
-  if (entry.isFile) {
-    const file = await new Promise((found, lost) => entry.file(found, lost));
-    return [{ file, path: path + file.name }];
-  }
-  const reader = entry.createReader();
+  const place = path + entry.name;
   const found = [];
-  for (;;) {
-    const some = await new Promise((read, lost) => reader.readEntries(read, lost)); // a hundred at a time
-    if (some.length === 0) return found;
-    for (const one of some) found.push(...(await inside(one, `${path}${entry.name}/`)));
+  try {
+    if (entry.isFile) return [{ file: await new Promise((read, lost) => entry.file(read, lost)), path: place }];
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((read, lost) => reader.readEntries(read, lost)); // a hundred at a time
+      if (some.length === 0) return found;
+      for (const one of some) found.push(...(await inside(one, `${place}/`)));
+    }
+  } catch (error) {
+    return [...found, { path: place, reason: farshotText('cannot_read') }];
   }
 }
 

@@ -160,17 +160,18 @@ const uploads = (window.farshotUploads ??= (() => {
 
   return {
     box(element, kind, received) { boxes.push({ element, kind, received }); },
-    // files of one selection, by their paths, and the class that they all get
+    // files of one selection, by their paths, and the class that they all get; those without a file have a reason
     add(found, into, kind = '') {
       if (found.length === 0) return;
       if (open() === 0 && of('failed').length === 0) files.length = 0; // a new summary
-      const folders = found.map((one) => one.path.split('/').slice(0, -1));
+      const folders = found.filter((one) => one.file).map((one) => one.path.split('/').slice(0, -1));
       const tops = new Set(folders.map((inside) => inside[0] ?? null));
       const wrapped = tops.size === 1 && folders.some((inside) => inside.length > 1) ? '1' : '0';
       const all = [...new Set(folders.map((inside) => inside.join('/')))];
       const written = new URLSearchParams(all.map((one) => ['folder', one])).toString();
       const told = written.length > MOST_FOLDERS ? [] : all;
-      found.forEach((one) => files.push({ ...one, into, kind, wrapped, folders: told, state: 'waiting', reason: '', count: 0 }));
+      const common = { into, kind, wrapped, folders: told, reason: '', count: 0 };
+      found.forEach((one) => files.push({ ...common, ...one, state: one.file ? 'waiting' : 'refused' }));
       looking = false;
       show();
       start();
