@@ -43,6 +43,17 @@ def test_files_for_a_class_that_another_page_renamed_are_refused(sessions: Sessi
         assert workspace.pictures[-1].label == label
 
 
+def test_a_percent_sign_in_a_name_is_one(sessions: Sessions) -> None:
+    client = browser(sessions)
+    names = ["IMG%20001.jpg", "patient%2F12.jpg", "a%41/50%25.png", "100%.png", "a+b &=#?é.png"]
+    for number, name in enumerate(names):
+        query = {"name": name, "folder": ["a%41", "b"], "wrapped": "0"}
+        client.post("/farshot/upload", params=query, content=image(number), headers=HEADER)
+    found = session_of(sessions, client).workspace.pictures
+    assert [one.name for one in found] == [name.rpartition("/")[2] for name in names]
+    assert [one.label for one in found] == [None, None, "a%41", None, None]
+
+
 # Folders -------------------------------------------------------------------------------------------------
 
 PETS, VEHICLES = ["cat", "dog"], ["train", "plane", "bus"]

@@ -163,9 +163,9 @@ def test_what_is_no_projects_file_is_refused_and_leaves_nothing(tmp_path: Path, 
     make, said = HOSTILE[kind]
     limits = Limits(images=100, file_bytes=30_000, unpacked_bytes=100_000)
     here = Place(tmp_path / "kept", limits)
-    answer = bring(here.browser(), make(), "<b>.zip")
+    answer = bring(here.browser(), make(), "<b>%41.zip")
     assert answer.status_code == 400
-    assert answer.text.startswith("<b>.zip: ")
+    assert answer.text.startswith("<b>%41.zip: ")
     assert said in answer.text
     assert not list(here.root.iterdir())
 

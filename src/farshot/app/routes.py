@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from secrets import token_hex
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
@@ -63,10 +63,10 @@ def routes(sessions: Sessions, encoders: Encoders, projects: Projects | None = N
             session = session_of(request)
         except DataError as error:
             return JSONResponse({"refused": read(error)}, 503)
-        name = unquote(request.query_params.get("name", ""))[:1000]
+        name = request.query_params.get("name", "")[:1000]
         label = request.query_params.get("into", "")
         wrapped = {"1": True, "0": False}.get(request.query_params.get("wrapped", ""))
-        folders = tuple(map(unquote, request.query_params.getlist("folder")))
+        folders = tuple(request.query_params.getlist("folder"))
         most = sessions.limits.archive_bytes
         with session.arrival() as arrival:
             fault: Text | None = None

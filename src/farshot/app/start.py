@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
@@ -76,7 +75,7 @@ def start_routes(projects: Projects, where: str) -> list[Route]:
         """A project's file as the request's body; it is a project when this answers."""
         if request.headers.get(_OURS) != "1":
             return PlainTextResponse(text("import.own_page"), 403)
-        name = shown_name(unquote(request.query_params.get("name", ""))[:1000])
+        name = shown_name(request.query_params.get("name", "")[:1000])
         if len(arriving) >= _MOST_ARRIVING:
             return PlainTextResponse(text("import.others"), 429)
         most, place = most_bytes(projects.sessions.limits), projects.arriving()
