@@ -17,6 +17,7 @@ from farshot.app import check_actions
 from farshot.app.actions import act, ask
 from farshot.app.check_view import check
 from farshot.app.choices import OTHER, by_way, way_of, ways
+from farshot.app.jobs import Stopped
 from farshot.app.sessions import Session, Sessions
 from farshot.app.view import answers
 from farshot.app.workspace import ClassWords, Setup, downloads, left_out, more_labels, timing
@@ -246,6 +247,26 @@ def test_each_limit_of_the_slider_says_what_it_costs(trained: tuple[Session, Ada
     assert f'value="{WANTED.index(0.95)}"' in check(session, after)
     with pytest.raises(DataError, match="not known"):
         check_actions.limit(session, encoders, "0.123", [])
+
+
+def test_a_model_whose_check_was_stopped_has_no_limit_to_move(
+    trained: tuple[Session, Adaptation], encoders: Encoders
+):
+    session, run = trained
+    assert "fs-limit" in check(session, run)
+
+    def stop(phase: str, _done: int, _total: int) -> None:
+        if phase == "checking":
+            raise Stopped
+
+    with pytest.raises(Stopped):  # trained again with the same labels
+        adapt(session.workspace, encoders, stop)
+    after = last_run(session.workspace)
+    assert after is not None
+    assert (after.stamp, after.certainty) == (run.stamp, None)
+    html = check(session, after)
+    assert "the check did not come to its end" in html
+    assert not any(what in html for what in ("fs-limit", "fs-matrix", "Labels worth a second look"))
 
 
 def test_two_models_are_compared_on_the_pictures_that_both_were_checked_on(

@@ -25,7 +25,9 @@ _MOST_SETS = 20  # of copies
 
 def check(session: Session, run: Adaptation | None) -> str:
     """Everything about the adapted model's quality, and about copies among the pictures."""
-    found = None if run is None else left_out.read(session.workspace, run.stamp)
+    found = None
+    if run is not None and run.estimate is not None:  # else answers of one with the same labels may be there
+        found = left_out.read(session.workspace, run.stamp)
     measured = more_labels.read(session.workspace)
     return render(
         "check.html",
