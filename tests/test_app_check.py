@@ -353,8 +353,18 @@ def test_what_more_labels_would_bring_is_measured_and_kept(
     html = check(session, run)
     assert "<b>+7.0 points</b>" in html
     assert "have changed since this was measured" not in html
-    session.workspace.label([session.workspace.unlabelled[0].id], CLASSES[0])
-    assert "have changed since this was measured" in check(session, run)
+    assert "measured with <b><bdi>linear-probe, mini</bdi></b>" in html
+    workspace = session.workspace
+    workspace.choose(Setup(method="prototypes"))  # the model is still the one that was measured
+    assert "have changed since this was measured" not in check(session, run)
+    more_labels.measure(workspace, encoders, quiet)
+    later = adapt(workspace, encoders, quiet)
+    assert "have changed since this was measured" in check(session, later)
+    more_labels.measure(workspace, encoders, quiet)
+    assert "measured with <b><bdi>prototypes, mini</bdi></b>" in check(session, later)
+    assert "have changed since this was measured" not in check(session, later)
+    workspace.label([workspace.unlabelled[0].id], CLASSES[0])
+    assert "have changed since this was measured" in check(session, later)
 
 
 def test_a_damaged_file_is_named(trained: tuple[Session, Adaptation]):

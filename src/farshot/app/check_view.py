@@ -40,7 +40,7 @@ def check(session: Session, run: Adaptation | None) -> str:
         doubts=[] if found is None else _doubts(session, found),
         compared=left_out.compare(session.workspace) if found is not None else None,
         more=measured,
-        more_is_old=measured is not None and measured.stamp != session.workspace.stamp(),
+        more_is_old=run and measured and measured.stamp != session.workspace.stamp(run.choice),
         classes=session.workspace.class_names,
         alike=None if session.workspace.groups() else hint(session.workspace.pictures),
         **_copies(session),

@@ -173,11 +173,15 @@ class Contents:
         state = self._state
         return groups_of(tuple(state.pictures.values()), state.groups)
 
-    def stamp(self) -> str:
-        """Hash of all that an adapted model depends on: with another one, adapting again changes it."""
+    def stamp(self, setup: Setup | None = None) -> str:
+        """Hash of all that an adapted model depends on: with another one, adapting again changes it.
+
+        Args:
+            setup: model and method; by default those that are chosen.
+        """
         with self._lock:
             labels = sorted((p.id, p.label) for p in self.pictures if p.label is not None)
-            choice = asdict(self._state.choice)
+            choice = asdict(setup or self._state.choice)
             del choice["wanted"]  # a model is not adapted again for it
             groups = self.groups()
             apart = [sorted((id, groups[id]) for id, _ in labels if id in groups)] if groups else []

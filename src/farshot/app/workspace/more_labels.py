@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 from farshot.app.texts import Fault, Text
 from farshot.app.workspace.encoders import Encoders, Report
@@ -23,14 +24,21 @@ class MoreLabels:
     """A measured curve.
 
     Attributes:
-        stamp: of the labels and settings that it was measured with.
+        stamp: of the labels and the adapted model's settings when it was measured.
         method: that was adapted again and again; the fast one instead of one that is fine-tuned.
         curve: what was measured.
+        model: whose encoder was used; empty in files of versions that did not say.
     """
 
     stamp: str
     method: str
     curve: LearningCurve
+    model: str = ""
+
+    @property
+    def measured(self) -> str:
+        """Method and model, in words."""
+        return ", ".join(filter(None, (self.method, Path(self.model).name)))
 
 
 def measure(workspace: Workspace, encoders: Encoders, report: Report) -> MoreLabels:
@@ -42,7 +50,8 @@ def measure(workspace: Workspace, encoders: Encoders, report: Report) -> MoreLab
     run = last_run(workspace)
     if run is None:
         raise Fault("act.train_first_more")
-    stamp, support, choice = workspace.stamp(), workspace.support(), run.choice
+    choice, support = run.choice, workspace.support()
+    stamp = workspace.stamp(choice)
     method = choice.method if available(choice.method)[choice.method].kind == "features" else FAST
     settings = settings_of(choice) if method == choice.method else {}
     with encoders.turn(report) as report:
@@ -54,7 +63,7 @@ def measure(workspace: Workspace, encoders: Encoders, report: Report) -> MoreLab
             support,
             progress=partial(report, Text("job.fewer_labels")),
         )
-    found = MoreLabels(stamp, method, curve)
+    found = MoreLabels(stamp, method, curve, choice.model)
     write_json(workspace.folder / _FILE, asdict(found))
     return found
 
@@ -77,6 +86,7 @@ def read(workspace: Workspace) -> MoreLabels | None:
                 None if curve["gain"] is None else Interval(*curve["gain"]),
                 curve["gain_from"],
             ),
+            str(found.get("model", "")),
         )
     except (KeyError, TypeError) as error:
         raise Fault("disk.damaged_remove", place=place, why=str(error)) from error
