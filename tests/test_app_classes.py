@@ -199,3 +199,22 @@ def test_one_picture_in_two_classes_is_named_with_both(tmp_path: Path, zipped: b
     ((one,),) = [refused for upload in uploads if (refused := workspace.take([upload])[1])]
     assert "in the class 'cat'; its class is now 'dog'" in one.reason
     assert [picture.label for picture in workspace.pictures] == ["dog"]
+
+
+@pytest.mark.parametrize("others", [["test/cat", "train/cat", "train/dog"], [LONG, "cat", "cat"]])
+def test_a_picture_is_added_from_the_first_folder_that_can_be_its_class(
+    tmp_path: Path, others: list[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        for number, folder in enumerate(others):
+            archive.writestr(f"d/{folder}/{number}.png", image(1))
+        archive.writestr("d/train/dog/x.png" if "train/cat" in others else "d/dog/x.png", image(2))
+    workspace = Workspace(tmp_path / "workspace")
+    new, refused = workspace.take([Upload("photos.zip", tmp_path / "zip")])
+    one, _ = sorted(new, key=lambda picture: picture.name)
+    last = others[-1].rpartition("/")[2]
+    assert (one.name, one.label, one.folder) == ("1.png", last, f"d/{others[1]}")
+    assert workspace.path(one).read_bytes() == image(1)
+    assert [said.name for said in refused] == ["0.png", "2.png"]
+    assert "already" not in refused[0].reason
+    assert Workspace(workspace.folder).pictures == tuple(new)

@@ -84,12 +84,14 @@ class Refused:
         reason: what is wrong and the way out, may be a `Text`; the sentence follows the name and a colon.
         same_as: the id of the image that it equals, where it is refused only for being here already.
         place: where such an image lay, which proposes its class.
+        folders: all folders of its name, as those of `Taken`.
     """
 
     name: str
     reason: str
     same_as: str | None = None
     place: Place = field(default_factory=Place)
+    folders: str = ""
 
 
 def take_in(
@@ -182,7 +184,7 @@ class _Intake:
             identity = image_id(file)
             if identity in self.known:
                 why = Text("upload.same")
-                self.refused.append(Refused(shown_name(name), why, identity, folder))
+                self.refused.append(Refused(shown_name(name), why, identity, folder, shown_folders(name)))
                 return
             stored = self.place / (identity + check_image(file, self.limits))
             file.replace(stored)

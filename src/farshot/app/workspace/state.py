@@ -68,6 +68,7 @@ class Workspace(Contents):
                 new: dict[str, Picture] = {}
                 after: dict[str, Picture] = {}
                 said = []
+                stored = {one.id: one for one in taken}
                 for one in taken:
                     try:
                         name = label or folders.of(one.place)
@@ -78,10 +79,16 @@ class Workspace(Contents):
                 for other in refused:
                     id = other.same_as or ""
                     now = new.get(id) or after.get(id) or here.get(id)
+                    lost = (
+                        None if now else stored.get(id)
+                    )  # a copy that came before was refused by its folder
                     try:
-                        name = label or folders.of(other.place) if now else None
+                        name = label or folders.of(other.place) if now or lost else None
                     except Fault as error:
                         said.append(Refused(other.name, error.text))
+                        continue
+                    if lost:
+                        new[id] = Picture(id, other.name, lost.path.name, name, other.folders)
                         continue
                     if now and name and name != now.label:
                         (new if id in new else after)[id] = replace(now, label=name)
