@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from farshot.app import check_actions
-from farshot.app.actions import act, ask
+from farshot.app.actions import act, act_in_order, ask
 from farshot.app.check_view import check
 from farshot.app.choices import OTHER, by_way, way_of, ways
 from farshot.app.jobs import Stopped
@@ -89,6 +89,32 @@ def test_pictures_are_not_asked_about_twice_where_another_page_was_faster(
     found = last_run(session.workspace)
     assert found is not None
     assert set(found.predictions) == set(run.predictions)
+
+
+def test_pictures_that_lose_their_label_are_asked_about(
+    trained: tuple[Session, Adaptation], encoders: Encoders
+) -> None:
+    session, run = trained
+    one, *_ = (picture for picture in session.workspace.pictures if picture.label)
+
+    def asked(number: int, told: dict[str, Any]) -> set[str]:
+        """The labelled pictures that have a prediction after an act."""
+        act_in_order(session, encoders, {"page": "p", "first": number, "acts": [told]})
+        if session.job is not None:
+            session.job.wait(60)
+        found = last_run(session.workspace)
+        assert found is not None
+        return found.predictions.keys() - run.predictions.keys()
+
+    assert asked(1, {"do": "label", "ids": [one.id], "value": CLASSES[1]}) == set()
+    assert session.job is None
+    assert asked(2, {"do": "label", "ids": [one.id], "value": ""}) == {one.id}
+    assert "not asked about yet" not in answers(session, last_run(session.workspace))
+    session.workspace.undo()
+    other = next(p for p in session.workspace.pictures if p.label and p != one)
+    session.workspace.label([other.id], None)
+    session.workspace.undo()
+    assert asked(3, {"do": "redo", "ids": []}) == {one.id, other.id}
 
 
 def test_the_matrix_counts_what_the_estimate_counted_and_a_cell_shows_its_pictures(

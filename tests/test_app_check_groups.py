@@ -231,6 +231,26 @@ def test_training_compares_the_labelled_pictures_and_keeps_other_sets(
         copies.read(workspace)
 
 
+def test_copies_of_a_set_that_training_finds_in_part_are_listed_once(
+    tmp_path: Path, encoders: Encoders
+) -> None:
+    workspace = labelled(tmp_path, 3)
+    first = workspace.pictures[0]
+    data = workspace.path(first).read_bytes()
+    for name, again in (("a.jpg", smaller(data)), ("b.jpg", smaller(smaller(data)))):
+        (tmp_path / name).write_bytes(again)
+        workspace.take([Upload(name, tmp_path / name)])
+    one, other = workspace.pictures[-2:]
+    workspace.label([one.id], first.label)
+    found = copies.look(workspace, encoders, quiet)
+    assert [set(ids) for ids in found.sets] == [{first.id, one.id, other.id}]
+    found = copies.keep(workspace, workspace.support(), quiet)
+    ((*listed,),) = copies.open_sets(workspace, found)
+    assert {picture.id for picture in listed} == {first.id, one.id, other.id}
+    assert copies.keep_one(workspace, other.id) == 2
+    assert copies.open_sets(workspace, found) == []
+
+
 # Pictures of something else -----------------------------------------------------------------------------
 
 

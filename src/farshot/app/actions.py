@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from typing import Any
 
@@ -51,7 +52,7 @@ def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
     if len(page) > 64 or len(acts) > _MOST_ACTIONS:
         raise Fault("page.unknown")
     with session.acting:
-        notes = []
+        notes, waiting = [], {picture.id for picture in session.workspace.unlabelled}
         for number, one in enumerate(acts, first):
             if not session.heard(page, number):
                 continue
@@ -63,6 +64,9 @@ def act_in_order(session: Session, encoders: Encoders, told: object) -> int:
         if notes:  # of several, a fault is what has to be read
             session.note = next((note for note in reversed(notes) if note.fault), notes[-1])
             session.changed()
+        if any(picture.id not in waiting for picture in session.workspace.unlabelled):
+            with suppress(FarshotError):  # the page tells of a damaged file
+                ask(session, encoders)  # about pictures that lost their label
         return session.version
 
 

@@ -9,7 +9,7 @@ Cross-validation leaves copies out together, whether they are listed here or not
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ def look(workspace: Workspace, encoders: Encoders, report: Report) -> Copies:
 
 def keep(workspace: Workspace, table: ImageTable, report: Report) -> Copies:
     """Compare the pictures of a table of this workspace, and keep what was found; sets with other pictures
-    stay as they were.
+    stay, as one with those that they share pictures with.
 
     Args:
         report: of the job that has its turn to compute.
@@ -66,12 +66,21 @@ def keep(workspace: Workspace, table: ImageTable, report: Report) -> Copies:
     others = [ids for ids in before.sets if not set(ids) <= looked]
     found = Copies(
         tuple(dict.fromkeys((*before.looked, *table.ids))),
-        (*(tuple(ids) for ids in members.values() if len(ids) > 1), *others),
+        _merged([*(tuple(ids) for ids in members.values() if len(ids) > 1), *others]),
         are_too_alike(table, rows),
         before.kept,
     )
     write_json(workspace.folder / _FILE, asdict(found))
     return found
+
+
+def _merged(sets: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """The sets, those that share pictures as one."""
+    of: dict[str, tuple[str, ...]] = {}
+    for ids in sets:
+        whole = tuple(dict.fromkeys(one for id in ids for one in (*of.get(id, ()), id)))
+        of |= dict.fromkeys(whole, whole)
+    return tuple(dict.fromkeys(of.values()))
 
 
 def read(workspace: Workspace) -> Copies | None:
