@@ -1,7 +1,7 @@
 """BERT as a text tower of open_clip: BiomedCLIP, QuiltNet-B-16-PMB.
 
 Its sizes are published in another repository, which the configuration names; where that is not at hand,
-they follow from the tensors, with heads of 64 channels as every published BERT has.
+they follow from the tensors, with the heads of the BERTs that Google published in these widths.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from farshot.errors import ModelError
 from farshot.model.config import Biases, TextConfig
-from farshot.model.formats import native
 from farshot.model.formats.clip_hf import ACTIVATIONS
 from farshot.model.formats.files import Source, block_count, read_json
 from farshot.model.formats.tokenizer_files import load_fast, special_id
@@ -26,6 +25,7 @@ _UNUSED = (
     f"{_PREFIX}embeddings.position_ids",
     f"{_PREFIX}embeddings.token_type_embeddings.",
 )
+_HEADS = {768: 12, 1024: 16}  # of other widths there are several, such as MiniLM's 12 of 32 channels
 _POOLERS = ("cls_last_hidden_state_pooler", "cls_pooler")
 _BLOCK = {
     "attention.self.query": "q",
@@ -64,10 +64,18 @@ def read_text(
         raise ModelError(f"The weights of {source.name} lack a BERT; fetch the checkpoint again.")
     about = _bert_config(source, str(config["hf_model_name"]))
     vocabulary, width = words["text.token"].shape
+    heads = about.get("num_attention_heads", _HEADS.get(width))
+    if heads is None:
+        other = str(config["hf_model_name"])
+        raise ModelError(
+            f"{source.name} has a BERT of width {width}, and how many heads that are is in the config.json of "
+            f"{short(other)}, which is not at hand; put it into a folder {short(other.rpartition('/')[2])} "
+            "next to the weights."
+        )
     text = TextConfig(
         width=width,
         depth=block_count(words, "text.blocks."),
-        heads=int(about.get("num_attention_heads", width // native.HEAD_WIDTH)),
+        heads=int(heads),
         hidden=len(words["text.blocks.0.fc1.weight"]),
         output=joint,
         activation=ACTIVATIONS.get(str(about.get("hidden_act", "gelu")), "gelu"),

@@ -23,8 +23,10 @@ from farshot.model.formats.tokenizer_files import (
 from farshot.model.tokenizer import Cleaning, TextRules, Tokenizer
 from farshot.sanitize import short
 
-HEAD_WIDTH = 64  # of every head, where a checkpoint does not say otherwise
+HEAD_WIDTH = 64  # of every head, where a configuration does not say otherwise
 CLIP_VOCABULARY = 49408
+_WIDEST = {"vision": 1024, "text": 1280}  # of the published towers whose heads all have 64 channels
+_OTHER_HEADS = {("vision", 1280): 16}  # ViT-H
 _BLOCK = {
     "ln_1": "norm1",
     "ln_2": "norm2",
@@ -172,10 +174,10 @@ def side(value: Any) -> int:
 def configs_of_tensors(
     source: Source, tensors: Mapping[str, Tensor], gelu: str
 ) -> tuple[VisionConfig, TextConfig]:
-    """Both descriptions from the tensors of a bare state dict: all sizes but the heads, which are 64 wide.
+    """Both descriptions from the tensors of a bare state dict; the heads are those of published towers.
 
     Raises:
-        ModelError: a tensor that gives a size is missing.
+        ModelError: a tensor that gives a size is missing, or no published tower has such a width.
     """
     for name in ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "text_projection"):
         if name not in tensors:
@@ -183,13 +185,25 @@ def configs_of_tensors(
     width, _, patch, _ = tensors["visual.conv1.weight"].shape
     grid = math.isqrt(max(0, len(tensors["visual.positional_embedding"]) - 1))
     quick, joint = gelu == "quick", tensors["visual.proj"].shape[1]
-    vision = {"width": width, "patch_size": patch, "image_size": grid * patch}
+    heads = _published_heads(source, "vision", width)
+    vision = {"width": width, "head_width": width // heads, "patch_size": patch, "image_size": grid * patch}
     vision["layers"] = block_count(tensors, "visual.transformer.resblocks.")
     vocabulary, wide = tensors["token_embedding.weight"].shape
-    text = {"width": wide, "vocab_size": vocabulary, "heads": wide // HEAD_WIDTH}
+    text = {"width": wide, "vocab_size": vocabulary, "heads": _published_heads(source, "text", wide)}
     text |= {"layers": block_count(tensors, "transformer.resblocks.")}
     text["context_length"] = len(tensors["positional_embedding"])
     return vision_config(vision, joint, quick), text_config(source, text, joint, quick)
+
+
+def _published_heads(source: Source, tower: str, width: int) -> int:
+    if (heads := _OTHER_HEADS.get((tower, width))) is not None:
+        return heads
+    if width > _WIDEST[tower] or width % HEAD_WIDTH:
+        raise ModelError(
+            f"The {tower} tower of {source.name} is {width} wide, and its file does not say how many heads "
+            "that are; put the model's open_clip_config.json next to it."
+        )
+    return width // HEAD_WIDTH
 
 
 def preprocessing(source: Source, config: Mapping[str, Any]) -> Preprocessing:
