@@ -35,6 +35,7 @@ from .dicom import is_dicom, read_dicom
 from .faults import Unreadable, quiet_stderr
 from .heic import is_heic, read_heic
 from .kinds import HEAD_BYTES, RAW, kind_of
+from .opened import file_of, is_lost, layout_of
 from .options import ReadOptions
 from .orientation import SIDEWAYS, turn_of
 from .picture import Picture, check_tile, over_white, too_large
@@ -69,6 +70,9 @@ def decode(
         Unreadable: one sentence.
     """
     options = options or ReadOptions()
+    if isinstance(source, Image.Image) and (file := file_of(source)) is not None:
+        _check_opened(source, None, options)
+        source, formats = file, None
     try:
         return _decode(source, options, wanted, formats, most_pixels)
     except Unreadable as error:
@@ -95,13 +99,14 @@ def _decode(
             if is_heic(head):
                 return read_heic(source, options, most_pixels)
         layout = _layout(source, formats)
+        if isinstance(source, Image.Image):
+            _check_opened(source, layout, options)
         if layout is not None and layout.raw:
             raise Unreadable(f"this is {RAW[0]}; {RAW[1]}")
-        if layout is not None and options.page is not None:
+        if layout is not None and options.page is not None and not isinstance(source, Image.Image):
             source = _page(source, layout, options.page)
             layout = _layout(source, formats)
-        if layout is not None and needs_bands(layout, options):
-            assert not isinstance(source, Image.Image)
+        if layout is not None and not isinstance(source, Image.Image) and needs_bands(layout, options):
             return banded(source, layout, options, most_pixels)
         with opened(source, formats) as image:
             check_size(image, most_pixels)
@@ -111,8 +116,6 @@ def _decode(
             if wanted is not None and image is not source:  # a draft would shrink the caller's own image
                 _draft(image, wanted)
             notes = _frames(image, layout, options)
-            if image is source:
-                _check_page(image, options)
             if (ppm := _deep_ppm(image, options, source)) is not None:
                 return Picture(in_bands(ppm[0], options), size, ppm[1])
             with quiet_stderr if image.format == "TIFF" else nullcontext():
@@ -212,12 +215,18 @@ def _page(source: object, layout: Layout, page: int) -> str | Path | bytes:
     return source if page == 1 else at_page(_whole(source), page)
 
 
-def _check_page(image: Image.Image, options: ReadOptions) -> None:
-    """Refuse another page of an opened image than its present one, which turning over would change."""
+def _check_opened(image: Image.Image, layout: Layout | None, options: ReadOptions) -> None:
+    """Refuse another page of an opened image than its present one, which turning over would change, and
+    pixels that are not the picture."""
     here = image.tell() + 1 if image.format in ("TIFF", "HEIF") else options.page
     if options.page not in (None, here):
         raise Unreadable(
             f"it is open at page {here}, not {options.page}; give the file, or turn to the page."
+        )
+    if layout is not None and is_lost(layout):
+        raise Unreadable(
+            "Pillow has dropped or inverted values of this TIFF; give the file, or a copy() of the image to "
+            "use its pixels as they are."
         )
 
 
@@ -227,7 +236,8 @@ def _frames(image: Image.Image, layout: Layout | None, options: ReadOptions) -> 
         pages = 1 if layout is None or options.page is not None else layout.pages
         return pages_note(pages)
     if image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "is_animated", False):
-        return ("it is an animation; the first frame is read.",)
+        which = "first frame" if image.tell() == 0 else "frame at which it is open"
+        return (f"it is an animation; the {which} is read.",)
     return ()
 
 
@@ -298,7 +308,9 @@ def _deep_ppm(
 
 
 def _layout(source: object, formats: tuple[str, ...] | None) -> Layout | None:
-    """Of a TIFF file; None of everything else."""
+    """Of a TIFF, or an opened one; None of everything else."""
+    if isinstance(source, Image.Image):
+        return layout_of(source)
     if not isinstance(source, str | Path | bytes) or (formats is not None and "TIFF" not in formats):
         return None
     if isinstance(source, str | Path):

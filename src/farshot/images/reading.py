@@ -34,6 +34,7 @@ from farshot.images.decode import (
 from farshot.images.depth import scaled
 from farshot.images.faults import Unreadable
 from farshot.images.member import Member, Named
+from farshot.images.opened import file_of
 from farshot.images.options import ReadOptions
 from farshot.images.orientation import turn_of
 
@@ -194,6 +195,8 @@ def image_id(source: ImageSource) -> str:
             digest.update(_bytes_of(source))
     else:
         with _alone(source):
+            if isinstance(source, Image.Image) and (whole := file_of(source)) is not None:
+                return image_id(whole)
             shown = ""
             if isinstance(source, Image.Image):
                 if is_deep(source):

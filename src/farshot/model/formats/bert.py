@@ -68,7 +68,7 @@ def read_text(
     if heads is None:
         other = str(config["hf_model_name"])
         raise ModelError(
-            f"{source.name} has a BERT of width {width}, and how many heads that are is in the config.json of "
+            f"{source.name} has a BERT of width {width}, and its heads are in the config.json of "
             f"{short(other)}, which is not at hand; put it into a folder {short(other.rpartition('/')[2])} "
             "next to the weights."
         )
