@@ -182,6 +182,15 @@ def test_a_frame_larger_than_the_container_says_is_not_decoded() -> None:
     assert "over 50 megapixels" in refused(large)
 
 
+def test_deep_grey_of_a_heic_is_scaled_as_other_pictures_of_sixteen_bits() -> None:
+    values = np.full((64, 96), 40000, np.uint16)
+    values[:, 48:] //= 4
+    data = heic(Image.fromarray(values))
+    for options, wanted in ((None, (156, 39)), (ReadOptions(range=(10000, 40000)), (255, 0))):
+        found = pixels_of(read_picture(data, options).image)
+        assert np.abs(found[8, [8, 88], 0].astype(int) - wanted).max() <= 2
+
+
 def test_damage_anywhere_in_a_heic_is_read_or_refused(capfd) -> None:
     whole = np.frombuffer(heic(shade(0)), np.uint8)
     generator = np.random.default_rng(0)

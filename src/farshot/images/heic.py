@@ -3,7 +3,7 @@
 Its decoder refuses a frame that is larger than the container says, so the container's size is a bound.
 Earlier versions, which did not, are not used.
 
-This file is copied unchanged into ONNX exports (farshot.images.decode): standard library, Pillow and
+This file is copied unchanged into ONNX exports (farshot.images.decode): standard library, numpy, Pillow and
 pillow-heif only.
 """
 
@@ -14,10 +14,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from .bands import in_bands
 from .costs import MOST_PIXELS, most_pixels_of
+from .depth import scaled
 from .faults import Unreadable
 from .options import ReadOptions
 from .picture import Picture, over_white, too_large
@@ -63,11 +65,15 @@ def read_heic(
     image = picture.to_pillow()  # turned as the container says; EXIF repeats that
     if getattr(picture, "premultiplied_alpha", False) and image.mode == "RGBA":
         image = Image.frombytes("RGBa", image.size, image.tobytes()).convert("RGBA")
+    more: tuple[str, ...] = ()
+    if image.mode.startswith("I;16"):  # grey of more than 8 bits, of which pillow-heif makes 16
+        values, more = scaled(np.asarray(image), options, sixteen=True)
+        image = Image.fromarray(values)
     image = over_white(image) if image.mode == "RGBA" else image.convert("RGB")
     note = f"it has {count} pictures; the main one is read (--page chooses another)."
     notes = (note,) if count > 1 and options.page is None else ()
     image = in_bands(image, options)
-    return Picture(image, image.size, notes)
+    return Picture(image, image.size, (*notes, *more))
 
 
 def _pillow_heif() -> Any:
