@@ -152,6 +152,31 @@ def test_grey_with_alpha_and_palette_with_transparency_lie_over_white(tmp_path: 
     assert pixels_of(read_image(tmp_path / "key.png")).tolist() == [[[255] * 3]]
 
 
+def sixteen_bits(*values: int) -> bytes:
+    return b"\0" + b"".join(struct.pack(">3H", value, value, value) for value in values)
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row", "clear", "expected"),
+    [
+        (1, 0, b"\0\x40", (0,), [255, 255]),
+        (2, 0, b"\0\x1b", (1,), [0, 255, 170, 255]),
+        (4, 0, b"\0\x2f\x30", (2,), [255, 255, 51]),
+        (8, 0, b"\0\0\x64", (0,), [255, 100]),
+        (16, 2, sixteen_bits(0x8000, 0xFF00, 0), (0x8000,) * 3, [255, 254, 0]),
+        (16, 2, sixteen_bits(0x8000, 1, 0), (0,) * 3, [128, 0, 255]),
+        (16, 2, sixteen_bits(2048, 4095, 0), (4095,) * 3, [128, 255, 0]),
+        (16, 2, sixteen_bits(2048, 4095, 0), (0,) * 3, [128, 255, 255]),
+    ],
+)
+def test_the_clear_colour_of_a_png_lies_over_white_in_any_depth(
+    bits: int, colour: int, row: bytes, clear: tuple[int, ...], expected: list[int]
+) -> None:
+    data = png(len(expected), 1, bits, colour, row, (b"tRNS", struct.pack(f">{len(clear)}H", *clear)))
+    for source in (data, Image.open(io.BytesIO(data))):
+        assert pixels_of(read_image(source)).tolist() == [[[value] * 3 for value in expected]]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_exif_turns_are_undone(tmp_path: Path, orientation: int, suffix: str) -> None:

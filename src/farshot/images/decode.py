@@ -256,21 +256,30 @@ def _rgb(
         image = Image.fromarray(values)
     elif (deep := _deep_png(image, options, source)) is not None:
         image, notes = deep
+    elif image.format == "PNG" and image.mode == "L" and image is not source:
+        _scale_clear(image, source)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy is a copy of memory
         image = over_white(over)
     return in_bands(image.convert("RGB"), options), notes
 
 
+def _scale_clear(image: Image.Image, source: object) -> None:
+    """Scale the clear value of a grey PNG as Pillow scales its pixels, which may be stored in 2 or 4 bits."""
+    if isinstance(clear := image.info.get("transparency"), int):
+        image.info["transparency"] = clear * 255 // (2 ** _head(source)[24] - 1)  # type: ignore[arg-type]
+
+
 def _deep_png(
     image: Image.Image, options: ReadOptions, source: object
 ) -> tuple[Image.Image, tuple[str, ...]] | None:
-    """Read a colour PNG of 16 bits whose values need scaling; Pillow keeps only the upper 8 bits."""
+    """Read a colour PNG of 16 bits whose values need scaling, or of which one colour is clear; Pillow keeps
+    only the upper 8 bits."""
     deep = isinstance(source, str | Path | bytes) and image.format == "PNG" and image.mode in ("RGB", "RGBA")
     if not deep or _head(source)[24:25] != b"\x10":  # type: ignore[arg-type]
         return None
-    upper = np.asarray(image)
-    if options.range is None and upper[..., :3].max() >= 64:
+    upper, clear = np.asarray(image), image.info.get("transparency")
+    if options.range is None and clear is None and upper[..., :3].max() >= 64:
         return None  # all bits are used: as Pillow reads it
     with opened(source, ("PNG",)) as again:  # type: ignore[arg-type]
         assert isinstance(again, ImageFile.ImageFile)
@@ -284,6 +293,8 @@ def _deep_png(
             lower = np.asarray(again)
     values = upper.astype(np.uint16) * np.uint16(256) + lower
     colours, notes = scaled(values[..., :3], options, sixteen=True)
+    if isinstance(clear, tuple):
+        colours[(values[..., :3] == clear).all(-1)] = 255
     found = Image.fromarray(colours)
     if image.mode == "RGBA":
         found.putalpha(Image.fromarray(np.ascontiguousarray(upper[..., 3])))

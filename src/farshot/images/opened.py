@@ -74,7 +74,10 @@ def _differs(image: ImageFile.ImageFile, file: Any) -> bool:
         return layout is not None and (layout.raw or needs_bands(layout, ReadOptions()))
     if image.format == "PNG":
         file.seek(_DEPTH)
-        return file.read(1) == b"\x10" and image.mode in ("RGB", "RGBA")
+        depth = file.read(1)[0]
+        if image.mode == "L":
+            return depth < 8 and "transparency" in image.info
+        return depth == 16 and image.mode in ("RGB", "RGBA")
     tile = image.tile[0]
     largest = tile.args[1] if tile.codec_name == "ppm" and isinstance(tile.args, tuple) else 0
     return image.format == "PPM" and largest > 255
