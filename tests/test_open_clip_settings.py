@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from farshot.errors import ModelError
 from farshot.images.preprocess import prepare
 from farshot.model.encoder import Encoder, normalise
+from farshot.model.find import load_encoder
 from tests.golden_encoders import copied, expected, load, load_from, vision_steps
 from tests.test_image_settings import picture
 
@@ -114,6 +115,26 @@ def test_what_farshot_does_not_have_is_refused_by_name(
 ):
     with pytest.raises(ModelError, match=words):
         load_from(changed(name, tmp_path, **changes), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "words"),
+    [
+        ("FacebookAI/roberta-base", {"model_type": "roberta", "num_attention_heads": 4}, "is no BERT"),
+        ("someone/text-tower", {"model_type": "xlm-roberta", "num_attention_heads": 4}, "is no BERT"),
+        ("FacebookAI/XLM-RoBERTa-base", None, "is no BERT"),
+        ("someone/bert", {"model_type": "bert", "num_attention_heads": 4, "hidden_act": "swish"}, "'swish'"),
+    ],
+)
+def test_a_text_tower_that_is_no_bert_is_refused(
+    name: str, about: dict[str, Any] | None, words: str, tmp_path: Path
+):
+    folder = changed("biomedclip-like", tmp_path, text={"hf_model_name": name})
+    if about is not None:
+        (folder / name.rpartition("/")[2]).mkdir()
+        (folder / name.rpartition("/")[2] / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match=words):
+        load_encoder(folder)
 
 
 def test_images_have_the_size_of_the_configuration_also_between_two_patches(

@@ -6,6 +6,7 @@ they follow from the tensors, with the heads of the BERTs that Google published 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from farshot.errors import ModelError
 from farshot.model.config import Biases, TextConfig
-from farshot.model.formats.clip_hf import ACTIVATIONS
+from farshot.model.formats.clip_hf import activation_of
 from farshot.model.formats.files import Source, block_count, read_json
 from farshot.model.formats.tokenizer_files import load_fast, special_id
 from farshot.model.tokenizer import TextRules, Tokenizer
@@ -26,6 +27,7 @@ _UNUSED = (
     f"{_PREFIX}embeddings.token_type_embeddings.",
 )
 _HEADS = {768: 12, 1024: 16}  # of other widths there are several, such as MiniLM's 12 of 32 channels
+_NO_BERT = re.compile("roberta|camembert|bertweet", re.IGNORECASE)  # tensors of a BERT, other positions
 _POOLERS = ("cls_last_hidden_state_pooler", "cls_pooler")
 _BLOCK = {
     "attention.self.query": "q",
@@ -40,20 +42,22 @@ _BLOCK = {
 
 
 def read_text(
-    source: Source, config: Mapping[str, Any], tensors: Mapping[str, Tensor], joint: int
+    source: Source,
+    config: Mapping[str, Any],
+    about: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    joint: int,
 ) -> tuple[TextConfig, dict[str, Tensor], Tokenizer | None]:
     """The tower, its tensors and its tokenizer.
 
+    Args:
+        config: `text_cfg` of open_clip.
+        about: what `published` returned.
+
     Raises:
-        ModelError: a pooling or projection that farshot does not have.
+        ModelError: a pooling that farshot does not have, or heads that nothing gives.
     """
-    pooler = str(config.get("hf_pooler_type", config.get("pooler_type", "cls_last_hidden_state_pooler")))
-    projection = str(config.get("hf_proj_type", config.get("proj", "mlp")))
-    if pooler not in _POOLERS or projection not in ("mlp", "linear"):
-        raise ModelError(
-            f"The BERT of {source.name} is read out by {short(pooler)} and {short(projection)}, which "
-            "farshot does not have."
-        )
+    pooler, projection = _read_out(config)
     if pooler == "cls_pooler" and any(name.startswith(f"{_PREFIX}pooler.") for name in tensors):
         raise ModelError(
             f"The BERT of {source.name} is read out by a layer of its pooler ({_PREFIX}pooler), which "
@@ -62,7 +66,6 @@ def read_text(
     words = dict(_canonical(tensors))
     if "text.token" not in words or "text.blocks.0.fc1.weight" not in words:
         raise ModelError(f"The weights of {source.name} lack a BERT; fetch the checkpoint again.")
-    about = _bert_config(source, str(config["hf_model_name"]))
     vocabulary, width = words["text.token"].shape
     heads = about.get("num_attention_heads", _HEADS.get(width))
     if heads is None:
@@ -78,7 +81,7 @@ def read_text(
         heads=int(heads),
         hidden=len(words["text.blocks.0.fc1.weight"]),
         output=joint,
-        activation=ACTIVATIONS.get(str(about.get("hidden_act", "gelu")), "gelu"),
+        activation=activation_of(source, about.get("hidden_act", "gelu")),
         eps=float(about.get("layer_norm_eps", 1e-12)),
         post_norm=True,
         pre_norm=True,
@@ -92,6 +95,34 @@ def read_text(
         mask_padding=True,
     )
     return text, words, _tokenizer(source, text, int(config.get("context_length", 77)))
+
+
+def published(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the BERT that `text_cfg` of open_clip names; empty where it is not at hand.
+
+    Raises:
+        ModelError: another kind of tower, or a pooling or projection that farshot does not have.
+    """
+    pooler, projection = _read_out(config)
+    if pooler not in _POOLERS or projection not in ("mlp", "linear"):
+        raise ModelError(
+            f"The BERT of {source.name} is read out by {short(pooler)} and {short(projection)}, which "
+            "farshot does not have."
+        )
+    name = str(config["hf_model_name"])
+    about = _bert_config(source, name)
+    if about.get("model_type", "bert") != "bert" or (not about and _NO_BERT.search(name)):
+        raise ModelError(
+            f"{source.name} has {short(name)} as text tower, which is no BERT; of the hub's text towers "
+            "farshot reads only BERT."
+        )
+    return about
+
+
+def _read_out(config: Mapping[str, Any]) -> tuple[str, str]:
+    """How the text is pooled and projected."""
+    pooler = config.get("hf_pooler_type", config.get("pooler_type", "cls_last_hidden_state_pooler"))
+    return str(pooler), str(config.get("hf_proj_type", config.get("proj", "mlp")))
 
 
 def _bert_config(source: Source, name: str) -> dict[str, Any]:

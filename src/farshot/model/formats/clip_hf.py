@@ -120,20 +120,27 @@ def common(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ModelError: an activation that farshot does not have.
     """
-    activation = ACTIVATIONS.get(str(config["hidden_act"]))
-    if activation is None:
-        raise ModelError(
-            f"{source.name} uses the activation {short(config['hidden_act'])}; farshot has "
-            f"{', '.join(ACTIVATIONS)}."
-        )
     return {
         "width": int(config["hidden_size"]),
         "depth": int(config["num_hidden_layers"]),
         "heads": int(config["num_attention_heads"]),
         "hidden": int(config["intermediate_size"]),
         "eps": float(config["layer_norm_eps"]),
-        "activation": activation,
+        "activation": activation_of(source, config["hidden_act"]),
     }
+
+
+def activation_of(source: Source, name: object) -> Activation:
+    """The activation of this name in transformers.
+
+    Raises:
+        ModelError: one that farshot does not have.
+    """
+    if str(name) not in ACTIVATIONS:
+        raise ModelError(
+            f"{source.name} uses the activation {short(name)}; farshot has {', '.join(ACTIVATIONS)}."
+        )
+    return ACTIVATIONS[str(name)]
 
 
 def log_scale(source: Source, tensors: Mapping[str, Tensor]) -> float:

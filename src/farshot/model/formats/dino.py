@@ -18,7 +18,7 @@ from farshot.images.preprocess import FILTERS, own_reading
 from farshot.model.config import Activation, Biases, Rotary, VisionConfig
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native, timm_open_clip
-from farshot.model.formats.clip_hf import ACTIVATIONS
+from farshot.model.formats.clip_hf import activation_of
 from farshot.model.formats.files import Checkpoint, Source, block_count
 from farshot.model.formats.preprocessing_hf import image_settings, normalisation, read_resizing
 from farshot.sanitize import short
@@ -178,12 +178,7 @@ def _activation(source: Source, config: Mapping[str, Any], gated: bool) -> Activ
     """
     if gated and config.get("model_type") != "dinov3_vit":
         return "silu"
-    name = str(config["hidden_act"])
-    if name not in ACTIVATIONS:
-        raise ModelError(
-            f"{source.name} uses the activation {short(name)}; farshot has {', '.join(ACTIVATIONS)}."
-        )
-    return ACTIVATIONS[name]
+    return activation_of(source, config["hidden_act"])
 
 
 def _unpacked(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

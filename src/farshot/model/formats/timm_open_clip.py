@@ -83,11 +83,15 @@ def read(source: Source) -> Checkpoint:
     name = str(vision_cfg["timm_model_name"])
     trunk, heads = _trunk(source, name)
     open_clip.refuse_variants(source, {**config, "vision_cfg": {}})
+    trunk = replace(trunk, pool=_pool(source, trunk, vision_cfg))
+    about = bert.published(source, text_cfg) if text_cfg.get("hf_model_name") else {}
     tensors, joint = source.weights(open_clip.WEIGHTS), int(config["embed_dim"])
     images = dict(_vision_tensors(tensors))
-    trunk = replace(trunk, pool=_pool(source, trunk, vision_cfg))
     vision = _vision_config(source, name, trunk, heads, vision_cfg, images, joint)
-    text, words, tokenizer = _text(source, text_cfg, tensors, joint, config)
+    if text_cfg.get("hf_model_name"):
+        text, words, tokenizer = bert.read_text(source, text_cfg, about, tensors, joint)
+    else:
+        text, words, tokenizer = _text(source, text_cfg, tensors, joint, config)
     return Checkpoint(
         format=f"open_clip with timm's {name}",
         vision=vision,
@@ -310,9 +314,7 @@ def _text(
     joint: int,
     whole: Mapping[str, Any],
 ) -> tuple[TextConfig, dict[str, Tensor], Tokenizer | None]:
-    """The text tower: a BERT, or open_clip's own."""
-    if config.get("hf_model_name"):
-        return bert.read_text(source, config, tensors, joint)
+    """A text tower of open_clip's own kind."""
     prefix = "text." if any(name.startswith("text.") for name in tensors) else ""
     text = native.text_config(source, config, joint, native.truth(whole.get("quick_gelu", False)))
     words = native.text_tensors(tensors, prefix)
