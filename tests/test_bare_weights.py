@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from farshot.errors import ModelError
+from farshot.model.find import load_encoder
 from farshot.model.formats.files import Source
 from farshot.model.formats.native import configs_of_tensors
+from tests.golden_encoders import root
 
 
 def shapes(vision: int, text: int) -> dict[str, torch.Tensor]:
@@ -43,3 +45,20 @@ def test_the_heads_of_a_bare_file_are_those_of_the_published_tower(
 def test_a_width_that_no_published_tower_has_needs_a_configuration(vision: int, text: int, named: str):
     with pytest.raises(ModelError, match=rf"is {named} wide.*put the model's open_clip_config\.json"):
         configs_of_tensors(Source("other.pt", Path()), shapes(vision, text), "exact")
+
+
+@pytest.mark.parametrize("value", ["banana", "", "Quick"])
+def test_a_gelu_that_there_is_not_is_refused(value: str):
+    with pytest.raises(ModelError, match=r"write @gelu=quick or @gelu=exact"):
+        load_encoder(f"mini@gelu={value}")
+    with pytest.raises(ModelError, match=r"write @gelu=quick or @gelu=exact"):
+        load_encoder("mini", gelu=value)
+
+
+def test_a_gelu_that_the_configuration_contradicts_is_refused():
+    assert load_encoder("mini@gelu=exact").fingerprint == load_encoder("mini").fingerprint
+    with pytest.raises(ModelError, match=r"configuration of mini says .* gelu, not @gelu=quick; leave"):
+        load_encoder("mini", gelu="quick")
+    place = root() / "openclip-vit" / "open_clip_model.safetensors"
+    with pytest.raises(ModelError, match=r"says .* gelu, not @gelu=quick"):
+        load_encoder(f"{place}@gelu=quick")

@@ -34,7 +34,15 @@ from farshot.errors import ModelError
 from farshot.model import formats
 from farshot.model.device import PRECISIONS, check_machine
 from farshot.model.encoder import Encoder
-from farshot.model.formats.files import TORCH_FILES, Checkpoint, Source, first_line, read_json
+from farshot.model.formats.files import (
+    GELUS,
+    TORCH_FILES,
+    Checkpoint,
+    Source,
+    check_gelu,
+    first_line,
+    read_json,
+)
 from farshot.sanitize import short
 from farshot.storage import hub
 from farshot.storage.paths import home
@@ -80,7 +88,8 @@ def load_encoder(
         model: a hub name, folder or file, as above.
         device: where the weights go; "auto" takes a GPU where there is one.
         precision: "float32" or "bf16", of the frozen weights and activations.
-        gelu: "quick" or "exact", for a bare state dict, which does not say; the same as `@gelu=...`.
+        gelu: "quick" or "exact", for a bare state dict, which does not say; the same as `@gelu=...`. Where a
+            configuration says otherwise, the model is refused.
         size: side of an image in pixels, where it is not the checkpoint's; positions are resized.
 
     Raises:
@@ -90,7 +99,9 @@ def load_encoder(
     name, options = _split_options(str(model))
     source = locate(_joined(name, options if gelu is None else {**options, "gelu": gelu}))
     try:
-        encoder = _reader(source).read(source).build(source.name, size)
+        checkpoint = _reader(source).read(source)
+        check_gelu(source, checkpoint)
+        encoder = checkpoint.build(source.name, size)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ModelError(
             f"The configuration or weights of {model} are damaged ({first_line(error)}); fetch the "
@@ -282,6 +293,8 @@ def _split_options(model: str) -> tuple[str, dict[str, str]]:
         raise ModelError(
             f"{model} has an unknown option {unknown[0]!r}; the only one is @gelu=quick or @gelu=exact."
         )
+    if options["gelu"] not in GELUS:
+        raise ModelError(f"{model} has an unknown GELU; write @gelu=quick or @gelu=exact.")
     return model[: found.start()], options
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from farshot.errors import ModelError
-from farshot.model.config import MOST_BLOCKS, TextConfig, TowerConfig, VisionConfig
+from farshot.model.config import MOST_BLOCKS, Activation, TextConfig, TowerConfig, VisionConfig
 from farshot.model.encoder import Encoder, Origin, Preprocessing
 from farshot.model.tokenizer import Tokenizer
 from farshot.model.tower import TextTower, VisionTower
@@ -30,6 +30,8 @@ from farshot.storage.json_text import read_object
 from farshot.storage.paths import ordinary
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
+GELUS: dict[str, Activation] = {"quick": "quick_gelu", "exact": "gelu"}
+"""What the option `@gelu=` of a bare state dict may be."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,21 @@ class Checkpoint:
         )
         wanted = size or self.input_size or encoder.size  # resizing twice would blur the positions
         return encoder if wanted == encoder.size else encoder.at_size(wanted, self.input_size)
+
+
+def check_gelu(source: Source, checkpoint: Checkpoint) -> None:
+    """Refuse an option `@gelu=` that the configuration contradicts.
+
+    Raises:
+        ModelError: with the way out.
+    """
+    chosen = source.options.get("gelu")
+    if chosen is not None and checkpoint.vision.activation != GELUS[chosen]:
+        name = source.name.removesuffix(f"@gelu={chosen}")
+        raise ModelError(
+            f"The configuration of {name} says that it was trained with {checkpoint.vision.activation}, not "
+            f"@gelu={chosen}; leave the option out."
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def refuse_variants(source: Source, config: Mapping[str, Any]) -> None:
 
 
 def _gelu(source: Source) -> str:
-    chosen = source.options.get("gelu", "")
-    if chosen not in ("quick", "exact"):
+    chosen = source.options.get("gelu")
+    if chosen is None:
         raise ModelError(
             f"{source.name} does not say which GELU it was trained with, and the wrong one changes every "
             f"answer: write {source.name.split('@gelu=')[0]}@gelu=quick (weights tuned from OpenAI's CLIP as "
