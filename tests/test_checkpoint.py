@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -234,6 +235,40 @@ def test_weights_in_parts_of_which_one_is_missing_are_asked_of_the_hub(
     assert load_encoder("someone/some-clip").size == 32
 
 
+def test_parts_of_an_early_checkpoint_are_read(
+    tiny: Path, hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    folder, tensors = cached(tiny, hub), load_file(tiny / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    parts = {name: f"pytorch_model-0000{1 + i % 2}-of-00002.bin" for i, name in enumerate(tensors)}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": parts}))
+    for file in set(parts.values()):
+        torch.save({name: tensors[name] for name in tensors if parts[name] == file}, folder / file)
+    for place in ("someone/some-clip", folder):
+        assert load_encoder(place).fingerprint == load_encoder(tiny).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "has neither config.json nor open_clip_config.json"),
+        (
+            {"config.json": {"architecture": "vit_base_patch32_clip_224"}},
+            "of type 'vit_base_patch32_clip_224'",
+        ),
+        ({"config.json": {"hidden_size": 3}}, "of type 'unknown'"),
+        ({"config.json": {"model_type": "siglip"}}, "has no vision_config"),
+    ],
+)
+def test_a_folder_of_another_kind_is_refused_by_what_it_is(
+    files: dict[str, dict[str, Any]], words: str, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert words in refused(tmp_path)
+
+
 @pytest.mark.parametrize("length", [300, 5000])
 def test_a_name_that_is_too_long_for_a_file_is_one_sentence(length: int) -> None:
     assert "There is no folder or file aaaa" in refused("a" * length)
@@ -245,9 +280,11 @@ def test_other_ways_to_write_a_hub_name(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     cached(tiny, hub)
-    if ":model" in name:  # a bare file must say its GELU, and this one has other names
-        assert "@gelu=quick" in refused(name)
-        assert "is no state dict of a ViT CLIP" in refused(f"{name}@gelu=exact")
+    if ":model" in name:  # a bare file is one in open_clip's layout
+        for option in ("", "@gelu=exact"):
+            assert "give the folder or repository of the checkpoint instead of its file" in refused(
+                name + option
+            )
     else:
         assert load_encoder(name).size == 32
 

@@ -16,7 +16,7 @@ from farshot.errors import ModelError
 from farshot.images.preprocess import prepare
 from farshot.model.encoder import Encoder, normalise
 from farshot.model.find import load_encoder
-from tests.golden_encoders import copied, expected, load, load_from, vision_steps
+from tests.golden_encoders import copied, expected, load, load_from, root, vision_steps
 from tests.test_image_settings import picture
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -155,3 +155,43 @@ def test_a_size_of_other_patches_than_the_weights_have_is_refused(
     folder = changed("siglip-openclip", tmp_path, vision={"image_size": 64})
     with pytest.raises(ModelError, match=r"64 pixels \(image_size\), but its weights are for 3 x 3"):
         load_from(folder, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "vision", "text", "words"),
+    [
+        ("openclip-vit", {"attentional_pool": True}, {}, "is a CoCa"),
+        ("openclip-vit", {"layers": [3, 4, 6, 3]}, {}, "has a ResNet"),
+        ("openclip-vit", {"pool_type": "avg"}, {}, "pools images by 'avg'"),
+        ("openclip-vit", {"image_size": [32, 40]}, {}, "not square"),
+        ("openclip-vit", {}, {"pool_type": "none"}, "pool_type 'none'"),
+        ("openclip-vit", {}, {"hf_model_name": "FacebookAI/roberta-base"}, "'FacebookAI/roberta-base'"),
+        ("biomedclip-like", {"timm_model_name": "convnext_base"}, {}, "'convnext_base'"),
+        ("biomedclip-like", {"timm_pool": "abs_attn"}, {}, "timm_pool 'abs_attn'"),
+        ("biomedclip-like", {}, {"hf_pooler_type": "mean_pooler"}, "'mean_pooler'"),
+    ],
+)
+def test_what_is_refused_is_refused_without_its_weights(
+    name: str, vision: dict[str, Any], text: dict[str, Any], words: str, tmp_path: Path
+):
+    folder = changed(name, tmp_path, vision=vision, text=text)
+    for file in (*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.pt")):
+        file.unlink()
+    with pytest.raises(ModelError, match=words):
+        load_encoder(folder)
+
+
+def test_a_configuration_of_transformers_without_towers_leaves_the_model_to_open_clips(tmp_path: Path):
+    folder = copied("siglip-openclip", tmp_path)
+    (folder / "config.json").write_text(json.dumps({"model_type": "siglip", "architectures": ["Other"]}))
+    assert load_encoder(folder).fingerprint == load_encoder(root() / "siglip-openclip").fingerprint
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "clip_model.", "module._orig_mod."])
+def test_a_model_within_another_module_is_read(prefix: str, tmp_path: Path):
+    folder = copied("openclip-vit", tmp_path)
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    wrapped = {prefix + name: value for name, value in tensors.items()} | {"step": torch.tensor(3)}
+    torch.save(wrapped, folder / "open_clip_pytorch_model.bin")
+    assert load_encoder(folder).fingerprint == load_encoder(root() / "openclip-vit").fingerprint

@@ -356,7 +356,8 @@ def _finder(repo: str, folder: Path) -> Callable[[Sequence[str]], Path | None]:
         for name in names:
             patterns = [name]
             if name.endswith(".index.json"):
-                patterns.append(name.removesuffix(".safetensors.index.json") + "-*-of-*.safetensors")
+                stem, _, ending = name.removesuffix(".index.json").partition(".")
+                patterns.append(f"{stem}-*-of-*.{ending}")
             place = hub.download(repo, patterns, **_messages(repo)) / name
             if _complete(place):
                 return place
@@ -383,15 +384,15 @@ def _reader(source: Source) -> Format:
         module = importlib.import_module(f"{formats.__name__}.{name}")
         if hasattr(module, "recognises") and module.recognises(source):
             return module  # type: ignore[return-value]
-    kind = source.json("config.json").get("model_type") or source.json("open_clip_config.json").get(
-        "model_cfg"
-    )
-    if source.file is None and not kind:
+    if source.file is None and not any(map(source.has, ("config.json", "open_clip_config.json"))):
         raise ModelError(
             f"{source.name} has neither config.json nor open_clip_config.json, so it is no checkpoint that "
             f"farshot knows; supported are {SUPPORTED}."
         )
+    config = source.json("config.json")  # timm's has an architecture
+    kind = config.get("model_type") or config.get("architecture")
+    kind = kind or source.json("open_clip_config.json").get("model_cfg") or "unknown"
     raise ModelError(
-        f"{source.name} is a checkpoint of type {short(kind or 'unknown')}, which farshot cannot read; "
-        f"supported are {SUPPORTED}."
+        f"{source.name} is a checkpoint of type {short(kind)}, which farshot cannot read; supported are "
+        f"{SUPPORTED}."
     )

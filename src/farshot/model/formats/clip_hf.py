@@ -24,7 +24,12 @@ from farshot.model.tokenizer import TextRules, Tokenizer
 from farshot.sanitize import short
 
 NAMES = {"clip": "transformers CLIP", "metaclip_2": "transformers MetaCLIP 2"}
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
@@ -55,13 +60,22 @@ _DEFAULTS = {
         "layer_norm_eps": 1e-5,
     },
 }
+OPEN_CLIP = "open_clip_config.json"
 _END_TOKENS = {"clip": 49407, "metaclip_2": 2}
 _OLD_END_TOKEN = 2  # in configurations of CLIP before 2023, wrong: it means the largest id
 
 
 def recognises(source: Source) -> bool:
     """Whether the folder holds such a configuration."""
-    return source.file is None and source.json("config.json").get("model_type") in NAMES
+    return model_type(source) in NAMES
+
+
+def model_type(source: Source) -> str:
+    """What config.json calls the model of a folder; nothing where only open_clip's configuration describes
+    the towers."""
+    config = source.json("config.json") if source.file is None else {}
+    towers = isinstance(config.get("vision_config"), Mapping)
+    return "" if source.has(OPEN_CLIP) and not towers else str(config.get("model_type", ""))
 
 
 def read(source: Source) -> Checkpoint:

@@ -18,7 +18,7 @@ from farshot.images.preprocess import FILTERS, own_reading
 from farshot.model.config import Activation, Biases, Rotary, VisionConfig
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native, timm_open_clip
-from farshot.model.formats.clip_hf import activation_of
+from farshot.model.formats.clip_hf import WEIGHTS, activation_of
 from farshot.model.formats.files import Checkpoint, Source, block_count
 from farshot.model.formats.preprocessing_hf import image_settings, normalisation, read_resizing
 from farshot.sanitize import short
@@ -28,7 +28,6 @@ NAMES = {
     "dinov2_with_registers": "transformers DINOv2",
     "dinov3_vit": "transformers DINOv3",
 }
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _TIMM = re.compile(r"vit_(small|base|large|giant)_patch\d+(_reg4)?_dinov2")
 _TIMM_HEADS = {"small": 6, "base": 12, "large": 16, "giant": 24}
 _DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for what config.json leaves out

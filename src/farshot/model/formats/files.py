@@ -30,6 +30,7 @@ from farshot.storage.json_text import read_object
 from farshot.storage.paths import ordinary
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
+_WRAPPERS = ("module.", "_orig_mod.")  # of data-parallel training and torch.compile
 GELUS: dict[str, Activation] = {"quick": "quick_gelu", "exact": "gelu"}
 """What the option `@gelu=` of a bare state dict may be."""
 
@@ -181,18 +182,22 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, in the precision that they are stored in.
 
-    safetensors, an index of such files, or a state dict of torch, which is read as data only
-    (`weights_only=True`): `{"state_dict": ...}` and the like are opened, a prefix "module." is removed.
+    safetensors, a state dict of torch, which is read as data only (`weights_only=True`), or an index of such
+    files. `{"state_dict": ...}` and the like are opened, and what wraps the model is removed from the names.
 
     Raises:
         ModelError: it is damaged, holds code, or holds anything but tensors.
     """
+    return _unwrapped(_read_weights(path))
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.name.endswith(".index.json"):
             files = sorted(set(read_json(path)["weight_map"].values()))
             if any(Path(name).name != name for name in files):
                 raise ModelError(f"{path} names files outside its folder; fetch the checkpoint again.")
-            return {k: v for name in files for k, v in read_weights(path.parent / name).items()}
+            return {k: v for name in files for k, v in _read_weights(path.parent / name).items()}
         if path.suffix == ".safetensors":
             return load_file(ordinary(path))
         return _state_dict(path)
@@ -227,10 +232,21 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
             content = content[name]
     if not isinstance(content, Mapping) or not content:
         raise ModelError(f"{path} holds no state dict; use the weights of an image-text encoder.")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an image-text encoder within another module, such as "module." or "_orig_mod.": those
+    whose names begin as its logit_scale; of others a wrapper's prefix that all names share is removed."""
+    scales = [name for name in tensors if name.rpartition(".")[2] == "logit_scale"]
+    if len(scales) == 1:
+        prefix = scales[0].removesuffix("logit_scale")
+    else:
+        shared = (
+            prefix for prefix in _WRAPPERS if tensors and all(name.startswith(prefix) for name in tensors)
+        )
+        prefix = next(shared, "")
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def block_count(names: Sequence[str] | Mapping[str, Any], prefix: str) -> int:

@@ -171,17 +171,30 @@ def side(value: Any) -> int:
     return int(sides[0])
 
 
+def check_clip(source: Source, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a bare state dict that lacks tensors which give sizes.
+
+    Raises:
+        ModelError: with the way out.
+    """
+    if any(name.startswith(("vision_model.", "text_model.")) for name in tensors):
+        raise ModelError(
+            f"{source.name} holds weights in the layout of transformers; give the folder or repository of "
+            "the checkpoint instead of its file."
+        )
+    for name in ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "text_projection"):
+        if name not in tensors:
+            raise ModelError(f"{source.name} lacks the tensor {name}, so it is no state dict of a ViT CLIP.")
+
+
 def configs_of_tensors(
     source: Source, tensors: Mapping[str, Tensor], gelu: str
 ) -> tuple[VisionConfig, TextConfig]:
     """Both descriptions from the tensors of a bare state dict; the heads are those of published towers.
 
     Raises:
-        ModelError: a tensor that gives a size is missing, or no published tower has such a width.
+        ModelError: no published tower has such a width.
     """
-    for name in ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "text_projection"):
-        if name not in tensors:
-            raise ModelError(f"{source.name} lacks the tensor {name}, so it is no state dict of a ViT CLIP.")
     width, _, patch, _ = tensors["visual.conv1.weight"].shape
     grid = math.isqrt(max(0, len(tensors["visual.positional_embedding"]) - 1))
     quick, joint = gelu == "quick", tensors["visual.proj"].shape[1]

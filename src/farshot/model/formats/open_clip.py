@@ -13,11 +13,11 @@ from typing import Any
 from farshot.errors import ModelError
 from farshot.model.encoder import Preprocessing
 from farshot.model.formats import native
-from farshot.model.formats.clip_hf import log_scale, one_number
+from farshot.model.formats.clip_hf import OPEN_CLIP, log_scale, one_number
 from farshot.model.formats.files import Checkpoint, Source
 from farshot.sanitize import short
 
-CONFIG = "open_clip_config.json"
+CONFIG = OPEN_CLIP
 WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -26,14 +26,11 @@ WEIGHTS = (
 
 
 def recognises(source: Source) -> bool:
-    """Whether there is such a configuration without a timm trunk or a BERT, or a bare file."""
+    """Whether there is such a configuration without a timm trunk, or a bare file."""
     config = model_config(source)
     if not config:
         return source.file is not None
-    return not (
-        (config.get("vision_cfg") or {}).get("timm_model_name")
-        or (config.get("text_cfg") or {}).get("hf_model_name")
-    )
+    return not (config.get("vision_cfg") or {}).get("timm_model_name")
 
 
 def model_config(source: Source) -> dict[str, Any]:
@@ -45,24 +42,33 @@ def model_config(source: Source) -> dict[str, Any]:
 
 def read(source: Source) -> Checkpoint:
     """Both towers, the tokenizer and the preprocessing."""
-    config, tensors = model_config(source), source.weights(WEIGHTS)
-    prefix = "text." if any(name.startswith("text.") for name in tensors) else ""
+    config = model_config(source)
     if config:
         refuse_variants(source, config)
+        if other := config["text_cfg"].get("hf_model_name"):
+            raise ModelError(
+                f"{source.name} has {short(other)} as text tower next to open_clip's own vision tower, which "
+                "farshot does not read."
+            )
         quick, joint = native.truth(config.get("quick_gelu", False)), int(config["embed_dim"])
         vision = native.vision_config(config["vision_cfg"], joint, quick)
         text = native.text_config(source, config["text_cfg"], joint, quick)
         pixels = native.preprocessing(source, source.json(CONFIG).get("preprocess_cfg") or {})
         pool_type = str(config["text_cfg"].get("pool_type", "argmax"))
+        tokenizer = native.clip_tokenizer_of(source, text, pool_type)
+        tensors = source.weights(WEIGHTS)  # last: a download may take long
     else:
+        tensors = source.weights(WEIGHTS)
+        native.check_clip(source, tensors)
         vision, text = native.configs_of_tensors(source, tensors, _gelu(source))
-        pixels, pool_type = Preprocessing(), "argmax"
+        pixels, tokenizer = Preprocessing(), native.clip_tokenizer_of(source, text)
+    prefix = "text." if any(name.startswith("text.") for name in tensors) else ""
     return Checkpoint(
         format="open_clip" if config else "open_clip state dict",
         vision=vision,
         text=text,
         tensors=native.vision_tensors(tensors) | native.text_tensors(tensors, prefix),
-        tokenizer=native.clip_tokenizer_of(source, text, pool_type),
+        tokenizer=tokenizer,
         preprocessing=pixels,
         log_scale=log_scale(source, tensors),
         logit_bias=one_number(source, tensors, "logit_bias") if "logit_bias" in tensors else None,

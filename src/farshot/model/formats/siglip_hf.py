@@ -14,7 +14,16 @@ from torch import Tensor
 from farshot.errors import ModelError
 from farshot.model.config import Biases, TextConfig, VisionConfig
 from farshot.model.formats import native
-from farshot.model.formats.clip_hf import WEIGHTS, common, log_scale, one_number, renamed, section, side
+from farshot.model.formats.clip_hf import (
+    WEIGHTS,
+    common,
+    log_scale,
+    model_type,
+    one_number,
+    renamed,
+    section,
+    side,
+)
 from farshot.model.formats.files import Checkpoint, Source
 from farshot.model.formats.preprocessing_hf import SIGLIP_COLOURS, read_preprocessing
 from farshot.model.formats.tokenizer_files import load_fast, special_id
@@ -52,7 +61,7 @@ _TEXT = {
 
 def recognises(source: Source) -> bool:
     """Whether the folder holds such a configuration."""
-    return source.file is None and source.json("config.json").get("model_type") in ("siglip", "siglip2")
+    return model_type(source) in ("siglip", "siglip2")
 
 
 def read(source: Source) -> Checkpoint:
