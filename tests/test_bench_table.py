@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,21 @@ def test_what_cannot_be_compared_is_refused(store: Store) -> None:
         compare(store, "atha", "prompt-lora")
     with pytest.raises(SettingError, match="same method"):
         compare(store, "atha", "atha[rho=0.1]")
+
+
+def test_the_revision_of_a_method_is_that_of_its_base(store: Store) -> None:
+    """`atha` has the revision of its base method, which is not the one of its class."""
+    extended = run_of("atha[base=coop]", revision=create("atha", {"base": "coop"}).revision)
+    before = replace(extended, revision=extended.revision - 1)
+    fill(store, before, shares(0, mean=0.2))
+    fill(store, run_of("coop"), shares(1))
+    name = re.escape(extended.label)
+    message = rf"no results of {name} \(revision 2\); it has: {name} \(revision 1\), coop"
+    with pytest.raises(SettingError, match=message):
+        compare(store, "atha[base=coop]", "coop")
+    fill(store, extended, shares(2, mean=0.9))
+    ((_, (cell,)),) = compare(store, "atha[base=coop]", "coop").items()
+    assert cell.difference.mean == pytest.approx(float((shares(2, mean=0.9) - shares(1)).mean()))
 
 
 def test_published_numbers_are_only_in_tables_of_their_tasks(store: Store) -> None:

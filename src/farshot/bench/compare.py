@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from farshot.arrays import NDArray
-from farshot.bench.records import Run, Series, marked
+from farshot.bench.records import Series, marked
 from farshot.bench.render import Block, Value, number, signed
 from farshot.bench.results import (
     ACCURACY,
@@ -100,8 +100,8 @@ def compare(
     out: dict[TableKey, list[CellComparison]] = {}
     groups = read_groups(store, metric) if groups is None else groups
     calibrations = calibrations or Calibrations(store)
-    runs = [entry.run for entries in groups.values() for entry in entries]
-    first, second = (_wanted(store, spec, runs) for spec in (a, b))
+    everything = [entry for entries in groups.values() for entry in entries]
+    first, second = (_wanted(store, spec, everything) for spec in (a, b))
     if first == second:
         raise SettingError(f"{a} and {b} are the same method with the same settings.")
     for group, entries in groups.items():
@@ -296,25 +296,28 @@ def _place(entry: CellResult) -> tuple[Column, int]:
     return entry.column, entry.run.shape.shots
 
 
-def _wanted(store: Store, spec: str, runs: list[Run]) -> _Wanted:
-    """The runs that a spec means: those with this label, else those of the method that it describes.
+def _wanted(store: Store, spec: str, entries: Sequence[CellResult]) -> _Wanted:
+    """The runs of the method that a spec describes, as this farshot has it.
 
     Raises:
         SettingError: the store has none, or the spec is not one.
     """
-    facts = catalogue(glob.escape(spec.partition("[")[0].strip()))
-    current = {name: about["revision"] for name, about in facts.items()}
-    named = [run for run in runs if run.label == spec.strip() and run.revision == current.get(run.method)]
-    if named and all(run.settings == named[0].settings for run in named):
-        return _Wanted(named[0].method, named[0].revision, named[0].settings, named[0].label)
-    from farshot.bench.grid import label, parse_method  # imports torch
+    name = spec.strip()
+    if about := catalogue(glob.escape(name)).get(name):
+        wanted = _Wanted(name, about["revision"], about["settings"], name)
+    else:
+        from farshot.bench.grid import label, parse_method  # imports torch
 
-    method = parse_method(spec)
-    wanted = _Wanted(method.name, method.revision, method.settings(), label(method))
-    if not any(
-        (run.method, run.revision, run.settings) == (wanted.method, wanted.revision, wanted.settings)
-        for run in runs
-    ):
-        known = ", ".join(dict.fromkeys(run.label for run in runs)) or "nothing yet"
-        raise SettingError(f"{store.path} has no results of {wanted.label}; it has: {known}.")
+        method = parse_method(spec)
+        wanted = _Wanted(method.name, method.revision, method.settings(), label(method))
+    if not any(_is(entry, wanted) for entry in entries):
+        runs = [entry.run for entry in entries]
+        several = any(run.label == wanted.label for run in runs)  # then the revision tells them apart
+        shown = f"{wanted.label} (revision {wanted.revision})" if several else wanted.label
+        names = (
+            f"{run.label} (revision {run.revision})" if run.label == wanted.label else run.label
+            for run in runs
+        )
+        known = ", ".join(dict.fromkeys(names)) or "nothing yet"
+        raise SettingError(f"{store.path} has no results of {shown}; it has: {known}.")
     return wanted

@@ -54,11 +54,11 @@ def describe(method: Any) -> dict[str, Any]:
 
     made = method()
     return {
-        "kind": method.kind,
+        "kind": made.kind,
         "doc": method.doc,
         "plain": method.plain,
         "reference": method.reference,
-        "revision": method.revision,
+        "revision": made.revision,
         "trained_parameters": trained_parameters(made),
         "settings": made.settings(),
     }
