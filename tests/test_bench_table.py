@@ -23,6 +23,7 @@ from farshot.bench.tasks import Shape
 from farshot.errors import DataError, SettingError
 from farshot.methods import create
 from farshot.report.benchmark import store_report
+from farshot.report.commands import bench_commands
 from farshot.report.figure import draw_results
 from farshot.report.verdict import verdict
 from tests.input_helpers import Farshot, everything_in, picture, refusal
@@ -311,6 +312,28 @@ def test_one_pool_under_two_class_names_counts_once(
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
     draw_results(read_groups(store), tmp_path / "f.png")
     assert [axes.get_title() for axes in drawn[0].axes] == ["isic", "isic (2)"]
+
+
+def test_versions_of_a_pool_count_once(store: Store, tmp_path: Path) -> None:
+    """As a folder before and after images were added: most of the pictures are the same."""
+    for version in ("before", "after"):
+        fill(store, run_of("prototypes", "mine", pool_fingerprint=version), shares(1, mean=0.9))
+        fill(store, run_of("zero-shot", "mine", pool_fingerprint=version), shares(2))
+    (block,) = table_blocks(store)
+    assert [row[-1] for row in block.sections[0][1]] == ["-", "-"]
+    same = "mine and mine (2) are versions of one pool with different images"
+    assert f"{same}, so there is no average." in block.notes
+    ((group, cells),) = compare(store, "prototypes", "zero-shot").items()
+    notes = comparison_block(group, cells, "prototypes", "zero-shot").notes
+    assert f"{same}, so there is no mean over all cells." in notes
+    assert not any("Over all" in note for note in notes)
+    (entries,) = read_groups(store).values()
+    found = verdict(entries)
+    assert found is not None and (found.cells, found.tasks) == (1, 40)
+    assert "mine (2) does not count: it and mine are versions" in found.sentences[-1].striptags()
+    assert not any("--descriptions" in line for line in bench_commands(entries))
+    draw_results(read_groups(store), tmp_path / "f.svg")
+    assert "average" not in (tmp_path / "f.svg").read_text(encoding="utf-8")
 
 
 def test_methods_of_other_tasks_are_marked_and_not_ranked(

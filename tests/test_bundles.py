@@ -27,7 +27,7 @@ from farshot.data.pools import open_pool
 from farshot.errors import DataError, FarshotError
 from farshot.model.encoder import Encoder
 from farshot.model.find import load_encoder
-from tests.bench_helpers import folder_pool, tiny_checkpoint
+from tests.bench_helpers import folder_pool, picture, tiny_checkpoint
 from tests.bundle_helpers import Rows, forged, rows_of, written
 from tests.input_helpers import Farshot, everything_in, refusal
 from tests.same_rows import difference
@@ -266,6 +266,18 @@ def test_other_images_and_another_model_are_named(made: Made, tmp_path: Path):
         verify(Bundle(made.bundle), [other])
     with pytest.raises(DataError, match="the model mini has the hash"):
         verify(Bundle(made.bundle), [made.pool()], load_encoder("mini"))
+
+
+def test_runs_on_another_version_of_a_pool_are_not_checked(made: Made, tmp_path: Path):
+    grown = Made(tmp_path)
+    picture(tmp_path / "p" / "kind 0" / "new.png", 9999)
+    with Store(grown.store) as store:
+        grid = Grid([grown.pool()], [SHOTS], [parse_method("zero-shot")], 2, 1, 5, QUERIES)
+        run_grid(grid, grown.encoder, store)
+        write_bundle(store, grown.bundle)
+    found = verify(Bundle(grown.bundle), [grown.pool()], grown.encoder, sample=99)
+    assert found.notes == ["2 runs on another version of p, whose images are not those here"]
+    assert (found.results, found.drawn, found.computed, found.eligible) == (8, {"p": 2}, 2, 2)
 
 
 def test_a_mark_of_the_pool_cannot_be_removed(made: Made, tmp_path: Path):

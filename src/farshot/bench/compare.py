@@ -19,8 +19,8 @@ from farshot.bench.results import (
     CellResult,
     Column,
     TableKey,
-    different_names,
     in_order,
+    likeness,
     read_groups,
     repeated,
 )
@@ -170,17 +170,13 @@ def comparison_block(
 
 
 def _overall(cells: list[CellComparison]) -> list[str]:
-    """The mean over cells in words; none where cells are the same tasks with other class names."""
+    """The mean over cells in words; none where cells are of several forms of one pool."""
     by_shots: dict[int, list[Column]] = {}
     for cell in cells:
         by_shots.setdefault(cell.shots, []).append(cell.column)
     twice = dict.fromkeys(tuple(forms) for columns in by_shots.values() for forms in repeated(columns))
     if twice:
-        return [
-            f"{' and '.join(c.name for c in forms)} are the same tasks with other class names"
-            f" ({different_names(forms)}), so there is no mean over all cells."
-            for forms in twice
-        ]
+        return [f"{likeness(forms)}, so there is no mean over all cells." for forms in twice]
     overall, _ = over_cells([cell.difference for cell in cells])
     precision = f" +- {number(100 * overall.half)}" if overall.half else ""
     return [f"Over all {len(cells)} cells: {signed(100 * overall.mean)}{precision} points."]

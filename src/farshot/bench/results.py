@@ -246,15 +246,29 @@ def in_order(columns: Iterable[Column]) -> list[Column]:
 
 
 def repeated(columns: Iterable[Column]) -> list[list[Column]]:
-    """Columns of the same images and so of the same tasks, which differ in the names of their classes; each
-    counts as one pool only."""
-    by_content: dict[str, list[Column]] = {}
+    """Columns that are forms of one pool, each list of which counts as one pool only: of the same images, and
+    so of the same tasks, or of one name, such as a folder before and after images were added."""
+    found: list[list[Column]] = []
     for column in in_order(columns):
-        by_content.setdefault(column.fingerprint, []).append(column)
-    return [forms for forms in by_content.values() if len(forms) > 1]
+        alike = [forms for forms in found if any(_is_one_pool(column, form) for form in forms)]
+        found = [forms for forms in found if forms not in alike]
+        found.append([*(form for forms in alike for form in forms), column])
+    return [forms for forms in found if len(forms) > 1]
 
 
-def different_names(forms: Sequence[Column]) -> str:
+def _is_one_pool(one: Column, other: Column) -> bool:
+    return one.pool == other.pool or one.fingerprint == other.fingerprint
+
+
+def likeness(forms: Sequence[Column]) -> str:
+    """How columns are forms of one pool, in words."""
+    names = " and ".join(column.name for column in forms)
+    if len({column.fingerprint for column in forms}) > 1:
+        return f"{names} are versions of one pool with different images"
+    return f"{names} are the same tasks with other class names ({_different_names(forms)})"
+
+
+def _different_names(forms: Sequence[Column]) -> str:
     """Class names in which columns of the same images differ, in words."""
     differing = [names for names in zip(*(c.class_names for c in forms), strict=False) if len(set(names)) > 1]
     told = "; ".join(" or ".join(map(repr, dict.fromkeys(names))) for names in differing[:_MOST_NAMES])

@@ -13,8 +13,8 @@ from farshot.bench.results import (
     Column,
     TableKey,
     average,
-    different_names,
     in_order,
+    likeness,
     read_groups,
     repeated,
     titled,
@@ -92,11 +92,7 @@ def _block(
     notes = [
         f"{titled(metric)} in points, mean over tasks +- 1.96 sd / sqrt(n); tasks: {_tasks(most)}.",
         *(f"{mark} {_LEGEND[mark]}" for mark in _LEGEND if mark in used),
-        *(
-            f"{' and '.join(c.name for c in forms)} are the same tasks with other class names"
-            f" ({different_names(forms)}), so there is no average."
-            for forms in twice
-        ),
+        *(f"{likeness(forms)}, so there is no average." for forms in twice),
     ]
     with_published = with_published and group.is_published
     if with_published and (rows := _published_rows(columns, shots)):

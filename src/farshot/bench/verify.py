@@ -73,7 +73,6 @@ def verify(
     Raises:
         DataError: one sentence on the first row, pool or model that is not what it should be.
     """
-    by_name = {pool.name.lower(): pool for pool in pools}
     found = Verified(runs=len(bundle.runs))
     for run in bundle.runs.values():
         method = check_words(bundle, run)
@@ -82,20 +81,17 @@ def verify(
                 f"{run.label} is of another version of farshot, or of a package that is not installed: its "
                 "results are not computed again"
             )
-        if run.pool.lower() in by_name:
-            _check_pool(bundle, run, by_name[run.pool.lower()])
-        elif run.pool not in found.not_drawn:
-            found.not_drawn.append(run.pool)
+    here = _pools_here(bundle, {pool.name.lower(): pool for pool in pools}, found)
     eligible = []
-    fitting = _fitting(bundle, by_name, encoder, found)
-    for run, row in _drawn(bundle, by_name, found):
+    fitting = _fitting(bundle, here, encoder, found)
+    for run, row in _drawn(bundle, here, found):
         found.results += 1
         if run.identity in fitting:
             eligible.append((run.identity, row.key))
     found.eligible = len(eligible)
     if encoder is not None and eligible:
         chosen = set(random.Random(seed).sample(eligible, min(sample, len(eligible))))
-        _compute(bundle, by_name, encoder, chosen, found, progress)
+        _compute(bundle, here, encoder, chosen, found, progress)
     return found
 
 
@@ -120,14 +116,45 @@ def check_words(bundle: Bundle, run: Run) -> Method | None:
     return method
 
 
-def _check_pool(bundle: Bundle, run: Run, pool: Pool) -> None:
-    here = pool.fingerprint if run.shape.queries else pool.split_fingerprint
-    if here != run.pool_fingerprint:
-        raise DataError(
-            f"{bundle.path} is refused: its pool {plain(run.pool)} has the hash "
-            f"{plain(run.pool_fingerprint[:12])}, and the images here have {here[:12]}; check the folder "
-            "with `farshot data check`."
+def _pools_here(bundle: Bundle, by_name: Mapping[str, Pool], found: Verified) -> dict[str, Pool]:
+    """The pool of each run whose images are here, by the run's identity.
+
+    Raises:
+        DataError: no version of a pool in the bundle has the images that are here, or it says something else
+            of them.
+    """
+    here: dict[str, Pool] = {}
+    others: dict[str, list[Run]] = {}
+    for run in bundle.runs.values():
+        pool = by_name.get(run.pool.lower())
+        if pool is None:
+            if run.pool not in found.not_drawn:
+                found.not_drawn.append(run.pool)
+        elif run.pool_fingerprint == _fingerprint(run, pool):
+            _check_pool(bundle, run, pool)
+            here[run.identity] = pool
+        else:
+            others.setdefault(pool.name, []).append(run)
+    for runs in others.values():
+        run, pool = runs[0], by_name[runs[0].pool.lower()]
+        if pool not in here.values():
+            raise DataError(
+                f"{bundle.path} is refused: its pool {plain(run.pool)} has the hash "
+                f"{plain(run.pool_fingerprint[:12])}, and the images here have "
+                f"{_fingerprint(run, pool)[:12]}; check the folder with `farshot data check`."
+            )
+        found.notes.append(
+            f"{len(runs)} run{'s' * (len(runs) > 1)} on another version of {plain(run.pool)}, whose images "
+            "are not those here"
         )
+    return here
+
+
+def _fingerprint(run: Run, pool: Pool) -> str:
+    return pool.fingerprint if run.shape.queries else pool.split_fingerprint
+
+
+def _check_pool(bundle: Bundle, run: Run, pool: Pool) -> None:
     if len(run.class_names) != len(pool.table.names):
         raise DataError(f"{bundle.path} is refused: its pool {plain(run.pool)} has other classes.")
     if pool.notes and not run.notes:  # their words may differ from version to version
@@ -162,7 +189,7 @@ def _fitting(
             found.notes.append(f"{plain(run.model)} is another model than --model")
         elif run.precision != _EXACT:
             found.notes.append(f"results in {plain(run.precision)} are not computed again, only {_EXACT}")
-        elif method is not None and run.pool.lower() in pools:
+        elif method is not None and run.identity in pools:
             out[run.identity] = method
     found.notes = list(dict.fromkeys(found.notes))
     if precision_of(encoder) != _EXACT:
@@ -174,7 +201,7 @@ def _drawn(bundle: Bundle, pools: Mapping[str, Pool], found: Verified) -> Iterat
     """Every row; those of pools that are here are compared with the task that the protocol draws."""
     known: dict[tuple[object, ...], Episode] = {}
     for run, row in bundle.rows():
-        pool = pools.get(run.pool.lower())
+        pool = pools.get(run.identity)
         if pool is not None:
             key = (run.pool, *run.tasks_of, *row.key)
             if key not in known:
@@ -246,7 +273,7 @@ def _compute(
     for (_, seed), group in groupby(rows, lambda pair: (pair[0].identity, pair[1].episode.seed)):
         mine = list(group)
         run = mine[0][0]
-        method, pool = create(run.method, run.settings), pools[run.pool.lower()]
+        method, pool = create(run.method, run.settings), pools[run.identity]
         load = choose_load(method, encoder, run.shape)
         for start in range(0, len(mine), load.tasks):
             part = [row for _, row in mine[start : start + load.tasks]]

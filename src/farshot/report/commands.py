@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farshot.bench.records import Run
-from farshot.bench.results import CellResult, Column, in_order, repeated
+from farshot.bench.results import CellResult, Column, in_order
 from farshot.bench.tasks import FIRST_REPORTING_SEED
 from farshot.data.pools import generated_pools
 from farshot.data.published import PUBLISHED
@@ -66,11 +67,11 @@ def _description_files(entries: Sequence[CellResult]) -> dict[Column, str]:
     pool, each has a file.
     """
     columns = in_order(entry.column for entry in entries)
-    several = [column for forms in repeated(columns) for column in forms]
+    images = Counter(column.fingerprint for column in columns)
     described = [
         column
         for column in columns
-        if (own := _own_names(column)) != column.class_names and (own or column in several)
+        if (own := _own_names(column)) != column.class_names and (own or images[column.fingerprint] > 1)
     ]
     return {column: f"descriptions{f'-{i}' * (i > 1)}.json" for i, column in enumerate(described, 1)}
 

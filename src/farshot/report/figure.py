@@ -27,7 +27,7 @@ def draw_results(groups: Mapping[TableKey, list[CellResult]], path: Path, metric
     results.
 
     The points are means over tasks, the bars 1.96 sd / sqrt(n). The average has those methods and shots that
-    were run on all pools; there is none where two pools are the same tasks with other class names.
+    were run on all pools; there is none where two are forms of one pool.
 
     Args:
         groups: of `farshot.bench.results.read_groups`, by this metric.

@@ -66,7 +66,7 @@ class Verdict:
         rivals: the others, the best first.
         cells, tasks: on which they are compared.
         left_out: methods that lack some of these cells.
-        set_aside: columns that do not count, each with the column of the same tasks that does.
+        set_aside: columns that do not count, each with the one of the same pool that does.
     """
 
     winner: str
@@ -75,7 +75,7 @@ class Verdict:
     cells: int
     tasks: int
     left_out: tuple[str, ...] = ()
-    set_aside: tuple[tuple[str, str], ...] = ()
+    set_aside: tuple[tuple[Column, Column], ...] = ()
 
     @property
     def sentences(self) -> list[Markup]:
@@ -88,11 +88,12 @@ class Verdict:
                 )
             )
         for column, counted in self.set_aside:
-            said.append(
-                Markup("{} does not count: it is the same tasks as {} with other class names.").format(
-                    bdi(plain(column)), bdi(plain(counted))
-                )
+            why = (
+                "{} does not count: it is the same tasks as {} with other class names."
+                if column.fingerprint == counted.fingerprint
+                else "{} does not count: it and {} are versions of one pool with different images."
             )
+            said.append(Markup(why).format(bdi(plain(column.name)), bdi(plain(counted.name))))
         return said
 
 
@@ -160,18 +161,17 @@ def _sharing(tasks: Mapping[RowKey, _Tasks], least: int, needed: int) -> tuple[l
     return [name for name in tasks if name in best[0]], list(best[1])
 
 
-def _once(entries: Sequence[CellResult]) -> tuple[list[CellResult], tuple[tuple[str, str], ...]]:
-    """The entries without those of tasks that other entries have with other class names: of several
-    columns of the same images, at each number of shots the one with the most methods counts. And the names
-    of the columns left out, each with that of the one that counts."""
+def _once(entries: Sequence[CellResult]) -> tuple[list[CellResult], tuple[tuple[Column, Column], ...]]:
+    """The entries with one form of each pool: of several, at each number of shots the one with the most
+    methods counts. And the columns left out, each with the one that counts."""
     kept = list(entries)
-    aside: dict[tuple[str, str], None] = {}
+    aside: dict[tuple[Column, Column], None] = {}
     for shots in sorted({entry.run.shape.shots for entry in entries}):
         here = [entry for entry in entries if entry.run.shape.shots == shots]
         for forms in repeated(entry.column for entry in here):
             counted = max(forms, key=lambda form: sum(entry.column == form for entry in here))
             gone = [form for form in forms if form != counted]
-            aside.update({(form.name, counted.name): None for form in gone})
+            aside.update({(form, counted): None for form in gone})
             kept = [one for one in kept if one.run.shape.shots != shots or one.column not in gone]
     return kept, tuple(aside)
 
