@@ -395,8 +395,15 @@ def test_older_settings_of_one_name_are_another_row(store: Store) -> None:
     old = run_of("atha")
     fill(store, replace(old, settings=old.settings | {"steps": 50}), shares(0))
     fill(store, old, shares(1))
+    fill(store, replace(run_of("zero-shot"), label="zero-shot[reading=views]"), shares(1))
     (block,) = table_blocks(store)
-    assert [row[0] for row in block.sections[0][1]] == ["atha", "atha, settings 2"]
+    assert [row[0] for row in block.sections[0][1]] == ["atha[steps=50]", "atha", "zero-shot"]
+    ((_, (cell,)),) = compare(store, "atha", "zero-shot").items()
+    assert cell.difference.mean == 0
+    for settings in ({"steps": 50}, {"steps": 60}):  # the defaults of another revision are not known
+        fill(store, replace(old, revision=9, settings=old.settings | settings), shares(0))
+    rows = [row[0] for row in table_blocks(store)[0].sections[0][1]]
+    assert rows[2:] == ["zero-shot", "atha (revision 9)", "atha (revision 9), settings 2"]
 
 
 def test_every_format_holds_the_same_cells() -> None:

@@ -161,7 +161,8 @@ def check_every_field(made: Made, tmp_path: Path, member: str, values: tuple[Any
                 rows[member][1][field] = odd
 
             bundle = forged(made.bundle, tmp_path / "b.zip", change)
-            plausible = (field in UNVERIFIED or (member, field) == ("runs", "model")) and _fits(before, odd)
+            named = (member, field) in {("runs", "model"), ("runs", "label")}  # both are said to be others
+            plausible = (field in UNVERIFIED or named) and _fits(before, odd)
             empty = (member, field) == ("runs", "pool_notes") and odd in ([], ["x"])
             try:
                 verify(Bundle(bundle))
@@ -233,8 +234,8 @@ def swapped(rows: Rows) -> None:
     task["support"][0], task["query"][0] = task["query"][0], task["support"][0]
 
 
-def renamed(rows: Rows) -> None:
-    rows["runs"][0]["label"] = rows["runs"][1]["label"]
+def another_kind(rows: Rows) -> None:
+    rows["runs"][0]["kind"] = "transductive"
 
 
 def unused(rows: Rows) -> None:
@@ -252,7 +253,7 @@ def unused(rows: Rows) -> None:
         (swapped, "task 1/0 of zero-shot on p, 1-shot has other support"),
         (flip, "computed again, task 1/0 of zero-shot on p, 1-shot has other results"),
         (confident, "computed again, task 1/0 of zero-shot on p, 1-shot has other results"),
-        (renamed, "a run is called prototypes"),
+        (another_kind, "a run of zero-shot is called transductive, but this method is features"),
         (unused, "task 1/2 has no result"),
     ],
 )
@@ -278,6 +279,21 @@ def test_runs_on_another_version_of_a_pool_are_not_checked(made: Made, tmp_path:
     found = verify(Bundle(grown.bundle), [grown.pool()], grown.encoder, sample=99)
     assert found.notes == ["2 runs on another version of p, whose images are not those here"]
     assert (found.results, found.drawn, found.computed, found.eligible) == (8, {"p": 2}, 2, 2)
+
+
+def test_a_run_is_called_what_its_settings_are_here(made: Made, tmp_path: Path, farshot: Farshot):
+    """Defaults may have been others where a bundle was written; a forged name is not shown either."""
+
+    def rename(rows: Rows) -> None:
+        rows["runs"][0]["label"] = "prototypes"
+
+    bundle = forged(made.bundle, tmp_path / "b.zip", rename)
+    found = verify(Bundle(bundle), [made.pool()])
+    assert found.notes == ["the name prototypes; its settings are those of zero-shot here"]
+    told = farshot("store", "merge", bundle, tmp_path / "all.db")
+    assert told.code == 0 and "b.zip: the name prototypes; its settings are those of zero-shot" in told.err
+    with Store(tmp_path / "all.db", read_only=True) as store:
+        assert [run.label for run in store.runs().values()] == ["zero-shot", "prototypes"]
 
 
 def test_a_mark_of_the_pool_cannot_be_removed(made: Made, tmp_path: Path):

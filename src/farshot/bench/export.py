@@ -134,7 +134,12 @@ def _plain(row: dict[str, Any], run: Run) -> dict[str, Any]:
     """A row of the store with lists in place of JSON and bytes."""
     check_types(row)
     row |= {name: list(texts(row[name])) for name in ("classes", "support", "query")}
-    row |= {"settings": run.settings, "class_names": list(run.class_names), "pool_notes": list(run.notes)}
+    row |= {
+        "label": run.label,
+        "settings": run.settings,
+        "class_names": list(run.class_names),
+        "pool_notes": list(run.notes),
+    }
     row["labels"], row["predictions"] = list(row["labels"]), list(row["predictions"])
     halves = probabilities_of(np.frombuffer(row["probabilities"], "<f2").reshape(-1, run.shape.ways))
     if not len(halves) == len(row["labels"]) == len(row["predictions"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from farshot.bench.bundle import open_results
 from farshot.bench.bundle_rows import named, rows_of_store
 from farshot.bench.records import Run, episode_words
 from farshot.bench.store import Store
-from farshot.bench.verify import check_words
+from farshot.bench.verify import correct_labels
 from farshot.errors import DataError
 from farshot.storage.atomic import check_file, whole_file
 from farshot.storage.leftovers import made, new_name
@@ -32,11 +32,13 @@ class Merged:
         source: the store or bundle.
         new: its results that no source before it had.
         known: those that were there already, and agree.
+        notes: what it says otherwise than it is shown here.
     """
 
     source: Path
     new: int = 0
     known: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def merge(sources: Sequence[Path], out: Path) -> list[Merged]:
@@ -72,8 +74,7 @@ def _add(source: Path, target: Store) -> Merged:
         with opened:
             _add_rows(source, rows_of_store(opened), target, merged)
         return merged
-    for run in opened.runs.values():
-        check_words(opened, run)
+    merged.notes += correct_labels(opened)
     _add_rows(source, opened.rows(), target, merged)
     return merged
 

@@ -17,6 +17,7 @@ from farshot.arrays import NDArray
 from farshot.bench.imbalance import Imbalance
 from farshot.bench.tasks import PROTOCOL, Shape
 from farshot.errors import FarshotError
+from farshot.methods.catalogue import present_label
 from farshot.methods.values import RETIRED, with_added, without_added
 from farshot.storage.json_text import parse, parse_object
 
@@ -158,6 +159,11 @@ def run_of(row: Mapping[str, Any]) -> Run:
         model=row["model"],
         notes=texts(row["pool_notes"]),
     )
+
+
+def with_present_label(run: Run) -> Run:
+    """A stored run with the label that its settings have now; defaults may have been others when it began."""
+    return replace(run, label=present_label(run.label, run.method, run.revision, run.settings))
 
 
 def series_of(run: Run, rows: Sequence[tuple[Any, ...]]) -> Series:

@@ -32,6 +32,7 @@ from farshot.bench.records import (
     result_row,
     run_of,
     series_of,
+    with_present_label,
 )
 from farshot.bench.schema import (
     check_place,
@@ -140,7 +141,7 @@ class Store:
         found = {}
         for row in self.query("SELECT * FROM runs ORDER BY id"):
             try:
-                found[int(row["id"])] = run_of(row)
+                found[int(row["id"])] = with_present_label(run_of(row))
             except (TypeError, ValueError) as error:
                 raise damaged(self.path, f"run {row['id']}: {error}") from error
         return found

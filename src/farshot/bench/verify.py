@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -74,9 +74,9 @@ def verify(
         DataError: one sentence on the first row, pool or model that is not what it should be.
     """
     found = Verified(runs=len(bundle.runs))
+    found.notes += correct_labels(bundle)
     for run in bundle.runs.values():
-        method = check_words(bundle, run)
-        if method is None:
+        if _method(run) is None:
             found.notes.append(
                 f"{run.label} is of another version of farshot, or of a package that is not installed: its "
                 "results are not computed again"
@@ -95,25 +95,39 @@ def verify(
     return found
 
 
-def check_words(bundle: Bundle, run: Run) -> Method | None:
-    """The method of a run, whose label and kind must be those that its settings give; None where this farshot
-    has no such method, or another revision.
+def correct_labels(bundle: Bundle) -> list[str]:
+    """Give the runs of a bundle the labels that their settings have here, where defaults may be others than
+    those of its writer.
+
+    Returns:
+        What was changed, in words.
 
     Raises:
-        DataError: they are not.
+        DataError: the kind of a run is not that of its method.
     """
+    notes = []
+    for identity, run in list(bundle.runs.items()):
+        if (method := _method(run)) is None:
+            continue
+        if run.kind != method.kind:
+            raise DataError(
+                f"{bundle.path} is refused: a run of {plain(run.method)} is called {plain(run.kind)}, but "
+                f"this method is {method.kind}."
+            )
+        if run.label != (here := label(method)):
+            bundle.runs[identity] = replace(run, label=here)
+            notes.append(f"the name {plain(run.label)}; its settings are those of {plain(here)} here")
+    return list(dict.fromkeys(notes))
+
+
+def _method(run: Run) -> Method | None:
+    """The method of a run; None where this farshot has no such method, or another revision."""
     try:
         method = create(run.method, run.settings)
     except SettingError:
         return None
-    if method.revision != run.revision or method.settings() != run.settings:
-        return None
-    if (run.label, run.kind) != (label(method), method.kind):
-        raise DataError(
-            f"{bundle.path} is refused: a run is called {plain(run.label)} ({plain(run.kind)}), but its "
-            f"settings are those of {label(method)} ({method.kind})."
-        )
-    return method
+    fits = method.revision == run.revision and method.settings() == run.settings
+    return method if fits else None
 
 
 def _pools_here(bundle: Bundle, by_name: Mapping[str, Pool], found: Verified) -> dict[str, Pool]:
@@ -179,7 +193,7 @@ def _fitting(
             f"its results are of {theirs} with {', '.join(sorted(plain(p[:12]) for p in prints))}."
         )
     for run in bundle.runs.values():
-        method = check_words(bundle, run)
+        method = _method(run)
         here = shared_name(encoder.source)
         if run.model_fingerprint == encoder.fingerprint and run.model != here:
             found.notes.append(

@@ -81,6 +81,8 @@ def merge_stores(
         raise SettingError("Give a store or bundle, or several, then the new store.")
     *sources, out = places
     for one in merge(sources, out):
+        for note in one.notes:
+            console.err.print(f"Note: {one.source}: {note}.", markup=False)
         known = f", {one.known} already there" if one.known else ""
         console.out.print(f"{one.source}: {one.new} tasks{known}", markup=False)
     console.out.print(str(out), markup=False)

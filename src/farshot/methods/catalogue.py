@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from farshot import plugins
+from farshot.methods.values import written
 
 FAST, THOROUGH = "linear-probe", "atha"
 """The methods that are taken where none is named: one that takes seconds, and one that fine-tunes where there
@@ -30,7 +33,7 @@ def catalogue(pattern: str = "*") -> dict[str, dict[str, Any]]:
     Warns:
         PluginWarning: a method of another package cannot be used.
     """
-    found: dict[str, dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    found = dict(_listed())
     if plugins.entries(plugins.METHODS):
         from farshot.methods.registry import available, package_of  # imports torch
 
@@ -46,6 +49,26 @@ def catalogue(pattern: str = "*") -> dict[str, dict[str, Any]]:
                         stacklevel=2,
                     )
     return {name: found[name] for name in sorted(found) if fnmatch(name, pattern)}
+
+
+def present_label(label: str, method: str, revision: int, settings: Mapping[str, Any]) -> str:
+    """The label of stored results, which was that of the defaults of their time: the method's plain name is
+    kept for the present defaults."""
+    about = _listed().get(method, {})
+    if about.get("revision") != revision:
+        return label
+    default: dict[str, Any] = about["settings"]
+    if settings == default:
+        return method
+    changed = [f"{name}={written(value)}" for name, value in settings.items() if value != default.get(name)]
+    return f"{method}[{','.join(changed)}]" if label == method and changed else label
+
+
+@cache
+def _listed() -> dict[str, dict[str, Any]]:
+    """Facts of farshot's own methods."""
+    found: dict[str, dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return found
 
 
 def describe(method: Any) -> dict[str, Any]:
