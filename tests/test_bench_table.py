@@ -20,6 +20,7 @@ from farshot.bench.results import Calibrations, read_groups
 from farshot.bench.store import Store
 from farshot.bench.table import table_blocks
 from farshot.bench.tasks import Shape
+from farshot.data.bscd import CHESTX, EUROSAT, ISIC
 from farshot.errors import DataError, SettingError
 from farshot.methods import create
 from farshot.report.benchmark import store_report
@@ -185,7 +186,9 @@ def test_published_numbers_are_only_in_tables_of_their_tasks(store: Store) -> No
     assert len(blocks) == 4 and len(with_others) == 1
     assert "5-way" in with_others[0].title
     rows = [record for block in blocks for record in block.records if record["source"] == "published"]
-    assert rows and {(row["model"], row["fingerprint"], row["ways"]) for row in rows} == {("", "", 5)}
+    assert rows and {(row["model"], row["fingerprint"], row["ways"]) for row in rows} == {
+        ("CLIP ViT-B/16", "", 5)
+    }
 
 
 def test_different_models_and_seeds_never_share_a_table(store: Store) -> None:
@@ -213,7 +216,7 @@ def test_a_table_has_the_papers_layout(store: Store) -> None:
     assert one.title.startswith("1 shot: a/clip") and five.title.startswith("5 shots")
     assert list(one.header) == ["method", "isic", "eurosat", "cropdiseases", "chestx", "average"]
     (measured, rows), (others, published) = one.sections
-    assert measured == "Measured" and others == "Published by others (not measured here)"
+    assert measured == "Measured" and others == "Published by others (not measured here), with CLIP ViT-B/16"
     assert rows[0][0] == "atha"
     mean = 100 * shares(1).mean()  # isic
     assert rows[0][1].startswith(f"{mean:.2f} +- ")
@@ -229,6 +232,17 @@ def test_a_table_has_the_papers_layout(store: Store) -> None:
     ]
     assert "StepSPT" not in [row[0] for row in five.sections[1][1]]
     assert any("not measured here" in note for note in one.notes)
+    assert "Other class names than those of the published pool: isic, eurosat, chestx." in one.notes
+
+
+def test_own_class_names_of_published_pools_are_not_called_others(store: Store) -> None:
+    names = {"isic": tuple(ISIC.values()), "chestx": CHESTX, "eurosat": (*list(EUROSAT.values())[1:], "farm")}
+    for pool, words in names.items():
+        fill(store, run_of("atha", pool, shape=Shape(5, 1, 15), class_names=words), shares(0))
+    (block,) = table_blocks(store, with_published=True)
+    assert [note for note in block.notes if "Other class" in note] == [
+        "Other class names than those of the published pool: eurosat."
+    ]
 
 
 def test_transductive_methods_stand_in_a_section_of_their_own(store: Store) -> None:

@@ -6,6 +6,11 @@ ChestX, and the average as the paper states it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from farshot.bench.results import Column
+
+ENCODER = "CLIP ViT-B/16"
 POOLS = ("isic", "eurosat", "cropdiseases", "chestx")
 
 PUBLISHED: dict[str, dict[int, tuple[float, float, float, float, float]]] = {
@@ -34,6 +39,20 @@ PUBLISHED: dict[str, dict[int, tuple[float, float, float, float, float]]] = {
 }
 
 NOTES = (
-    "Published: by their authors, on other tasks than these; not measured here, not comparable task by task.",
+    f"Published: by their authors, with {ENCODER}, on other tasks than these; not measured here, not"
+    " comparable task by task.",
     "Averages as published; the four pools of VtT at 5 shots average 68.60, of CC-CDFSL at 1 shot 58.83.",
 )
+
+
+def notes_on(columns: Iterable[Column]) -> list[str]:
+    """Notes on published numbers in these columns, and on columns whose prompts have other class names.
+
+    Those of CropDiseases are the names of its folders, which are not known here.
+    """
+    from farshot.data.bscd import CHESTX, EUROSAT, ISIC  # not needed for tables without published numbers
+
+    own = {"isic": ISIC.values(), "eurosat": EUROSAT.values(), "chestx": CHESTX}
+    other = [c.name for c in columns if c.name in own and set(c.class_names) != set(own[c.name])]
+    names = f"Other class names than those of the published pool: {', '.join(other)}."
+    return [*NOTES, *([names] if other else [])]

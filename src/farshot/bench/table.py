@@ -25,7 +25,7 @@ from farshot.storage.paths import quoted
 
 _SECTIONS = {"transductive": "Transductive: sees all queries of a task together"}
 _MEASURED = "Measured"
-_OTHERS = "Published by others (not measured here)"
+_OTHERS = f"Published by others (not measured here), with {published.ENCODER}"
 
 _Tasks = frozenset[tuple[int, int]]  # (seed, index)
 
@@ -97,7 +97,7 @@ def _block(
     with_published = with_published and group.is_published
     if with_published and (rows := _published_rows(columns, shots)):
         ordered.append((_OTHERS, rows))
-        notes += published.NOTES
+        notes += published.notes_on(columns)
     header = ["method", *(column.name for column in columns), "average"]
     records = [_record(group, entry, names[row_key(entry)], most[entry.column], metric) for entry in here]
     if with_published:
@@ -141,9 +141,10 @@ def _published_records(group: TableKey, columns: list[Column], shots: int) -> li
         by_pool = dict(zip(published.POOLS, by_shots[shots], strict=False))  # the average comes last
         rows += [
             group.place(shots)
-            | dict.fromkeys(("model", "fingerprint", "precision", "template"), "")  # others', not this one
+            | dict.fromkeys(("fingerprint", "precision", "template"), "")  # others', not this one
             | {
                 "source": "published",
+                "model": published.ENCODER,
                 "method": name,
                 "pool": column.name,
                 "metric": ACCURACY,
