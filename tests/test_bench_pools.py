@@ -186,6 +186,24 @@ def test_a_file_that_a_table_lists_twice_is_named(tmp_path: Path) -> None:
         open_pool(f"own={tmp_path / 'own.csv'}")
 
 
+def test_names_of_images_of_several_places_have_no_local_path(tmp_path: Path) -> None:
+    """The same table on another machine is the same pool; images next to their table keep their names."""
+
+    def pool(home: str, images: Callable[[Path], Path]) -> Pool:
+        table = tmp_path / home / "tables" / "own.csv"
+        files = [tmp_path / home / "tables" / "in" / "a.png", images(tmp_path / home) / "b.png"]
+        for number, file in enumerate(files):
+            picture(file, number)
+        table.write_text("path,label\n" + "".join(f"{file},{file.stem}\n" for file in files))
+        return open_pool(f"own={table}")
+
+    one, other = pool("alice", lambda home: home / "photos"), pool("bob", lambda home: home / "x" / "y")
+    assert one.ids == other.ids and one.fingerprint == other.fingerprint
+    inside, outside = one.ids
+    assert inside == "in/a.png" and outside == f"{one.table.id(1)}/b.png"
+    assert pool("carol", lambda home: home / "tables" / "in").ids == ("a.png", "b.png")
+
+
 class Counter:
     """Counts how often each image is decoded."""
 

@@ -47,7 +47,7 @@ def check_pool(
             if not any(finding.fatal for finding in findings):
                 pool = published_pool(name, listing)
         else:
-            pool = pool_of(name, read_table(path, level=level))
+            pool = pool_of(name, read_table(path, level=level), path)
             findings += suspicions(pool)
     except DataError as error:
         return None, [*findings, Finding(str(error), fatal=True)]

@@ -48,8 +48,8 @@ class Pool:
     Attributes:
         name: as on the command line and in tables.
         table: the images, every one with a label.
-        ids: name of each image within the pool: its path below the pool's folder with forward slashes, or the
-            number a generator made it from.
+        ids: name of each image within the pool: its path below the pool's folder with forward slashes, its
+            content and file name where it is not below it, or the number a generator made it from.
         root: the folder, where there is one.
         revision: identifies the content of generated images, whose pixels may differ by a grey level between
             machines; None where the content itself is hashed.
@@ -153,14 +153,26 @@ class Pool:
         return digest.hexdigest()[:32]
 
 
-def pool_of(name: str, table: ImageTable) -> Pool:
-    """Make a pool of a table. Files are named by their path below their common folder, others by row."""
+def pool_of(name: str, table: ImageTable, place: Path | None = None) -> Pool:
+    """Make a pool of a table. Files are named by their path below their common folder, others by row.
+
+    Args:
+        place: where the table was read: a folder, or a file. Where the common folder is one above it, names
+            would spell the path of a folder on this machine: files below the table's folder are named by
+            their path below it then, others by content and file name.
+    """
     files = [Path(image) for image in table.images if isinstance(image, str | Path)]
     if len(files) < len(table) or not files:
         return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))), near=True)
-    absolute = [file.absolute() for file in files]
+    absolute = [Path(os.path.normpath(file.absolute())) for file in files]
     root = Path(os.path.commonpath([file.parent for file in absolute]))
-    names = (file.relative_to(root).as_posix() for file in absolute)
+    if place is not None:
+        folder = Path(os.path.normpath((place if place.is_dir() else place.parent).absolute()))
+        root = folder if root in folder.parents else root
+    names = (
+        file.relative_to(root).as_posix() if file.is_relative_to(root) else f"{table.id(row)}/{file.name}"
+        for row, file in enumerate(absolute)
+    )
     # a store cannot hold a name that is not UTF-8
     ids = tuple(name.encode("utf-8", "backslashreplace").decode() for name in names)
     return Pool(name, table, ids, root, near=True)

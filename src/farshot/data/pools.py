@@ -61,7 +61,8 @@ def open_pool(
         return generated_pools()[name].open(images)
     if name in PUBLISHED and not own:
         return published_pool(name, read_published(name, place))
-    pool = pool_of(name, read_table(place, class_names=words.get(name.lower()), level=level))
+    table = read_table(place, class_names=words.get(name.lower()), level=level)
+    pool = pool_of(name, table, place)
     for finding in suspicions(pool):
         if finding.fatal:
             raise DataError(f"{name}: {finding.what}. {finding.fix}")
