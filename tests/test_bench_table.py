@@ -421,15 +421,17 @@ def test_older_settings_of_one_name_are_another_row(store: Store) -> None:
 
 
 def test_every_format_holds_the_same_cells() -> None:
-    block = Block("T", ["m", "a_b"], [("One & two", [["x|y[z=1]", "1.00 +- 0.10†"]])], ["note"])
+    block = Block("T", ["m", "a_b"], [("One & two", [["x|y[z=1]", "1.00 +- 0.10†"]])], ["note", "* n"])
     assert render([block], "text").splitlines()[3:] == [
         "",
         "One & two",
         "x|y[z=1]  1.00 +- 0.10†",
         "",
         "note",
+        "* n",
     ]
     assert r"| x\|y[z=1] | 1.00 +- 0.10† |" in render([block], "markdown")
+    assert "\nnote  \n\\* n  \n" in render([block], "markdown")  # not an item of a list
     latex = render([block], "latex")
     assert r"a\_b" in latex and r"1.00 $\pm$ 0.10$^\dagger$ \\" in latex and r"One \& two" in latex
     with pytest.raises(SettingError, match="text, markdown, latex, csv"):

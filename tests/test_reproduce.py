@@ -17,15 +17,16 @@ import pytest
 
 from farshot.bench.calibration import Part, Seconds, calibrate, small_pool
 from farshot.bench.grid import Grid, parse_method
-from farshot.bench.reproduce import RECIPES, images_needed, stages
+from farshot.bench.reproduce import RECIPES, deviations, images_needed, stages
 from farshot.bench.store import Store
 from farshot.data.pools import open_pool
 from farshot.methods.prompt_lora import PromptLoRA
 from farshot.model.find import load_encoder
-from farshot.report.reproduction import FILES
+from farshot.report.reproduction import FILES, write_results
 from tests.bench_helpers import folder_pool, stand_ins, tiny_checkpoint
 from tests.input_helpers import Farshot, everything_in, refusal, subprocess_environment
 from tests.same_rows import difference
+from tests.test_bench_table import fill, run_of, shares
 
 RECIPE = Path(__file__).parent.parent / "benchmarks" / "paper-table" / "run.sh"
 PROGRAM = """
@@ -114,6 +115,25 @@ def test_the_recipe_is_that_of_the_paper_table():
     assert tuple(methods[1].split()) == recipe.methods
     assert (tuple(pools[1].split()), tuple(map(int, pools[2].split()))) == (recipe.pools, recipe.shots)
     assert f"MODEL:-{recipe.model}" in text
+
+
+def test_a_part_of_a_recipe_is_not_complete(tmp_path: Path):
+    recipe = RECIPES["bscd"]
+    assert deviations(recipe) == deviations(recipe, model=recipe.model, shots=[1, 5, 10]) == {}
+    assert deviations(recipe, methods=["zero-shot", *recipe.methods]) == {}
+    found = deviations(
+        recipe, model=str(tmp_path), precision="bf16", tasks=3, queries=1, methods=["atha"], shots=[1]
+    )
+    rest = {"precision": "bf16", "tasks": 3, "queries": 1, "methods": ["atha"], "shots": [1]}
+    assert found == {"model": tmp_path.name, **rest}
+    with Store(tmp_path / "r.db") as store:
+        fill(store, run_of("atha"), shares(0))
+        for others in ({}, found):
+            write_results(
+                store, tmp_path / "out", "bscd", [], complete=True, deviations=others, published=True
+            )
+            about = json.loads((tmp_path / "out" / "reproduction.json").read_text())
+            assert about["complete"] is (not others) and about["deviations"] == others
 
 
 def test_the_whole_table_holds_the_first_answer(tmp_path: Path):

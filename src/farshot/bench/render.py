@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ _LATEX = {
     "§": r"$^\S$",
     "*": r"$^*$",
 }
+
+_MARKER = re.compile(r"^([*+-])(?=\s)")  # would make a line of Markdown an item of a list
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def _markdown(block: Block) -> str:
         if heading:
             out.append(line([f"*{heading}*", *[""] * (len(block.header) - 1)]))
         out += map(line, section)
-    return "\n".join([*out, "", *(f"{note}  " for note in block.notes)]) + "\n"
+    notes = (_MARKER.sub(r"\\\1", note) for note in block.notes)
+    return "\n".join([*out, "", *(f"{note}  " for note in notes)]) + "\n"
 
 
 def _latex(block: Block) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from farshot.bench.bundle_rows import shared_name
 from farshot.bench.calibration import NOTHING, Part, Rates, Seconds, calibrate, left_of, stored_rates
 from farshot.bench.grid import Cell, Grid, parse_method
 from farshot.bench.store import Store
@@ -21,6 +22,8 @@ from farshot.methods.augmented import AugmentedMethod
 from farshot.methods.finetuned import FinetunedMethod
 from farshot.model.encoder import Encoder
 from farshot.training.batches import QUERY_READING, SUPPORT_READING
+
+QUERIES, EXACT = 15, "float32"  # query images per class, and precision, of every recipe
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def stages(
     *,
     quick: bool = False,
     tasks: int | None = None,
-    queries: int = 15,
+    queries: int = QUERIES,
     methods: Sequence[str] | None = None,
     shots: Sequence[int] | None = None,
 ) -> list[Stage]:
@@ -122,6 +125,33 @@ def stages(
         specs = [parse_method(spec) for spec in chosen]
         whole = Grid(pools, list(shots or recipe.shots), specs, tasks, seed, queries=queries)
         found.append(Stage("the whole table", whole, pairs))
+    return found
+
+
+def deviations(
+    recipe: Recipe,
+    *,
+    model: str | None = None,
+    precision: str = EXACT,
+    tasks: int | None = None,
+    queries: int = QUERIES,
+    methods: Sequence[str] | None = None,
+    shots: Sequence[int] | None = None,
+) -> dict[str, str | int | list[str] | list[int]]:
+    """What is asked for otherwise than the recipe has it, by name; more methods or shots are no deviation."""
+    found: dict[str, str | int | list[str] | list[int]] = {}
+    if model not in (None, recipe.model):
+        found["model"] = shared_name(str(model))
+    if precision != EXACT:
+        found["precision"] = precision
+    if tasks is not None:
+        found["tasks"] = tasks
+    if queries != QUERIES:
+        found["queries"] = queries
+    if methods and not set(methods) >= set(recipe.methods):
+        found["methods"] = list(methods)
+    if shots and not set(shots) >= set(recipe.shots):
+        found["shots"] = list(shots)
     return found
 
 

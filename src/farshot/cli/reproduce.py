@@ -83,7 +83,7 @@ def reproduce(
     """Check, prepare, run, compare and report a published table; the same command goes on where it was
     stopped."""
     from farshot.bench.render import render
-    from farshot.bench.reproduce import recipe_of, stages
+    from farshot.bench.reproduce import deviations, recipe_of, stages
     from farshot.bench.schema import check_place
     from farshot.bench.store import Store
     from farshot.cli.grids import run_on_machines
@@ -93,6 +93,15 @@ def reproduce(
     from farshot.workers.machines import Machines
 
     recipe = recipe_of(what)
+    others = deviations(
+        recipe,
+        model=model,
+        precision=precision,
+        tasks=tasks,
+        queries=queries,
+        methods=methods,
+        shots=shots,
+    )
     store, out = store or Path(f"{what}.db"), out or Path(f"{what}-results")
     places = read_paths("--pool-path", pool_path)
     if not dry_run:
@@ -126,6 +135,7 @@ def reproduce(
                 what,
                 list(dict.fromkeys(pairs)),
                 complete=complete,
+                deviations=others,
                 published=recipe.published and complete,
             )
             for block in comparisons(filled, stage.comparisons):

@@ -4,7 +4,7 @@ whole."""
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def write_results(
     pairs: Sequence[tuple[str, str]],
     *,
     complete: bool,
+    deviations: Mapping[str, object],
     published: bool,
 ) -> None:
     """Write the folder, in place of an earlier one.
@@ -55,7 +56,9 @@ def write_results(
     Args:
         recipe: its name.
         pairs: methods that are compared.
-        complete: whether all of the recipe is computed.
+        complete: whether all that was asked for is computed.
+        deviations: what was asked for otherwise than the recipe has it, by name; with any, the reproduction
+            is not complete.
         published: add other people's numbers to the table.
     """
     tables = table_blocks(store, with_published=published)
@@ -70,7 +73,8 @@ def write_results(
         about = {
             "format": _FORMAT,
             "recipe": recipe,
-            "complete": complete,
+            "complete": complete and not deviations,
+            "deviations": dict(deviations),
             "results": page["tasks"],
             "farshot": version("farshot"),
         }
