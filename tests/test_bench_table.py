@@ -472,6 +472,30 @@ def test_a_figure_has_a_line_per_method_and_panels_for_pools_and_average(
     assert [text.get_text() for text in figure.legends[0].texts] == ["zero-shot", "atha", "lp++"]
 
 
+def test_averages_and_figures_keep_the_marks(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, pool in enumerate(POOLS[:2]):
+        toy = ("toy",) if pool == "isic" else ()
+        fill(store, run_of("zero-shot", pool, notes=toy), shares(key))
+        fill(store, run_of("atha", pool, notes=toy), shares(9 + key, tasks=40 if toy else 39))
+        fill(store, run_of("lp++", pool, 5), shares(key, tasks=2 if toy else 40))
+    one, _ = table_blocks(store)
+    ends = [[cell.lstrip("0123456789.+- ") for cell in row[1:]] for row in one.sections[0][1]]
+    assert ends == [["*", "", "*"], ["*", "‡", "*‡"]]
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_results(read_groups(store), tmp_path / "f.png")
+    hollow = {
+        axes.get_title(): sum(
+            len(line.get_xdata()) for line in axes.lines if line.get_markerfacecolor() == "white"
+        )
+        for axes in drawn[0].axes
+    }
+    assert hollow == {"isic": 3, "eurosat": 1, "average of 2 pools": 3}
+    assert drawn[0].legends[0].texts[-1].get_text().startswith("hollow: marked in the table")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_a_figure_is_written_whole(store: Store, tmp_path: Path, suffix: str) -> None:
     fill(store, run_of("zero-shot"), shares(1))

@@ -21,13 +21,14 @@ from farshot.bench.results import (
 )
 from farshot.bench.store import Store
 from farshot.errors import DataError, SettingError
+from farshot.evaluation.intervals import Interval
 from farshot.storage.paths import quoted
 
 _SECTIONS = {"transductive": "Transductive: sees all queries of a task together"}
 _MEASURED = "Measured"
 _OTHERS = f"Published by others (not measured here), with {published.ENCODER}"
 
-_Tasks = frozenset[tuple[int, int]]  # (seed, index)
+Tasks = frozenset[tuple[int, int]]  # (seed, index)
 
 RowKey = tuple[str, int, str]
 """Method, revision, and settings as JSON."""
@@ -76,7 +77,7 @@ def _block(
 ) -> Block:
     here = [entry for entry in entries if entry.run.shape.shots == shots]
     columns = in_order(entry.column for entry in here)
-    most = {c: _most_tasks([entry for entry in here if entry.column == c]) for c in columns}
+    most = {c: most_tasks([entry for entry in here if entry.column == c]) for c in columns}
     used: set[str] = set()
     sections: dict[str, list[list[str]]] = {}
     twice = repeated(columns)
@@ -86,7 +87,8 @@ def _block(
         row = [name, *(_cell(mine.get(column), most[column], used) for column in columns)]
         whole = len(mine) == len(columns) and not twice
         mean = average([entry.score for entry in mine.values()]) if whole else None
-        row.append(f"{number(100 * mean.mean)} +- {number(100 * mean.half)}" if mean else "-")
+        their = {mark for column, entry in mine.items() for mark in marks(entry, most[column])}
+        row.append(_score(mean, [mark for mark in _LEGEND if mark in their]) if mean else "-")
         sections.setdefault(_SECTIONS.get(kind, _MEASURED), []).append(row)
     ordered = sorted(sections.items(), key=lambda item: item[0] != _MEASURED)
     notes = [
@@ -105,13 +107,13 @@ def _block(
     return Block(f"{shots} shot{'s' * (shots > 1)}: {group}", header, ordered, notes, records)
 
 
-def _most_tasks(entries: list[CellResult]) -> _Tasks:
+def most_tasks(entries: list[CellResult]) -> Tasks:
     """The tasks of the entry of a column that has those of most others, of these the largest."""
     sets = [frozenset(entry.series.keys) for entry in entries]
     return max(dict.fromkeys(sets), key=lambda mine: (sum(one <= mine for one in sets), len(mine)))
 
 
-def _record(group: TableKey, entry: CellResult, name: str, most: _Tasks, metric: str) -> dict[str, Value]:
+def _record(group: TableKey, entry: CellResult, name: str, most: Tasks, metric: str) -> dict[str, Value]:
     """A cell as a record; the metric in points."""
     interval = entry.score
     return group.place(entry.run.shape.shots) | {
@@ -174,22 +176,30 @@ def row_names(entries: Sequence[CellResult]) -> dict[RowKey, str]:
     return names
 
 
-def _cell(entry: CellResult | None, most: _Tasks, used: set[str]) -> str:
+def _cell(entry: CellResult | None, most: Tasks, used: set[str]) -> str:
     if entry is None:
         return "-"
-    marks = [
+    found = marks(entry, most)
+    used.update(found)
+    return _score(entry.score, found)
+
+
+def _score(interval: Interval, found: Sequence[str]) -> str:
+    return f"{number(100 * interval.mean)} +- {number(100 * interval.half)}{''.join(found)}"
+
+
+def marks(entry: CellResult, most: Tasks) -> list[str]:
+    """The marks of a result, where most of its column have these tasks (`most_tasks`)."""
+    applying = [
         (NOT_PUBLISHED_POOL, bool(entry.run.notes)),
         (UNDEVELOPED, entry.marked),
         (FEWER, frozenset(entry.series.keys) < most),
         (OTHER, not most.issuperset(entry.series.keys)),
     ]
-    found = [mark for mark, applies in marks if applies]
-    used.update(found)
-    interval = entry.score
-    return f"{number(100 * interval.mean)} +- {number(100 * interval.half)}{''.join(found)}"
+    return [mark for mark, applies in applying if applies]
 
 
-def _tasks(most: dict[Column, _Tasks]) -> str:
+def _tasks(most: dict[Column, Tasks]) -> str:
     counts = set(map(len, most.values()))
     if len(counts) == 1:
         return str(counts.pop())
