@@ -63,12 +63,13 @@ def check_place(path: Path) -> None:
         with speaking(path), contextlib.closing(_connect_to_read(path)) as connection:
             if _is_taken(connection):
                 _check(connection, path)
-        if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
+        if not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK | os.X_OK)):
             raise StoreError(_sentence(path, "readonly"))
         return
     try:
         check_file(path, "a farshot store", lambda _: False, _WAY)
-        check_writable(path.parent, _WAY, f"{path.name}-journal")  # SQLite's own file next to it
+        file = path.resolve()
+        check_writable(file.parent, _WAY, f"{file.name}-journal")  # SQLite's own file next to it
     except DataError as error:
         raise StoreError(str(error)) from error
 
@@ -107,6 +108,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
+    path = path.resolve()  # SQLite's own files lie next to the file, not next to a link to it
     waiting = path.with_name(f"{path.name}-wal")
     for how in ("mode=ro", "mode=ro&immutable=1"):  # a WAL database in a read-only folder needs the latter
         if "immutable" in how and waiting.is_file() and waiting.stat().st_size:
@@ -114,7 +116,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
                 f"The newest results of {path} are in {waiting.name}, which SQLite cannot read in a folder "
                 "that is read-only; copy both files to a folder of yours, or make this one writable."
             )
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_WAIT_S)
+        connection = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_WAIT_S)
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
             break
