@@ -296,6 +296,21 @@ def test_a_run_is_called_what_its_settings_are_here(made: Made, tmp_path: Path, 
         assert [run.label for run in store.runs().values()] == ["zero-shot", "prototypes"]
 
 
+def test_a_pool_that_was_benched_with_a_level_is_verified_with_it(
+    made: Made, tmp_path: Path, farshot: Farshot
+):
+    for site in ("north", "south"):
+        folder_pool(tmp_path / "q" / site, images=5)
+    pool = open_pool(f"q={tmp_path / 'q'}", level=1)
+    with Store(tmp_path / "r.db") as store:
+        run_grid(Grid([pool], [1], [parse_method("zero-shot")], 2, 1, 2, 2), made.encoder, store)
+        write_bundle(store, tmp_path / "b.zip")
+    command = ("verify", tmp_path / "b.zip", "--pool-path", f"q={tmp_path / 'q'}", "--cache", tmp_path / "c")
+    told = farshot(*command, "--level", "1")
+    assert told.code == 0 and "the protocol draws the tasks of all 2 results" in told.out, told.err
+    assert "give --level if its benchmark had one" in refusal(farshot(*command, "--level", "2"))
+
+
 def test_a_mark_of_the_pool_cannot_be_removed(made: Made, tmp_path: Path):
     def mark(*notes: str) -> Path:
         def change(rows: Rows) -> None:

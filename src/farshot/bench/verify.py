@@ -155,7 +155,8 @@ def _pools_here(bundle: Bundle, by_name: Mapping[str, Pool], found: Verified) ->
             raise DataError(
                 f"{bundle.path} is refused: its pool {plain(run.pool)} has the hash "
                 f"{plain(run.pool_fingerprint[:12])}, and the images here have "
-                f"{_fingerprint(run, pool)[:12]}; check the folder with `farshot data check`."
+                f"{_fingerprint(run, pool)[:12]}; check the folder with `farshot data check`, "
+                "and give --level if its benchmark had one."
             )
         found.notes.append(
             f"{len(runs)} run{'s' * (len(runs) > 1)} on another version of {plain(run.pool)}, whose images "

@@ -10,7 +10,7 @@ import typer
 
 from farshot.cli import console
 from farshot.cli.bench import ManyValues, read_paths
-from farshot.cli.options import DataRoot, Device, PoolPaths
+from farshot.cli.options import DataRoot, Device, Level, PoolPaths
 from farshot.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="The .zip of `farshot store export --bundle`.")],
     data_root: DataRoot = None,
     pool_path: PoolPaths = None,
+    level: Level = None,
     model: Annotated[
         str | None, typer.Option(help="The encoder, to compute a sample again: hub name, folder or mini.")
     ] = None,
@@ -110,7 +111,7 @@ def verify(
 
     places = read_paths("--pool-path", pool_path)
     opened = Bundle(bundle)
-    pools = _pools_of(opened, data_root, places, cache)
+    pools = _pools_of(opened, data_root, places, level, cache)
     encoder = None
     if model is not None:
         from farshot.model.find import load_encoder
@@ -122,7 +123,9 @@ def verify(
     _print_verified(found, seed, with_model=encoder is not None)
 
 
-def _pools_of(bundle: Bundle, root: Path | None, places: dict[str, Path], cache: Path | None) -> list[Pool]:
+def _pools_of(
+    bundle: Bundle, root: Path | None, places: dict[str, Path], level: int | None, cache: Path | None
+) -> list[Pool]:
     """The pools of a bundle that are here."""
     from farshot.data.cache import cached
     from farshot.data.pools import data_root, generated_pools, open_pool
@@ -144,7 +147,7 @@ def _pools_of(bundle: Bundle, root: Path | None, places: dict[str, Path], cache:
                 console.err.print(f"Note: {error}", markup=False)
                 continue
         else:
-            pool = open_pool(name, root=root, paths=places)
+            pool = open_pool(name, root=root, paths=places, level=level)
         with console.progress(f"looking over {pool.name}") as progress:
             found.append(cached(pool, cache, progress))
     return found
