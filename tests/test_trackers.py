@@ -84,7 +84,11 @@ def test_a_grid_tells_tasks_and_cells(place: Path, tmp_path: Path) -> None:
     with Store(tmp_path / "r.db") as store, track(heard):
         run_grid(grid, load_encoder(place / "clip"), store, tasks_per_batch=2)
         accuracy = {run: store.series(run).accuracy for run in store.runs()}
-    names = ["p, 1 shot, zero-shot", "p, 1 shot, prompt-lora[steps=2,views=none,rank=1]"]
+    ((bench, told),) = heard.settings.items()
+    assert (told["model"], told["seed"], told["precision"], told["ways"]) == ("clip", 1, "float32", {"p": 5})
+    assert (told["queries"], told["protocol"]) == (3, "episodes") and "{}" in told["template"]
+    methods = ("zero-shot", "prompt-lora[steps=2,views=none,rank=1]")
+    names = [f"p, 1 shot, {method}, 5-way, {bench}" for method in methods]
     assert heard.steps == []
     for (run, values), name in zip(accuracy.items(), names, strict=True):
         assert run
@@ -94,6 +98,19 @@ def test_a_grid_tells_tasks_and_cells(place: Path, tmp_path: Path) -> None:
         ends = [heard.results[name][f"accuracy_{end}"] for end in ("low", "high")]
         assert ends == pytest.approx([np.mean(values) - half, np.mean(values) + half])
         assert heard.results[name]["tasks"] == 4
+
+
+def test_benches_of_other_numbers_are_kept_apart(place: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    pool = open_pool(f"p={folder_pool(tmp_path / 'p', images=5)}")
+    encoder = load_encoder(place / "clip")
+    grids = [Grid([pool], [1], [parse_method("zero-shot")], 2, *more, 3) for more in ((1, 5), (2, 5), (1, 2))]
+    with Store(tmp_path / "r.db") as store, track(heard):
+        for grid in (*grids, grids[0]):
+            run_grid(grid, encoder, store)
+        run_grid(grids[0], load_encoder(place / "clip", precision="bf16"), store)
+    assert len(heard.results) == 4  # the same bench again is the same curve
+    assert len(heard.settings) == 3 and {task[0] for task in heard.tasks} == set(heard.results)
 
 
 def test_tensorboard_reads_what_adapt_writes(farshot: Farshot, place: Path, tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ Several processes may run it on one store at once.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from farshot.bench.grid import Cell, Grid
+from farshot.bench.grid import Cell, Grid, precision_of
 from farshot.bench.load import Load, cost
 from farshot.bench.records import Episode, Series
 from farshot.bench.store import Store
@@ -22,6 +24,7 @@ from farshot.bench.worker import Chunk, Here, Worker, tasks_of
 from farshot.errors import FarshotError
 from farshot.evaluation.intervals import mean_interval
 from farshot.model.encoder import Encoder
+from farshot.storage.paths import base_name
 from farshot.task import Task
 from farshot.training.tracking import current
 from farshot.workers.executors import Executor, Finished, Lost
@@ -78,7 +81,10 @@ def run_grid(
     if executor is None:
         worker = Worker(grid, encoder, tasks_per_batch=tasks_per_batch, micro_batch=micro_batch)
         executor = Here(worker, _report_to(watcher, grid.cells) if watcher else None)
-    filling = _Filling(grid, store, runs, executor, watcher)
+    name, facts = _facts(grid, encoder)
+    if tracker := current():
+        tracker.on_settings(name, facts)
+    filling = _Filling(grid, store, runs, executor, watcher, name)
     with store.renewing():
         filling.run(sleep)
 
@@ -96,10 +102,16 @@ class _Filling:
     """The state of one call of `run_grid`: cells left, chunks in progress, chunks lost."""
 
     def __init__(
-        self, grid: Grid, store: Store, runs: Sequence[int], executor: Executor, watcher: Watcher | None
+        self,
+        grid: Grid,
+        store: Store,
+        runs: Sequence[int],
+        executor: Executor,
+        watcher: Watcher | None,
+        name: str,
     ) -> None:
         self.grid, self.cells, self.store, self.runs = grid, grid.cells, store, runs
-        self.executor, self.watcher = executor, watcher
+        self.executor, self.watcher, self.name = executor, watcher, name
         self.left = list(range(len(self.cells)))  # cells not yet complete
         self.under_way = 0  # chunks
         self.lost: list[Chunk] = []
@@ -165,7 +177,7 @@ class _Filling:
         self.store.record(self.runs[chunk.cell], self.grid.seed, event.results, episodes)
         if tracker := current():
             for result in event.results:
-                tracker.on_task(str(cell), result.index, result.accuracy)
+                tracker.on_task(self._tracked(cell), result.index, result.accuracy)
         if self.watcher:
             self.watcher.stored(cost(cell.method, cell.shape, cell.queries) * len(chunk.indices))
         self._close_cells([chunk.cell])
@@ -183,9 +195,13 @@ class _Filling:
                 mine = series.only((series.seeds == self.grid.seed) & (series.indices < cell.tasks))
                 seconds = mean_interval(mine.seconds).mean
                 if tracker is not None:
-                    tracker.on_result(str(cell), _values(mine, seconds))
+                    tracker.on_result(self._tracked(cell), _values(mine, seconds))
                 if self.watcher is not None:
                     self.watcher.finished(cell, mine.accuracy.tolist(), seconds)
+
+    def _tracked(self, cell: Cell) -> str:
+        """What trackers call a cell: results that are not comparable never share a curve."""
+        return f"{cell}, {cell.shape.ways}-way, {self.name}"
 
     def _done(self, number: int) -> int:
         return self.store.done_count(self.runs[number], self.grid.seed, self.cells[number].tasks)
@@ -195,6 +211,18 @@ class _Filling:
         each = [cost(cell.method, cell.shape, cell.queries) for cell in self.cells]
         done = sum(e * self._done(number) for number, e in enumerate(each))
         return sum(e * cell.tasks for e, cell in zip(each, self.cells, strict=True)), done
+
+
+def _facts(grid: Grid, encoder: Encoder) -> tuple[str, dict[str, Any]]:
+    """What trackers are told of a bench, and a name that is the same for benches that are alike in all that
+    cells do not say."""
+    shape = grid.cells[0].shape
+    facts = {"fingerprint": encoder.fingerprint, "precision": precision_of(encoder), "seed": grid.seed}
+    facts |= {"protocol": shape.protocol_name, "imbalance": str(shape.imbalance or "")}
+    facts |= {"queries": grid.queries, "template": grid.template, "descriptions": dict(grid.descriptions)}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    ways = {cell.pool.name: cell.shape.ways for cell in grid.cells}
+    return f"bench-{digest}", {"model": base_name(str(encoder.source)), "ways": ways} | facts
 
 
 def _values(series: Series, seconds: float) -> dict[str, float]:

@@ -32,7 +32,8 @@ class Tracker:
         """
 
     def on_task(self, cell: str, task: int, accuracy: float) -> None:
-        """The accuracy in [0, 1] on a task of a benchmark; `cell` names pool, shots and method."""
+        """The accuracy in [0, 1] on a task of a benchmark; `cell` names pool, shots, method, ways
+        and bench."""
 
     def on_result(self, name: str, values: Mapping[str, float]) -> None:
         """Numbers that are final, such as "accuracy" with "accuracy_low" and "accuracy_high" in [0, 1]."""
