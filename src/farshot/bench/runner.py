@@ -214,8 +214,7 @@ class _Filling:
 
 
 def _facts(grid: Grid, encoder: Encoder) -> tuple[str, dict[str, Any]]:
-    """What trackers are told of a bench, and a name that is the same for benches that are alike in all that
-    cells do not say."""
+    """Name and settings of a bench for trackers. The name follows from the settings that a cell lacks."""
     shape = grid.cells[0].shape
     facts = {"fingerprint": encoder.fingerprint, "precision": precision_of(encoder), "seed": grid.seed}
     facts |= {"protocol": shape.protocol_name, "imbalance": str(shape.imbalance or "")}
