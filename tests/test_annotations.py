@@ -98,7 +98,7 @@ def test_pictures_are_copied_into_a_folder_per_class(animals: Path) -> None:
 
 @pytest.mark.parametrize(
     ("subsets", "expected"),
-    [(("default", "default"), None), (("Train", "Validation"), ("train", "val")), (("train", ""), None)],
+    [(("default", "Default"), None), (("Train", "Validation"), ("train", "val")), (("train", ""), None)],
 )
 @pytest.mark.parametrize("to", ["csv", "coco", "datumaro", "fiftyone", "imagefolder"])
 def test_subsets_of_a_cvat_project_can_be_adapted_to_once_converted(
@@ -262,11 +262,86 @@ def test_splits_and_groups_of_some_images_only_are_refused(tmp_path: Path) -> No
     assert whole.splits == ("test", "train") and whole.groups == ("7", "8")
     for last, says in (
         ({"group": 8}, r"1\.png: it has no split, but other images have one"),
-        ({"group": 8, "split": "unused"}, r"1\.png: 'unused' is not a split, but other"),
+        ({"group": 8, "split": "unused"}, r"1\.png: 'unused' is not a split; make it train, val or test"),
         ({"split": "train"}, r"1\.png: it has no group, but other images have one"),
     ):
         with pytest.raises(DataError, match=says):
             read_table(coco(tmp_path, images=images(**last)))
+
+
+def in_splits(folder: Path, name: str, *splits: str | None) -> Path:
+    """Labels of a tool that names these splits, of the pictures of the folder animals."""
+    rows = [Labelled(f"{'cat' if n % 2 else 'dog'}/{n // 2}.png", "cat" if n % 2 else "dog", split=split)
+            for n, split in enumerate(splits)]  # fmt: skip
+    format_called(name).write(rows, folder / FILES[name])
+    return folder / FILES[name]
+
+
+@pytest.mark.parametrize("name", ["csv", "coco", "cvat", "datumaro"])
+@pytest.mark.parametrize("others", ["Train", "holdout"])
+def test_a_split_of_another_name_is_refused_and_never_adapted_to(
+    animals: Path, name: str, others: str
+) -> None:
+    source = in_splits(animals, name, others, "holdout")
+    with pytest.raises(DataError, match=r"'holdout' is not a split"):
+        read_table(source)
+    for to in ("imagefolder", "fiftyone", "coco"):
+        with pytest.raises(
+            DataError, match=r"(dog|cat)/0\.png: 'holdout' is not a split; make it train, val"
+        ):
+            convert_labels(str(source), animals.parent / ("new.json" if to == "coco" else "new"), to)
+    rows = convert_labels(str(source), animals.parent / "new.csv", "csv")  # where it can be changed
+    assert [row.split for row in rows] == [{"Train": "train"}.get(others, others), "holdout"]
+
+
+def test_copies_are_never_mixed_where_some_pictures_have_a_split_and_others_none(animals: Path) -> None:
+    for name in ("coco", "cvat", "datumaro"):
+        source = in_splits(animals, name, "test", None)
+        with pytest.raises(DataError, match=r"cat/0\.png: it has no split, but other images have one"):
+            convert_labels(str(source), animals.parent / "tree", "imagefolder")
+        source.unlink()
+
+
+def test_a_sample_of_fiftyone_with_tags_of_two_splits_is_refused(animals: Path) -> None:
+    sample = SAMPLES["samples"][0] | {"tags": ["val", "train"]}
+    (animals / "samples.json").write_text(json.dumps({"samples": [sample]}))
+    assert "samples[0]: it has the tags of two splits, val and train; keep one" in refused_table(animals)
+
+
+def with_group(name: str, group: object) -> object:
+    """The content of a file of this tool, whose picture 0.png shows a cat and is of this group."""
+    if name == "coco":
+        images = [{"id": 0, "file_name": "0.png", "group": group}]
+        return {"images": images, "categories": [{"id": 7, "name": "cat"}], "annotations": [ONE]}
+    if name == "fiftyone":
+        label = {"_cls": "Classification", "label": "cat"}
+        return {"samples": [{"filepath": "0.png", "group": group, "truth": label}]}
+    if name == "datumaro":
+        label = {"type": "label", "label_id": 0}
+        item = {"id": "0.png", "attr": {"group": group}, "annotations": [label]}
+        return {"categories": {"label": {"labels": [{"name": "cat"}]}}, "items": [item]}
+    result = {"from_name": "c", "type": "choices", "value": {"choices": ["cat"]}}
+    return [{"id": 1, "data": {"image": "0.png", "group": group}, "annotations": [{"result": [result]}]}]
+
+
+@pytest.mark.parametrize("name", ["coco", "fiftyone", "datumaro", "label-studio"])
+def test_a_group_has_one_name_in_files_of_tools_and_in_tables(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "l.json"
+    for value, group in (
+        (7.0, "7"),
+        (7, "7"),
+        (7.5, "7.5"),
+        (" p1 ", "p1"),
+        ("Mu\u0308ller", "M\u00fcller"),
+        (" ", None),
+        (None, None),
+    ):
+        path.write_text(json.dumps(with_group(name, value)))
+        assert format_called(name).read(path) == [Labelled("0.png", "cat", group=group)]
+    for value in ([1], {"id": 3}):
+        path.write_text(json.dumps(with_group(name, value)))
+        with pytest.raises(DataError, match=r"l\.json.*: group must be text or a number, not [\[{]"):
+            format_called(name).read(path)
 
 
 def test_labels_like_formulas_come_back_from_csv(tmp_path: Path) -> None:

@@ -361,12 +361,13 @@ def test_labelled_tasks_without_a_certain_class_are_left_out_and_named_once(
         fake.add(number, png(number), CLASSES[number % 2])
     fake.tasks[4]["annotations"][0]["result"] *= 2
     fake.add(5, png(5), "none of the choices")
+    fake.add(6, png(6), CLASSES[0])["data"]["group"] = ["a", "b"]
     options = {"model": str(place / "clip"), "limits": Limits(look_seconds=0)}
     with backend(tmp_path / "model", fake.url, **options) as served:
         served.setup()
-        assert served.hear("no certain").startswith(
-            "1 labelled tasks have no certain label: task 4: it has 2 cl"
-        )
+        told = served.hear("no certain")
+        assert told.startswith("2 labelled tasks have no certain label, split or group: task 4: it has 2 cl")
+        assert "task 6: its data: group must be text or a number, not ['a', 'b']; correct" in told
         served.hear("adapted to 4 pictures")
         served.client.post("/train", json={"project": 5})
         fake.tasks[0]["annotations"] = []
@@ -469,14 +470,15 @@ def test_groups_and_splits_of_tasks_count_and_groups_of_the_model_stay(
         {},
         {"split": "validation"},
         {"split": "test"},
+        {"split": "holdout"},
     ]
     for number, columns in enumerate(more):
         fake.add(number, png(500 + number), CLASSES[number % 3])["data"] |= columns
     with backend(folder, fake.url, labels=3) as served:
         served.setup()
         assert served.hear("since their split") == (
-            "2 labelled tasks are not learned from, since their split is val or test: task 3: validation. "
-            "task 4: test."
+            "3 labelled tasks are not learned from, since their split is not train: task 3: validation. "
+            "task 4: test. task 5: holdout."
         )
         served.hear(f"adapted to {len(files) + 3} pictures")
     groups = [one["group"] for one in load(folder, device="cpu").support_places_]

@@ -52,8 +52,9 @@ def read(path: Path) -> list[Labelled]:
     check_names(used.values(), path)
     found: list[Labelled] = []
     for identity, image in images.items():
-        name = text_of(image.get("file_name"), f"{path}, image {short(identity)}", "file_name")
-        split, group = optional_text(image.get("split")), optional_text(image.get("group"))
+        where = f"{path}, image {short(identity)}"
+        name = text_of(image.get("file_name"), where, "file_name")
+        split, group = (optional_text(image.get(key), where, key) for key in ("split", "group"))
         found += [
             replace(one, image=name, split=split, group=group)
             for one in _different(labels.get(identity, [Labelled("", None)]))

@@ -10,12 +10,13 @@ from pathlib import Path
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from farshot.annotations.files import check_unicode, in_order, new_file, size_of, text_of
+from farshot.annotations.files import check_unicode, in_order, new_file, optional_text, size_of, text_of
 from farshot.annotations.rows import Labelled
 from farshot.errors import DataError
 from farshot.storage.paths import ordinary
 
 _BY_MODELS = ("auto", "semi-auto")
+_NO_SUBSET = "default"  # as CVAT calls that of images to which nobody gave one
 
 
 def read(path: Path) -> list[Labelled]:
@@ -103,7 +104,8 @@ class _Reader:
             )
         elif self._open == ["annotations"] and name == "image":
             self._image, self._tags = text_of(values.get("name"), where, "the name of the image"), 0
-            self._split = values.get("subset") or None
+            subset = values.get("subset", "")
+            self._split = None if subset.lower() == _NO_SUBSET else optional_text(subset, where, "subset")
         elif self._open == ["annotations", "image"] and name == "tag":
             label = text_of(values.get("label"), where, "the label of the tag")
             self._add(label, values.get("source") in _BY_MODELS)

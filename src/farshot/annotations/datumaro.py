@@ -47,7 +47,8 @@ def read(path: Path) -> list[Labelled]:
         image = _object(item, "image")
         name = text_of(image.get("path") or item.get("id"), where, "the path of the image")
         about = _object(item, "attr")
-        split, group = optional_text(about.get("split")) or split_called(path.stem), about.get("group")
+        split, group = (optional_text(about.get(key), where, key) for key in ("split", "group"))
+        split = split or split_called(path.stem)
         labels = [
             one
             for one in (list_of_objects(item, "annotations", path) if "annotations" in item else [])
@@ -60,7 +61,7 @@ def read(path: Path) -> list[Labelled]:
             more = _object(one, "attributes")
             score = score_of(more.get("score"), where)
             by = by_of(score, more.get("by"))
-            found.append(Labelled(name, label, score, by, split, optional_text(group)))
+            found.append(Labelled(name, label, score, by, split, group))
     check_names(used.values(), path)
     return found
 

@@ -89,8 +89,11 @@ def _from_samples(content: dict[str, Any], path: Path) -> Iterator[Labelled]:
         image = text_of(sample.get("filepath"), where, "filepath")
         tags = sample.get("tags")
         words = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-        split = next((found for word in words if (found := split_called(word))), None)
-        group = optional_text(sample.get(_GROUP))
+        splits = in_order(map(split_called, words))
+        if len(splits) > 1:
+            raise DataError(f"{where}: it has the tags of two splits, {' and '.join(splits)}; keep one.")
+        split = splits[0] if splits else None
+        group = optional_text(sample.get(_GROUP), where, _GROUP)
         labels: list[tuple[str | None, float | None, bool]] = [
             label
             for name, value in sample.items()

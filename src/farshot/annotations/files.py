@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from farshot.annotations.rows import Labelled
 from farshot.data.names import nfc
+from farshot.data.rows import in_words, is_blank
 from farshot.data.text import load_json
 from farshot.errors import DataError
 from farshot.images.member import is_url
@@ -119,11 +120,17 @@ def text_of(value: Any, where: str, what: str) -> str:
     return value
 
 
-def optional_text(value: Any) -> str | None:
-    """Text that may be missing, or a whole number as text; anything else counts as missing."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and value.strip() else None
+def optional_text(value: Any, where: str, what: str) -> str | None:
+    """Text that may be missing or blank, or a number, as a table holds it.
+
+    Raises:
+        DataError: a list or an object.
+    """
+    if isinstance(value, list | dict):
+        raise DataError(
+            f"{where}: {what} must be text or a number, not {short(value)}; correct or remove it."
+        )
+    return None if is_blank(value) else in_words(value)
 
 
 def score_of(value: Any, where: str) -> float | None:

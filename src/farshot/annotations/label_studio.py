@@ -147,7 +147,7 @@ def _numbered(tasks: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, Mapping
 def _row(task: Mapping[str, Any], where: str) -> Labelled:
     data = task["data"]
     image = _image(data, where)
-    more = _more(data)
+    more = _more(data, where)
     try:
         annotation = counted(_listed(task, "annotations") or _listed(task, "completions"))
         if annotation is not None and (label := choice(annotation)) is not None:
@@ -173,7 +173,7 @@ def _rows_of_minimal(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[Lab
         assert entry is not None or all(one.get("was_cancelled") or one.get("skipped") for one in entries)
         task = entries[-1] if entry is None else entry
         image_column, image = _image_column(task, where)
-        more = _more(task)
+        more = _more(task, where)
         others = [name for name in task if name not in _RESERVED and name != image_column]
         named = [name for name in others if name in (_CONTROL, "label", "class", "choices")]
         columns = named or [name for name in others if isinstance(task[name], str | dict)]
@@ -214,9 +214,9 @@ def _image_column(data: Mapping[str, Any], where: str) -> tuple[str, str]:
     return next(iter(found.items()))
 
 
-def _more(values: Mapping[str, Any]) -> dict[str, Any]:
+def _more(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Split and group of an image, where they are given."""
-    return {name: text for name in _COLUMNS if (text := optional_text(values.get(name))) is not None}
+    return {name: optional_text(values.get(name), where, name) for name in _COLUMNS}
 
 
 def _task(rows: Sequence[Labelled]) -> dict[str, Any]:

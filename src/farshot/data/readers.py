@@ -209,17 +209,22 @@ def _splits_of(rows: list[Labelled], path: Path) -> list[str] | None:
     """The split of each row; None if none has one, or some have train and the others none.
 
     Raises:
-        DataError: some are val or test, and others have no split.
+        DataError: some are val or test, and others have no split; or a word that is none.
     """
-    splits = [split_called(row.split) if row.split else None for row in rows]
-    missing = next((row for row, split in zip(rows, splits, strict=True) if split is None), None)
-    if missing is not None and {*splits} <= {None, "train"}:
+    splits = [split_called(row.split or "") for row in rows]
+    without = [row for row, split in zip(rows, splits, strict=True) if split is None]
+    odd = next((row for row in without if row.split), None)
+    if without and odd is None and {*splits} <= {None, "train"}:
         return None
-    if missing is not None:
-        wrong = f"{short(missing.split)} is not a split" if missing.split else "it has no split"
+    if without:
+        wrong = (
+            "it has no split, but other images have one"
+            if odd is None
+            else f"{short(odd.split)} is not a split"
+        )
         raise DataError(
-            f"{path}, {plain(missing.image)}: {wrong}, but other images have one; make it train, val or "
-            "test, or convert the labels to CSV (farshot convert) and remove the column split."
+            f"{path}, {plain((odd or without[0]).image)}: {wrong}; make it train, val or test, or convert "
+            "the labels to CSV (farshot convert) and remove the column split."
         )
     return [str(split) for split in splits]
 

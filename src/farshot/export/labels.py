@@ -21,6 +21,7 @@ from farshot.data.urls import UrlImages
 from farshot.errors import DataError, SettingError
 from farshot.images.member import Member, Named, is_url
 from farshot.images.reading import ImageSource
+from farshot.sanitize import plain, short
 from farshot.storage.paths import home
 
 IMAGEFOLDER = "imagefolder"
@@ -80,7 +81,7 @@ def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None
         raise DataError(
             f"{source} has no rows to convert{'' if choice.by is None else f' by a {choice.by}'}."
         )
-    rows = _with_known_splits(rows)
+    rows = _with_known_splits(rows, source, to)
     if to == IMAGEFOLDER:
         return _copy(rows, folder, out, source)
     base = home(choice.relative_to) if choice.relative_to else out if as_folder else out.parent
@@ -131,11 +132,21 @@ def _read(source: str, choice: Choice) -> tuple[list[Labelled], Path]:
     return rows, file.parent if first is None else counted_from(file, first)
 
 
-def _with_known_splits(rows: list[Labelled]) -> list[Labelled]:
-    """The rows with splits called train, val and test; with none where no val or test is named, such as in a
-    project of CVAT, whose only subset is called default. As farshot.data.readers reads them."""
-    splits = [split_called(row.split) if row.split else None for row in rows]
-    if None in splits and {*splits} <= {None, "train"}:
+def _with_known_splits(rows: list[Labelled], source: str, to: str) -> list[Labelled]:
+    """The rows with splits called train, val and test; with none where some have train and the others none.
+    As farshot.data.readers reads them. A CSV file keeps other words, to be changed there.
+
+    Raises:
+        DataError: a split is another word.
+    """
+    splits = [split_called(row.split or "") for row in rows]
+    odd = next((row for row, split in zip(rows, splits, strict=True) if row.split and not split), None)
+    if odd is not None and to != "csv":
+        raise DataError(
+            f"{source}, {plain(odd.image)}: {short(odd.split)} is not a split; make it train, val or test, "
+            "or convert the labels to CSV and change or remove the column split there."
+        )
+    if odd is None and {*splits} == {None, "train"}:
         return [replace(row, split=None) for row in rows]
     return [replace(row, split=split or row.split) for row, split in zip(rows, splits, strict=True)]
 
@@ -165,12 +176,17 @@ def _copy(rows: Sequence[Labelled], folder: Path, out: Path, source: str) -> lis
     if not with_label:
         raise DataError("No image has a label; there is nothing to copy.")
     images = _images(with_label, folder, source)
-    splits = all(row.split for row in with_label)
+    without = next((row for row in with_label if row.split is None), None)
+    if without is not None and any(row.split for row in with_label):
+        raise DataError(
+            f"{source}, {plain(without.image)}: it has no split, but other images have one; give it one, or "
+            "convert the labels to CSV and remove the column split there."
+        )
     written: list[Labelled] = []
     taken: set[str] = set()
     with new_folder(out) as staging:
         for row, image in zip(with_label, images, strict=True):
-            parts = [*([str(row.split)] if splits else []), str(row.label)]
+            parts = [*([] if row.split is None else [row.split]), str(row.label)]
             for part in parts:
                 if _UNSAFE.search(part) or is_litter([part], hidden=True):
                     raise DataError(f"The label {part!r} cannot be the name of a folder; rename it.")

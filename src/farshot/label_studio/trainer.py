@@ -80,8 +80,8 @@ class Trainer:
         self.is_training = False
         self._touched, self._left = set[int](), set[int]()  # since the last look; by it, too few to adapt to
         self._asked = self._forced = self._again = self._ended = False
-        self._odd = list[str]()  # what was said of tasks without a certain label
-        self._measured = list[str]()  # and of those of the splits val and test
+        self._odd = list[str]()  # what was said of tasks without a certain label, split or group
+        self._measured = list[str]()  # and of those of other splits than train
         self._next_look = 0.0  # monotonic seconds
         self._failed: dict[int, str] | None = None  # the labels to which adapting failed
         self._unused = dict[int, str]()  # those of pictures that the last adaptation could not use
@@ -228,24 +228,26 @@ class Trainer:
         """The labelled tasks by number."""
         tasks, odd, measured = dict[int, Example](), list[str](), list[str]()
         for task in self._instance.annotated(project):
-            data, given = task.get("data"), task.get("annotations")
+            data, given, where = task.get("data"), task.get("annotations"), f"task {task['id']}"
             annotation = counted(given) if isinstance(given, list) else None
             try:
                 label = None if annotation is None else choice(annotation, control.name)
+                if label is None or label not in control.classes or not isinstance(data, Mapping):
+                    continue
+                split = optional_text(data.get(SPLIT_COLUMN), "its data", SPLIT_COLUMN)
+                group = optional_text(data.get(GROUP_COLUMN), "its data", GROUP_COLUMN)
             except DataError as error:
-                odd.append(f"task {task['id']}: {error}")
+                odd.append(f"{where}: {error}")
                 continue
-            if label is not None and label in control.classes and isinstance(data, Mapping):
-                group, split = optional_text(data.get(GROUP_COLUMN)), optional_text(data.get(SPLIT_COLUMN))
-                if split is not None and split_called(split) in ("val", "test"):
-                    measured.append(f"task {task['id']}: {split}.")
-                else:
-                    tasks[task["id"]] = Example(data.get(control.column), label, group)
+            if split is not None and split_called(split) != "train":
+                measured.append(f"{where}: {split}.")
+            else:
+                tasks[task["id"]] = Example(data.get(control.column), label, group)
         if measured != self._measured:
-            self._tell_some("are not learned from, since their split is val or test", measured)
+            self._tell_some("are not learned from, since their split is not train", measured)
         self._measured = measured
         if odd != self._odd:
-            self._tell_some("have no certain label", odd)
+            self._tell_some("have no certain label, split or group", odd)
         self._odd = odd
         return tasks
 
