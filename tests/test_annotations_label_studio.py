@@ -84,6 +84,20 @@ def test_a_minimal_export_is_read_with_one_entry_per_annotation(tmp_path: Path):
     ]
 
 
+def test_a_minimal_entry_without_a_label_does_not_get_another_column_as_its_class(tmp_path: Path):
+    entries = [
+        {"id": number, "image": f"{number}.png", "patient": f"P{number}", "choice": label}
+        for number, label in enumerate(["scab", "rust", None])
+    ]
+    del entries[2]["choice"]
+    labels = [row.label for row in read(export(tmp_path, *entries))]
+    assert labels == ["scab", "rust", None]
+    for entry in entries[:2]:  # one that nobody can tell from a column of the data
+        entry["kind"] = entry.pop("choice")
+    with pytest.raises(DataError, match=r"several columns may be its label \('kind', 'patient'\)"):
+        read(export(tmp_path, *entries))
+
+
 def test_the_column_of_the_image_is_found(tmp_path: Path):
     odd = {"id": 1, "data": {"photo": "a.jpg", "text": "words"}, "annotations": [given("cat")]}
     assert read(export(tmp_path, odd)) == [Labelled("a.jpg", "cat")]

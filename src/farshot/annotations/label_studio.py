@@ -28,6 +28,7 @@ MODEL = "farshot"
 
 _CONTROL, _OBJECT = "choice", "image"  # names in the tasks that are written
 _COLUMNS = ("split", "group")
+_LABELS = (_CONTROL, "label", "class", "choices")  # columns of JSON_MIN that are surely labels
 _RESERVED = {
     *("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "comments"),
     *_COLUMNS,
@@ -166,6 +167,7 @@ def _rows_of_minimal(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[Lab
     for number, task in enumerate(tasks):
         identity = task.get("id")
         by_task.setdefault(identity if isinstance(identity, int | str) else f"row {number}", []).append(task)
+    candidates = _label_columns(tasks, path)
     rows = []
     for identity, entries in by_task.items():
         where = f"{path}: task {short(identity)}"
@@ -174,9 +176,7 @@ def _rows_of_minimal(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[Lab
         task = entries[-1] if entry is None else entry
         image_column, image = _image_column(task, where)
         more = _more(task, where)
-        others = [name for name in task if name not in _RESERVED and name != image_column]
-        named = [name for name in others if name in (_CONTROL, "label", "class", "choices")]
-        columns = named or [name for name in others if isinstance(task[name], str | dict)]
+        columns = [name for name in candidates if task.get(name) is not None and name != image_column]
         if entry is None or not columns:
             rows.append(Labelled(image, None, **more))
             continue
@@ -192,6 +192,29 @@ def _rows_of_minimal(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[Lab
             raise DataError(f"{where}: {error}") from None
         rows.append(Labelled(image, label, **more))
     return rows
+
+
+def _label_columns(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    """The columns of JSON_MIN that hold labels, those of the whole file: an entry without a label may have a
+    column of the data alone.
+
+    Raises:
+        DataError: any of several columns may hold them.
+    """
+    sure, possible = set[str](), set[str]()
+    for number, task in _numbered(tasks):
+        image_column = _image_column(task, f"{path}: task {number}")[0]
+        for name, value in task.items():
+            if name in _RESERVED or name == image_column:
+                continue
+            if name in _LABELS or (isinstance(value, dict) and "choices" in value):
+                sure.add(name)
+            elif isinstance(value, str | dict):
+                possible.add(name)
+    if not sure and len(possible) > 1:
+        names = ", ".join(map(short, sorted(possible)[:4]))
+        raise DataError(f"{path}: several columns may be its label ({names}); {_WAY}.")
+    return sorted(sure or possible)
 
 
 def _image(data: Mapping[str, Any], where: str) -> str:
