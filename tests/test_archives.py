@@ -54,7 +54,7 @@ def packed(place: Path, files: Mapping[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("front", ["", "photos/", "a/b/"])
+@pytest.mark.parametrize("front", ["", "photos/"])
 def test_an_archive_is_read_as_the_folder_that_it_was_made_of(tmp_path: Path, kind: str, front: str) -> None:
     folder = class_folders(tmp_path / "data")
     files = {front + name: data for name, data in files_of(folder).items()}
@@ -68,6 +68,28 @@ def test_an_archive_is_read_as_the_folder_that_it_was_made_of(tmp_path: Path, ki
     assert [str(image) for image in table.images] == [f"{path}/{name}" for name in files]
     assert np.array_equal(table.pixels([3, 8], "squash", 16), plain.pixels([3, 8], "squash", 16))
     assert unlabelled([path]).images == table.images
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("days", [("day1", "day2"), ("day1",)])
+def test_folders_within_one_class_are_classes_of_an_archive_only_where_they_are_of_the_folder(
+    tmp_path: Path, kind: str, days: tuple[str, ...]
+) -> None:
+    folder = class_folders(tmp_path / "leaves" / "scab", days, 1)
+    path = packed(
+        tmp_path / f"leaves.{kind}",
+        {f"leaves/scab/{name}": data for name, data in files_of(folder).items()},
+    )
+    for source in (folder.parent, path):
+        for level in (1, 2):
+            assert read_table(source, level=level).classes == (days if level == 2 else ("scab",))
+        if len(days) == 1:
+            assert read_table(source).classes == ("scab",)
+        else:
+            assert (
+                "has two levels of folders, and either may be the classes: scab (level 1) or day1, day2"
+                in (refused(source))
+            )
 
 
 def test_a_tar_of_a_folder_itself_names_its_images_as_others_do(tmp_path: Path) -> None:
