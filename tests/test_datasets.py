@@ -23,7 +23,7 @@ from farshot.errors import DataError
 from farshot.images.member import Member
 from farshot.model.catalogue import TOY_NOTE
 from tests.image_bytes import encoded
-from tests.input_helpers import Farshot, everything_in, picture, pixels_of
+from tests.input_helpers import Farshot, class_folders, everything_in, picture, pixels_of
 from tests.input_helpers import refused_table as refused
 
 NAMES = ["dog", "cat", "owl"]
@@ -162,6 +162,33 @@ def test_a_folder_of_parquet_files_is_one_dataset_with_their_splits(tmp_path: Pa
     assert np.array_equal(pixels_of(table.image(7)), pixels_of(picture(31)))
     for source in (tmp_path / "repository", folder):
         assert unlabelled([source]).images == table.images
+
+
+def test_parquet_files_next_to_pictures_do_not_hide_them(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "leaves", ("rust", "scab"), 2)
+    table = read_table(folder)
+    dataset().to_parquet(folder / "old.parquet")
+    assert read_table(folder).images == table.images
+    assert unlabelled([folder]).images == table.images
+    (folder / "old.parquet").write_bytes(b"no Parquet at all")
+    assert read_table(folder).images == table.images
+    (folder / "old.parquet").unlink()
+    for number in (1, 2):  # a name without an extension may be that of a picture
+        picture(number).save(folder / "rust" / f"IM{number}", "PNG")
+    dataset().to_parquet(folder / "rust" / "old.parquet")
+    assert len(unlabelled([folder / "rust"]).images) == 4
+
+
+def test_the_pictures_of_a_clones_page_and_its_licence_do_not_hide_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    dataset().to_parquet(tmp_path / "data" / "train.parquet")
+    rows = read_table(tmp_path).images
+    (tmp_path / "LICENSE").write_text("MIT")
+    assert read_table(tmp_path).images == rows
+    (tmp_path / ".gitattributes").write_text("*.parquet filter=lfs")
+    (tmp_path / "assets").mkdir()
+    picture(3).save(tmp_path / "assets" / "banner.png")
+    assert read_table(tmp_path).images == unlabelled([tmp_path]).images == rows
 
 
 def test_parquet_files_keep_the_splits_of_their_rows(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def test_shards_of_a_folder_or_a_pattern_are_one_table(tmp_path: Path, kind: str
     assert len(read_table(folder / "shard-001.tar")) == 4
 
 
+@pytest.mark.parametrize("name", ["a.jfif", "IM0001", "a.pgm", "a.JPG"])
+def test_a_tar_next_to_pictures_of_any_name_does_not_hide_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(encoded(picture(0), "PNG"))
+    packed(tmp_path / "old.tar", {"1.png": encoded(picture(1), "PNG"), "1.cls": b"0"})
+    assert unlabelled([tmp_path]).images == (tmp_path / name,)
+
+
 def test_pictures_next_to_a_tar_are_not_left_out(tmp_path: Path) -> None:
     folder = shards(tmp_path / "data")
     picture(0).save(folder / "loose.png")

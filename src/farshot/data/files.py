@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from farshot.errors import DataError
+from farshot.images.reading import UnreadableImage, read_header
 
 _SYSTEM = {
     # macOS
@@ -50,6 +51,9 @@ _OTHER = (
 )
 """Extensions of files that may lie in a folder of pictures and are none: texts, tables, archives,
 videos, sound."""
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".heic", ".dcm"}
+"""Extensions of pictures, also of those that only an extra reads or that are damaged."""
 
 
 def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:
@@ -132,6 +136,24 @@ def image_files(folder: Path) -> list[Path]:
             elif may_be_image(entry.name) and kind in ("file", "nothing"):
                 found.append(Path(entry.path))
     return sorted(found, key=lambda path: path.as_posix())
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Whether pictures lie in a folder, at any depth: files that are called as such or can be read. Other
+    names without a known extension, such as LICENSE, are not enough to say so.
+
+    Raises:
+        DataError: as `image_files`.
+    """
+    return any(file.suffix.lower() in _PICTURES or _has_header(file) for file in image_files(folder))
+
+
+def _has_header(file: Path) -> bool:
+    try:
+        read_header(file)
+    except (OSError, UnreadableImage):
+        return False
+    return True
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

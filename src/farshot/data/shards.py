@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from farshot.data.files import may_be_image
+from farshot.data.files import holds_pictures, may_be_image, subfolders
 from farshot.data.found import LABEL_COLUMNS, Found, splits_by_name
 from farshot.data.members import entries_of, member, text_of
 from farshot.data.names import in_class_order, nfc
@@ -25,7 +25,6 @@ from farshot.storage.archives import Entry
 from farshot.storage.json_text import parse_object
 
 _LABELS = ("cls", "json", "txt")
-_IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "heic", "dcm", "img")
 _PICKLED = ("pyd", "pickle", "pkl", "pth", "pt")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 100_000
@@ -71,10 +70,8 @@ def shards_of(source: str) -> list[Path]:
 def tars_in(folder: Path) -> list[Path]:
     """The tars directly in a folder that holds no subfolders and no pictures besides, by name."""
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    tars = [entry for entry in entries if entry.suffix.lower() == ".tar"]
-    if any(entry.is_dir() or _extension(entry) in _IMAGES for entry in entries):
-        return []
-    return sorted(tars)
+    tars = sorted(entry for entry in entries if entry.suffix.lower() == ".tar")
+    return [] if tars and (subfolders(folder) or holds_pictures(folder)) else tars
 
 
 def is_shard(path: Path) -> bool:
@@ -137,21 +134,13 @@ def _examples(path: Path) -> dict[str, _Example]:
             example.labels[kind] = entry
         elif kind.endswith(".cls"):
             example.more_labels.append(entry)
-        elif _is_image(name):
+        elif may_be_image(name.name):
             (example.more_images if "." in kind else example.images).append(entry)
     return found
 
 
 def _key(name: PurePosixPath) -> str:
     return (name.parent / name.name.partition(".")[0]).as_posix()
-
-
-def _is_image(name: PurePosixPath) -> bool:
-    return _extension(name) in _IMAGES or may_be_image(name.name)
-
-
-def _extension(name: PurePath) -> str:
-    return name.suffix.lower().removeprefix(".")
 
 
 def _label(path: Path, files: Mapping[str, Entry], where: str) -> str:
@@ -200,5 +189,5 @@ def images_of(paths: Sequence[Path]) -> Iterator[Member]:
         for entry in entries_of(path):
             name = PurePosixPath(entry.name)
             images = examples[_key(name)].images
-            if entry in images or (not images and _is_image(name)):
+            if entry in images or (not images and may_be_image(name.name)):
                 yield member(path, entry)
