@@ -6,10 +6,12 @@ import json
 import re
 import shlex
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -357,6 +359,45 @@ def test_one_of_several_labels_is_chosen() -> None:
     assert single(rows, "f", "skip") == rows[2:]
     with pytest.raises(DataError, match="f: a has the labels 'x' and 'y'"):
         single(rows, "f")
+
+
+@pytest.mark.parametrize("more", [{"split": "test"}, {"group": "b"}, {"split": "test", "by": "model"}])
+def test_one_image_of_two_splits_or_groups_is_refused(more: dict[str, Any]) -> None:
+    first = Labelled("cat/0.png", "cat", split="train", group="a")
+    what = "split 'train' and with 'test'" if "split" in more else "group 'a' and with 'b'"
+    with pytest.raises(DataError, match=rf"f: cat/0\.png is there twice, with the {what}; keep one"):
+        single([first, replace(first, **more)], "f")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_tables_of_both_kinds_are_converted_alike(animals: Path, ending: str) -> None:
+    frame = pd.DataFrame(
+        {
+            "path": ["cat/0.png", "cat/0.png", "dog/0.png", "dog/1.png"],
+            "label": ["cat", "cat", "dog", None],
+            "by": ["person", "model", "model", None],
+            "group": [7.0, 7.0, 8.0, 8.0],
+        }
+    )
+    path = animals / f"l.{ending}"
+    frame.astype({"group": int}).to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    assert convert_labels(str(path), animals / "l.json", "coco") == [
+        Labelled("cat/0.png", "cat", group="7"),
+        Labelled("cat/0.png", "cat", by="model", group="7"),
+        Labelled("dog/0.png", "dog", by="model", group="8"),
+        Labelled("dog/1.png", None, group="8"),
+    ]
+
+
+def test_the_command_says_what_is_left_out(animals: Path, farshot: Farshot) -> None:
+    picture(90).save(animals / "loose.png")
+    told = farshot("convert", animals, animals / "l.csv", "--to", "csv")
+    assert told.err == f"Note: 1 picture directly in {animals} has no class and is left out.\n"
+    (animals / "l.csv").write_text("path,label\ncat/0.png,cat\ncat/0.png,dog\ncat/1.png,\ndog/0.png,dog\n")
+    told = farshot("convert", animals / "l.csv", animals / "new", "--to", "imagefolder", "--several", "skip")
+    assert told.err == (
+        "Note: 1 images with several labels are left out.\nNote: 1 images without a label are left out.\n"
+    )
 
 
 def cvat(body: str, head: str = "") -> str:

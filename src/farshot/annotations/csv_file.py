@@ -17,15 +17,15 @@ from farshot.annotations.rows import Labelled
 from farshot.data.found import GROUP_COLUMN, SPLIT_COLUMN
 from farshot.data.rows import (
     BY_COLUMN,
-    csv_rows,
     given_by,
     image_column,
+    in_words,
     is_blank,
     label_column,
     of_model,
     one_column,
+    read_rows,
 )
-from farshot.data.text import read_text
 from farshot.errors import DataError
 from farshot.sanitize import cell, path_cell, short
 
@@ -34,12 +34,12 @@ _APP = ["image", "label", "class", "sure", "unlike", "adapted_to"]
 
 
 def read(path: Path) -> list[Labelled]:
-    """The rows of a CSV file.
+    """The rows of a CSV file, or of a Parquet file with the same columns.
 
     Raises:
         DataError: names the line.
     """
-    rows = csv_rows(str(path), read_text(path))
+    rows = read_rows(path)
     frame: Any = rows.frame
     header = [str(column).strip() for column in frame.columns]
     cells = [list(map(_text, row)) for row in frame.itertuples(index=False, name=None)]
@@ -95,7 +95,10 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
 
 
 def _text(value: Any) -> str | None:
-    return None if is_blank(value) else str(value).strip()
+    """What a cell holds; words are as written, since some are paths."""
+    if is_blank(value):
+        return None
+    return value.strip() if isinstance(value, str) else in_words(value)
 
 
 def _labelled(cells: dict[str, str | None], where: str) -> Labelled:

@@ -93,11 +93,20 @@ def single(rows: Sequence[Labelled], source: str, several: str | None = None) ->
             default it is refused.
 
     Raises:
-        DataError: names an image with several labels.
+        DataError: names an image with several labels, splits or groups.
     """
     found: dict[tuple[str, str], Labelled] = {}
+    first: dict[str, Labelled] = {}
     twice: set[tuple[str, str]] = set()
     for row in rows:
+        same = first.setdefault(row.image, row)
+        for what in ("split", "group"):
+            one, other = getattr(same, what), getattr(row, what)
+            if one != other:
+                raise DataError(
+                    f"{source}: {row.image} is there twice, with the {what} {short(one)} and with "
+                    f"{short(other)}; keep one."
+                )
         key = row.image, row.by
         before = found.setdefault(key, row)
         if before.label is None:

@@ -53,7 +53,10 @@ def convert(
     from farshot.export.labels import IMAGEFOLDER, Choice, convert_labels
 
     use_downloads(download)
-    rows = convert_labels(source, out, to, Choice(images, relative_to, by, several))
+    choice = Choice(images, relative_to, by, several)
+    rows = convert_labels(
+        source, out, to, choice, lambda note: console.err.print(f"Note: {note}.", markup=False)
+    )
     labelled = [row for row in rows if row.label is not None]
     classes = len({row.label for row in labelled})
     by_model = sum(row.by == "model" for row in labelled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +13,7 @@ from farshot.annotations import csv_file
 from farshot.annotations.files import check_new, check_new_folder, new_folder
 from farshot.annotations.formats import FORMATS, format_called, recognised, single
 from farshot.annotations.rows import Labelled
+from farshot.data.arrow import holds_images
 from farshot.data.files import is_litter
 from farshot.data.found import split_called
 from farshot.data.lookup import counted_from, existing
@@ -55,13 +56,20 @@ class Choice:
             raise SettingError(f"--several takes first or skip, not {self.several!r}.")
 
 
-def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None) -> list[Labelled]:
+def convert_labels(
+    source: str,
+    out: Path,
+    to: str,
+    choice: Choice | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> list[Labelled]:
     """Write the labels of a source in another format; returns the rows as written.
 
     Args:
         source: anything that read_table reads, a CSV of predictions, or a file of a labelling tool.
         out: the new file or folder; must not be there yet.
         to: one of TARGETS.
+        told: called with each note, such as on images that are left out.
 
     Raises:
         DataError: one sentence that names the file or row and the way out.
@@ -74,7 +82,7 @@ def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None
     if (wanted := _ENDINGS.get(out.suffix.lower(), to)) != to:
         raise SettingError(f"{out} is called as a file of {wanted}; choose another name, or --to {wanted}.")
     (check_new_folder if as_folder else check_new)(out)
-    rows, folder = _read(source, choice)
+    rows, folder = _read(source, choice, told)
     if choice.by is not None:
         rows = [row for row in rows if row.by == choice.by]
     if not rows:
@@ -83,7 +91,10 @@ def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None
         )
     rows = _with_known_splits(rows, source, to)
     if to == IMAGEFOLDER:
-        return _copy(rows, folder, out, source)
+        with_label = [row for row in rows if row.label is not None]
+        if left_out := len({row.image for row in rows} - {row.image for row in with_label}):
+            told(f"{left_out} images without a label are left out")
+        return _copy(with_label, folder, out, source)
     base = home(choice.relative_to) if choice.relative_to else out if as_folder else out.parent
     rows = [replace(row, image=_from(base, folder, row.image)) for row in rows]
     outside = next((row.image for row in rows if Path(row.image).is_absolute()), None)
@@ -96,17 +107,19 @@ def convert_labels(source: str, out: Path, to: str, choice: Choice | None = None
     return rows
 
 
-def _read(source: str, choice: Choice) -> tuple[list[Labelled], Path]:
+def _read(source: str, choice: Choice, told: Callable[[str], None]) -> tuple[list[Labelled], Path]:
     """The rows of a source, and the folder that their paths count from."""
     path = home(source)
     known = recognised(path) if path.exists() else None
-    if known is None and path.suffix.lower() == ".csv" and path.is_file():
+    if known is None and path.is_file() and _is_list(path):
         rows = csv_file.read(path)
     elif known is not None:
         rows = known.read(path)
     else:
         table = read_table(source, for_prompts=False)
         assert table.labels is not None
+        for note in table.notes:
+            told(note)
         nameless = next((image for image in table.images if not isinstance(image, Named)), None)
         if nameless is not None:
             raise DataError(f"{source} holds images without names, which a list of labels cannot name.")
@@ -120,7 +133,10 @@ def _read(source: str, choice: Choice) -> tuple[list[Labelled], Path]:
             for row, (image, label) in enumerate(zip(table.images, table.labels.tolist(), strict=True))
         ]
         return rows, Path()
+    every = len({row.image for row in rows})
     rows = single(rows, source, choice.several)
+    if left_out := every - len({row.image for row in rows}):
+        told(f"{left_out} images with several labels are left out")
     if choice.images is not None:
         return rows, home(choice.images)
     if known is None:
@@ -130,6 +146,12 @@ def _read(source: str, choice: Choice) -> tuple[list[Labelled], Path]:
     file = path / "x" if path.is_dir() else path
     first = next((row.image for row in rows if not is_url(row.image)), None)
     return rows, file.parent if first is None else counted_from(file, first)
+
+
+def _is_list(path: Path) -> bool:
+    """Whether this is a table of paths."""
+    suffix = path.suffix.lower()
+    return suffix == ".csv" or (suffix == ".parquet" and not holds_images(path))
 
 
 def _with_known_splits(rows: list[Labelled], source: str, to: str) -> list[Labelled]:
@@ -166,9 +188,8 @@ def _from(base: Path, folder: Path, image: str) -> str:
     return place.relative_to(below).as_posix() if place.is_relative_to(below) else str(place)
 
 
-def _copy(rows: Sequence[Labelled], folder: Path, out: Path, source: str) -> list[Labelled]:
+def _copy(with_label: Sequence[Labelled], folder: Path, out: Path, source: str) -> list[Labelled]:
     """Copy the labelled images into a folder per class, perhaps within one per split."""
-    with_label = [row for row in rows if row.label is not None]
     if len({row.image for row in with_label}) < len(with_label):
         raise DataError(
             "An image has labels of a person and of a model; choose with --by person or --by model."
