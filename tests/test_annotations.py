@@ -400,6 +400,21 @@ def test_the_command_says_what_is_left_out(animals: Path, farshot: Farshot) -> N
     )
 
 
+@pytest.mark.parametrize("to", [name for name in FILES if name != "cvat"] + ["label-studio"])
+def test_names_that_are_no_paths_stay_as_they_are(tmp_path: Path, to: str) -> None:
+    names = ["s3://bucket/a//1.jpg", "data:image/png;base64,iVBO//A/../B==", "gs://b/2.png", "http://h/3.png"]
+    names.append(str(tmp_path / "a:b" / "4.png"))
+    format_called("label-studio").write([Labelled(name, "cat") for name in names], tmp_path / "tasks.json")
+    out = tmp_path / "new" / FILES.get(to, "l.json")
+    out.parent.mkdir()
+    convert_labels(str(tmp_path / "tasks.json"), out, to)
+    assert [row.image for row in format_called(to).read(out)] == names
+    with pytest.raises(
+        DataError, match=r"'s3://bucket/a//1.jpg' is no path, and only images of http and http"
+    ):
+        read_table(out)
+
+
 def cvat(body: str, head: str = "") -> str:
     return f'<?xml version="1.0"?>{head}<annotations><version>1.1</version>\n{body}</annotations>'
 

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from farshot.classifier import FewShotClassifier
 from farshot.data.lookup import source_at
 from farshot.data.readers import read_table, unlabelled
 from farshot.errors import DataError
+from farshot.export.labels import convert_labels
 from farshot.images.member import Member
 from farshot.model.catalogue import TOY_NOTE
 from tests.image_bytes import encoded
@@ -348,7 +350,7 @@ def test_the_bytes_are_those_of_the_file(tmp_path: Path) -> None:
     assert io.BytesIO(image(0)["bytes"]).read(4) == b"\x89PNG"
 
 
-def test_images_of_the_hub_stay_in_the_files_of_its_cache(tmp_path: Path, monkeypatch) -> None:
+def test_images_of_the_hub_stay_in_the_files_of_its_cache(tmp_path: Path, place: Path, monkeypatch) -> None:
     more = {"group": list("aabbcc"), "split": ["train"] * 4 + ["test"] * 2}
     dataset(**more).to_parquet(tmp_path / "x.parquet")
     dataset(by=["person"] * 3 + ["model"] * 3).to_parquet(tmp_path / "by.parquet")
@@ -370,3 +372,11 @@ def test_images_of_the_hub_stay_in_the_files_of_its_cache(tmp_path: Path, monkey
     assert part.splits == ("train",) * 4 + ("test",)
     assert len(read_table("hf:ada/by:train[:5]")) == 3
     assert np.array_equal(pixels_of(part.image(3)), pixels_of(picture(3)))
+    with pytest.raises(DataError, match="no path leads to them; copy them with --to imagefolder"):
+        convert_labels("hf:ada/leaves", tmp_path / "l.csv", "csv")
+    convert_labels("hf:ada/leaves", tmp_path / "copied", "imagefolder")
+    copied = read_table(tmp_path / "copied")
+    assert (len(copied), copied.classes) == (6, ("cat", "dog"))
+    assert sorted(map(copied.content, range(6))) == sorted(map(table.content, range(6)))
+    model = FewShotClassifier(place / "clip", "prototypes", device="cpu").fit(table)
+    assert [one["path"] for one in model.support_places_] == [None] * len(model.support_ids_)

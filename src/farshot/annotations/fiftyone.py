@@ -26,7 +26,7 @@ from farshot.annotations.rows import Labelled
 from farshot.data.files import image_files
 from farshot.data.found import split_called
 from farshot.errors import DataError
-from farshot.images.member import is_url
+from farshot.images.member import has_scheme
 from farshot.sanitize import short
 
 _PERSON, _MODEL, _GROUP = "ground_truth", "predictions", "group"
@@ -125,7 +125,7 @@ def _from_labels(content: dict[str, Any], path: Path) -> Iterator[Labelled]:
     files = _by_key(path.parent / _FOLDER)
     for key, target in labels.items():
         where = f"{path}, {short(key)}"
-        image = key if Path(key).is_absolute() or is_url(key) else files.get(key)
+        image = key if Path(key).is_absolute() or has_scheme(key) else files.get(key)
         if image is None:
             raise DataError(f"{where}: there is no image of this name in {path.parent / _FOLDER}; add it.")
         found = [_target(one, classes, where) for one in (target if isinstance(target, list) else [target])]
@@ -164,7 +164,7 @@ def _as_labels(rows: Sequence[Labelled], path: Path) -> dict[str, Any]:
     classes = sorted(in_order(row.label for row in rows))
     labels: dict[str, Any] = {}
     for row in rows:
-        if is_url(row.image):
+        if has_scheme(row.image):
             raise DataError(f"{path}: labels.json of FiftyOne holds no URLs ({row.image}); choose a folder.")
         if row.by == "model" and row.label is not None and row.score is None:
             raise DataError(

@@ -14,7 +14,7 @@ from farshot.data.names import nfc
 from farshot.data.rows import in_words, is_blank
 from farshot.data.text import load_json
 from farshot.errors import DataError
-from farshot.images.member import is_url
+from farshot.images.member import has_scheme
 from farshot.images.reading import UnreadableImage, read_header
 from farshot.sanitize import short
 from farshot.storage.atomic import check_file, check_folder, whole_file, whole_folder
@@ -160,7 +160,7 @@ def size_of(image: str, folder: Path) -> tuple[int, int] | None:
     """Width and height of a picture in pixels as stored; None where it is no file here that can be read."""
     try:
         place = folder / image
-        if is_url(image) or not place.is_file():
+        if has_scheme(image) or not place.is_file():
             return None
         header = read_header(place)
     except (OSError, ValueError, UnreadableImage):  # no file can have this name

@@ -12,7 +12,8 @@ import torch
 
 from farshot.arrays import NDArray
 from farshot.data.given import as_path, plain_label
-from farshot.images.member import Named, absolute_name
+from farshot.images.member import Named, absolute_name, has_scheme, is_url
+from farshot.images.reading import ImageSource
 from farshot.methods.registry import package_of
 from farshot.storage.model_folder import write_folder
 from farshot.task import Task
@@ -86,13 +87,19 @@ def places(task: Task) -> list[dict[str, Any]]:
     table = task.table
     return [
         {
-            "path": absolute_name(image) if isinstance(image, Named) else None,
+            "path": _place(image),
             "label": table.classes[int(code)],
             "group": None if table.groups is None else table.groups[int(row)],
         }
         for row, code in zip(task.support, task.labels, strict=True)
         for image in [table.images[int(row)]]
     ]
+
+
+def _place(image: ImageSource) -> str | None:
+    """The name by which an image can be found again; None for one that was not a file, or of the hub."""
+    name = absolute_name(image) if isinstance(image, Named) else None
+    return None if name is not None and has_scheme(name) and not is_url(name) else name
 
 
 def _labelled(classifier: FewShotClassifier) -> dict[str, torch.Tensor]:

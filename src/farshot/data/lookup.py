@@ -15,9 +15,9 @@ from farshot.data.names import nfc
 from farshot.data.saved import is_saved, read_saved
 from farshot.data.urls import from_cache
 from farshot.errors import DataError
-from farshot.images.member import Named, is_url
+from farshot.images.member import Named, has_scheme, is_url
 from farshot.images.reading import ImageSource
-from farshot.sanitize import plain
+from farshot.sanitize import plain, short
 
 _ROW = re.compile(r"row (\d+)")
 
@@ -46,6 +46,11 @@ def existing(folder: Path, file: Any, where: str) -> ImageSource:
     if not isinstance(file, str):
         kind = type(file).__name__
         raise DataError(f"{where}: {kind} where the path of an image should be; write paths, not images.")
+    if has_scheme(file.strip()) and not is_url(file.strip()):
+        raise DataError(
+            f"{where}: {short(file)} is no path, and only images of http and https can be downloaded; save "
+            "the image as a file."
+        )
     path = folder / as_path(file.strip())
     try:
         found = source_at(path) or _in_other_form(path)

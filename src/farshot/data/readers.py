@@ -31,7 +31,7 @@ from farshot.data.table import ImageTable
 from farshot.data.text import load_json
 from farshot.data.urls import UrlImages, downloading
 from farshot.errors import DataError
-from farshot.images.member import Named, is_url
+from farshot.images.member import Named, has_scheme
 from farshot.images.reading import ImageSource
 from farshot.sanitize import plain, short
 from farshot.storage.paths import home
@@ -181,7 +181,7 @@ def _from_annotations(path: Path, groups: str | None) -> Found:
         )
         raise DataError(f"{path} has no label that a person gave; {way}")
     without = len({row.image for row in rows} - {row.image for row in labelled})
-    first = next((row.image for row in labelled if not is_url(row.image)), None)
+    first = next((row.image for row in labelled if not has_scheme(row.image)), None)
     folder = file.parent if first is None else counted_from(file, first)
     urls = UrlImages(path)
     images = [

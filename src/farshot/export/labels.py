@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +20,7 @@ from farshot.data.lookup import counted_from, existing
 from farshot.data.readers import read_table
 from farshot.data.urls import UrlImages
 from farshot.errors import DataError, SettingError
-from farshot.images.member import Member, Named, is_url
+from farshot.images.member import Member, Named, has_scheme, is_url
 from farshot.images.reading import ImageSource
 from farshot.sanitize import plain, short
 from farshot.storage.paths import home
@@ -82,7 +82,12 @@ def convert_labels(
     if (wanted := _ENDINGS.get(out.suffix.lower(), to)) != to:
         raise SettingError(f"{out} is called as a file of {wanted}; choose another name, or --to {wanted}.")
     (check_new_folder if as_folder else check_new)(out)
-    rows, folder = _read(source, choice, told)
+    if source.startswith("hf:") and to != IMAGEFOLDER:
+        raise DataError(
+            f"The images of {source} lie in the cache of `datasets`, so that no path leads to them; copy "
+            f"them with --to {IMAGEFOLDER}."
+        )
+    rows, folder, images = _read(source, choice, told)
     if choice.by is not None:
         rows = [row for row in rows if row.by == choice.by]
     if not rows:
@@ -94,7 +99,7 @@ def convert_labels(
         with_label = [row for row in rows if row.label is not None]
         if left_out := len({row.image for row in rows} - {row.image for row in with_label}):
             told(f"{left_out} images without a label are left out")
-        return _copy(with_label, folder, out, source)
+        return _copy(with_label, folder, out, source, images)
     base = home(choice.relative_to) if choice.relative_to else out if as_folder else out.parent
     rows = [replace(row, image=_from(base, folder, row.image)) for row in rows]
     outside = next((row.image for row in rows if Path(row.image).is_absolute()), None)
@@ -107,8 +112,11 @@ def convert_labels(
     return rows
 
 
-def _read(source: str, choice: Choice, told: Callable[[str], None]) -> tuple[list[Labelled], Path]:
-    """The rows of a source, and the folder that their paths count from."""
+def _read(
+    source: str, choice: Choice, told: Callable[[str], None]
+) -> tuple[list[Labelled], Path, dict[str, Named]]:
+    """The rows of a source, the folder that their paths count from, and images by name where they were
+    looked up already."""
     path = home(source)
     known = recognised(path) if path.exists() else None
     if known is None and path.is_file() and _is_list(path):
@@ -120,8 +128,8 @@ def _read(source: str, choice: Choice, told: Callable[[str], None]) -> tuple[lis
         assert table.labels is not None
         for note in table.notes:
             told(note)
-        nameless = next((image for image in table.images if not isinstance(image, Named)), None)
-        if nameless is not None:
+        images = [image for image in table.images if isinstance(image, Named)]
+        if len(images) < len(table):
             raise DataError(f"{source} holds images without names, which a list of labels cannot name.")
         rows = [
             Labelled(
@@ -130,22 +138,21 @@ def _read(source: str, choice: Choice, told: Callable[[str], None]) -> tuple[lis
                 split=None if table.splits is None else table.splits[row],
                 group=None if table.groups is None else table.groups[row],
             )
-            for row, (image, label) in enumerate(zip(table.images, table.labels.tolist(), strict=True))
+            for row, (image, label) in enumerate(zip(images, table.labels.tolist(), strict=True))
         ]
-        return rows, Path()
+        return rows, Path(), {row.image: image for row, image in zip(rows, images, strict=True)}
     every = len({row.image for row in rows})
     rows = single(rows, source, choice.several)
     if left_out := every - len({row.image for row in rows}):
         told(f"{left_out} images with several labels are left out")
     if choice.images is not None:
-        return rows, home(choice.images)
+        return rows, home(choice.images), {}
     if known is None:
-        return rows, Path() if rows and rows[0].by == "model" and not _here(
-            path.parent, rows
-        ) else path.parent
+        as_given = bool(rows) and rows[0].by == "model" and not _here(path.parent, rows)
+        return rows, Path() if as_given else path.parent, {}
     file = path / "x" if path.is_dir() else path
-    first = next((row.image for row in rows if not is_url(row.image)), None)
-    return rows, file.parent if first is None else counted_from(file, first)
+    first = next((row.image for row in rows if not has_scheme(row.image)), None)
+    return rows, file.parent if first is None else counted_from(file, first), {}
 
 
 def _is_list(path: Path) -> bool:
@@ -176,19 +183,22 @@ def _with_known_splits(rows: list[Labelled], source: str, to: str) -> list[Label
 def _here(folder: Path, rows: Sequence[Labelled]) -> bool:
     """Whether the first image is there: a CSV of predictions has paths as they were given to the command,
     other tables count from their folder."""
-    return is_url(rows[0].image) or os.path.lexists(folder / rows[0].image)
+    return has_scheme(rows[0].image) or os.path.lexists(folder / rows[0].image)
 
 
 def _from(base: Path, folder: Path, image: str) -> str:
-    """The path of an image as a new file names it: relative below its folder, absolute elsewhere."""
-    if is_url(image):
+    """The path of an image as a new file names it: relative below its folder, absolute elsewhere. What is no
+    path stays."""
+    if has_scheme(image):
         return image
     place = Path(os.path.abspath(folder / image))  # noqa: PTH100  links stay
     below = Path(os.path.abspath(base))  # noqa: PTH100
     return place.relative_to(below).as_posix() if place.is_relative_to(below) else str(place)
 
 
-def _copy(with_label: Sequence[Labelled], folder: Path, out: Path, source: str) -> list[Labelled]:
+def _copy(
+    with_label: Sequence[Labelled], folder: Path, out: Path, source: str, known: Mapping[str, Named]
+) -> list[Labelled]:
     """Copy the labelled images into a folder per class, perhaps within one per split."""
     if len({row.image for row in with_label}) < len(with_label):
         raise DataError(
@@ -196,7 +206,7 @@ def _copy(with_label: Sequence[Labelled], folder: Path, out: Path, source: str) 
         )
     if not with_label:
         raise DataError("No image has a label; there is nothing to copy.")
-    images = _images(with_label, folder, source)
+    images = _images(with_label, folder, source, known)
     without = next((row for row in with_label if row.split is None), None)
     if without is not None and any(row.split for row in with_label):
         raise DataError(
@@ -229,11 +239,16 @@ def _name(image: str) -> str:
     return f"image{name}" if is_litter([name], hidden=True) else name  # a name that readers do not pass over
 
 
-def _images(rows: Sequence[Labelled], folder: Path, source: str) -> list[ImageSource]:
+def _images(
+    rows: Sequence[Labelled], folder: Path, source: str, known: Mapping[str, Named]
+) -> list[ImageSource]:
     """The images of rows, downloaded where they are named by URL."""
     urls = UrlImages(source)
     named = [
-        urls.image(row.image, f"{source}, {row.image}") or existing(folder, row.image, source) for row in rows
+        urls.image(row.image, f"{source}, {row.image}")
+        or known.get(row.image)
+        or existing(folder, row.image, source)
+        for row in rows
     ]
     images, note = urls.fetch(named)
     for image in images:

@@ -5,6 +5,7 @@ Its bytes are read when the image is, one image at a time, and never more of the
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,10 +17,18 @@ from farshot.errors import DataError
 CHUNK = 1 << 16
 """Bytes in memory at a time."""
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|data:image/|hf:", re.IGNORECASE)
+
 
 def is_url(name: str) -> bool:
     """Whether an image is called by a URL instead of a path."""
     return name.lower().startswith(("http://", "https://"))
+
+
+def has_scheme(name: str) -> bool:
+    """Whether an image is called otherwise than by a path: by a URL of any kind, or as a row of a dataset of
+    the hub."""
+    return _SCHEME.match(name) is not None
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class Member:
             return b"".join(unpack(file, self.span))
 
     def absolute(self) -> Member:
-        """The same with absolute paths; a URL stays."""
-        name = self.name if is_url(self.name) else str(Path(self.name).absolute())
+        """The same with absolute paths; what is no path stays."""
+        name = self.name if has_scheme(self.name) else str(Path(self.name).absolute())
         return replace(self, name=name, file=self.file.absolute())
 
 
