@@ -163,6 +163,17 @@ def test_the_csv_in_an_archive_names_its_images(tmp_path: Path) -> None:
     assert "holds two tables, a.csv and b.csv" in refused(again)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_a_csv_in_an_archive_may_end_as_those_of_a_file(tmp_path: Path, end: str) -> None:
+    files = {f"{n}.png": encoded(picture(n), "PNG") for n in range(2)}
+    table = end.join(["path,label", "0.png,a", "1.png,b", ""]).encode()
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "t.csv").write_bytes(table)
+    for source in (tmp_path / "t.csv", packed(tmp_path / "x.zip", files | {"t.csv": table})):
+        assert read_table(source).classes == ("a", "b")
+
+
 @pytest.mark.parametrize("inside", ["../{}", "{}", "/etc/hostname", "missing.png"])
 def test_the_csv_in_an_archive_leads_nowhere_else(tmp_path: Path, inside: str) -> None:
     picture(0).save(tmp_path / "secret.png")

@@ -59,6 +59,12 @@ def test_a_table_of_a_spreadsheet_of_any_country_is_read(tmp_path: Path, text: s
     assert table.classes == ("a", "b") and len(table) == 2
 
 
+@pytest.mark.parametrize("front", ["", "path,"])
+def test_a_cell_of_the_header_that_is_too_long_is_refused_with_its_line(tmp_path: Path, front: str) -> None:
+    text = f"{front}{'x' * 200_000},label\n0.png,a\n"
+    assert "t.csv, line 1: field larger than field limit" in refused(written(tmp_path / "t.csv", text))
+
+
 def test_a_line_that_names_the_separator_is_counted(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "0.png")
     (tmp_path / "t.csv").write_text("sep=;\npath;label\n0.png;a\n1.png;b\n")

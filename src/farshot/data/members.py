@@ -4,6 +4,7 @@ rules for archives are those of farshot.storage.archives.
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
@@ -78,7 +79,7 @@ def member(path: Path, entry: Entry) -> Member:
 
 
 def text_of(path: Path, entry: Entry, most: int = _MOST_TEXT) -> str:
-    """The text of an entry, such as a table or a label.
+    """The text of an entry, such as a table or a label, whose lines end in "\\n", as `read_text` gives it.
 
     Raises:
         DataError: text that is not UTF-8, or too much.
@@ -88,7 +89,8 @@ def text_of(path: Path, entry: Entry, most: int = _MOST_TEXT) -> str:
         raise DataError(f"{where}: it is over {in_megabytes(most)}; make it smaller.")
     try:
         with path.open("rb") as file:
-            return b"".join(unpack(file, entry.span)).decode("utf-8-sig")
+            text = b"".join(unpack(file, entry.span)).decode("utf-8-sig")
+        return io.StringIO(text, newline=None).read()
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: it is not UTF-8 text; save it again as UTF-8.") from error
     except DataError as error:

@@ -254,7 +254,10 @@ def _separator(header: str) -> str:
     mark that gives a column of images, as a comma may be part of a name; else the first that is there."""
     marks = [mark for mark in _MARKS if mark in header]
     for mark in marks:
-        cells = next(csv.reader([header], delimiter=mark), [])
+        try:
+            cells = next(csv.reader([header], delimiter=mark), [])
+        except csv.Error:  # whoever reads all lines says what is wrong
+            continue
         if {uncovered(cell).strip().lower() for cell in cells} & {*IMAGE_COLUMNS, URL_COLUMN}:
             return mark
     return marks[0] if marks else ","
