@@ -23,6 +23,11 @@ LITTER = (
     *("@eaDir/1.png", "__MACOSX/._1.png", "$RECYCLE.BIN/1.png", "lost+found/1.png"),
     *("System Volume Information/1.png", "#recycle/1.png", "Icon\r", "Thumbs.db", "ehthumbs.db"),
     *("desktop.ini", ".DS_Store", "._1.png", "1.xmp", "1.png.xmp", "1.AAE", "1.THM"),
+    *("1.pngZone.Identifier", "1.png\uf03aZone.Identifier", "1.png\uf022Zone.Identifier"),
+)
+STREAMS = (  # names that Windows itself cannot create
+    *("1.png:Zone.Identifier", "1.png:Zone.Identifier:$DATA", "Thumbs.db:encryptable"),
+    *("1.png:SmartScreen", "1.png:AFP_AfpInfo", "1.png:com.dropbox.attributes"),
 )
 OTHERS = ("1.mp4", "1.MOV", "1.avi", "1.mp3", "notes.txt", "table.tsv", "list.xlsx", "page.htm")
 
@@ -123,6 +128,12 @@ def test_litter_of_systems_is_left_out_of_folders(tmp_path: Path) -> None:
     assert [path.name for path in subfolders(data)] == ["cat", "dog"]
 
 
+def test_second_streams_of_windows_are_left_out_under_any_name() -> None:
+    for name in STREAMS:
+        for colon in (":", "\uf03a", "\uf022"):
+            assert is_litter(["photos", name.replace(":", colon, 1)], hidden=False), name
+
+
 def test_overviews_and_world_files_of_maps_are_no_pictures(tmp_path: Path) -> None:
     data = class_folders(tmp_path / "data", ("cat", "dog"), 1)
     for place in (data / "cat", data / "dog"):
@@ -170,6 +181,8 @@ def test_names_of_pictures_are_no_litter() -> None:
     for name in ("icon.png", "a.JPG", "scan", "a.b.tiff", "recycle.png", "Äpfel.heic", "array.npy"):
         assert may_be_image(name), name
         assert not is_litter(["photos", name], hidden=False)
+    for name in ("scan 12.30:45.png", "a:b", "1:encryptable.png", "Identifier"):
+        assert may_be_image(name), name
     assert is_litter(["..", ".", ".hidden", "a.png"], hidden=True)
     assert not is_litter([".hidden", "a.png"], hidden=False)
 

@@ -7,6 +7,7 @@ One list serves folders, files on the command line and uploads to the app.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -33,6 +34,13 @@ _SYSTEM = {
     "picasa.ini",
 }
 """Files and folders that operating systems and storage devices create, in lower case."""
+
+_STREAM = re.compile(
+    r".*zone\.identifier(:\$data)?|.*[:\uf022\uf03a](encryptable|smartscreen|afp_afpinfo|afp_resource"
+    r"|com\.dropbox\.attr(s|ibutes)|\$data)"
+)
+"""Names of second streams of files of Windows, such as 1.jpg:Zone.Identifier, which other systems copy as files;
+Samba and Linux write another letter for the colon, some programs an underscore or nothing."""
 
 _SIDECARS = {".xmp", ".aae", ".thm", ".pp3", ".lrcat"} | {
     *(".ovr", ".msk", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".prj")
@@ -67,6 +75,8 @@ def is_litter(parts: Sequence[str], *, hidden: bool) -> bool:
     front = "." if hidden else "._"
     named = [part for part in parts if part not in (".", "..")]
     if any(part.lower() in _SYSTEM or part.startswith(front) for part in named):
+        return True
+    if named and _STREAM.fullmatch(named[-1].lower()):
         return True
     return bool(named) and PurePath(named[-1]).suffix.lower() in _SIDECARS
 
