@@ -26,7 +26,7 @@ from farshot.data.pool import Pool
 from farshot.data.pools import open_pool
 from farshot.errors import DataError
 from tests.bench_helpers import chestx, cropdiseases, eurosat, folder_pool, isic, picture, stand_ins
-from tests.input_helpers import subprocess_environment
+from tests.input_helpers import class_folders, subprocess_environment
 
 
 def found_in(name: str, path: Path) -> str:
@@ -258,6 +258,14 @@ def test_the_cache_is_filled_where_the_system_has_no_pwrite(tmp_path: Path, monk
         list(threads.map(lambda row: again.pixels([row], "squash", 32), list(range(9)) * 4))
     found = cached(pool, tmp_path / "cache").table.pixels(range(9), "squash", 32)
     assert np.array_equal(found, plain)
+
+
+def test_images_of_a_zip_have_nothing_to_prepare_and_are_not_called_generated(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "data", ("cat", "dog"), 1)
+    shutil.make_archive(str(tmp_path / "p"), "zip", folder)
+    pool = cached(open_pool(f"my={tmp_path / 'p.zip'}"), tmp_path / "cache")
+    with pytest.raises(DataError, match="pool my are read where they lie within other files; there is noth"):
+        prepare(pool, ["squash"], 16)
 
 
 def test_prepare_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch) -> None:

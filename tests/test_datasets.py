@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import tracemalloc
 from datetime import date
@@ -25,7 +26,7 @@ from farshot.export.labels import convert_labels
 from farshot.images.member import Member
 from farshot.model.catalogue import TOY_NOTE
 from tests.image_bytes import encoded
-from tests.input_helpers import Farshot, class_folders, everything_in, picture, pixels_of
+from tests.input_helpers import Farshot, class_folders, everything_in, no_file_larger_than, picture, pixels_of
 from tests.input_helpers import refused_table as refused
 
 NAMES = ["dog", "cat", "owl"]
@@ -334,6 +335,24 @@ def test_a_saved_dataset_names_no_file_outside(tmp_path: Path, inside: str) -> N
     dataset().save_to_disk(tmp_path / "saved")
     (tmp_path / "saved" / "state.json").write_text(json.dumps({"_data_files": [{"filename": inside}]}))
     assert "cannot be read as a saved dataset" in refused(tmp_path / "saved")
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_not_the_dataset(
+    tmp_path: Path, cache: Path, monkeypatch
+) -> None:
+    pd.DataFrame({"image": [image(n)["bytes"] for n in range(4)], "label": list("abab")}).to_parquet(
+        tmp_path / "x.parquet"
+    )
+    said = re.escape(f"{tmp_path / 'x.parquet'}: the cache {cache / 'datasets'} cannot be written (File too")
+    with no_file_larger_than(1000), pytest.raises(DataError, match=rf"^{said}.*set FARSHOT_CACHE to another"):
+        read_table(tmp_path / "x.parquet")
+    assert not list((cache / "datasets").iterdir())
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("FARSHOT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        DataError, match=r"cannot be written, since .*file cannot \(.*set FARSHOT_CACHE to another folder\.$"
+    ):
+        read_table(tmp_path / "x.parquet")
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:

@@ -6,7 +6,9 @@ the cache, under a hash of the file, as an Arrow file in which each image lies a
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,7 @@ from farshot.errors import DataError
 from farshot.images.member import Member, Span
 from farshot.images.reading import ImageSource
 from farshot.storage.archives import ArchiveLimits, in_megabytes
-from farshot.storage.atomic import replaced
+from farshot.storage.atomic import check_writable, replaced
 from farshot.storage.json_text import parse_object
 from farshot.storage.paths import default_cache, ordinary
 
@@ -31,6 +33,8 @@ _NAMES = (*IMAGE_COLUMNS, "img", "picture", "photo")
 _ROWS_AT_ONCE = 64
 _LAYOUT = 2  # of files in the cache; raised when other columns are kept
 _MOST_ROWS = 10_000_000
+_WAY = "free space, or set FARSHOT_CACHE to another folder"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BOMB_RATIO, BOMB_BYTES = 100, 1_000_000_000  # images hardly shrink: more than both is refused
 
 
@@ -122,9 +126,16 @@ def read_parquet(path: Path) -> Table:
         place = default_cache() / "datasets" / f"{digest}-{_LAYOUT}.arrow"
         notes: tuple[str, ...] = ()
         if not place.is_file():
+            check_writable(place.parent, _WAY, place.name)
             place.parent.mkdir(parents=True, exist_ok=True)
-            with replaced(place) as staging:
-                _unpack(pa, path, staging)
+            try:
+                with replaced(place) as staging:
+                    _unpack(pa, path, staging)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                why = f"cannot be written ({os.strerror(error.errno)}); {_WAY}"
+                raise DataError(f"{path}: the cache {place.parent} {why}.") from error
             size = in_megabytes(place.stat().st_size)
             notes = (f"the images of {path} were unpacked to the cache, {place} ({size})",)
     found = read_arrow([place], str(path), 1)
@@ -152,7 +163,7 @@ class _reading:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, self._faults):
+        if isinstance(error, self._faults) and not isinstance(error, DataError):
             line = first_line(error)
             raise DataError(f"{self._name} cannot be read {self._how} ({line}); save it again.") from error
 

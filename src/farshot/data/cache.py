@@ -119,9 +119,8 @@ def prepare(
     table = pool.table
     chosen = list(range(len(table)) if rows is None else rows)
     if not isinstance(table, CachedTable) or table.cache is None:
-        raise DataError(
-            f"The pool {pool.name} is generated, not read from files; there is nothing to prepare."
-        )
+        why = "are read where they lie within other files" if pool.revision is None else "are generated"
+        raise DataError(f"The images of the pool {pool.name} {why}; there is nothing to prepare.")
     plan = []
     total = 0
     for reading in readings:

@@ -39,8 +39,8 @@ _STREAM = re.compile(
     r".*zone\.identifier(:\$data)?|.*[:\uf022\uf03a](encryptable|smartscreen|afp_afpinfo|afp_resource"
     r"|com\.dropbox\.attr(s|ibutes)|\$data)"
 )
-"""Names of second streams of files of Windows, such as 1.jpg:Zone.Identifier, which other systems copy as files;
-Samba and Linux write another letter for the colon, some programs an underscore or nothing."""
+"""Names of second streams of files of Windows, such as 1.jpg:Zone.Identifier, which other systems copy as
+files; Samba and Linux write another letter for the colon, some programs an underscore or nothing."""
 
 _SIDECARS = {".xmp", ".aae", ".thm", ".pp3", ".lrcat"} | {
     *(".ovr", ".msk", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".prj")
