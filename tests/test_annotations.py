@@ -140,6 +140,11 @@ def test_classes_and_pictures_with_names_that_readers_skip_are_not_lost(animals:
     table.write_text("path,label\nanimals/cat/.0.png,cat\nanimals/dog/0.png,dog\n")
     convert_labels(str(table), animals.parent / "tree", "imagefolder")
     assert labels_of(animals.parent / "tree") == {"cat/image.0.png": "cat", "dog/0.png": "dog"}
+    for name in ("1.log", "2.xmp"):
+        picture(5).save(animals / "cat" / name, "PNG")
+    table.write_text("path,label\nanimals/cat/1.log,cat\nanimals/cat/2.xmp,dog\n")
+    convert_labels(str(table), animals.parent / "more", "imagefolder")
+    assert labels_of(animals.parent / "more") == {"cat/image1.log.img": "cat", "dog/image2.xmp.img": "dog"}
     table.write_text("path,label\nanimals/cat/.0.png,.5 mm\nanimals/dog/0.png,dog\n")
     with pytest.raises(DataError, match=r"The label '\.5 mm' cannot be the name of a folder"):
         convert_labels(str(table), animals.parent / "other", "imagefolder")

@@ -14,7 +14,7 @@ from farshot.annotations.files import check_new, check_new_folder, new_folder
 from farshot.annotations.formats import FORMATS, format_called, recognised, single
 from farshot.annotations.rows import Labelled
 from farshot.data.arrow import holds_images
-from farshot.data.files import is_litter
+from farshot.data.files import is_litter, may_be_image
 from farshot.data.found import split_called
 from farshot.data.lookup import counted_from, existing
 from farshot.data.readers import read_table
@@ -236,7 +236,10 @@ def _copy(
 def _name(image: str) -> str:
     name = re.sub(r"[?#].*", "", image) if is_url(image) else image
     name = _UNSAFE.sub("_", PurePosixPath(name.replace("\\", "/")).name) or "image"
-    return f"image{name}" if is_litter([name], hidden=True) else name  # a name that readers do not pass over
+    for changed in (name, f"image{name}"):
+        if may_be_image(changed):
+            return changed
+    return f"image{name}.img"  # a name that readers do not pass over
 
 
 def _images(
