@@ -309,6 +309,19 @@ def test_copies_are_never_mixed_where_some_pictures_have_a_split_and_others_none
         source.unlink()
 
 
+def test_a_group_of_fiftyone_is_called_by_its_id(animals: Path) -> None:
+    samples = [
+        {
+            "filepath": f"{kind}/0.png",
+            "ground_truth": {"_cls": "Classification", "label": kind},
+            "group": {"_id": {"$oid": "64f0"}, "_cls": "Group", "name": side},
+        }
+        for kind, side in (("cat", "left"), ("dog", "right"))
+    ]
+    (animals / "samples.json").write_text(json.dumps({"samples": samples}))
+    assert [row.group for row in format_called("fiftyone").read(animals)] == ["64f0", "64f0"]
+
+
 def test_a_sample_of_fiftyone_with_tags_of_two_splits_is_refused(animals: Path) -> None:
     sample = SAMPLES["samples"][0] | {"tags": ["val", "train"]}
     (animals / "samples.json").write_text(json.dumps({"samples": [sample]}))

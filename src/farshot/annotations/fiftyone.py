@@ -2,7 +2,7 @@
 labels.json next to a folder data (FiftyOneImageClassificationDataset).
 
 In samples.json every Classification is a label; one with a confidence was made by a model. Of the tags of a
-sample train, val or test is its split, and the text in the field `group` is its group.
+sample train, val or test is its split, and the text or the Group in the field `group` is its group.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _from_samples(content: dict[str, Any], path: Path) -> Iterator[Labelled]:
         if len(splits) > 1:
             raise DataError(f"{where}: it has the tags of two splits, {' and '.join(splits)}; keep one.")
         split = splits[0] if splits else None
-        group = optional_text(sample.get(_GROUP), where, _GROUP)
+        group = optional_text(_without_class(sample.get(_GROUP)), where, _GROUP)
         labels: list[tuple[str | None, float | None, bool]] = [
             label
             for name, value in sample.items()
@@ -101,6 +101,14 @@ def _from_samples(content: dict[str, Any], path: Path) -> Iterator[Labelled]:
         ]
         for label, score, by_model in labels or [(None, None, False)]:
             yield Labelled(image, label, score, "model" if by_model else "person", split, group)
+
+
+def _without_class(group: Any) -> Any:
+    """The id of a Group of FiftyOne; everything else as it is."""
+    if isinstance(group, dict) and group.get("_cls") == "Group":
+        identity = group.get("_id", group.get("id"))
+        return identity.get("$oid") if isinstance(identity, dict) else identity
+    return group
 
 
 def _labels(value: Any, where: str, by_model: bool) -> Iterator[tuple[str, float | None, bool]]:
