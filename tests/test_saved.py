@@ -95,6 +95,47 @@ def test_labels_that_a_file_cannot_hold_are_refused():
             FewShotClassifier("mini", "zero-shot").fit(SUPPORT.images, labels)
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, float("nan")], r"has no label \(nan\)"),
+        ([0.5, 1.5], r"continuous .* has [01]\.5"),
+        ([0, float("inf")], "continuous .* has inf"),
+        ([2**63, 2**63 + 1], "too large for a number; give words"),
+        (["caf\udce9", "tea"], r"'caf\\udce9' holds bytes that are no characters"),
+    ],
+)
+@pytest.mark.parametrize("kind", [list, np.array, lambda given: np.array(given, dtype=object)])
+def test_labels_with_which_a_model_could_not_be_loaded_are_refused(labels, words, kind):
+    given = kind([labels[code] for code in SUPPORT.labels])
+    with pytest.raises(DataError, match=words):
+        FewShotClassifier("mini", "zero-shot").fit(SUPPORT.images, given)
+
+
+@pytest.mark.parametrize("labels", [[1, 2.0], [False, 2], [np.int64(0), 1], [2, 10]])
+def test_an_array_of_objects_is_read_as_the_list_is(labels, tmp_path: Path):
+    given = [labels[code] for code in SUPPORT.labels]
+    listed = FewShotClassifier("mini", "prototypes").fit(SUPPORT.images, given)
+    made = FewShotClassifier("mini", "prototypes").fit(SUPPORT.images, np.array(given, dtype=object))
+    made.save(tmp_path / "model")
+    for one in (made, load(tmp_path / "model")):
+        assert one.classes_.dtype == listed.classes_.dtype
+        assert one.classes_.tolist() == listed.classes_.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"class_names": ["caf\udce9", "tea"]},
+        {"descriptions": {"highway": "caf\udce9"}},
+        {"template": "a caf\udce9 of a {}."},
+    ],
+)
+def test_words_of_prompts_that_are_no_text_are_refused(wrong):
+    with pytest.raises(DataError, match=r"'.*caf\\udce9.*'"):
+        FewShotClassifier("mini", "zero-shot", **wrong).fit(SUPPORT)
+
+
 def test_a_temperature_and_an_estimate_are_kept(tmp_path: Path):
     made = FewShotClassifier("mini", "zero-shot", calibrate=True, seed=3).fit(SUPPORT)
     made.keep_estimate(made.estimate(SUPPORT))

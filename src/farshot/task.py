@@ -9,8 +9,10 @@ import numpy as np
 
 from farshot.arrays import NDArray
 from farshot.data.independence import units
+from farshot.data.names import is_text
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
+from farshot.sanitize import short
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
@@ -48,6 +50,8 @@ class Task:
             raise DataError(
                 f"The prompt template {self.template!r} needs {{}} exactly once, where the class name goes."
             )
+        if not is_text(self.template):
+            raise DataError(f"The prompt template {short(self.template)} holds bytes that are no characters.")
         if len(self.class_names) < 2:
             raise DataError("A task needs at least two classes; add images of a second class.")
         missing = set(range(len(self.class_names))) - set(self.labels.tolist())

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from farshot.arrays import NDArray
-from farshot.data.names import in_class_order, names_by_label, names_in_order, names_in_prompts, nfc
+from farshot.data.names import in_class_order, is_text, names_by_label, names_in_order, names_in_prompts, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.sanitize import short
@@ -21,6 +21,9 @@ from farshot.storage.paths import home
 
 _CHANNELS = (1, 3, 4)
 """Of an image; an array of three dimensions with this many in the last or the first may be one image."""
+
+_TOO_LARGE = 2**63
+"""A whole number that NumPy keeps as a rounded one, or not as a number at all."""
 
 
 def image_table(images: Any) -> ImageTable:
@@ -86,26 +89,44 @@ def measured_table(images: Any, labels: ArrayLike) -> ImageTable:
 
 def _with_labels(images: Any, labels: ArrayLike) -> tuple[ImageTable, NDArray[Any]]:
     """Images without labels, and these in an array of one per image."""
-    sources = images.images if isinstance(images, ImageTable) else _several(images)
-    if isinstance(labels, Sequence):  # an array of them would hold the text "nan"
-        blank = next(
-            (n for n, label in enumerate(labels, 1) if isinstance(label, float) and label != label), None
-        )
-        words = any(isinstance(label, str) for label in labels)
-        if words and blank is not None:
-            raise DataError(
-                f"Image {blank} has no label ({labels[blank - 1]}); give it one, or leave it out."
-            )
-        if words and not all(isinstance(label, str | None) for label in labels):
-            raise DataError("The labels are words and numbers; give words alone, such as str(label).")
+    table = images if isinstance(images, ImageTable) else ImageTable(_several(images), None, (), ())
+    return table, labels_of(labels, len(table))
+
+
+def labels_of(labels: ArrayLike, images: int) -> NDArray[Any]:
+    """Make an array of one label for each of so many images.
+
+    Raises:
+        DataError: labels that are missing, too many or few, or not classes at all.
+    """
+    listed = labels if isinstance(labels, Sequence) else np.asarray(labels).tolist()
+    if isinstance(listed, Sequence):  # an array of them would hold the text "nan"
+        _check_kinds(listed)
     try:
         values = np.asarray(labels)
+        if values.dtype.kind == "O" and not any(isinstance(label, str) for label in values.flat):
+            values = np.asarray(values.tolist())  # numbers of one type, as those of a list are
     except ValueError:
         raise DataError("The labels are lists of different lengths; give one label per image.") from None
-    if values.ndim != 1 or len(values) != len(sources):
-        way_out = "use y.ravel()" if values.shape == (len(sources), 1) else "give one label per image"
-        raise DataError(f"There are {len(sources)} images but labels of shape {values.shape}; {way_out}.")
-    return images if isinstance(images, ImageTable) else ImageTable(sources, None, (), ()), values
+    if values.shape != (images,):
+        way_out = "use y.ravel()" if values.shape == (images, 1) else "give one label per image"
+        raise DataError(f"There are {images} images but labels of shape {values.shape}; {way_out}.")
+    _check_classes(values)
+    return values
+
+
+def _check_kinds(labels: Sequence[Any]) -> None:
+    """Refuse labels that are missing, words together with numbers, and numbers that an array would round."""
+    for number, label in enumerate(labels, 1):
+        if label is None or (isinstance(label, float) and label != label):
+            raise DataError(f"Image {number} has no label ({label}); give it one, or leave it out.")
+    if len({isinstance(label, str) for label in labels}) > 1:
+        raise DataError("The labels are words and numbers; give words alone, such as str(label).")
+    large = next((label for label in labels if isinstance(label, int) and abs(label) >= _TOO_LARGE), None)
+    if large is not None:
+        raise DataError(
+            f"The label {short(large)} is too large for a number; give words, such as str(label)."
+        )
 
 
 def _several(images: Any) -> tuple[Any, ...]:
@@ -195,6 +216,8 @@ def plain_label(label: Any) -> Hashable:
             f"The label {short(plain)} is neither a word nor a number, so it can be neither saved nor "
             f"listed; use {'label.decode()' if isinstance(plain, bytes) else 'str(label)'}."
         )
+    if isinstance(plain, str) and not is_text(plain):
+        raise DataError(f"The label {short(plain)} holds bytes that are no characters; write it as text.")
     if isinstance(plain, str) and not plain.strip():
         raise DataError(
             f"The label {short(plain)} is blank; give every image a label, or leave the image out."
@@ -202,8 +225,8 @@ def plain_label(label: Any) -> Hashable:
     return plain
 
 
-def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The sorted labels and the index of each image's."""
+def _check_classes(values: NDArray[Any]) -> None:
+    """Refuse labels that are no classes."""
     if values.dtype.kind == "f":
         odd = np.flatnonzero(~(np.isfinite(values) & (values == np.round(values))))
         if len(odd):
@@ -212,8 +235,12 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
                 "labels are words or whole numbers."
             )
     for label in {type(value): value for value in values.tolist()}.values():
-        if label is not None and not isinstance(label, str | int | float):
+        if not isinstance(label, str | int | float):
             plain_label(label)  # refuses it: bytes and dates sort, but cannot be saved
+
+
+def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The sorted labels and the index of each image's."""
     try:
         classes, codes = np.unique(values, return_inverse=True)
     except TypeError:
@@ -247,7 +274,7 @@ def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
                 f"{', '.join(map(str, classes))}."
             )
     for name in given.values() if isinstance(given, Mapping) else given:
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not name.strip() or not is_text(name):
             raise DataError(f"class_names has {short(name)} as a name; give every class a name in words.")
 
 

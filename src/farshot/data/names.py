@@ -138,7 +138,7 @@ def descriptions_of(
             )
         if name in found:
             raise DataError(f"{where} describes the class {short(name)} twice; keep one description.")
-        if not isinstance(words, str) or not words.strip():
+        if not isinstance(words, str) or not words.strip() or not is_text(words):
             raise DataError(f"{where} has {short(words)} as the description of {short(word)}; give it words.")
         found[name] = words
     return found
@@ -207,11 +207,11 @@ def _prompt_names(names: ClassNames, classes: Sequence[str]) -> list[str]:
 
 def _check_text(names: Sequence[str], where: str) -> None:
     for name in names:
-        if not name.strip() or not _is_text(name):
+        if not name.strip() or not is_text(name):
             raise DataError(f"{where} has a class of the name {short(name)}; give it a name in plain text.")
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a name can be encoded as text; file names may hold bytes that are no characters."""
     try:
         name.encode("utf-8")
