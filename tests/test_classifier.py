@@ -65,6 +65,47 @@ def test_a_score_takes_one_label_per_image(fitted):
             fitted.score(QUERIES, wrong)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "given"),
+    [
+        ("0", "1", [0, 1]),
+        (0, 1, ["0", "1"]),
+        (0, 1, [0.0, 1.0]),
+        ("cafe\u0301", "tea", ["caf\xe9", "tea"]),
+        (False, True, np.array([False, True], dtype=object)),
+    ],
+)
+def test_a_score_compares_labels_and_not_their_types(first, second, given):
+    made = FewShotClassifier("mini", "prototypes").fit(IMAGES[:4], [first, second] * 2)
+    guessed = [given[made.classes_.tolist().index(label)] for label in made.predict(QUERIES).tolist()]
+    assert made.score(QUERIES, guessed) == 1
+    assert made.evaluate(QUERIES, list(map(str, made.predict(QUERIES)))).accuracy.mean == 1
+
+
+def test_a_label_that_was_not_fitted_counts_as_wrong(fitted):
+    guessed = fitted.predict(QUERIES[:4]).tolist()
+    assert fitted.score(QUERIES[:4], [*guessed[:3], "forest"]) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "words"),
+    [
+        (["forest"] * 4, None, "None of the labels, such as 'forest', is one of the classes"),
+        ([0, 1, 0, 1], None, "None of the labels, such as '0',"),
+        (["highway", "orchard", "highway", 3], None, "words and numbers"),
+        ([0.0, 1.0, 1.0, float("nan")], None, "Image 4 has no label .nan."),
+        (np.array(["highway", "orchard", None, "highway"]), None, "Image 3 has no label .None."),
+        (LABELS[:4], [1, 1, 1], r"4 images but sample_weight has the shape \(3,\)"),
+        (LABELS[:4], [0, 0, 0, 0], "some are above 0"),
+        (LABELS[:4], [1, 1, 1, float("nan")], "some are above 0"),
+        (LABELS[:4], ["a", "b", "c", "d"], "something else than numbers"),
+    ],
+)
+def test_a_score_of_labels_or_weights_that_cannot_be_is_refused(fitted, labels, weights, words):
+    with pytest.raises(DataError, match=words):
+        fitted.score(QUERIES[:4], labels, weights)
+
+
 def test_images_of_one_class_are_measured_whatever_it_is_called_in_prompts():
     numbers = ["A" if label == "highway" else "a" for label in LABELS]
     made = FewShotClassifier("mini", "zero-shot", class_names={"A": "highway", "a": "orchard"})
@@ -201,7 +242,7 @@ def test_a_label_it_does_not_know_is_named(fitted):
         ([IMAGES[0], "nowhere.png"], ["highway", "orchard"], "nowhere.png"),
         (IMAGES, None, "y is None"),
         (IMAGES, [0.5, 0.5, 1.5, 1.5], "continuous .image 1 has 0.5"),
-        (IMAGES, [1.0, float("nan"), 2.0, 2.0], r"Image 2 has no label .nan."),
+        (IMAGES, [1.0, float("nan"), 2.0, 2.0], "Image 2 has no label .nan."),
         (IMAGES, ["a", None, "b", "b"], "Image 2 has no label .None."),
         (IMAGES[0], ["highway"] * len(IMAGES[0]), "put it in brackets"),
         ("mole.png", ["a"] * 8, "put it in brackets"),

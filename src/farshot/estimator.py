@@ -12,7 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from farshot.arrays import NDArray
+from farshot.data.given import labels_of
+from farshot.data.names import nfc
 from farshot.errors import DataError
+from farshot.sanitize import short
 
 C = TypeVar("C", bound="ClassifierProtocol")
 
@@ -60,17 +64,24 @@ class ClassifierProtocol:
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy of `predict` on labelled images.
 
+        Numbers are compared as numbers, anything else as text, in Unicode's composed form; a label that was
+        not fitted counts as wrong.
+
         Raises:
-            DataError: not one label per image.
+            DataError: not one label, or one weight, per image; labels that are no classes, none of which was
+                fitted, or weights that sum to nothing.
         """
-        found, true = np.asarray(self.predict(X)), np.asarray(y)  # type: ignore[attr-defined]
-        if true.shape == (len(found), 1):
-            true = true.ravel()
-        if true.shape != found.shape:
+        found: NDArray[Any] = self.predict(X)  # type: ignore[attr-defined]
+        classes: NDArray[Any] = self.classes_  # type: ignore[attr-defined]
+        true = labels_of(np.ravel(y) if getattr(y, "shape", ())[1:] == (1,) else y, len(found))
+        if not all(values.dtype.kind in "biuf" for values in (true, classes)):
+            true, classes, found = (_as_text(values) for values in (true, classes, found))
+        if len(true) and not np.isin(true, classes).any():
             raise DataError(
-                f"There are {len(found)} images but labels of shape {true.shape}; give one label per image."
+                f"None of the labels, such as {short(true[0])}, is one of the classes it was fitted to "
+                f"({', '.join(map(str, classes))}); give labels of these."
             )
-        weights = None if sample_weight is None else np.asarray(sample_weight)
+        weights = None if sample_weight is None else _checked_weights(sample_weight, len(true))
         return float(np.average(found == true, weights=weights))
 
     def __repr__(self) -> str:
@@ -96,6 +107,29 @@ class ClassifierProtocol:
             classifier_tags=ClassifierTags(),
             input_tags=InputTags(),
         )
+
+
+def _as_text(labels: NDArray[Any]) -> NDArray[Any]:
+    return np.array([nfc(str(label)) for label in labels.tolist()], dtype=object)
+
+
+def _checked_weights(given: ArrayLike, images: int) -> NDArray[np.float64]:
+    """Weights of images.
+
+    Raises:
+        DataError: another number of them, or they are not numbers above 0.
+    """
+    try:
+        weights = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("sample_weight holds something else than numbers; give one per image.") from None
+    if weights.shape != (images,):
+        raise DataError(
+            f"There are {images} images but sample_weight has the shape {weights.shape}; give one per image."
+        )
+    if not np.isfinite(weights).all() or weights.min(initial=0) < 0 or weights.sum() == 0:
+        raise DataError("sample_weight must be numbers of at least 0, of which some are above 0.")
+    return weights
 
 
 def check_is_fitted(estimator: Any) -> None:
