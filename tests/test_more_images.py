@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farshot import FewShotClassifier, load
+from farshot import FewShotClassifier, load, load_encoder
 from farshot.classifier.hub import files_to_upload
 from farshot.data.merge import merged
 from farshot.data.readers import read_table
@@ -91,6 +91,17 @@ def test_an_adapted_model_takes_more_images_and_a_new_class(farshot: Farshot, tm
     told = farshot("adapt", more, "--from", tmp_path / "m", "--out", tmp_path / "o")
     assert told.code == 2
     assert "no longer there or has changed" in told.err
+
+
+def test_more_images_are_adapted_to_at_the_size_of_the_first(farshot: Farshot, tmp_path: Path):
+    first = read_table(write(tmp_path / "first", range(25), ("highway", "orchard")))
+    FewShotClassifier(load_encoder("mini", size=96), "prototypes").fit(first).save(tmp_path / "m")
+    more = write(tmp_path / "more", range(25, 45))
+    told = farshot("adapt", more, "--from", tmp_path / "m", "--out", tmp_path / "n")
+    assert told.code == 0, told.err
+    assert "Adapted mini with prototypes" in told.out
+    new = load(tmp_path / "n")
+    assert (new.encoder_.size, new.parameters_.model) == (96, "mini")
 
 
 def test_a_fine_tuned_model_is_cross_validated_again_if_it_was(farshot: Farshot, tmp_path: Path):

@@ -146,6 +146,19 @@ def test_a_model_of_another_size_finds_its_base_again(tmp_path: Path):
         np.testing.assert_allclose(again.predict_proba(IMAGES), made.predict_proba(IMAGES), atol=1e-6)
 
 
+def test_a_loaded_model_fits_again_at_its_size(tmp_path: Path):
+    made = FewShotClassifier(load_encoder("mini", size=96), "prototypes").fit(SUPPORT, SUPPORT_LABELS)
+    made.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    for other in (clone(again), again.with_method("prototypes"), again):
+        other.fit(SUPPORT, SUPPORT_LABELS).save(tmp_path / "second")
+        assert other.encoder_.size == 96
+        assert np.array_equal(other.predict_proba(IMAGES), made.predict_proba(IMAGES))
+        assert other.parameters_.model == load(tmp_path / "second").parameters_.model == "mini"
+    held_out = made.held_out(SUPPORT, SUPPORT_LABELS)
+    assert np.array_equal(again.held_out(SUPPORT, SUPPORT_LABELS).logits, held_out.logits)
+
+
 def test_clone_keeps_the_encoder(encoder):
     copied = clone(FewShotClassifier(encoder, "linear-probe"))
     assert copied.model is encoder

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from farshot.errors import SettingError
+from farshot.errors import ModelError, SettingError
 from farshot.images.options import ReadOptions
 from farshot.model.encoder import Encoder
-from farshot.model.find import absolute_source, is_clip_model
+from farshot.model.find import absolute_source, is_clip_model, load_encoder, shared_encoder
 
 if TYPE_CHECKING:
     from farshot.classifier.fewshot import FewShotClassifier
@@ -54,6 +55,22 @@ class FittedParameters:
             encoder.precision,
             int(classifier.seed),
         )
+
+
+def model_at_size(model: str | Path, size: Any, *, device: str, precision: str) -> str | Path | Encoder:
+    """The parameter `model` with which images have this side: the place as it is, or, where its encoder takes
+    another size, an encoder that was loaded for this one.
+
+    Args:
+        size: in pixels; anything but a number, or a size that the encoder cannot have, changes nothing.
+
+    Raises:
+        ModelError: as `load_encoder`, of the place itself.
+    """
+    if isinstance(size, int) and size != shared_encoder(model, device=device, precision=precision).size:
+        with suppress(ModelError):  # another model, which has no such size
+            return load_encoder(model, device=device, precision=precision, size=size)
+    return model
 
 
 def check_parameters(classifier: FewShotClassifier) -> None:

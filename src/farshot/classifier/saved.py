@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import torch
 
 from farshot.arrays import NDArray
 from farshot.classifier.fewshot import FewShotClassifier
-from farshot.classifier.parameters import FittedParameters, read_options
+from farshot.classifier.parameters import FittedParameters, model_at_size, read_options
 from farshot.data.given import as_path
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError, SettingError
@@ -21,7 +20,7 @@ from farshot.evaluation.crossval import HeldOut
 from farshot.evaluation.familiarity import Familiarity, Look
 from farshot.methods import Method, available, create, current_settings
 from farshot.model.encoder import Encoder
-from farshot.model.find import encoder_of_clip, is_clip_model, load_encoder, shared_encoder
+from farshot.model.find import encoder_of_clip, is_clip_model, shared_encoder
 from farshot.sanitize import short
 from farshot.storage.model_check import check_labelled, check_restored
 from farshot.storage.model_folder import (
@@ -67,7 +66,9 @@ def load(
     try:
         if is_clip_model(base):
             base = encoder_of_clip(base, **machine)
-        encoder = base if isinstance(base, Encoder) else _at_saved_size(base, about, machine)
+        if not isinstance(base, Encoder):
+            base = model_at_size(base, about["preprocessing"].get("size"), **machine)
+        encoder = base if isinstance(base, Encoder) else shared_encoder(base, **machine)
     except ModelError as error:
         if model is not None:
             raise
@@ -82,15 +83,6 @@ def load(
             "adapt again if this version reads it in another way."
         )
     return _restored(folder, about, tensors, method, encoder, base, device, labelled)
-
-
-def _at_saved_size(place: str | Path, about: Mapping[str, Any], machine: Mapping[str, str]) -> Encoder:
-    """The base model, for images of the side that it was adapted with."""
-    encoder, size = shared_encoder(place, **machine), about["preprocessing"].get("size")
-    if isinstance(size, int) and size != encoder.size:
-        with suppress(ModelError):  # another model, which has no such size
-            return load_encoder(place, **machine, size=size)
-    return encoder
 
 
 def _saved_method(folder: str | Path, about: Mapping[str, Any]) -> Method:

@@ -126,6 +126,7 @@ def adapt(
     from farshot.classifier import FewShotClassifier
 
     given_options = dict(locals())
+    from farshot.classifier.parameters import model_at_size
     from farshot.cli.continued import Continued, earlier, refuse_kept
     from farshot.data.merge import merged
     from farshot.data.names import read_descriptions
@@ -187,6 +188,9 @@ def adapt(
         seed=seed,
     )
     with console.progress("loading the model"):
+        if before is not None:
+            sized = model_at_size(model, before.size, device=device, precision=precision)
+            classifier.set_params(model=sized)
         reading = classifier.input_reading(table)
     table = readable(table, skip_unreadable, reading)
     train = table.subset(table.train_rows())

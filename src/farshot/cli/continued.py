@@ -32,6 +32,7 @@ class Continued:
     Attributes:
         table: the images that it was adapted to.
         calibrate: whether it was cross-validated.
+        size: side of an image in pixels.
         options: how they are read.
     """
 
@@ -44,6 +45,7 @@ class Continued:
     precision: str
     seed: int
     calibrate: bool
+    size: int | None
     options: ReadOptions
 
     def names_of(self, table: ImageTable) -> tuple[str, ...]:
@@ -119,5 +121,6 @@ def earlier(folder: Path) -> Continued:
         precision=about["precision"],
         seed=int(about["seed"]),
         calibrate=about.get("calibrate") is True,
+        size=about.get("preprocessing", {}).get("size"),
         options=options,
     )
