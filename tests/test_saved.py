@@ -136,6 +136,25 @@ def test_words_of_prompts_that_are_no_text_are_refused(wrong):
         FewShotClassifier("mini", "zero-shot", **wrong).fit(SUPPORT)
 
 
+@pytest.mark.parametrize("labels", [[0, 1], ["big_barn", "cafe\u0301"], [False, True]])
+def test_a_loaded_model_can_be_fitted_to_other_classes(labels, tmp_path: Path):
+    made = FewShotClassifier("mini", "zero-shot").fit(SUPPORT.images, [labels[c] for c in SUPPORT.labels])
+    made.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert (again.class_names, again.descriptions) == (None, None)
+    again.fit(SUPPORT)
+    assert again.classes_.tolist() == list(SUPPORT.classes)
+    assert np.array_equal(again.predict_proba(QUERIES), made.fit(SUPPORT).predict_proba(QUERIES))
+
+
+def test_names_and_descriptions_that_were_given_are_kept(tmp_path: Path):
+    names, words = {"highway": "road", "orchard": "orchard"}, {"road": "a road for cars"}
+    made = FewShotClassifier("mini", "zero-shot", class_names=names, descriptions=words).fit(SUPPORT)
+    made.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert (again.class_names, again.descriptions) == (names, words)
+
+
 def test_a_temperature_and_an_estimate_are_kept(tmp_path: Path):
     made = FewShotClassifier("mini", "zero-shot", calibrate=True, seed=3).fit(SUPPORT)
     made.keep_estimate(made.estimate(SUPPORT))

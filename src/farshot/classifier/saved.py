@@ -13,6 +13,7 @@ from farshot.arrays import NDArray
 from farshot.classifier.fewshot import FewShotClassifier
 from farshot.classifier.parameters import FittedParameters, model_at_size, read_options
 from farshot.data.given import as_path
+from farshot.data.names import default_name, nfc
 from farshot.data.table import ImageTable
 from farshot.errors import ModelError, SettingError
 from farshot.evaluation.calibration import Limit
@@ -120,12 +121,15 @@ def _restored(
     labelled: Mapping[str, torch.Tensor],
 ) -> FewShotClassifier:
     """The classifier that a folder's farshot.json and tensors describe."""
+    labels, names = list(map(str, about["classes"])), list(map(nfc, about["class_names"]))
+    # of names that were not given nothing is kept, so that it can be fitted to other classes
+    named = names != list(map(default_name, labels))
     made = FewShotClassifier(
         model,
         about["method"],
         settings=current_settings(about["method"], about["settings"]),
-        class_names=dict(zip(map(str, about["classes"]), about["class_names"], strict=True)),
-        descriptions=about["descriptions"],
+        class_names=dict(zip(labels, about["class_names"], strict=True)) if named else None,
+        descriptions=about["descriptions"] or None,
         template=about["template"],
         read_options=saved_options(folder, about),
         calibrate=bool(about.get("calibrate", False)),

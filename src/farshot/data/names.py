@@ -32,6 +32,11 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def default_name(label: str) -> str:
+    """What prompts call a class that was given no name: its label, '_' read as a space."""
+    return " ".join(nfc(label).replace("_", " ").split())
+
+
 def in_class_order(labels: Iterable[str]) -> list[str]:
     """Labels in the order of classes: whole numbers by value, then everything else as text."""
 
@@ -278,7 +283,7 @@ def _check_plain(path: Path, number: int, line: str, classes: Sequence[str] | No
 
 def _spoken(name: str) -> str:
     """A name in the form used in prompts, for comparison."""
-    return " ".join(nfc(name).replace("_", " ").split()).casefold()
+    return default_name(name).casefold()
 
 
 def _meant(word: str, known: Sequence[str]) -> str:
