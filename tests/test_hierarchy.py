@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farshot import FewShotClassifier
 from farshot.errors import DataError, SettingError
 from farshot.evaluation.hierarchy import Answer, Hierarchy, read_hierarchy
 from tests.input_helpers import Farshot, class_folders, refusal
+from tests.toy import world_table
 
 CLASSES = ("oak", "beech", "fir", "rose")
 PARENTS = {"oak": "broadleaf", "beech": "broadleaf", "fir": "conifer", "broadleaf": "tree", "conifer": "tree"}
@@ -113,6 +116,29 @@ def test_columns_may_be_swapped_and_names_that_lead_nowhere_are_passed_over(tmp_
     text = "parent,name\ntree,oak\ntree,beech\n\n,fir\n,rose\ninsects,bee\n,tree\n"
     found = read_hierarchy(write(tmp_path / "h.csv", text), CLASSES)
     assert found.chains == [("oak", "tree"), ("beech", "tree"), ("fir",), ("rose",)]
+
+
+def test_names_may_be_numbers_and_parents_none_or_blank():
+    found = Hierarchy(np.array([0, 1, 2]), {0: "even", 1: None, "2": "even", "even": " "})
+    assert found.chains == [("0", "even"), ("1",), ("2", "even")]
+
+
+@pytest.mark.parametrize("labels", [["caf\xe9", "tea"], [3, 10], [False, True]])
+def test_a_model_answers_from_a_hierarchy_of_its_classes_alone(labels):
+    table = world_table(count=24)
+    assert table.labels is not None
+    made = FewShotClassifier("mini", "prototypes", calibrate=True)
+    made.fit(table.images, [labels[code] for code in table.labels])
+    names = [str(label) for label in made.classes_.tolist()]
+    parents = dict.fromkeys(names, "any of both")
+    given = Hierarchy([unicodedata.normalize("NFD", name) for name in names], parents)
+    images = table.images[:4]
+    answers = made.predict_from(images, Hierarchy(made.classes_, parents), 0.8)
+    assert {answer.name for answer in answers} <= {*names, "any of both"}
+    assert made.predict_from(images, given, 0.8) == answers
+    for other in (names[::-1], names[:1], [*names, "rose"]):
+        with pytest.raises(DataError, match=r"hierarchy is of the classes .*, and the model has"):
+            made.predict_from(images, Hierarchy(other, parents), 0.8)
 
 
 def test_the_command_answers_from_a_hierarchy(farshot: Farshot, tmp_path: Path):

@@ -146,18 +146,24 @@ class Predicting:
         So many answers are right, the true class or a name above it, on the same terms as sets
         (farshot.evaluation.hierarchy).
 
+        Args:
+            hierarchy: of `classes_`, in their order.
+
         Raises:
+            DataError: a hierarchy of other classes.
             SettingError: as `predict_set`.
         """
-        probabilities = self.predict_proba(X)
-        return hierarchy.answers(probabilities, self.answer_threshold(hierarchy, coverage))
+        threshold = self.answer_threshold(hierarchy, coverage)
+        return hierarchy.answers(self.predict_proba(X), threshold)
 
     def answer_threshold(self, hierarchy: Hierarchy, coverage: float) -> float:
         """The probability above which a name is an answer of `predict_from`.
 
         Raises:
-            SettingError: as `predict_set`.
+            DataError, SettingError: as `predict_from`.
         """
+        check_is_fitted(self)
+        hierarchy.check_classes(self.classes_)
         held_out = self._require_held_out("Answers from a hierarchy need")
         return hierarchy.threshold(held_out.calibrated, held_out.labels, coverage, held_out.units)
 

@@ -134,7 +134,7 @@ def descriptions_of(
             known = [*by_name, *by_label]
             raise DataError(
                 f"{where} describes {short(word)}, which is not a class{_meant(word, known)}; the classes "
-                f"are: {_listed(names)}."
+                f"are: {listed(names)}."
             )
         if word in by_name and by_label.get(word, name) != name:
             raise DataError(
@@ -168,7 +168,7 @@ def names_by_label(given: Mapping[Any, str], labels: Sequence[str], where: str) 
         close = get_close_matches(nfc(missing[0]), others, 1, 0.0)[0]
         raise DataError(
             f"{where} has no name for the class {short(missing[0])}, but one for {short(close)}, which is "
-            f"not a class; correct the label (the classes are: {_listed(labels)})."
+            f"not a class; correct the label (the classes are: {listed(labels)})."
         )
     if missing:
         raise DataError(f"{where} has no name for the class {short(missing[0])}; name every class.")
@@ -183,7 +183,7 @@ def names_in_order(names: Sequence[str], labels: Sequence[str], where: str) -> l
     """
     if len(names) != len(labels):
         raise DataError(
-            f"{where} has {len(names)} names but the data has {len(labels)} classes ({_listed(labels)})."
+            f"{where} has {len(names)} names but the data has {len(labels)} classes ({listed(labels)})."
         )
     if _twice(_spoken(str(name)) for name in names):
         return list(names)  # refused later, with the two classes
@@ -193,7 +193,7 @@ def names_in_order(names: Sequence[str], labels: Sequence[str], where: str) -> l
         if other != code:
             raise DataError(
                 f"{where} calls the class {short(label)} {short(name)}, which is another class; names must "
-                f"follow the order of the classes ({_listed(labels)}), or say which is which (label: name)."
+                f"follow the order of the classes ({listed(labels)}), or say which is which (label: name)."
             )
     return list(names)
 
@@ -291,7 +291,8 @@ def _meant(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {short(close[0])}?)" if close else ""
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names of a list in words, and how many more there are."""
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
     return ", ".join(plain(name, 60) for name in names[:_MOST_LISTED]) + more
 

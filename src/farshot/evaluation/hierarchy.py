@@ -12,16 +12,17 @@ Shapes: S labelled images, B images, N classes.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
 from farshot.data.independence import scores_of_units
-from farshot.data.names import nfc
+from farshot.data.names import listed, nfc
 from farshot.data.text import read_text
 from farshot.errors import DataError
 from farshot.evaluation.sets import promised_rank
@@ -48,9 +49,9 @@ class Hierarchy:
     """The classes of a model and what they belong to.
 
     Args:
-        classes: of the model, in its order.
+        classes: of the model, in its order, as text or numbers.
         parents: name -> what it belongs to. Names that lie above no class are not used; a class without a
-            parent is directly below "any class".
+            parent, or whose parent is None or blank, is directly below "any class".
 
     Attributes:
         chains: of each class, itself first.
@@ -59,12 +60,13 @@ class Hierarchy:
         DataError: a circle, or a class that another class belongs to.
     """
 
-    def __init__(self, classes: Sequence[str], parents: Mapping[str, str]) -> None:
-        self.classes = tuple(classes)
-        known = {nfc(name): nfc(parent) for name, parent in parents.items()}
-        self.chains = [self._chain(nfc(name), known) for name in classes]
-        for name, chain in zip(classes, self.chains, strict=True):
-            if inside := {nfc(other) for other in classes} & set(chain[1:]):
+    def __init__(self, classes: Iterable[Any], parents: Mapping[Any, Any]) -> None:
+        self.classes = tuple(nfc(str(name)) for name in classes)
+        above = {nfc(str(name)): nfc(str(parent)) for name, parent in parents.items() if parent is not None}
+        known = {name: parent for name, parent in above.items() if parent.strip()}
+        self.chains = [self._chain(name, known) for name in self.classes]
+        for name, chain in zip(self.classes, self.chains, strict=True):
+            if inside := set(self.classes) & set(chain[1:]):
                 raise DataError(
                     f"The hierarchy puts the class {short(name)} below {short(min(inside))}, which is a "
                     "class; put both below a parent that is no class."
@@ -86,6 +88,22 @@ class Hierarchy:
                 raise DataError(f"The hierarchy has over {_MOST_LEVELS} levels above {short(name)}.")
             chain.append(parent)
         return tuple(chain)
+
+    def check_classes(self, classes: Iterable[Any]) -> None:
+        """Refuse a hierarchy that was made for other classes, or for these in another order.
+
+        Args:
+            classes: of the model, in its order.
+
+        Raises:
+            DataError: names both.
+        """
+        known = tuple(nfc(str(name)) for name in classes)
+        if self.classes != known:
+            raise DataError(
+                f"The hierarchy is of the classes {listed(self.classes)}, and the model has "
+                f"{listed(known)}, in this order: make it with Hierarchy(classifier.classes_, parents)."
+            )
 
     def threshold(
         self,
