@@ -61,7 +61,23 @@ def test_an_accuracy_of_all_images_has_an_interval_with_a_width(mini: Encoder):
         assert 0.8 < one.low < 0.99 and one.high == 1
     assert found.gain is not None
     assert found.gain.mean == pytest.approx(0, abs=1e-12)
-    assert -0.2 < found.gain.low < -0.01 and found.gain.low == pytest.approx(-found.gain.high)
+    assert -0.2 < found.gain.low < -0.01 and found.gain.high == 0
+
+
+def test_no_forecast_leads_above_all_or_below_none(mini: Encoder):
+    """A steep rise to a high accuracy, and a fall, where a label says nothing of the picture."""
+    draws = np.random.default_rng(0)
+    table, ends = TABLE.subset(range(40)), list[float]()
+    assert table.labels is not None
+    for labels in (table.labels, draws.permutation(table.labels)):
+        given = replace(table, labels=labels)
+        for seed in range(2):
+            found = learning_curve(create("prototypes"), mini, given, repeats=2, more=100_000, seed=seed)
+            assert found.gain is not None
+            assert found.gain.low <= found.gain.mean <= found.gain.high
+            ends += [found.accuracy[-1].mean + one for one in (found.gain.low, found.gain.high)]
+    assert min(ends) >= -1e-12 and max(ends) <= 1 + 1e-12
+    assert max(ends) == pytest.approx(1)  # where the line would lead further
 
 
 def test_a_forecast_needs_two_sizes(mini: Encoder):

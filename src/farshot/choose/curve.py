@@ -43,8 +43,8 @@ class LearningCurve:
         sizes: labelled images per class, (P,).
         accuracy: with their 95 % intervals.
         more: how many more per class `gain` is for.
-        gain: expected change of the balanced accuracy with them, with its 95 % interval; None where fewer
-            than two sizes could be measured.
+        gain: expected change of the balanced accuracy with them, with its 95 % interval, none of which leads
+            from the last accuracy above 1 or below 0; None where fewer than two sizes could be measured.
         gain_from: the number of labelled images per class that it starts from: those that there are.
     """
 
@@ -120,6 +120,7 @@ def learning_curve(
     if len(last) > 1:
         doublings = math.log2((smallest + more) / smallest)
         gain = _gain(shown[:, -len(last) :], labels, unit[seen], doublings * _slope(np.log2(last)))
+        gain = _within(gain, -accuracy[-1].mean, 1 - accuracy[-1].mean)
     return LearningCurve(tuple(chosen), accuracy, more, gain, smallest)
 
 
@@ -203,3 +204,9 @@ def _gain(
     smoothed = (squares * n + (weights**2).sum() / 4) / (n + 1) - (means * n / (n + 1)) ** 2
     mean, half = float(means.mean()), 1.96 * math.sqrt(float((smoothed / n).sum())) / len(classes)
     return Interval(mean, mean - half, mean + half, math.nan, len(right))
+
+
+def _within(found: Interval, least: float, most: float) -> Interval:
+    """The same with mean and ends moved between these bounds."""
+    mean, low, high = (min(max(value, least), most) for value in (found.mean, found.low, found.high))
+    return found._replace(mean=mean, low=low, high=high)
