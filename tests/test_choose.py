@@ -301,3 +301,8 @@ def test_of_a_table_with_splits_the_images_to_train_on_are_compared(mini: Encode
     alone = choose(TABLE.subset(own.train_rows()), {"mini": lambda: mini}, ["prototypes"], seed=-1)
     assert found.estimate == alone.estimate
     assert len(found.candidates[0].held_out.labels) == len(own.train_rows()) < len(TABLE)
+
+
+def test_one_method_is_given_in_a_list(mini: Encoder):
+    with pytest.raises(SettingError, match=r"such as \['linear-probe'\]"):
+        choose(world_table(count=20), {"mini": lambda: mini}, "linear-probe")

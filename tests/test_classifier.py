@@ -82,6 +82,11 @@ def test_a_score_compares_labels_and_not_their_types(first, second, given):
     assert made.evaluate(QUERIES, list(map(str, made.predict(QUERIES)))).accuracy.mean == 1
 
 
+def test_a_text_is_no_list_of_labels_to_choose_between(fitted):
+    with pytest.raises(DataError, match="classes is 'highway'; give a list of labels"):
+        fitted.predict(QUERIES[:1], classes="highway")
+
+
 def test_a_label_that_was_not_fitted_counts_as_wrong(fitted):
     guessed = fitted.predict(QUERIES[:4]).tolist()
     assert fitted.score(QUERIES[:4], [*guessed[:3], "forest"]) == 0.75

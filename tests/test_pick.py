@@ -244,6 +244,18 @@ def test_numbers_that_make_no_sense_are_refused(mini: Encoder, fitted) -> None:
         pick_next(fitted[0], fitted[1], len(fitted[1]))
 
 
+def test_labels_may_be_numbers(mini: Encoder) -> None:
+    table = world_table(count=20)
+    found = pick_first(mini, table, 2, class_names={0: "highway", 1: "orchard"})
+    assert set(found.guesses) <= {"0", "1"}
+    assert (found.prompt_names, found.class_names) == ({"0": "highway", "1": "orchard"}, ("0", "1"))
+
+
+def test_a_text_is_no_list_of_names(mini: Encoder) -> None:
+    with pytest.raises(DataError, match="class_names is 'rust'; give a mapping label -> name, or a list"):
+        pick_first(mini, world_table(count=20), 1, class_names="rust")
+
+
 def test_names_of_classes_in_files(tmp_path: Path) -> None:
     for name, text in {
         "a.txt": "apple scab\nrust\n",

@@ -25,7 +25,7 @@ from farshot.choose.extrapolation import LEAST_FOLDS, gain_to_all
 from farshot.classifier import FewShotClassifier
 from farshot.data.independence import draw_units, units, worth
 from farshot.data.table import ImageTable
-from farshot.errors import DataError, FarshotError
+from farshot.errors import DataError, FarshotError, SettingError
 from farshot.evaluation.crossval import MOST_FOLDS, HeldOut, crossval_interval, dependence
 from farshot.evaluation.intervals import Interval
 from farshot.evaluation.metrics import Evaluation, class_weights
@@ -135,6 +135,8 @@ def choose(
     Raises:
         FarshotError: the first reason where no candidate can be compared; DataError: too few images.
     """
+    if isinstance(methods, str):
+        raise SettingError(f"methods is {methods!r}; give a list of names, such as [{methods!r}].")
     table = table.subset(table.train_rows())
     found: list[Candidate] = []
     skipped: list[tuple[str, str]] = []

@@ -27,6 +27,7 @@ from farshot.methods.base import softmax
 from farshot.model.appearance import image_appearance
 from farshot.model.encoder import Encoder
 from farshot.model.features import image_features
+from farshot.sanitize import short
 from farshot.training.loop import Progress
 
 Images = Sequence[Any] | NDArray[Any] | ImageTable
@@ -88,6 +89,8 @@ class Predicting:
         Raises:
             DataError: as `predict_proba`.
         """
+        if isinstance(classes, str):
+            raise DataError(f"classes is {short(classes)}; give a list of labels.")
         known = {str(label): column for column, label in enumerate(self.classes_)}
         wanted = list(dict.fromkeys(nfc(str(label)) for label in classes))
         places = {nfc(name): column for name, column in known.items()}

@@ -253,10 +253,13 @@ def _coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     return classes, codes
 
 
-def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
-    """Refuse class names of the wrong type or with unknown labels."""
-    if given is None:
-        return
+def check_kind_of_names(given: Any) -> None:
+    """Refuse class names that are neither a mapping nor a list, such as a text, whose letters would be taken
+    for names.
+
+    Raises:
+        DataError: says what they are.
+    """
     if isinstance(given, str | bytes | os.PathLike):
         raise DataError(
             f"class_names is {short(given)}; give a mapping label -> name, or a list with one name per label."
@@ -265,6 +268,13 @@ def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
         raise DataError(
             f"class_names is a {type(given).__name__}; give a mapping label -> name, or a list of names."
         )
+
+
+def _check_class_names(given: Any, classes: NDArray[Any]) -> None:
+    """Refuse class names of the wrong type or with unknown labels."""
+    if given is None:
+        return
+    check_kind_of_names(given)
     if isinstance(given, Mapping):
         labels, keys = {nfc(str(label)) for label in classes}, {nfc(str(key)) for key in given}
         unknown = [key for key in given if nfc(str(key)) not in labels]

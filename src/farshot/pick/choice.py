@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from farshot.arrays import NDArray
 from farshot.classifier import FewShotClassifier
+from farshot.data.given import check_kind_of_names
 from farshot.data.names import in_class_order, names_in_prompts
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
@@ -83,7 +85,7 @@ def pick_first(
     table: ImageTable,
     shots: int,
     *,
-    class_names: Mapping[str, str] | Sequence[str] | None = None,
+    class_names: Mapping[Any, str] | Sequence[str] | None = None,
     ways: int | None = None,
     rule: str | None = None,
     template: str = DEFAULT_TEMPLATE,
@@ -110,9 +112,13 @@ def pick_first(
     """
     rule = rule or (DEFAULT_FIRST if class_names is None else DEFAULT_BALANCED)
     by = rule_named(FIRST, rule)
-    by_label = dict(class_names) if isinstance(class_names, Mapping) else None
-    names = None if class_names is None else names_in_prompts(by_label, tuple(class_names), "class_names")
-    labels = names if by_label is None else tuple(by_label)
+    if class_names is not None:
+        check_kind_of_names(class_names)
+    given = None if class_names is None else tuple(map(str, class_names))
+    mapping = class_names if isinstance(class_names, Mapping) else None
+    names = None if given is None else names_in_prompts(mapping, given, "class_names")
+    by_label = None if mapping is None else dict(zip(given or (), mapping.values(), strict=True))
+    labels = names if by_label is None else given
     count = _wanted(shots, names, ways)
     rows = _at_most(_without_copies(table), seed)
     _check_enough(len(rows), count)
