@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from farshot import FewShotClassifier
 from farshot.check import Checked, check_images
 from farshot.check.findings import LIKELY, doubtful_labels, not_told_apart
-from farshot.check.report import rows
+from farshot.check.report import rows, write_page
 from farshot.data.table import ImageTable
 from farshot.errors import DataError
 from farshot.evaluation.crossval import HeldOut
@@ -97,6 +97,24 @@ def test_planted_copies_are_found(probe: FewShotClassifier):
     assert {one.splits for one in found.copies} == {("test", "train")}
 
 
+@pytest.mark.parametrize("name", ["site A: leaf 3.png", "=1.png"])
+def test_an_unreadable_file_is_listed_by_its_whole_name(
+    name: str, probe: FewShotClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"no picture")
+    table = TABLE.subset(range(40))
+    assert table.labels is not None
+    given = replace(table, images=(*table.images, Path(name)), labels=np.append(table.labels, 0), _ids={})
+    found = check_images(given, probe)
+    (row,) = (row for row in rows(found) if row[0] == "unreadable")
+    assert row[1].removeprefix("./") == name and not row[1].startswith("=")
+    assert row[3] == found.unreadable[0].reason
+    assert ": " not in row[3]
+    write_page(tmp_path / "check.html", found, "leaves")
+    assert f"<bdi>{name}</bdi>: " in (tmp_path / "check.html").read_text(encoding="utf-8")
+
+
 def test_poor_pictures_and_small_classes_are_found(probe: FewShotClassifier, tmp_path: Path):
     assert TABLE.labels is not None
     draws = np.random.default_rng(0)
@@ -117,7 +135,7 @@ def test_poor_pictures_and_small_classes_are_found(probe: FewShotClassifier, tmp
     assert [one.what for one in found.dim] == list(poor)
     assert [one.row for one in found.dim] == list(range(len(table), len(table) + 4))
     assert len(found.unreadable) == 1
-    assert "broken.jpg" in found.unreadable[0]
+    assert found.unreadable[0].name == str(tmp_path / "broken.jpg")
     assert found.small == (3,)
     found_in_all = (found.unreadable, found.wrong, found.copies, found.pairs, found.dim, found.small)
     assert sum(map(len, found_in_all)) >= 6

@@ -95,6 +95,19 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """An image that cannot be read.
+
+    Attributes:
+        name: its path, or what it is.
+        reason: what is wrong and the way out.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Dim:
     """A picture with little to see.
 
@@ -113,7 +126,7 @@ class Checked:
 
     Attributes:
         table: the images that can be read.
-        unreadable: one sentence for each that cannot.
+        unreadable: the others, in table order.
         wrong: the likeliest first.
         copies: contradictions first.
         alike: whether the pictures are so alike that near copies could not be looked for.
@@ -126,7 +139,7 @@ class Checked:
     """
 
     table: ImageTable
-    unreadable: tuple[str, ...]
+    unreadable: tuple[Unreadable, ...]
     wrong: tuple[WrongLabel, ...]
     copies: tuple[Copies, ...]
     alike: bool
@@ -160,7 +173,7 @@ def check_images(
     faults, dim = _look(table, progress)
     kept = [row for row in range(len(table)) if row not in faults]
     if not kept:
-        raise none_readable(list(faults.values()))
+        raise none_readable(list(map(str, faults.values())))
     readable = table.subset(kept)
     place = {row: new for new, row in enumerate(kept)}
     copies, sizes = _copies(readable)
@@ -174,7 +187,7 @@ def check_images(
         pairs = not_told_apart(held_out)
     return Checked(
         readable,
-        tuple(faults.values()),
+        tuple(Unreadable(fault.name, fault.reason) for fault in faults.values()),
         wrong,
         copies,
         are_too_alike(readable, range(len(readable))),
@@ -224,17 +237,19 @@ def not_told_apart(held_out: HeldOut) -> tuple[Pair, ...]:
     return tuple(sorted(found, key=lambda pair: pair.right.mean))
 
 
-def _look(table: ImageTable, progress: Progress | None) -> tuple[dict[int, str], dict[int, Fault]]:
+def _look(
+    table: ImageTable, progress: Progress | None
+) -> tuple[dict[int, UnreadableImage], dict[int, Fault]]:
     """Faults of the images that cannot be read, and what is poor about others, by row."""
-    faults: dict[int, str] = {}
+    faults: dict[int, UnreadableImage] = {}
     dim: dict[int, Fault] = {}
 
-    def look(row: int) -> tuple[int, str | None, Fault | None]:
+    def look(row: int) -> tuple[int, UnreadableImage | None, Fault | None]:
         try:
             picture = read_picture(table.images[row], table.options, wanted=_SIDE).image
             grey = np.asarray(picture.convert("L"))
         except UnreadableImage as error:
-            return row, str(error), None
+            return row, error, None
         return row, None, _poor(grey)
 
     with ThreadPoolExecutor(_THREADS) as pool:

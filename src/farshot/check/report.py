@@ -31,9 +31,8 @@ def rows(found: Checked) -> Iterator[tuple[str, str, str, str, str]]:
     def name(row: int) -> str:
         return path_cell(path_of(table.images[row]))
 
-    for sentence in found.unreadable:
-        name_of_file, _, reason = sentence.partition(": ")
-        yield "unreadable", name_of_file, "", reason, ""
+    for fault in found.unreadable:
+        yield "unreadable", path_cell(fault.name), "", fault.reason, ""
     for one in found.wrong:
         problem = "likely wrong label" if one.is_likely else "doubtful label"
         detail = f"{one.ratio:.1f} times more like {table.classes[one.suggested]}"
