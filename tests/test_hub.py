@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from farshot import FewShotClassifier, load
 from farshot.classifier.hub import UploadNote, feature_tensors
+from farshot.classifier.stream import MeasuringNote
 from farshot.errors import ModelError
 from farshot.export import push
 from farshot.export.about import load_exact
@@ -173,6 +174,29 @@ def test_names_of_groups_are_not_pushed(fake: FakeHub, tmp_path: Path):
     assert load(tmp_path / "m").support_groups_ == [f"Ann Poe {n}" for n in range(5)]
     push(tmp_path / "m", "ada/leaves")
     assert not any(b"Ann Poe" in content for content in fake.files.values())
+
+
+def test_a_pushed_model_says_what_it_cannot_leave_out(fake: FakeHub, tmp_path: Path):
+    few, again = TABLE.subset(range(10)), tmp_path / "again"
+    grouped = replace(few, groups=tuple(f"plant {n}" for n in range(10)))
+    for table, says in (
+        (few, "adapted to: they count as new"),
+        (grouped, "adapted to and other images of the"),
+    ):
+        made = FewShotClassifier("mini", "prototypes").fit(table)
+        made.save(tmp_path / "m")
+        made.evaluate(TABLE)  # without a note
+        push(tmp_path / "m", "ada/leaves")
+        for name, content in fake.files.items():
+            again.mkdir(exist_ok=True)
+            (again / name).write_bytes(content)
+        pushed = load(again)
+        pushed.evaluate(TABLE, include_support=True)  # without a note
+        pushed.save(tmp_path / "resaved")
+        for one in (pushed, load(tmp_path / "resaved")):
+            with pytest.warns(MeasuringNote, match=f"near copies of the images that it was {says}"):
+                one.evaluate(TABLE)
+        assert "neither near copies of them" in fake.files["README.md"].decode()
 
 
 def test_a_card_without_numbers_has_no_model_index(clip_lora: FewShotClassifier, fake: FakeHub):

@@ -170,7 +170,8 @@ def classes(about: Mapping[str, Any]) -> str:
 def _data(about: Mapping[str, Any], features: Sequence[str]) -> str:
     said = (
         f"## Data\n\n{len(about['support_ids'])} labelled images. They are not part of this model; the "
-        "hashes of their content are,\nso that `farshot evaluate` leaves them out.\n"
+        "hashes of their content are,\nso that `farshot evaluate` leaves them out, but neither near copies "
+        "of them nor other images of\ntheir groups, which count as new ones.\n"
     )
     if features:
         said += (

@@ -94,6 +94,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
         support_labels_: index in classes_ of each of those images; empty in models saved by versions that did
             not record it.
         support_groups_: the groups of those images; empty where the data has none.
+        not_recognised_: "near copies" and "groups", where a pushed model came without what finds such images.
         estimate_: the cross-validated estimate as a dictionary, from `calibrate`, `keep_held_out` or
             `keep_estimate`; None without.
         adapted_on_: the day it was adapted, in UTC, as "2026-05-17"; None in models saved by versions that
@@ -109,6 +110,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
     estimate_: dict[str, Any] | None = None
     limit_: Limit | None = None
     adapted_on_: str | None = None
+    not_recognised_: tuple[str, ...] = ()
     familiarity_: Familiarity | None
     held_out_: HeldOut | None
     thumbnails_: NDArray[np.uint8] | None
@@ -180,7 +182,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
         self.losses_, self.support_ids_, self.familiarity_ = adapted.losses, support_ids, familiarity
         self.held_out_, self.thumbnails_ = held_out, small
         self.temperature_ = 1.0 if held_out is None else held_out.temperature()
-        self.limit_, self.adapted_on_ = None, datetime.now(UTC).date().isoformat()
+        self.not_recognised_, self.limit_, self.adapted_on_ = (), None, datetime.now(UTC).date().isoformat()
         self.support_labels_, self.support_groups_ = codes, support_groups
         self.support_places_ = places(task)
         self.read_options_ = task.table.options

@@ -186,8 +186,8 @@ def files_to_upload(folder: Path, base: str) -> dict[str, bytes]:
         if name in files:
             with damaged(folder / name):
                 said = parse_object(files[name]) | {key: base}
-                if "support_groups" in said:
-                    said["support_groups"] = []
+                if said.get("support_groups"):
+                    said |= {"support_groups": [], "groups_withheld": True}
             files[name] = (as_json(said, indent=2) + "\n").encode()
     return files
 

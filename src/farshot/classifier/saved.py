@@ -152,13 +152,18 @@ def _restored(
     made.support_labels_ = support_labels(about)
     made.support_places_ = read_places(as_path(folder))
     made.support_groups_ = list(about.get("support_groups", []))
+    lost = {
+        "near copies": about.get("near_copies") and "thumbnails" not in labelled,
+        "groups": about.get("groups_withheld"),
+    }
+    made.not_recognised_ = tuple(what for what, is_lost in lost.items() if is_lost)
     made.estimate_ = about.get("estimate")
     made.adapted_on_ = about.get("adapted_on")
     made.limit_ = Limit(**about["limit"]) if about.get("limit") else None
     with damaged(f"{folder}/labelled.safetensors"):
         check_labelled(labelled, len(made.support_ids_), len(made.classes_), encoder.embed_dim)
         for flag, tensor in (("near_copies", "thumbnails"), ("units", "unit")):
-            if about.get(flag) and labelled and tensor not in labelled:
+            if about.get(flag) and "features" in labelled and tensor not in labelled:
                 raise ValueError(f"the tensor {tensor} is missing")
     kept = {name: tensor.numpy() for name, tensor in labelled.items()}
     made.familiarity_, made.held_out_, made.thumbnails_ = None, None, kept.get("thumbnails")

@@ -6,6 +6,7 @@ Shapes: B images of one part, N classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -33,6 +34,10 @@ AT_ONCE = 128
 """Images of a part: 20 MB of pixels at 224 x 224, and a line on the screen every few seconds."""
 
 
+class MeasuringNote(UserWarning):
+    """Something to know about a measured quality."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The predictions for some rows of a table.
@@ -53,6 +58,12 @@ class Part:
     seen: Bool[NDArray[np.bool_], " B"] | None
     faults: Mapping[int, str]
     contents: tuple[str, ...] | None = None
+
+
+_NOT_RECOGNISED = {
+    "near copies": "near copies of the images that it was adapted to",
+    "groups": "other images of the groups that it was adapted to",
+}
 
 
 @dataclass(frozen=True)
@@ -144,12 +155,24 @@ def measure(
         skip_unreadable: leave images out that cannot be read.
         p_values: keep the p-values of the images that were measured.
 
+    Warns:
+        MeasuringNote: a pushed model, which came without what finds near copies of its labelled images, or
+            other images of their groups.
+
     Raises:
         DataError: as `FewShotClassifier.evaluate`; images that cannot be read, all listed.
     """
     classes = [str(label) for label in classifier.classes_]
     table = table.with_options(classifier.read_options_)
     leave_out = not include_support
+    if leave_out and classifier.not_recognised_:
+        images = " and ".join(_NOT_RECOGNISED[kind] for kind in classifier.not_recognised_)
+        warnings.warn(
+            "This model was pushed without what is private of its labelled images, so it does not recognise "
+            f"{images}: they count as new ones.",
+            MeasuringNote,
+            stacklevel=2,
+        )
     if leave_out and classifier.method_.kind == "transductive":
         # what was adapted to must not affect the predictions for the others
         rows, labels = classifier.unseen(table)

@@ -164,6 +164,7 @@ _FIT: dict[str, Callable[[Any], bool]] = {
     "losses": lambda found: all(map(_is_number, found)),
     "preprocessing": lambda found: isinstance(found, dict),
     "calibrate": lambda found: isinstance(found, bool),
+    "groups_withheld": lambda found: isinstance(found, bool),
     "near_copies": lambda found: isinstance(found, bool),
     "units": lambda found: isinstance(found, bool),
     "estimate": lambda found: found is None or isinstance(found, dict),
