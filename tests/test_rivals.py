@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from farshot import FewShotClassifier
 from farshot.bench.load import cost, images_per_step
 from farshot.bench.tasks import Shape
+from farshot.choose import choose
+from farshot.choose.curve import learning_curve
 from farshot.errors import SettingError
 from farshot.methods import create
 from farshot.methods.finetuned import FinetunedAdapted, acting
@@ -21,6 +25,7 @@ from farshot.model.tower import VisionTower
 from farshot.parts.bridge import Bridge
 from farshot.parts.selective_scan import selective_scan
 from farshot.training.batches import SupportImages
+from tests.input_helpers import Farshot, refusal
 from tests.oracle import planes, transformers_clip
 from tests.toy import toy_task, world_table
 
@@ -366,3 +371,33 @@ def test_limo_says_that_it_needs_the_queries(mini: Encoder):
     with pytest.raises(SettingError, match="only `farshot bench` knows"):
         create("limo").adapt(mini, [replace(TASK, query=np.zeros(0, dtype=np.int64))])
     assert create("atha", {"base": "limo"}).kind == "transductive"
+
+
+@pytest.mark.parametrize(("name", "more"), [("limo", {}), ("atha", {"base": "limo", "views": "none"})])
+def test_a_method_that_needs_queries_is_refused_where_only_folds_have_them(
+    mini: Encoder, name: str, more: dict[str, str]
+):
+    settings = {"steps": 1, "unlabelled": 1, **more}
+    classifier = FewShotClassifier(mini, name, settings=settings, calibrate=True)
+    for call in (
+        classifier.fit,
+        classifier.estimate,
+        classifier.held_out,
+        partial(learning_curve, create(name, settings), mini, repeats=2),
+    ):
+        with pytest.raises(SettingError, match="only `farshot bench` knows"):
+            call(TABLE)
+    few = TABLE.subset(range(12))
+    found = choose(few, {"mini": lambda: mini}, ("zero-shot", name), settings={name: settings})
+    assert [one.method for one in found.candidates] == ["zero-shot"]
+    assert [what for what, _ in found.skipped] == [f"mini with {name}"]
+
+
+@pytest.mark.parametrize("command", [("adapt", "--out", "adapted"), ("curve",)])
+@pytest.mark.parametrize("method", [("limo",), ("atha", "--set", "base=limo")])
+def test_the_commands_refuse_it_before_they_read_images(
+    farshot: Farshot, command: tuple[str, ...], method: tuple[str, ...]
+):
+    name, *options = command
+    told = refusal(farshot(name, "no such folder", "--model", "mini", *options, "--method", *method))
+    assert "only `farshot bench` knows" in told

@@ -76,8 +76,10 @@ def learning_curve(
         progress: called with (points done, in all).
 
     Raises:
+        SettingError: a method that needs queries.
         DataError: no labels, or a class with fewer than four independent images.
     """
+    method.check_queries()
     if table.labels is None:
         raise DataError("These images have no labels.")
     table = table.subset(table.train_rows())

@@ -160,6 +160,7 @@ class FewShotClassifier(OnHub, Predicting, ClassifierProtocol):
         """
         check_parameters(self)
         method = create(self.method, self.settings)
+        method.check_queries()
         task, classes = self._task(X, y)
         encoder = self._encoder()
         # before adapting: images too few to be left out are refused at once, not after minutes

@@ -149,7 +149,8 @@ def adapt(
     given, method = method, method or FAST
     if given is None and minutes is None:
         minutes = _MINUTES_ON_GPU if check_device(device).type != "cpu" else 0
-    kind = create(method, chosen).kind  # refuses a wrong name or value before any image is read
+    made = create(method, chosen)  # refuses a wrong name or value before any image is read
+    made.check_queries()
     check_machine(device, precision)
     check_place(out)
     use_trackers(track)
@@ -171,7 +172,7 @@ def adapt(
     table = merged(tables, [*([str(base)] if before else []), *data], class_names if several else None)
     table = table.with_options(options)
     words = read_descriptions(descriptions, table.names, table.classes) if descriptions else None
-    calibrate = kind == "features"
+    calibrate = made.kind == "features"
     if before is not None:
         words, calibrate = dict(before.descriptions), calibrate or before.calibrate
     classifier = FewShotClassifier(

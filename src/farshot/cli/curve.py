@@ -61,6 +61,7 @@ def curve(
     from farshot.model.find import load_encoder
 
     made = create(method, read_settings(settings or []))
+    made.check_queries()
     check_machine(device, "float32")
     if out is not None:
         from farshot.explain.saved import check_figure

@@ -187,8 +187,10 @@ def hold_out(
         folds: by default as many as the smallest class has different pictures, at most 5.
 
     Raises:
+        SettingError: a method that needs queries: it has those of a fold, but not the final model.
         DataError: a class with one picture, or more folds than it has.
     """
+    method.check_queries()
     unit = task.units
     sizes = [len(np.unique(unit[task.labels == c])) for c in range(len(task.class_names))]
     folds = min(*sizes, MOST_FOLDS) if folds is None else folds

@@ -77,6 +77,7 @@ class Method(ABC):
         kind: "features" looks at frozen features only; "fine-tuned" trains parts; "transductive" sees all
             queries.
         reference: where it was published.
+        needs_queries: whether it trains on the images that are to be classified.
         revision: raised when the method's numbers change.
         doc: one line.
         plain: the same for people who do not know the field; empty where `doc` will do.
@@ -87,6 +88,7 @@ class Method(ABC):
     reference: ClassVar[str]
     doc: ClassVar[str]
     plain: ClassVar[str] = ""
+    needs_queries: ClassVar[bool] = False
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -115,6 +117,14 @@ class Method(ABC):
     def default_settings(self) -> dict[str, Any]:
         """Return the settings of this method where none is given."""
         return type(self)().settings()
+
+    def check_queries(self, known: bool = False) -> None:
+        """Refuse a method that trains on the images that are to be classified, where these are not known."""
+        require(
+            known or not self.needs_queries,
+            f"{self.name} trains on the images that are to be classified, which only `farshot bench` knows "
+            "beforehand; choose another method.",
+        )
 
     def support_reading(self, classes: int, shots: int) -> str:
         """How `adapt` reads the images of a task of this size: a reading (farshot.images.preprocess), or

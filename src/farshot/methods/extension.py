@@ -21,7 +21,8 @@ from farshot.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Extension(FinetunedMethod):
-    """A method with a base method, whose kind and revision it has: its numbers change with the base's.
+    """A method with a base method, whose kind and revision it has: its numbers change with the base's. It
+    needs queries where the base does.
 
     Attributes:
         base: decides all that the method does not override.
@@ -31,7 +32,7 @@ class Extension(FinetunedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("kind", "revision"):
+        for name in ("kind", "revision", "needs_queries"):
             object.__setattr__(self, name, getattr(self.base, name))
 
     def recipe(self, classes: int, shots: int) -> Recipe:

@@ -43,6 +43,7 @@ class LIMO(ClipLoRA):
 
     name = "limo"
     kind = "transductive"
+    needs_queries = True
     reference = "LIMO, Baklouti et al. 2026 (arXiv 2509.00305)"
     doc = "clip-lora that trains on the unlabelled queries, too"
     revision = 1
@@ -61,9 +62,10 @@ class LIMO(ClipLoRA):
         """Support images and some queries.
 
         Raises:
-            SettingError: there are no queries.
+            SettingError: a task has no queries.
         """
-        return WithQueries(self.name, tasks, encoder.size, recipe, self.unlabelled)
+        self.check_queries(known=all(len(task.query) for task in tasks))
+        return WithQueries(tasks, encoder.size, recipe, self.unlabelled)
 
     @property
     def further_images(self) -> int:

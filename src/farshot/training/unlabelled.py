@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farshot.errors import SettingError
 from farshot.images.views import crop_and_flip
 from farshot.model.encoder import Encoder
 from farshot.randomness import numpy_generator
@@ -31,21 +30,12 @@ class WithQueries:
     weight 0, drawn afresh in each step.
 
     Args:
-        method: its name, for messages.
-        tasks: T tasks with equally many queries.
+        tasks: T tasks with equally many queries, at least one each.
         size: R.
         count: queries in a step; all where a task has fewer.
-
-    Raises:
-        SettingError: a task has no queries.
     """
 
-    def __init__(self, method: str, tasks: Sequence[Task], size: int, recipe: Recipe, count: int) -> None:
-        if not all(len(task.query) for task in tasks):
-            raise SettingError(
-                f"{method} trains on the images that are to be classified, which only `farshot bench` knows "
-                "beforehand; choose another method."
-            )
+    def __init__(self, tasks: Sequence[Task], size: int, recipe: Recipe, count: int) -> None:
         self.tasks, self.size, self.count = tasks, size, min(count, *(len(task.query) for task in tasks))
         self.support = SupportImages(
             tasks, size, recipe.views, recipe.batch, recipe.batch_total, passes=recipe.passes
