@@ -109,6 +109,25 @@ def test_an_interrupted_file_is_gone_on_with(
     assert out.read_text(encoding="utf-8") == whole
 
 
+def test_a_file_of_a_transductive_method_begins_again(
+    farshot: Farshot, place: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = tmp_path / "tim", tmp_path / "rows.csv"
+    made = ("adapt", place / "data", "--model", place / "clip", "--method", "tim", "--set", "steps=20")
+    assert farshot(*made, "--no-estimate", "--out", model).code == 0
+    whole = farshot("predict", model, pictures, "--csv").out
+    with monkeypatch.context() as patch:
+        stop_after(0, signal.SIGINT, patch)
+        told = farshot("predict", model, pictures, "--out", out)
+    assert "the same command begins again, since the method classifies all images together" in told.err
+    out.write_text("".join(whole.splitlines(keepends=True)[:6]), encoding="utf-8")  # killed while writing
+    told = farshot("predict", model, pictures, "--out", out)
+    assert told.code == 0, told.err
+    assert "the 12 images were classified together" in told.err
+    assert out.read_text(encoding="utf-8") == whole
+    assert sorted(tmp_path.iterdir()) == [out, model]
+
+
 def test_rows_of_another_model_or_other_options_are_not_mixed(
     farshot: Farshot, adapted: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

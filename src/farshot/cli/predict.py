@@ -44,7 +44,7 @@ def predict(
         Path | None,
         typer.Option(
             help="Write the comma-separated rows to this file as they come. The same command goes on where "
-            "an interrupted one stopped."
+            "an interrupted one stopped, or from the start with a transductive method."
         ),
     ] = None,
     reject: Annotated[

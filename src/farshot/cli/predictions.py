@@ -125,7 +125,8 @@ def check_rows(path: Path) -> None:
 
 class CsvFile(Rows):
     """A file of comma-separated values that grows. While it is not complete, a note next to it
-    (NAME.unfinished.json) says which model and options its rows are from.
+    (NAME.unfinished.json) says which model and options its rows are from. Rows of a transductive method,
+    which depend on each other, are not gone on from: the file is written from its start.
 
     Args:
         options: that decide what is in a row.
@@ -142,16 +143,17 @@ class CsvFile(Rows):
         self._path = home(path)
         self._note = _note_of(path)
         self._begun = {"model": identity(classifier), **options, "header": header}
-        self._said = path
+        self._said, self._from_start = path, classifier.method_.kind == "transductive"
         begun = self._is_begun()
-        with _failing(self._said):
+        with self._failing():
             if not begun:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with replaced(self._note) as staging:
                     staging.write_text(json.dumps(self._begun, indent=2) + "\n", encoding="utf-8")
                 self._path.touch()
             self._file = _alone(self._path, path)
-            self._done, size = _whole(self._file.read()) if begun else (set[str](), 0)
+            go_on = begun and not self._from_start
+            self._done, size = _whole(self._file.read()) if go_on else (set[str](), 0)
             self._file.seek(size)
             self._file.truncate()
         if not size:
@@ -175,7 +177,7 @@ class CsvFile(Rows):
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Close the file; the note stays unless all rows are there."""
-        with _failing(self._said):
+        with self._failing():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -183,8 +185,7 @@ class CsvFile(Rows):
                 self._note.unlink()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             raise console.Stopped(
-                f"stopped; the rows so far are in {quoted(self._said)}, and the same command goes on from "
-                "there."
+                f"stopped; the rows so far are in {quoted(self._said)}, and the same command {self._next}."
             )
 
     def _is_begun(self) -> bool:
@@ -207,27 +208,33 @@ class CsvFile(Rows):
         return self._path.is_file()
 
     def _add(self, text: str) -> None:
-        with _failing(self._said):
+        with self._failing():
             self._file.write(streams.encoded(text))
             self._file.flush()
+
+    @property
+    def _next(self) -> str:
+        """What the same command would do."""
+        if self._from_start:
+            return "begins again, since the method classifies all images together"
+        return "goes on from there"
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Turn an OSError into one sentence about the file."""
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self._said} cannot be written ({reason(error)}); free some space or choose another "
+                f"--out. The rows that are there stay, and the same command {self._next}."
+            ) from error
 
 
 def _note_of(path: Path) -> Path:
     """What says which model and options unfinished rows are from."""
     path = home(path)
     return path.with_name(f"{path.name}.unfinished.json")
-
-
-@contextmanager
-def _failing(path: Path) -> Iterator[None]:
-    """Turn an OSError into one sentence about a file."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({reason(error)}); free some space or choose another --out. "
-            "The rows that are there stay, and the same command goes on from them."
-        ) from error
 
 
 def _alone(path: Path, said: Path) -> BinaryIO:
