@@ -7,6 +7,7 @@ import pytest
 
 from farshot.evaluation.crossval import hold_out
 from farshot.methods import create
+from farshot.methods.tip_adapter import AT_ONE_SHOT
 from farshot.model.encoder import Encoder
 from tests.toy import toy_task, world_table
 
@@ -48,6 +49,19 @@ def test_settings_that_follow_from_the_number_of_images_are_filled_in(
     method = create(name, {"base": base} if base else {})
     filled = method.for_task(mini, toy_task(TABLE, shots=shots))
     assert filled.settings() == method.settings() | derived
+
+
+@pytest.mark.parametrize("name", ["tip-adapter", "tip-adapter-f"])
+def test_folds_of_two_shots_have_the_strengths_of_the_model(name: str, mini: Encoder):
+    """A fold has one shot, at which the rule cannot choose."""
+    task, method = toy_task(TABLE, shots=2), create(name)
+    state = method.adapt(mini, [task])[0].tensors()
+    given = create(name, {"alpha": float(state["alpha"]), "beta": float(state["beta"])})
+    assert (given.settings()["alpha"], given.settings()["beta"]) != AT_ONE_SHOT
+    held, expected = (hold_out(one, mini, task, TABLE.classes) for one in (method, given))
+    np.testing.assert_array_equal(held.logits, expected.logits)
+    assert given.for_task(mini, task) == given
+    assert method.for_task(mini, toy_task(TABLE, shots=3)) == method  # every fold has two
 
 
 @pytest.mark.parametrize("name", ["prompt-lora", "2sfs", "clip-adapter", "prolip"])

@@ -64,6 +64,13 @@ class TipAdapter(AugmentedMethod):
         super().__post_init__()
         self.check(0, "alpha", "beta")
 
+    def for_task(self, encoder: Encoder, task: Task) -> TipAdapter:
+        """With alpha and beta of the task where it has two shots, since its folds have one, and no rule."""
+        if not self._asks_rule or max(_folds(task.labels.tolist(), task.units.tolist())) > 1:
+            return self
+        state = TipAdapter.fit(self, self.support(encoder, [task])).state
+        return replace(self, alpha=float(state["alpha"]), beta=float(state["beta"]))
+
     def fit(self, support: Support) -> Fitted:
         """The cache, and alpha and beta of every task."""
         keys = support.images if support.crops is None else F.normalize(support.crops.mean(1), dim=-1)
@@ -82,10 +89,7 @@ class TipAdapter(AugmentedMethod):
         """alpha and beta of every task: the settings, or what the rule chooses."""
         alphas = ALPHAS if self.alpha is None else (self.alpha,)
         betas = BETAS if self.beta is None else (self.beta,)
-        alone = [
-            AT_ONE_SHOT[0] if self.alpha is None else self.alpha,
-            AT_ONE_SHOT[1] if self.beta is None else self.beta,
-        ]
+        alone = [c if v is None else v for v, c in zip((self.alpha, self.beta), AT_ONE_SHOT, strict=True)]
         chosen = torch.tensor([alone]).repeat(len(support.keys), 1)
         if support.shots > 1 and self._asks_rule:
             pairs = torch.tensor([(alpha, beta) for beta in betas for alpha in alphas])
