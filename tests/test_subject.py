@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from farshot.explain import Domain, domain_similarity, state_similarity, subject
+from farshot.errors import SettingError
+from farshot.explain import Domain, domain_similarity, similarity_curves, state_similarity, subject
 from farshot.explain.lens import Ask, views
 from farshot.methods import create
 from farshot.model.encoder import Encoder
@@ -29,6 +31,26 @@ def test_texts_of_the_models_classes_are_its_own_for_a_template_of_another_lengt
         found = subject(adapted, mini).texts_of(TABLE.names).final[0]  # by the default template
         torch.testing.assert_close(found, made.class_directions(), rtol=0, atol=1e-5)
         assert float(F.cosine_similarity(found[0], found[1], dim=0)) < 0.999
+
+
+@pytest.mark.parametrize("name", ["coop", "atha+coop"])
+def test_the_context_of_a_class_is_used_for_no_other_class(name: str, mini: Encoder):
+    name, _, base = name.partition("+")
+    settings = {"steps": 1, "views": "none", "class_specific": True} | ({"base": base} if base else {})
+    (made,) = create(name, settings).adapt(mini, [TASK])
+    model, few = subject(made, mini), TABLE.subset(range(4))
+    torch.testing.assert_close(model.texts_of(TABLE.names).final[0], model.directions, rtol=0, atol=1e-5)
+    own = Domain("own", few, TABLE.names)
+    assert similarity_curves({"after": model}, [own], 0)["after", "own"].mean[0] > 0
+    for names in (TABLE.names[:1], TABLE.names[::-1], tuple(map(str, range(len(TABLE.names))))):
+        other = Domain("other", few, names)
+        for call in (
+            partial(similarity_curves, {"after": model}, [other], 0),
+            partial(domain_similarity, {"after": model}, own, other),
+            partial(state_similarity, {"after": model}, other, reference="after"),
+        ):
+            with pytest.raises(SettingError, match="a context for each of its classes"):
+                call()
 
 
 def test_without_a_learned_context_the_given_template_is_used(mini: Encoder):

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from farshot.data.table import ImageTable
+from farshot.errors import SettingError
 from farshot.methods.base import Adapted
 from farshot.methods.finetuned import FinetunedAdapted, acting, contexts
 from farshot.model.encoder import Encoder
@@ -21,6 +22,7 @@ from farshot.model.tower import Pass, TextFeatures
 from farshot.parts.alignment import HeadTailAlignment
 from farshot.parts.merging import merged
 from farshot.parts.weights import OwnWeights
+from farshot.sanitize import short
 from farshot.task import DEFAULT_TEMPLATE
 
 OWN = "the method's own class directions (its texts, or class means)"
@@ -66,12 +68,23 @@ class Subject:
 
     @torch.no_grad()
     def texts_of(self, class_names: Sequence[str], template: str = DEFAULT_TEMPLATE) -> TextFeatures:
-        """Texts of any classes under this model's text tower, T = 1.
+        """Texts of any classes under this model's text tower, T = 1; only those that it was adapted to,
+        in their order, where each class has learned a context.
 
         A learned context takes the place of words before the class name, so with one these words are those of
         the template that the model was adapted with, and the rest is the given template's.
+
+        Raises:
+            SettingError: there is no context for these classes, or it would take the place of a part of a
+                name.
         """
         learned = contexts(self.parts)
+        if any(context.class_specific for context in learned) and tuple(class_names) != self.class_names:
+            raise SettingError(
+                "This model learned a context for each of its classes, so it has no texts of others; give "
+                f"these classes in their order ({short(', '.join(self.class_names))}), or adapt with "
+                "class_specific=false."
+            )
         if learned and isinstance(self.adapted, FinetunedAdapted):
             words, behind = self.adapted.template.partition("{}")[0], template.partition("{}")[2]
             template = f"{words}{{}}{behind}"

@@ -74,6 +74,11 @@ class PromptContext(nn.Module):
             started = _random("context", keys, (*each, self.length, encoder.width("text")))
         self.values = nn.Parameter(started.float().to(encoder.device))  # (T, n, D) or (T, N, n, D)
 
+    @property
+    def class_specific(self) -> bool:
+        """Whether each class has a context, so that there is none for other classes."""
+        return self.values.dim() == 4
+
     def check_names(self, encoder: Encoder, template: str, prompts: Sequence[str]) -> None:
         """Refuse prompts of a template in which the context would take the place of a part of the class name.
 
