@@ -230,6 +230,37 @@ def test_docs_list_every_method_with_all_its_settings(name):
     assert [f.name for f in dataclasses.fields(method) if f"`{f.name}`" not in page] == []
 
 
+def settings_table() -> list[list[str]]:
+    """The cells of the rows on settings of methods on frozen features: setting, of, default, meaning."""
+    page = (Path(__file__).parents[1] / "docs/methods.md").read_text(encoding="utf-8")
+    rows = page.partition("## Settings of methods on frozen features")[2].partition("## ")[0].splitlines()
+    return [re.split(r" *(?<!\\)\| *", row)[1:-1] for row in rows if row.startswith("| `")]
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_docs_say_of_every_setting_which_methods_have_it(name: str):
+    for setting in create(name).settings():
+        rows = [of for settings, of, *_ in settings_table() if f"`{setting}`" in settings]
+        assert any(of == "all" or f"`{name}`" in of for of in rows), setting
+
+
+@pytest.mark.parametrize(("setting", "one", "other"), [("scale", 3, 50), ("templates", "a {}.", "no {}!")])
+def test_docs_say_where_a_setting_of_all_has_no_effect(
+    setting: str, one: object, other: object, mini: Encoder
+):
+    task, found = toy_task(TABLE), set[str]()
+    for name in [*FROZEN, "linear-probe[start=zero]"]:
+        made, logits = parse_method(name), []
+        few = {"steps": 1} if "steps" in made.settings() else {}
+        for value in (one, other):
+            method = dataclasses.replace(made, **few, **{setting: value})
+            logits.append(method.adapt(mini, [task])[0].logits(TABLE, task.query))
+        if np.array_equal(*logits):
+            found.add(name)
+    (meaning,) = (row[-1] for row in settings_table() if row[0] == f"`{setting}`")
+    assert found == set(re.findall(r"`([^`]+)`", meaning.partition("No effect in ")[2]))
+
+
 # The encoder's scale -------------------------------------------------------------------------------------
 
 

@@ -35,7 +35,8 @@ class LinearProbe(FrozenMethod):
     """Settings of linear-probe, in addition to those of every method on frozen features.
 
     Attributes:
-        start: "zero-shot" or "zero": where the weights start and what they are pulled back to.
+        start: "zero-shot" or "zero": where the weights start and what they are pulled back to; with "zero",
+            scale and templates have no effect.
         C: weight of the images against the penalty. CLIP's README uses 0.316 on features that are not
             normalised, about 10 long in ViT-B/16; on features of length 1 that is 0.316 * 10^2.
         class_weight: "balanced" or "none".

@@ -31,7 +31,7 @@ from farshot.methods.registry import register
 @register
 @dataclass(frozen=True)
 class LPPlusPlus(FrozenMethod):
-    """Settings of lp++, in addition to those of every method on frozen features.
+    """Settings of lp++, in addition to those of every method on frozen features; scale has no effect.
 
     Attributes:
         steps: each on the whole support set (configs/base.yaml).

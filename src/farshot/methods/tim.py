@@ -32,7 +32,8 @@ _LEAST = 1e-12  # of a probability, in its logarithm
 @register
 @dataclass(frozen=True)
 class TIM(FrozenMethod):
-    """Settings of tim, in addition to those of every method on frozen features; templates have no effect.
+    """Settings of tim, in addition to those of every method on frozen features; scale and templates
+    have no effect.
 
     Attributes:
         sharpness: of the probabilities; the authors' temp.
