@@ -367,7 +367,7 @@ def test_parameters_that_cannot_be_used_are_named(unchecked, change: dict[str, A
         ([1j, 1j, 2j, 2j], "neither a word nor a number"),
         ([["a"], ["a"], ["b"], ["b"]], r"y.ravel\(\)"),
         ([["a"], ["a", "b"], [], []], "different lengths"),
-        ([None] * 4, "NoneType"),
+        ([None] * 4, r"Image 1 has no label \(None\)"),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused_when_fitting(unchecked, labels: Any, words: str) -> None:
