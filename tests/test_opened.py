@@ -71,6 +71,28 @@ def test_a_decoded_tiff_whose_pixels_are_not_the_picture_is_refused(kind: str) -
     read_picture(image.copy())
 
 
+WIDE = np.random.default_rng(0).integers(0, 65536, (5, 6, 3), dtype=np.uint16)
+NEAR = np.random.default_rng(1).integers(0, 256, (5, 6, 4), dtype=np.uint8)  # red, green, blue, near infrared
+
+
+@pytest.mark.parametrize(("data", "most"), [(stored(WIDE, 2), 1), (stored(NEAR, 2, (338, 0)), 0)])
+def test_a_decoded_tiff_whose_pixels_are_the_picture_is_read(data: bytes, most: int) -> None:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    found, wanted = (np.asarray(read_picture(source).image).astype(int) for source in (image, data))
+    assert np.abs(found - wanted).max() <= most
+
+
+def test_a_later_page_of_an_opened_tiff_with_a_further_band_is_read() -> None:
+    pages = [Image.fromarray(NEAR[::turn], "RGBX") for turn in (1, -1)]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    image = Image.open(io.BytesIO(data))
+    image.seek(1)
+    wanted = read_picture(data, ReadOptions(page=2)).image
+    assert np.array_equal(np.asarray(read_picture(image).image), np.asarray(wanted))
+    assert np.array_equal(np.asarray(wanted), NEAR[::-1, :, :3])
+
+
 def test_an_image_that_was_edited_is_read_as_it_is_now() -> None:
     image = Image.open(io.BytesIO(encoded(Image.fromarray(DEEP), "TIFF")))
     image.putpixel((0, 0), 4095)

@@ -35,7 +35,7 @@ from .dicom import is_dicom, read_dicom
 from .faults import Unreadable, quiet_stderr
 from .heic import is_heic, read_heic
 from .kinds import HEAD_BYTES, RAW, kind_of
-from .opened import file_of, is_lost, layout_of
+from .opened import BRIGHT, file_of, is_lost, layout_of
 from .options import ReadOptions
 from .orientation import SIDEWAYS, turn_of
 from .picture import Picture, check_tile, over_white, too_large
@@ -223,7 +223,7 @@ def _check_opened(image: Image.Image, layout: Layout | None, options: ReadOption
         raise Unreadable(
             f"it is open at page {here}, not {options.page}; give the file, or turn to the page."
         )
-    if layout is not None and is_lost(layout):
+    if layout is not None and is_lost(image, layout):
         raise Unreadable(
             "Pillow has dropped or inverted values of this TIFF; give the file, or a copy() of the image to "
             "use its pixels as they are."
@@ -279,7 +279,7 @@ def _deep_png(
     if not deep or _head(source)[24:25] != b"\x10":  # type: ignore[arg-type]
         return None
     upper, clear = np.asarray(image), image.info.get("transparency")
-    if options.range is None and clear is None and upper[..., :3].max() >= 64:
+    if options.range is None and clear is None and upper[..., :3].max() >= BRIGHT:
         return None  # all bits are used: as Pillow reads it
     with opened(source, ("PNG",)) as again:  # type: ignore[arg-type]
         assert isinstance(again, ImageFile.ImageFile)

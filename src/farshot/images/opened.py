@@ -20,6 +20,8 @@ from .options import ReadOptions
 from .tiff import Layout, read_layout
 
 _DEPTH = 24  # the byte of a PNG that holds it
+BRIGHT = 64
+"""Of 256: 16-bit colours that reach it use all bits, and are not stretched."""
 
 
 def file_of(image: Image.Image) -> bytes | None:
@@ -61,10 +63,16 @@ def layout_of(image: Image.Image) -> Layout | None:
     )
 
 
-def is_lost(layout: Layout) -> bool:
+def is_lost(image: Image.Image, layout: Layout) -> bool:
     """Whether the pixels that Pillow made of an opened TIFF are not what the file shows."""
-    plain_grey = layout.bands == 1 and layout.photometric == 1 and layout.bits > 8  # read by `is_deep`
-    return needs_bands(layout, ReadOptions()) and not plain_grey
+    if layout.bands == 1 and layout.photometric == 1 and layout.bits > 8:
+        return False  # grey that `is_deep` reads
+    if layout.photometric == 2 and layout.sample_format == 1 and image.mode in ("RGB", "RGBX"):
+        if layout.bits == 8:
+            return False  # Pillow drops the further bands, as farshot does
+        if layout.bits == 16 and layout.bands == 3:  # it drops the lower bits, which hold all of dark ones
+            return max(high for _, high in image.getextrema()) < BRIGHT  # type: ignore[misc]
+    return needs_bands(layout, ReadOptions())
 
 
 def _differs(image: ImageFile.ImageFile, file: Any) -> bool:

@@ -176,7 +176,7 @@ def source_name(source: object) -> str:
 
 def image_id(source: ImageSource) -> str:
     """Content hash: of the file's bytes, or of an in-memory picture's pixels; 32 hexadecimal digits of
-    SHA-256.
+    SHA-256. An opened image that Pillow alone would read otherwise has that of its file until it is decoded.
 
     Options for reading are no part of it, so pixels of many bits are hashed as they are stored.
     Files with equal pixels may differ in it: `farshot.images.identity.content_id` compares pictures.
