@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -229,9 +230,32 @@ def test_the_commands_take_groups(farshot: Farshot, by_patient: Path):
     told = farshot("adapt", by_patient, "--out", out, *arguments, "--groups", r"p\d+")
     assert told.code == 0, told.err
     assert "suggest" not in told.err
-    told = farshot("evaluate", out, by_patient, "--groups", r"p\d+", "--json")
+    command = f"farshot evaluate {out} {by_patient} --groups 'p\\d+'"
+    assert f"12 images are left for measuring: {command}\n" in told.out
+    told = farshot(*shlex.split(command)[1:], "--json")
     assert json.loads(told.out)["left_out_support"] == 12  # two patients of two pictures of every class
+    assert json.loads(told.out)["images"] == 12
+    assert "adapted with groups" not in told.err
+    told = farshot("evaluate", out, by_patient)
+    assert "adapted with groups" in told.err and "--groups" in told.err
     assert farshot("adapt", by_patient, "--out", out, *arguments, "--groups", "nothing").code == 2
+
+
+def test_the_command_that_measures_has_the_options_that_found_the_images(
+    farshot: Farshot, by_patient: Path, tmp_path: Path
+):
+    """Labels are the folders of the second level; one of the pictures cannot be read."""
+    place, out = tmp_path / "places" / "north", tmp_path / "adapted"
+    place.parent.mkdir()
+    by_patient.rename(place)
+    (next(place.glob("*")) / "broken.png").write_bytes(b"no image")
+    arguments = ("--out", out, "--model", "mini", "--method", "prototypes", "--shots", 2)
+    told = farshot("adapt", place.parent, *arguments, "--level", 2, "--skip-unreadable")
+    assert told.code == 0, told.err
+    command = f"farshot evaluate {out} {place.parent} --level 2 --skip-unreadable"
+    assert f"18 images are left for measuring: {command}\n" in told.out
+    told = farshot(*shlex.split(command)[1:], "--json")
+    assert json.loads(told.out)["images"] == 18
 
 
 def test_a_column_of_another_name_groups(tmp_path: Path, by_patient: Path):

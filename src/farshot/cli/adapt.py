@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -238,18 +239,25 @@ def adapt(
             "encoder, and keeps the better one.",
             markup=False,
         )
-    left = int((~table.among(set(classifier.support_ids_))).sum())
-    if table.splits is not None:
-        left = len(table.test_rows())
+    left = _left(classifier, table)
     if left and len(data) == 1:
-        console.out.print(
-            f"{left} images are left for measuring: farshot evaluate {quoted(out)} {quoted(data[0])}",
-            markup=False,
-        )
+        same = ["--level", str(level)] if level is not None else []
+        same += ["--groups", groups] if groups is not None else []
+        same += ["--skip-unreadable"] if skip_unreadable else []
+        command = " ".join(["farshot evaluate", quoted(out), quoted(data[0]), *map(shlex.quote, same)])
+        console.out.print(f"{left} images are left for measuring: {command}", markup=False)
     console.out.print(f"For new images: farshot predict {quoted(out)} IMAGES", markup=False)
     if found:
         console.print_evaluation(found, "Cross-validated on the labelled images")
         _on_sizes(classifier, found, support)
+
+
+def _left(classifier: FewShotClassifier, table: ImageTable) -> int:
+    """How many images `evaluate` would measure on."""
+    try:
+        return len(classifier.unseen(table)[0])
+    except DataError:  # none
+        return 0
 
 
 def _on_sizes(classifier: FewShotClassifier, found: Evaluation, support: ImageTable) -> None:

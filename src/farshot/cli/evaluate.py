@@ -65,6 +65,12 @@ def evaluate(
         console.err.print(f"Note: {note}.", markup=False)
     with console.progress("loading the model"):
         classifier = load(folder, model=model, device=device)
+    if classifier.support_groups_ and table.groups is None and not include_support:
+        console.err.print(
+            "Note: this model was adapted with groups, such as of one patient, and these images have none, "
+            "so others of those groups count as new; --groups says which belong together.",
+            markup=False,
+        )
     if other is not None:
         classifier.require_familiarity().check_level(reject)
     with console.progress_of(classifier, "predicting"):
