@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from farshot import FewShotClassifier, load
 from farshot.classifier.hub import UploadNote, feature_tensors
 from farshot.classifier.stream import MeasuringNote
-from farshot.errors import ModelError
+from farshot.errors import DataError, ModelError
 from farshot.export import push
 from farshot.export.about import load_exact
 from farshot.storage.hub import client_error, repository
@@ -286,6 +286,36 @@ def test_a_model_card_is_made_from_the_run(clip_lora, fake: FakeHub, tmp_path: P
     assert np.array_equal(again.predict(QUERIES), clip_lora.predict(QUERIES))
     with pytest.raises(ModelError, match="name its checkpoint on the hub with model=NAME"):
         push(tmp_path / "adapted", "ada/leaves")
+
+
+def test_an_evaluation_of_another_model_or_of_its_own_images_is_not_published(
+    fake: FakeHub, farshot: Farshot, tmp_path: Path
+):
+    for row, label in enumerate(np.array(TABLE.labels)[:12].tolist()):
+        place = tmp_path / "data" / TABLE.classes[label] / f"{row}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        TABLE.image(row).save(place)
+    adapt = ("adapt", tmp_path / "data", "--model", "mini", "--method", "prototypes", "--shots", 2)
+    for seed in (1, 2):
+        assert farshot(*adapt, "--seed", seed, "--out", tmp_path / f"m{seed}").code == 0
+
+    def measured(*options: str) -> Path:
+        told = farshot("evaluate", tmp_path / "m1", tmp_path / "data", "--json", *options)
+        (tmp_path / "measured.json").write_text(told.out)
+        return tmp_path / "measured.json"
+
+    with pytest.raises(DataError, match=r"adapted to, too, .* evaluate without --include-support"):
+        push(tmp_path / "m1", "ada/leaves", evaluation=measured("--include-support"))
+    with pytest.raises(DataError, match="measured with another model"):
+        push(tmp_path / "m2", "ada/leaves", evaluation=measured())
+    assert not fake.files
+    push(tmp_path / "m1", "ada/leaves", evaluation=measured())
+    assert "that it was not adapted to" in fake.files["README.md"].decode()
+    earlier = {**json.loads(measured().read_text()), "classes": [{"class": "north"}, {"class": "south"}]}
+    del earlier["model"], earlier["include_support"]
+    (tmp_path / "measured.json").write_text(json.dumps(earlier))
+    with pytest.raises(DataError, match="measured with another model"):
+        push(tmp_path / "m1", "ada/leaves", evaluation=tmp_path / "measured.json")
 
 
 def test_the_hub_out_of_reach_is_one_sentence(farshot: Farshot, tmp_path: Path, monkeypatch):

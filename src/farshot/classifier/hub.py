@@ -15,7 +15,7 @@ from farshot.classifier.card import is_unchanged, model_card
 from farshot.errors import DataError, ModelError
 from farshot.storage.hub import PREFIX, is_on_hub, put, repository
 from farshot.storage.json_text import as_json, parse, parse_object
-from farshot.storage.model_folder import FILES, PRIVATE, damaged, read_folder, read_labelled
+from farshot.storage.model_folder import FILES, PRIVATE, damaged, model_id, read_folder, read_labelled
 from farshot.storage.paths import home
 
 if TYPE_CHECKING:
@@ -116,13 +116,13 @@ def push_folder(
 
     Raises:
         ModelError: no adapted model, a base that others cannot find, no login, no network.
-        DataError: `evaluation` is no such file.
+        DataError: `evaluation` is no such file, or of another model, or was measured with support images.
     """
     name, facts = repository(repo), facts or CardFacts()
     about, tensors = read_folder(folder)
     about["base_model"] = model or _known_elsewhere(about["base_model"], folder)
     files = files_to_upload(home(folder), about["base_model"])
-    measured = _read_evaluation(facts.evaluation) if facts.evaluation else None
+    measured = _read_evaluation(facts.evaluation, about) if facts.evaluation else None
     features = feature_tensors(
         tensors, read_labelled(folder), len(about["support_ids"]), len(about["classes"])
     )
@@ -202,14 +202,27 @@ def _known_elsewhere(base: str, folder: Path) -> str:
     )
 
 
-def _read_evaluation(path: Path) -> Mapping[str, Any]:
+def _read_evaluation(path: Path, about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `farshot evaluate --json` printed of this model, on images that it was not adapted to.
+
+    Files of earlier versions say neither; of them the classes alone are compared.
+    """
     try:
         found = parse(home(path).read_text(encoding="utf-8"))
         _ = found["data"], found["images"], found["calibration_error"]
         if not all(isinstance(found["accuracy"][name], float) for name in ("value", "low", "high")):
             raise TypeError("no accuracy")
+        classes = [one["class"] for one in found.get("classes", [])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not what `farshot evaluate ... --json` prints ({error}); write that to a file first."
         ) from error
+    other = found.get("model") not in (None, model_id(about))
+    if other or classes not in ([], list(map(str, about["classes"]))):
+        raise DataError(f"{path} was measured with another model; evaluate the one that is pushed.")
+    if found.get("include_support"):
+        raise DataError(
+            f"{path} was measured on images that the model was adapted to, too, which says nothing about new "
+            "ones; evaluate without --include-support."
+        )
     return dict(found)

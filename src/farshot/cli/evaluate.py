@@ -56,6 +56,7 @@ def evaluate(
     from farshot.data.independence import units_of_copies
     from farshot.data.readers import read_table, unlabelled
     from farshot.evaluation.familiarity import measure as compare
+    from farshot.storage.model_folder import model_id, read_folder
 
     if out is not None:
         check_csv(out)
@@ -97,8 +98,10 @@ def evaluate(
         console.print_json(
             {
                 "adapted": str(folder),
+                "model": model_id(read_folder(folder)[0]),
                 "data": data,
                 "split": table.test_split,
+                "include_support": include_support,
                 "left_out_support": result.left_out,
                 **({"note": note} if note else {}),
                 **result.to_dict(),

@@ -144,7 +144,7 @@ def push(
 
     Raises:
         ModelError: no adapted model, a base model that others cannot find, no login, or no network.
-        DataError: `evaluation` is no such file.
+        DataError: `evaluation` is no such file, or of another model, or was measured with support images.
     """
     from farshot.classifier.hub import CardFacts, push_folder
 

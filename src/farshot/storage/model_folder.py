@@ -12,6 +12,7 @@ A folder is written completely or not at all.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,11 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "losses": list,
 }
 """What farshot.json must hold, and as what."""
+
+_MADE_OF = (
+    *("method", "revision", "settings", "classes", "class_names", "descriptions", "template"),
+    *("base_fingerprint", "precision", "temperature", "seed", "support_ids"),
+)
 
 _WAY_OUT = "copy the folder again or adapt again"
 _PREFIX = "base_model.model."
@@ -138,6 +144,11 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with damaged(folder / "adapter_model.safetensors"):
             tensors |= _from_peft(_read_tensors(folder / "adapter_model.safetensors"))
     return about, _renamed(tensors) if about["format"] == 1 else tensors
+
+
+def model_id(about: Mapping[str, Any]) -> str:
+    """Hash of what a model was made of, from its farshot.json: what predicts the same has the same."""
+    return hashlib.sha256(as_json([about[name] for name in _MADE_OF]).encode()).hexdigest()
 
 
 def read_labelled(folder: Path) -> dict[str, Tensor]:
