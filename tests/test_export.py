@@ -100,6 +100,13 @@ def test_an_onnx_file_predicts_the_same(onnx_of, name: str):
     assert about["classes"] == ["highway", "orchard"]
 
 
+def test_an_onnx_file_has_no_path_of_this_computer(onnx_of):
+    assert (
+        str(Path(onnx_file.__file__).parent.parent).encode()
+        not in (onnx_of("atha")[1] / "model.onnx").read_bytes()
+    )
+
+
 @pytest.mark.slow
 def test_an_onnx_file_alone_says_how_to_use_it(probe: FewShotClassifier, tmp_path: Path):
     """Opset and batch of the graph, and what export.json has about classes, pictures and trust."""
@@ -473,6 +480,10 @@ def test_the_command_quantises_and_says_what_it_cost(farshot: Farshot, checkpoin
                    "--images", tmp_path / "images", "--out", tmp_path / "out")  # fmt: skip
     assert told.code == 0, told.err
     about = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (
+        str(Path(onnx_file.__file__).parent.parent).encode()
+        not in (tmp_path / "out" / "model.onnx").read_bytes()
+    )
     cost = about["int8"]
     assert cost["images"] == len(TABLE) - 4  # those it was adapted to do not count
     assert cost["int8_bytes"] < cost["float32_bytes"]

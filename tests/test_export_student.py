@@ -96,6 +96,8 @@ def test_a_student_answers_as_its_teacher_does(teacher, made: Path):
     assert found["speed"]["teacher_in"] == "PyTorch" and found["speed"]["ratio"] > 0
     assert about["checked"]["largest_difference"] < 1e-4
     assert set(about["files"]) == everything_in(made)
+    own = Path(student_module.__file__).parent.parent  # a path of this computer
+    assert str(own).encode() not in (made / "model.onnx").read_bytes()
     assert about["calibrated"] and about["temperature"] != 1  # 30 labelled pictures
     assert "fewer than" in found["warnings"][0]
     assert about["estimate"] is None and about["limit"] is None

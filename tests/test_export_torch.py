@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import farshot
 from farshot import FewShotClassifier
 from farshot.errors import ModelError
 from farshot.export import torch_file
@@ -73,11 +74,12 @@ def test_an_archive_gives_our_logits_without_farshot(
         np.testing.assert_allclose(batch[1], made.require_familiarity().nearest(ours), atol=1e-5)
         assert about["outputs"] == ["probabilities", "similarity"] and about["labelled_similarity"]
     assert set(about["files"]) == everything_in(tmp_path / "out")
-    _check_nothing_is_pickled(tmp_path / "out" / "model.pt2")
+    _check_content(tmp_path / "out" / "model.pt2")
 
 
-def _check_nothing_is_pickled(file: Path) -> None:
-    """Weights and constants are raw bytes; the archive has export.json's facts in addition."""
+def _check_content(file: Path) -> None:
+    """Weights and constants are raw bytes; the archive has export.json's facts in addition, and no path of
+    the computer that wrote it."""
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         kinds = [
@@ -86,6 +88,8 @@ def _check_nothing_is_pickled(file: Path) -> None:
             if name.endswith("_config.json")
             for entry in json.loads(archive.read(name))["config"].values()
         ]
+        own = str(Path(farshot.__file__).parent).encode()
+        assert not [name for name in names if own in archive.read(name)]
         (extra,) = (name for name in names if name.endswith("extra/export.json"))
         assert json.loads(archive.read(extra))["input"]["shape"][0] == "batch"
     assert kinds and not any(kinds)

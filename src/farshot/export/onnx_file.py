@@ -170,6 +170,9 @@ def write_onnx(module: PixelModel, size: int, file: Path, method: str, about: Ma
         program.model.producer_name, program.model.producer_version = "farshot", about["farshot_version"]
         known = {name: as_json(about[name]) for name in METADATA if name in about}
         program.model.metadata_props.update({f"farshot.{name}": text for name, text in known.items()})
+        for node in program.model.graph.all_nodes():
+            for name in [name for name in node.metadata_props if name.startswith("pkg.torch.")]:
+                del node.metadata_props[name]  # stack traces, with paths of this computer
         program.save(file, external_data=False)
 
 

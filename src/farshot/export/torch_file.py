@@ -68,6 +68,9 @@ def _write(module: Predictor, size: int, file: Path, about: dict[str, Any]) -> N
                 f"{about['method']} cannot be written by torch.export ({reason(error)}); predict with "
                 "farshot itself."
             ) from error
+        for part in program.graph_module.modules():
+            for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+                node.meta.pop("stack_trace", None)  # has paths of this computer
         whole = io.BytesIO()  # torch ends the process where it cannot write to a file, as on a full disk
         text = as_json(about, indent=2)
         torch.export.save(program, whole, extra_files={"export.json": text})
