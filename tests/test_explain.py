@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from farshot import FewShotClassifier
 from farshot.data.table import ImageTable
 from farshot.errors import DataError, SettingError
+from farshot.evaluation.calibration import Limit
 from farshot.explain import (
     compose,
+    explain,
     explain_images,
     learned_strengths,
     panels,
@@ -27,6 +31,7 @@ from farshot.explain.lens import Ask, look
 from farshot.explain.page import About, figure_name, write_explanations
 from farshot.explain.style import letter
 from farshot.methods.base import Adapted
+from farshot.model.find import bundled_folder
 from farshot.model.tower import Pass
 from farshot.world import generate, write_folder
 from tests.explain_helpers import SHORT, WORLD, adapted, images_of, seen
@@ -291,6 +296,37 @@ def test_the_command_explains_and_refuses_in_one_sentence(
     assert code == 2
     assert "no vision block 12" in err
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_explanations_say_what_predict_says(tmp_path: Path, farshot: Farshot) -> None:
+    """The labels, not the names in prompts, and whether the model is sure; no path of this computer."""
+    shutil.copytree(bundled_folder("mini"), tmp_path / "base")
+    table = images_of(WORLD, range(60))
+    labelled = replace(table, classes=tuple(f"no {i}" for i in range(len(table.classes))))
+    made = FewShotClassifier(tmp_path / "base", "zero-shot").fit(labelled.subset(labelled.draw(1, 0)[0]))
+    made.limit_ = Limit(0.9, float(np.median(made.predict_proba(table.subset(range(4))).max(1))))
+    made.save(tmp_path / "adapted")
+    for i in range(4):
+        Image.fromarray(np.asarray(table.images[i])).save(tmp_path / f"{i}.png")
+    pictures = [tmp_path / f"{i}.png" for i in range(4)]
+    rows = json.loads(farshot("predict", tmp_path / "adapted", *pictures, "--json").out)
+    told = farshot("explain", tmp_path / "adapted", *pictures, "--out", tmp_path / "out")
+    assert told.code == 0, told.err
+    found = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert [(one["class"], one["sure"]) for one in found] == [(row["class"], row["sure"]) for row in rows]
+    assert {one["sure"] for one in found} == {True, False}
+    for one, row in zip(found, rows, strict=True):
+        assert one["probabilities"] == pytest.approx(row["probabilities"], abs=1e-5)
+        assert list(one["similarity"]) == list(row["probabilities"])
+        assert one["prompt_names"] == list(table.names)
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count(", not sure)") == [one["sure"] for one in found].count(False)
+    assert str(tmp_path / "base") not in page
+    unsure = next(one for one in explain(made, pictures) if not one.sure)
+    without = replace(unsure, limit=None)
+    differ = ImageChops.difference(compose(unsure, panels(unsure)), compose(without, panels(without)))
+    box = differ.getbbox()
+    assert box is not None and box[3] < 60  # a line above the panels
 
 
 def test_many_images_are_spread_over_pages(

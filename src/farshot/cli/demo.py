@@ -34,7 +34,7 @@ from farshot.data.readers import read_table
 from farshot.data.table import ImageTable, path_of
 from farshot.errors import DataError
 from farshot.evaluation.intervals import PairedDifference
-from farshot.explain import explain_images, subject
+from farshot.explain import explain_table, subject
 from farshot.explain.page import About, check_place, write_explanations
 from farshot.model.catalogue import TOY_NOTE
 from farshot.model.encoder import Encoder
@@ -212,9 +212,11 @@ def _explain(
     """Token maps of images."""
     _say_command("explain", adapted, *some.images[:2], "...", "--out", explained)
     seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
-    about = About("mini", label(classifier.method_), seen.class_names, calibrated=calibrated)
+    about = About(
+        "mini", label(classifier.method_), tuple(map(str, classifier.classes_)), calibrated=calibrated
+    )
     check_place(explained)
-    shown = explain_images(seen, some, temperature=classifier.temperature_)
+    shown = explain_table(classifier, some, seen=seen)
     count = write_explanations(explained, shown, about, seen.origin)
     _say(f"the first {count} of them: {explained / 'index.html'}")
 

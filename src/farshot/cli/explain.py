@@ -21,7 +21,7 @@ from farshot.cli.options import (
     use_downloads,
 )
 from farshot.errors import SettingError
-from farshot.storage.paths import home
+from farshot.storage.paths import base_name, home
 
 if TYPE_CHECKING:
     from farshot.data.table import ImageTable
@@ -47,7 +47,7 @@ def explain(
     from farshot.bench.grid import label
     from farshot.classifier import load
     from farshot.data.readers import unlabelled
-    from farshot.explain import explain_images, subject
+    from farshot.explain import explain_table, subject
     from farshot.explain.page import About, check_place, write_explanations
 
     check_place(out)
@@ -57,15 +57,13 @@ def explain(
     table = table.with_options(classifier.read_options_).check_readable(skip_unreadable, keep=keep)
     seen = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     about = About(
-        classifier.parameters_.model,
+        base_name(str(classifier.parameters_.model)),
         label(classifier.method_),
-        seen.class_names,
+        tuple(str(name) for name in classifier.classes_),
         classifier.temperature_ != 1,
     )
     with console.progress("explaining") as progress:
-        found = explain_images(
-            seen, table, blocks=blocks or None, temperature=classifier.temperature_, progress=progress
-        )
+        found = explain_table(classifier, table, seen=seen, blocks=blocks or None, progress=progress)
         count = write_explanations(out, found, about, seen.origin)
     console.out.print(f"{count} images: {out / 'index.html'}", markup=False)
 

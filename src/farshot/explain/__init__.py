@@ -14,7 +14,7 @@ model.
 from farshot.explain.attention import attention_entropy, class_token_entropy, draw_class_token_entropy
 from farshot.explain.cka import domain_cka, domain_similarity, draw_similarities, linear_cka, state_similarity
 from farshot.explain.curves import draw_similarity_curves, similarity_curves
-from farshot.explain.explanation import Explanation, MovedTokens, explain, explain_images
+from farshot.explain.explanation import Explanation, MovedTokens, explain, explain_images, explain_table
 from farshot.explain.figure import compose, panels
 from farshot.explain.strengths import Strengths, draw_strengths, learned_strengths
 from farshot.explain.subject import Domain, Subject, subject
@@ -38,6 +38,7 @@ __all__ = [
     "draw_token_agreement",
     "explain",
     "explain_images",
+    "explain_table",
     "learned_strengths",
     "linear_cka",
     "outline_truth",

@@ -17,6 +17,7 @@ from farshot.arrays import NDArray
 from farshot.data.given import image_table
 from farshot.data.table import ImageTable, path_of
 from farshot.estimator import check_is_fitted
+from farshot.evaluation.calibration import Limit
 from farshot.explain.lens import BATCH, Ask, PassView, check_blocks, views
 from farshot.explain.subject import Subject
 from farshot.explain.subject import subject as subject_of
@@ -67,7 +68,7 @@ class Explanation:
     Attributes:
         image: the source: a path, picture or array.
         pixels: as the model read it, (R, R, 3).
-        class_names: the N classes.
+        class_names: the N classes, as their labels call them where those are known.
         probabilities: of each class, (N,).
         similarity: cosine of every patch with every class direction, before the last block, (L, N).
         attention: of what is read out (the class token in the last block, or the query of attention pooling)
@@ -77,6 +78,8 @@ class Explanation:
         options: how the source is read.
         calibrated: whether the probabilities say how often they are right.
         reading: how the source became `pixels` (farshot.images.preprocess).
+        prompt_names: what prompts call the N classes.
+        limit: of the model, below which a prediction is not sure; None without.
     """
 
     image: ImageSource
@@ -90,6 +93,8 @@ class Explanation:
     options: ReadOptions = field(default_factory=ReadOptions)
     calibrated: bool = False
     reading: str = "squash"
+    prompt_names: tuple[str, ...] = ()
+    limit: Limit | None = None
 
     @property
     def name(self) -> str:
@@ -102,6 +107,11 @@ class Explanation:
         return int(self.probabilities.argmax())
 
     @property
+    def sure(self) -> bool | None:
+        """Whether the prediction reaches the limit; None without one."""
+        return None if self.limit is None else self.limit.sure(float(self.probabilities.max()))
+
+    @property
     def grid(self) -> int:
         """Patches per side."""
         return math.isqrt(len(self.attention))
@@ -111,6 +121,8 @@ class Explanation:
         return {
             "image": self.name,
             "class": self.class_names[self.predicted],
+            **({} if self.sure is None else {"sure": self.sure}),
+            "prompt_names": list(self.prompt_names),
             "probabilities": _by_class(self.class_names, self.probabilities),
             "patches_per_side": self.grid,
             "similarity": _by_class(self.class_names, self.similarity.T),
@@ -137,10 +149,30 @@ def explain(
         SettingError: a block that the model does not have.
     """
     check_is_fitted(classifier)
-    seen = subject_of(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
     table = image_table(images).with_options(classifier.read_options_)
+    return list(explain_table(classifier, table, blocks=blocks, progress=progress))
+
+
+def explain_table(
+    classifier: FewShotClassifier,
+    table: ImageTable,
+    *,
+    seen: Subject | None = None,
+    blocks: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Explanation]:
+    """One explanation per image, with the labels, temperature and limit of a classifier.
+
+    Args:
+        seen: the classifier as `subject` gives it, where that is at hand.
+        blocks, progress: as of `explain`.
+    """
+    if seen is None:
+        seen = subject_of(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
+    labels = tuple(str(label) for label in classifier.classes_)
     found = explain_images(seen, table, blocks=blocks, temperature=classifier.temperature_, progress=progress)
-    return list(found)
+    for one in found:
+        yield replace(one, class_names=labels, limit=classifier.limit_)
 
 
 def explain_images(
@@ -178,6 +210,7 @@ def explain_images(
                 options=table.options,
                 calibrated=temperature != 1,
                 reading=subject.adapted.reading,
+                prompt_names=subject.class_names,
             )
         start += len(rows)
 

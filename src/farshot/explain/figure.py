@@ -77,6 +77,10 @@ def compose(shown: Explanation, drawn: Sequence[Panel], *, name: str | None = No
     draw = ImageDraw.Draw(page)
     room = width - 2 * _GAP
     draw.text((_GAP, _GAP), fit(name or Path(shown.name).name, font(17), room), fill=_INK, font=font(17))
+    if shown.sure is False:
+        draw.text(
+            (_GAP, _GAP + _LINE + 2), "not sure: below the limit of the model", fill=_GREY, font=font(14)
+        )
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
             x, y = _GAP + c * (SIDE + _GAP), top + r * tall

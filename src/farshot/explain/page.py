@@ -34,7 +34,7 @@ class About:
     Attributes:
         model: of the base model.
         method: with the settings that are not its defaults.
-        class_names: the N classes.
+        class_names: the N classes, as their labels call them.
         calibrated: whether a temperature was fitted.
     """
 
@@ -119,7 +119,7 @@ class _Pages:
         before = page_name(first - PER_PAGE) if first > 1 else None
         words = {"title": f"Images {first} to {last}", "images": self.images, "moves": self._moves}
         self._write(file, "explain.html", words | {"shown": self._shown, "pages": (before, following)})
-        kept = ("name", "predicted", "probability", "calibrated", "number", "small")
+        kept = ("name", "predicted", "probability", "calibrated", "sure", "number", "small")
         self._listed += [{"page": file} | {word: one[word] for word in kept} for one in self._shown]
         self._shown = []
 
@@ -167,6 +167,7 @@ def described(explanation: Explanation, drawn: Sequence[Panel]) -> dict[str, Any
         "predicted": names[explanation.predicted],
         "probability": float(p.max()),
         "calibrated": explanation.calibrated,
+        "sure": explanation.sure,
         "panels": [_compressed(panel) for panel in drawn],
         "classes": [{"index": c, "name": names[c], "probability": float(p[c])} for c in listed],
         "left_out": len(names) - len(listed),

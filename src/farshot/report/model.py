@@ -26,7 +26,7 @@ from farshot.errors import DataError
 from farshot.evaluation.calibration import calibration_bins
 from farshot.evaluation.crossval import zero_shot_classes
 from farshot.evaluation.metrics import Evaluation, Unadapted, evaluate
-from farshot.explain.explanation import explain_images
+from farshot.explain.explanation import explain_table
 from farshot.explain.figure import panels
 from farshot.explain.html import data_uri
 from farshot.explain.page import described
@@ -299,13 +299,12 @@ def _token_maps(classifier: FewShotClassifier, found: Measured, images: int) -> 
     rows = np.concatenate([wrong, found.right[: images - len(wrong)]])
     if not len(rows):
         return []
-    model = subject(classifier.adapted_, classifier.encoder_, classifier.parameters_.template)
-    shown = explain_images(model, found.table.subset(rows), temperature=classifier.temperature_)
+    shown = explain_table(classifier, found.table.subset(rows))
     return [
         described(one, panels(one))
         | {
             "number": number,
-            "true": model.class_names[int(found.labels[row])],
+            "true": one.class_names[int(found.labels[row])],
             "right": one.predicted == found.labels[row],
         }
         for number, (row, one) in enumerate(zip(rows, shown, strict=True), 1)

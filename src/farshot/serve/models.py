@@ -83,10 +83,10 @@ class Version:
 
     def explain(self, pictures: Sequence[Picture]) -> list[str]:
         """What the model looked at in each image: a PNG as a data address."""
-        from farshot.explain import compose, explain_images, panels
+        from farshot.explain import compose, explain_table, panels
 
         table = table_of(pictures, self.reading)
-        found = explain_images(self._subject, table, temperature=self.classifier.temperature_)
+        found = explain_table(self.classifier, table, seen=self._subject)
         return [
             _as_address(compose(shown, panels(shown), name=picture.name))
             for shown, picture in zip(found, pictures, strict=True)
