@@ -166,7 +166,7 @@ def test_the_camera_is_classified_and_a_picture_of_it_kept(page_folder: Path):
         page = browser.new_context(permissions=["camera"], viewport=PHONE).new_page()  # type: ignore[arg-type]
         watch = _opened(page, address)
         page.click("#camera")
-        answers = [*map(str, made.classes_), "unlike anything labelled"]
+        answers = [*map(str, made.classes_), "Unlike anything labelled"]
         said = re.compile("|".join(map(re.escape, answers)))
         page.locator("#live").filter(has_text=said).wait_for(timeout=60_000)
         page.click("#keep")

@@ -89,13 +89,18 @@ function show(...parts) {
   at('found').hidden = false;
 }
 
+function headline(answer) {
+  if (answer.unlike) return 'Unlike anything labelled';
+  return answer.sure ? label(answer) : `Not sure: ${label(answer)}`;
+}
+
+const score = (answer) => (answer.unlike ? `p ${answer.p.toFixed(3)}` : sure(answer.ranked[0].probability));
+
 function showAnswer(name, bitmap, answer) {
   const told = made('div');
+  told.append(made('h3', headline(answer), answer.unlike ? 'unlike' : undefined), made('p', name, 'name'));
   if (answer.unlike) {
-    told.append(made('h3', 'Unlike anything labelled', 'unlike'), made('p', name, 'name'));
     told.append(made('p', `It may show none of the classes (p ${answer.p.toFixed(3)}). The most probable is ${label(answer)}.`));
-  } else {
-    told.append(made('h3', answer.sure ? label(answer) : `Not sure: ${label(answer)}`), made('p', name, 'name'));
   }
   told.append(...table(answer));
   if (answer.p !== null && !answer.unlike) {
@@ -113,8 +118,7 @@ function showFault(name, reason) {
 async function answered(name, bitmap) {
   const answer = await model.classify(bitmap);
   showAnswer(name, bitmap, answer);
-  const said = `${name}: ${label(answer)}, ${sure(answer.ranked[0].probability)}`;
-  return answer.unlike ? `${said}, unlike anything labelled` : said;
+  return `${name}: ${headline(answer)}, ${score(answer)}`;
 }
 
 async function answerFile(file) {
@@ -149,8 +153,8 @@ async function watch(mine) {
       const frame = await createImageBitmap(video);
       const answer = await model.classify(frame);
       frame.close();
-      const said = answer.unlike ? 'unlike anything labelled' : label(answer);
-      at('score').textContent = answer.unlike ? `p ${answer.p.toFixed(3)}` : sure(answer.ranked[0].probability);
+      const said = headline(answer);
+      at('score').textContent = score(answer);
       if (said !== last) at('live').textContent = said; // changes alone, for those who have it read aloud
       last = said;
     }
