@@ -21,6 +21,7 @@ from farshot.bench.tasks import Shape
 from farshot.data.readers import read_table
 from farshot.evaluation.calibration import calibration_bins, expected_calibration_error
 from farshot.methods import create
+from farshot.model.find import bundled_folder
 from farshot.report import benchmark
 from farshot.report.page import write_page
 from farshot.report.svg import Chart, padded, ticks
@@ -373,6 +374,17 @@ def test_data_with_copies_or_other_labels_is_measured(farshot, tmp_path: Path) -
     )
     assert code == 0, err
     assert "adapted to: bird" in (tmp_path / "m.html").read_text(encoding="utf-8")
+
+
+def test_the_page_has_no_path_of_the_base_model(farshot, tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "data", ("cat", "dog"), 3)
+    shutil.copytree(bundled_folder("mini"), tmp_path / "places" / "my-clip")
+    adapt = ("adapt", data, "--model", tmp_path / "places" / "my-clip", "--method", "zero-shot")
+    assert farshot(*adapt, "--out", tmp_path / "m")[0] == 0
+    assert farshot("report", tmp_path / "m", "--out", tmp_path / "m.html")[0] == 0
+    page = (tmp_path / "m.html").read_text(encoding="utf-8")
+    assert str(tmp_path) not in page
+    assert "--model my-clip" in page and "In place of my-clip name where the base model lies" in page
 
 
 def test_the_command_on_the_page_keeps_groups(farshot, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from farshot.data.pools import generated_pools
 from farshot.data.published import PUBLISHED
 from farshot.images.options import ReadOptions
 from farshot.methods.registry import find
+from farshot.storage.paths import base_name
 from farshot.task import DEFAULT_TEMPLATE
 
 
@@ -89,7 +90,7 @@ def adapt_command(
     data: str,
     groups: str | None = None,
 ) -> str:
-    """The `farshot adapt` line that makes this model again.
+    """The `farshot adapt` line that makes this model again; of a base model's path the last part only.
 
     Args:
         about: as in farshot.json.
@@ -97,7 +98,7 @@ def adapt_command(
         shots: images per class that were drawn; None where all were taken.
         groups: of --groups; None where there are none, or the data says them.
     """
-    words = ["farshot", "adapt", data, "--out", "adapted", "--model", str(about["base_model"])]
+    words = ["farshot", "adapt", data, "--out", "adapted", "--model", base_name(about["base_model"])]
     words += ["--method", about["method"], "--seed", str(about["seed"])]
     if shots is not None:
         words += ["--shots", str(shots)]

@@ -127,7 +127,7 @@ def model_report(
         "explained": [] if found is None or classifier is None else _token_maps(classifier, found, images),
         "origin": "" if classifier is None else subject(classifier.adapted_, classifier.encoder_).origin,
         "command": adapt_command(about, changed, shots, data, groups),
-        "drawn": f"{drawn} {grouped}".strip(),
+        "drawn": " ".join(filter(None, (drawn, grouped, _where_base_lies(about)))),
         "data": data,
     }
 
@@ -207,6 +207,14 @@ def _how_grouped(
         "regular expression that gives them, or leave --groups out where the images have a column group; "
         "without groups the accuracy to expect is another."
     )
+
+
+def _where_base_lies(about: Mapping[str, Any]) -> str:
+    """What to put in place of the name of a base model that is a folder or file, in a sentence."""
+    name = base_name(about["base_model"])
+    if name == about["base_model"]:
+        return ""
+    return f"In place of {name} name where the base model lies; farshot.json has its content’s hash."
 
 
 def _support_pictures(about: Mapping[str, Any], table: ImageTable) -> list[set[str]]:
