@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from tools.site_hooks import outside_loads
 
+from farshot import load
+from farshot.evaluation.calibration import Limit
 from farshot.serve.options import Batching
 from tests import hostile_files, hostile_images
 from tests.input_helpers import Farshot, picture
@@ -191,6 +193,22 @@ def test_the_page_describes_every_route_and_asks_nobody_else(served: Service):
     fields = schema["components"]["schemas"]["Prediction"]["properties"]
     rows = served.send(good(), ("x", b""), reject="0.2", coverage="0.5", explain="1").json()["images"]
     assert {name for row in rows for name in row} <= set(fields)
+
+
+def test_the_limit_of_a_model_and_its_answers_are_as_described(probe: Path, tmp_path: Path):
+    made = load(probe)
+    made.limit_ = Limit(0.9, 0.5)
+    made.save(tmp_path / "limited")
+    with service(tmp_path / "limited") as limited:
+        known = limited.client.get("/openapi.json").json()["components"]["schemas"]
+        (model,) = limited.client.get("/models").json()["models"]
+        rows = limited.send(good(1), good(2), reject="0.2", coverage="0.5").json()["images"]
+    assert set(model) == set(known["Model"]["properties"])
+    assert model["limit"] == {"wanted": 0.9, "probability": 0.5}
+    assert set(model["limit"]) == set(known["Limit"]["properties"])
+    for row in rows:
+        assert row["sure"] == (max(row["probabilities"].values()) >= 0.5)
+        assert set(row) <= set(known["Prediction"]["properties"])
 
 
 def test_what_is_not_there_is_said_in_a_sentence(served: Service):

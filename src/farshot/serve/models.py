@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,7 @@ class Version:
             "base_model": base_name(str(made.parameters_.model)),
             "classes": [str(name) for name in made.classes_],
             "calibrated": made.calibrated_,
+            "limit": None if made.limit_ is None else asdict(made.limit_),
             "smallest_reject": None if labelled is None else 1 / (labelled + 1),
             "largest_coverage": None if held_out is None else held_out / (held_out + 1),
         }

@@ -25,6 +25,9 @@ class Prediction(BaseModel):
     calibrated: bool | None = Field(
         None, description="whether the probabilities say how often they are right; else they are scores"
     )
+    sure: bool | None = Field(
+        None, description="whether the probability reaches the limit; absent of a model without one"
+    )
     p_value: float | None = Field(
         None, description="how often an image like the labelled ones is as unlike them as this one"
     )
@@ -45,6 +48,15 @@ class Predicted(BaseModel):
     images: list[Prediction] = Field(description="in the order in which they were sent")
 
 
+class Limit(BaseModel):
+    """When a prediction is not sure."""
+
+    wanted: float = Field(description="share of the sure predictions that should be right")
+    probability: float | None = Field(
+        description="from which on a prediction is sure; null where none is high enough"
+    )
+
+
 class Model(BaseModel):
     """A model that is served."""
 
@@ -55,6 +67,7 @@ class Model(BaseModel):
     base_model: str
     classes: list[str]
     calibrated: bool
+    limit: Limit | None = Field(description="below which predictions are not sure; null without one")
     smallest_reject: float | None = Field(description="that it can keep; null where it knows no p-values")
     largest_coverage: float | None = Field(description="that it can promise; null where it knows no sets")
     error: str | None = Field(description="why the folder as it is now is not what is served")
