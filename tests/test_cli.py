@@ -20,6 +20,7 @@ from tests.input_helpers import (
     class_folders,
     everything_in,
     picture,
+    refusal,
 )
 
 CLASSES = ("black_cat", "dog", "[bold]owl[bold] :cat:")
@@ -38,6 +39,34 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(place: Path) -> Path:
     """A model adapted to 2 shots of it."""
     return adapted_in(place, "--shots", 2)
+
+
+# options -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("evaluate", "MODEL", "DATA", "--reject", 0.1), "--reject is for --other"),
+        (("report", "MODEL", "--groups", "("), "are for --data IMAGES"),
+        (("report", "MODEL", "--level", 2), "are for --data IMAGES"),
+        (
+            ("export", "MODEL", "--format", "peft", "--images", "DATA"),
+            "--images is for other formats than peft",
+        ),
+        (
+            ("export", "MODEL", "--format", "onnx", "--images", "DATA", "--level", 1),
+            "are for labelled --images",
+        ),
+        (("export", "MODEL", "--student", "DATA", "--groups", "a"), "are for labelled --images"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    farshot: Farshot, adapted: Path, place: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    places = {"MODEL": adapted, "DATA": place / "data"}
+    told = farshot(*(places.get(str(one), one) for one in arguments), "--out", tmp_path / "out.csv")
+    assert words in refusal(told)
 
 
 # adapt ---------------------------------------------------------------------------------------------------

@@ -145,6 +145,16 @@ def test_a_block_that_is_not_there_is_refused(atha: FewShotClassifier, queries: 
         next(explain_images(seen(atha), queries, blocks=[12]))
 
 
+def test_blocks_before_which_no_tokens_are_moved_are_refused(
+    zero_shot: FewShotClassifier, queries: ImageTable
+) -> None:
+    with pytest.raises(SettingError, match="such as atha"):
+        next(explain_images(seen(zero_shot), queries, blocks=[3]))
+    one_block = adapted("atha", **SHORT, block=7)
+    with pytest.raises(SettingError, match="before block 3, but before 7"):
+        next(explain_images(seen(one_block), queries, blocks=[3, 7]))
+
+
 def test_a_method_without_directions_is_explained_with_prompts(zero_shot: FewShotClassifier) -> None:
     class Silent(Adapted):
         class_names = zero_shot.adapted_.class_names

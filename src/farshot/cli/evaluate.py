@@ -20,6 +20,7 @@ from farshot.cli.options import (
     use_downloads,
 )
 from farshot.cli.tables import check_csv, note_on, print_left_out, readable, write_csv
+from farshot.errors import SettingError
 
 
 def evaluate(
@@ -38,8 +39,11 @@ def evaluate(
         typer.Option(help="Also write recall and precision of every class to this CSV file."),
     ] = None,
     reject: Annotated[
-        float, typer.Option(help="With --other: the level at which `predict --reject` rejects images.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="With --other: the level at which `predict --reject` rejects images; by default 0.05."
+        ),
+    ] = None,
     model: BaseModel = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -58,6 +62,9 @@ def evaluate(
     from farshot.evaluation.familiarity import measure as compare
     from farshot.storage.model_folder import model_id, read_folder
 
+    if reject is not None and other is None:
+        raise SettingError("--reject is for --other IMAGES.")
+    level_used = 0.05 if reject is None else reject
     if out is not None:
         check_csv(out)
     use_downloads(download)
@@ -73,7 +80,7 @@ def evaluate(
             markup=False,
         )
     if other is not None:
-        classifier.require_familiarity().check_level(reject)
+        classifier.require_familiarity().check_level(level_used)
     with console.progress_of(classifier, "predicting"):
         found = measure(
             classifier,
@@ -90,7 +97,7 @@ def evaluate(
         with console.progress_of(classifier, "comparing with the labelled images"):
             unlike = classifier.familiarity(strange)
         copies = units_of_copies(strange.contents())
-        strangers = compare(found.p_values, unlike, reject, found.unit, copies)
+        strangers = compare(found.p_values, unlike, level_used, found.unit, copies)
     if out is not None:
         write_csv(out, result.rows())
     note = note_on(classifier, int(result.confusion.sum()))
@@ -119,8 +126,8 @@ def evaluate(
     console.print_evaluation(result, f"{folder} on {data}")
     if strangers:
         console.out.print(
-            f"Images of {other}: rejected at the level {reject:g}: {console.percent(strangers.flagged)} % of "
-            f"these {strangers.flagged.n}, and {console.percent(strangers.lost)} % of your own "
+            f"Images of {other}: rejected at the level {level_used:g}: {console.percent(strangers.flagged)} "
+            f"% of these {strangers.flagged.n}, and {console.percent(strangers.lost)} % of your own "
             f"{strangers.lost.n}; area under the ROC curve {console.decimals(strangers.auroc)}.",
             markup=False,
         )

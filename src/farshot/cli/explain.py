@@ -100,6 +100,8 @@ def report(
     from farshot.report.page import check_page, write_page
     from farshot.storage.hub import is_on_hub
 
+    if data is None and (level is not None or groups is not None or skip_unreadable or download):
+        raise SettingError("--level, --groups, --skip-unreadable and --download are for --data IMAGES.")
     check_page(out)
     what = what if is_on_hub(what) else home(what)
     if is_on_hub(what) or what.is_dir():

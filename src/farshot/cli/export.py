@@ -117,6 +117,9 @@ def export(
     """Export an adapted model: an ONNX file, a web page, a torch.export archive, a transformers checkpoint,
     or a PEFT adapter; or a small network that learned its answers (--student)."""
     use_downloads(download)
+    labels = images is not None and (quantize is not None or student is not None)
+    if not labels and (level is not None or groups is not None):
+        raise SettingError("--level and --groups are for labelled --images, of --quantize and --student.")
     if student is not None:
         if kind not in (None, Format.onnx) or quantize or p_values or runtime is not None:
             raise SettingError(
@@ -138,6 +141,8 @@ def export(
         raise SettingError(f"--p-values is for --format {', '.join(_WITH_P_VALUES)}.")
     if runtime is not None and kind is not Format.web:
         raise SettingError("--runtime is for --format web.")
+    if images is not None and kind is Format.peft:
+        raise SettingError("--images is for other formats than peft, which is not compared with the model.")
     if quantize and images is None:
         raise SettingError(
             "--quantize costs accuracy, which is measured on your own images: name a labelled folder with "

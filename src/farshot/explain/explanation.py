@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from farshot.arrays import NDArray
 from farshot.data.given import image_table
 from farshot.data.table import ImageTable, path_of
+from farshot.errors import SettingError
 from farshot.estimator import check_is_fitted
 from farshot.evaluation.calibration import Limit
 from farshot.explain.lens import BATCH, Ask, PassView, check_blocks, views
@@ -146,7 +147,7 @@ def explain(
         progress: called with (images done, in all).
 
     Raises:
-        SettingError: a block that the model does not have.
+        SettingError: a block that the model does not have, or before which it moves no tokens.
     """
     check_is_fitted(classifier)
     table = image_table(images).with_options(classifier.read_options_)
@@ -191,9 +192,9 @@ def explain_images(
         temperature: logits are divided by it, as in `FewShotClassifier.predict_proba`.
 
     Raises:
-        SettingError: a block that the model does not have.
+        SettingError: a block that the model does not have, or before which it moves no tokens.
     """
-    chosen = default_blocks(subject) if blocks is None else check_blocks(blocks, subject.encoder)
+    chosen = default_blocks(subject) if blocks is None else _with_tokens(blocks, subject)
     # a method that needs more than the embedding may look at all images together: it gets them in one call
     known = None if isinstance(subject.adapted, FinetunedAdapted) else subject.adapted.logits(table)
     start = 0
@@ -232,6 +233,21 @@ def default_blocks(subject: Subject) -> list[int]:
     # the last of equals: later blocks are nearer to the prediction
     strongest = {max(range(len(among)), key=lambda i: (float(values[i]), i)) for values in (pull, push)}
     return sorted({among[i] for i in strongest} | {among[-1]})[:MOST_DEFAULT_BLOCKS]
+
+
+def _with_tokens(blocks: Sequence[int], subject: Subject) -> list[int]:
+    """Sort the blocks; refuse those before which the model moves no tokens."""
+    chosen = check_blocks(blocks, subject.encoder)
+    acting = [] if subject.alignment is None else subject.alignment.blocks
+    if chosen and not acting:
+        raise SettingError(
+            "Blocks are for methods that move head and tail tokens, such as atha; this model's does not."
+        )
+    if missing := sorted(set(chosen) - set(acting)):
+        raise SettingError(
+            f"This model moves no tokens before block {missing[0]}, but before {', '.join(map(str, acting))}."
+        )
+    return chosen
 
 
 def _one(

@@ -45,8 +45,8 @@ def export(
         format: "onnx", one file from pixels to probabilities; "web", a page that runs it in a browser;
             "torch", an archive of torch.export; "transformers", a CLIPModel; or "peft", the LoRA alone.
         folder: to write.
-        images: to compare the export with the adapted model on, by default generated ones; for `int8` a
-            labelled table.
+        images: to compare the export with the adapted model on, by default generated ones, except for "peft";
+            for `int8` a labelled table.
         int8: for "onnx" and "web", store weights in 8 bits, and measure on `images` what that costs.
         p_values: for "onnx", "web" and "torch", of a fine-tuned method: compute p-values, too, with the
             frozen encoder and the features of the labelled images; a method on frozen features always does.
@@ -77,6 +77,8 @@ def export(
         raise SettingError("p_values=True is for the formats onnx, web and torch.")
     if runtime is not None and format != "web":
         raise SettingError("runtime is for the format web.")
+    if images is not None and format == "peft":
+        raise SettingError("images is for other formats than peft, which is not compared with the model.")
     table = None if images is None else image_table(images).with_options(classifier.read_options_)
     if format == "onnx":
         from farshot.export.onnx_file import export_onnx
