@@ -54,7 +54,7 @@ def packed(place: Path, files: Mapping[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("front", ["", "photos/"])
+@pytest.mark.parametrize("front", ["", "photos/", "a/b/"])
 def test_an_archive_is_read_as_the_folder_that_it_was_made_of(tmp_path: Path, kind: str, front: str) -> None:
     folder = class_folders(tmp_path / "data")
     files = {front + name: data for name, data in files_of(folder).items()}
@@ -71,25 +71,25 @@ def test_an_archive_is_read_as_the_folder_that_it_was_made_of(tmp_path: Path, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("days", [("day1", "day2"), ("day1",)])
-def test_folders_within_one_class_are_classes_of_an_archive_only_where_they_are_of_the_folder(
-    tmp_path: Path, kind: str, days: tuple[str, ...]
+@pytest.mark.parametrize("outer", ["PlantVillage/PlantVillage", "home/user/data", "d/test"])
+@pytest.mark.parametrize("splits", [(), ("train", "test")])
+def test_folders_around_those_of_classes_or_splits_are_passed_over(
+    tmp_path: Path, kind: str, outer: str, splits: tuple[str, ...]
 ) -> None:
-    folder = class_folders(tmp_path / "leaves" / "scab", days, 1)
-    path = packed(
-        tmp_path / f"leaves.{kind}",
-        {f"leaves/scab/{name}": data for name, data in files_of(folder).items()},
-    )
-    for source in (folder.parent, path):
-        for level in (1, 2):
-            assert read_table(source, level=level).classes == (days if level == 2 else ("scab",))
-        if len(days) == 1:
-            assert read_table(source).classes == ("scab",)
-        else:
-            assert (
-                "has two levels of folders, and either may be the classes: scab (level 1) or day1, day2"
-                in (refused(source))
-            )
+    for number, split in enumerate(splits or ["."]):
+        class_folders(tmp_path / "data" / split, ("rust", "scab"), 1, start=1000 * number)
+    files = {f"{outer}/{name}": data for name, data in files_of(tmp_path / "data").items()}
+    table = read_table(packed(tmp_path / f"x.{kind}", files))
+    assert table.classes == ("rust", "scab")
+    only = ("test", "test") if outer == "d/test" else None
+    assert table.splits == (("test", "train") * 2 if splits else only)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_of_levels_names_the_folder_from_which_they_count(tmp_path: Path, kind: str) -> None:
+    files = {f"d/e/{place}/1.png": b"" for place in ("rust/1", "rust/2", "scab/3")}
+    path = packed(tmp_path / f"x.{kind}", files)
+    assert refused(path).startswith(f"{path / 'd' / 'e'} has two levels of folders")
 
 
 def test_a_tar_of_a_folder_itself_names_its_images_as_others_do(tmp_path: Path) -> None:

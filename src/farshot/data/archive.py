@@ -30,28 +30,29 @@ def from_archive(path: Path, level: int | None, groups: str | None) -> Found:
     images = image_members(path)
     inner = [PurePosixPath(image.name[len(str(path)) + 1 :]) for image in images]
     places = [place.parent.parts for place in inner]
-    packed = _packed_folder(places)
-    if packed:
-        places = [place[1:] for place in places]
+    outer = _outer_folders(places)
+    places = [place[len(outer) :] for place in places]
     rows = [row for row, place in enumerate(places) if place]
     if not rows:
         raise DataError(
             f"{path} has no folders and no CSV with the columns path and label; pack a folder per class."
         )
-    within = path / packed
+    within = path.joinpath(*outer)
     found = from_places(within, [images[row] for row in rows], [places[row] for row in rows], level)
     return replace(found, notes=(*found.notes, *without_class(path, len(images) - len(rows))))
 
 
-def _packed_folder(places: Sequence[tuple[str, ...]]) -> str:
-    """The one folder that an archive holds, as most programs pack a folder; empty where it holds its content,
-    or that folder is one of a class or a split."""
-    tops = {place[:1] for place in places}
-    if len(tops) != 1 or not all(len(place) > 1 for place in places):
-        return ""
-    (top,) = tops.pop()
-    is_split = split_called(top) and not all(len(place) > 2 and split_called(place[1]) for place in places)
-    return "" if is_split else top
+def _outer_folders(places: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The folders, each the only one in the last, that lie around those of classes or splits: mostly the
+    folder that was packed, often twice, or all of its path. One class with folders in it looks the same."""
+    outer = list[str]()
+    while len({place[:1] for place in places}) == 1 and all(len(place) > 1 for place in places):
+        within = all(len(place) > 2 and split_called(place[1]) for place in places)
+        if split_called(places[0][0]) and not within:
+            break  # the only split
+        outer.append(places[0][0])
+        places = [place[1:] for place in places]
+    return tuple(outer)
 
 
 def _table_in(path: Path, groups: str | None) -> Found | None:
