@@ -175,11 +175,19 @@ def test_parquet_files_next_to_pictures_do_not_hide_them(tmp_path: Path) -> None
     assert unlabelled([folder]).images == table.images
     (folder / "old.parquet").write_bytes(b"no Parquet at all")
     assert read_table(folder).images == table.images
-    (folder / "old.parquet").unlink()
-    for number in (1, 2):  # a name without an extension may be that of a picture
-        picture(number).save(folder / "rust" / f"IM{number}", "PNG")
-    dataset().to_parquet(folder / "rust" / "old.parquet")
-    assert len(unlabelled([folder / "rust"]).images) == 4
+
+
+@pytest.mark.parametrize("rows", ["x.parquet", "data/train-00000.parquet"])
+@pytest.mark.parametrize("loose", ["sample.png", "IM1", "assets/banner.jpg"])
+def test_parquet_files_and_a_loose_picture_are_refused_by_name(tmp_path: Path, rows: str, loose: str) -> None:
+    for name in (rows, loose):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    dataset().to_parquet(tmp_path / rows)
+    (tmp_path / loose).write_bytes(encoded(picture(1), "PNG"))
+    for read in (read_table, lambda source: unlabelled([source])):
+        with pytest.raises(DataError, match=f"the picture {loose}, and also images in {rows}; give the file"):
+            read(tmp_path)
+        assert len(read(tmp_path / rows).images) == len(dataset())
 
 
 def test_the_pictures_of_a_clones_page_and_its_licence_do_not_hide_its_rows(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from farshot.data.readers import read_table, unlabelled
 from farshot.errors import DataError
 from farshot.model.catalogue import TOY_NOTE
 from tests.image_bytes import encoded
-from tests.input_helpers import Farshot, picture
+from tests.input_helpers import Farshot, class_folders, picture
 from tests.test_archives import packed, refused
 
 
@@ -49,17 +49,30 @@ def test_shards_of_a_folder_or_a_pattern_are_one_table(tmp_path: Path, kind: str
     assert len(read_table(folder / "shard-001.tar")) == 4
 
 
-@pytest.mark.parametrize("name", ["a.jfif", "IM0001", "a.pgm", "a.JPG"])
-def test_a_tar_next_to_pictures_of_any_name_does_not_hide_them(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(encoded(picture(0), "PNG"))
-    packed(tmp_path / "old.tar", {"1.png": encoded(picture(1), "PNG"), "1.cls": b"0"})
-    assert unlabelled([tmp_path]).images == (tmp_path / name,)
-
-
-def test_pictures_next_to_a_tar_are_not_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.jfif", "IM0001", "a.pgm", "a.JPG", "logs/curve.png"])
+def test_a_tar_of_images_and_a_loose_picture_of_any_name_are_refused(tmp_path: Path, name: str) -> None:
     folder = shards(tmp_path / "data")
-    picture(0).save(folder / "loose.png")
-    assert [Path(image).name for image in unlabelled([folder]).images] == ["loose.png"]
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(encoded(picture(0), "PNG"))
+    for read in (read_table, lambda source: unlabelled([source])):
+        with pytest.raises(DataError, match=f"the picture {name}, and also images in shard-000.tar; give"):
+            read(folder)
+
+
+def test_a_tar_next_to_folders_of_pictures_or_without_any_does_not_hide_pictures(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "leaves", ("rust", "scab"), 2)
+    images = read_table(folder).images
+    packed(folder / "old.tar", {"1.png": encoded(picture(1), "PNG"), "1.cls": b"0"})
+    assert read_table(folder).images == unlabelled([folder]).images == images
+    packed(folder / "rust" / "code.tar", {"main.py": b"", "LICENSE": b"MIT"})
+    (folder / "rust" / "torn.tar").write_bytes(b"no tar at all")
+    assert unlabelled([folder / "rust"]).images == images[:2]
+
+
+def test_folders_without_pictures_do_not_hide_the_shards_next_to_them(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "data")
+    (folder / "logs").mkdir()
+    assert len(read_table(folder)) == len(unlabelled([folder])) == 8
 
 
 def test_pictures_of_any_name_in_a_tar_are_listed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 
 from farshot.errors import DataError
@@ -148,14 +148,39 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.as_posix())
 
 
-def holds_pictures(folder: Path) -> bool:
-    """Whether pictures lie in a folder, at any depth: files that are called as such or can be read. Other
-    names without a known extension, such as LICENSE, are not enough to say so.
+def is_packed(folder: Path, packed: Sequence[Path], holds_images: Callable[[Path], bool]) -> bool:
+    """Whether a folder holds its images in Parquet files or tars, and none besides. Where pictures lie in
+    several of its folders, such as those of classes, these are its images.
+
+    Args:
+        packed: the Parquet files or tars.
+        holds_images: whether one of them holds images; asked only where there are pictures, too.
 
     Raises:
-        DataError: as `image_files`.
+        DataError: there are images of both kinds; or as `image_files`.
     """
-    return any(file.suffix.lower() in _PICTURES or _has_header(file) for file in image_files(folder))
+    pictures: dict[Path, Path] = {}  # the first of each folder
+    for file in image_files(folder):
+        # other names without a known extension, such as LICENSE, are not enough to say so
+        if file.parent not in pictures and (called_picture(file.name) or _has_header(file)):
+            pictures[file.parent] = file
+    if not pictures:
+        return True
+    if len(pictures.keys() - {folder}) > 1:
+        return False
+    both = next(filter(holds_images, packed), None)
+    if both is None:
+        return False
+    picture = next(iter(pictures.values()))
+    raise DataError(
+        f"{folder} holds the picture {picture.relative_to(folder)}, and also images in "
+        f"{both.relative_to(folder)}; give the file or the folder of one kind, or move the others elsewhere."
+    )
+
+
+def called_picture(name: str) -> bool:
+    """Whether a file has an extension of pictures."""
+    return PurePath(name).suffix.lower() in _PICTURES
 
 
 def _has_header(file: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from farshot.data.arrow import Table, holds_images, read_arrow, read_parquet
-from farshot.data.files import holds_pictures
+from farshot.data.files import is_packed
 from farshot.data.found import (
     BY_COLUMN,
     GROUP_COLUMN,
@@ -64,12 +64,15 @@ def from_parquet(paths: Sequence[Path], groups: str | None = None) -> Found:
 
 def parquet_files(folder: Path) -> list[Path]:
     """The Parquet files of images in a folder, or in its folder `data`, as in repositories of the hub. None
-    where pictures lie in the folder, which are then what it holds; a clone of a repository may have some for
-    its page."""
+    where the folder's images are pictures; a clone of a repository may have some for its page.
+
+    Raises:
+        DataError: as `is_packed`.
+    """
     is_clone = (folder / ".gitattributes").is_file()
     for place in (folder, folder / "data"):
         found = sorted(place.glob("*.parquet"))
-        if found and (is_clone or not holds_pictures(folder)) and holds_images(found[0]):
+        if found and (is_clone or is_packed(folder, found, holds_images)) and holds_images(found[0]):
             return found
     return []
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from farshot.data.files import holds_pictures, may_be_image, subfolders
+from farshot.data.files import called_picture, is_packed, may_be_image
 from farshot.data.found import LABEL_COLUMNS, Found, splits_by_name
 from farshot.data.members import entries_of, member, text_of
 from farshot.data.names import in_class_order, nfc
@@ -68,10 +68,21 @@ def shards_of(source: str) -> list[Path]:
 
 
 def tars_in(folder: Path) -> list[Path]:
-    """The tars directly in a folder that holds no subfolders and no pictures besides, by name."""
+    """The tars directly in a folder, by name; none where the folder's images are pictures.
+
+    Raises:
+        DataError: as `is_packed`.
+    """
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     tars = sorted(entry for entry in entries if entry.suffix.lower() == ".tar")
-    return [] if tars and (subfolders(folder) or holds_pictures(folder)) else tars
+    return tars if tars and is_packed(folder, tars, _holds_pictures) else []
+
+
+def _holds_pictures(tar: Path) -> bool:
+    try:
+        return any(called_picture(entry.name) for entry in entries_of(tar))
+    except DataError:
+        return False
 
 
 def is_shard(path: Path) -> bool:
