@@ -186,22 +186,44 @@ def test_a_file_that_a_table_lists_twice_is_named(tmp_path: Path) -> None:
         open_pool(f"own={tmp_path / 'own.csv'}")
 
 
+@pytest.mark.parametrize(
+    ("cells", "ids"),
+    [
+        (["../train/a.png", "../test/a.png"], ("train/a.png", "test/a.png")),
+        (["../train/a.png", "../train/b.png"], ("a.png", "b.png")),
+        (["{home}/labels/in/a.png", "{home}/labels/in/b.png"], ("a.png", "b.png")),
+        (["in/a.png", "../b.png"], ("in/a.png", "../b.png")),
+        (["{home}/labels/in/a.png", "{home}/b.png"], ("labels/in/a.png", "b.png")),
+        (["../../p/a.png", "../../q/a.png"], ("p/a.png", "q/a.png")),
+    ],
+)
+def test_images_near_their_table_are_named_by_their_paths(
+    tmp_path: Path, cells: list[str], ids: tuple[str, ...]
+) -> None:
+    home = tmp_path / "home"
+    files = [cell.format(home=home) for cell in cells]
+    (home / "labels").mkdir(parents=True)
+    for file in files:
+        picture(home / "labels" / file, 7)
+    (home / "labels" / "l.csv").write_text("path,label\n" + "".join(f"{file},x\n" for file in files))
+    assert open_pool(f"own={home / 'labels' / 'l.csv'}").ids == ids
+
+
 def test_names_of_images_of_several_places_have_no_local_path(tmp_path: Path) -> None:
-    """The same table on another machine is the same pool; images next to their table keep their names."""
+    """The same table on another machine is the same pool, and equal files are no duplicates by name."""
 
     def pool(home: str, images: Callable[[Path], Path]) -> Pool:
-        table = tmp_path / home / "tables" / "own.csv"
-        files = [tmp_path / home / "tables" / "in" / "a.png", images(tmp_path / home) / "b.png"]
+        table = tmp_path / home / "x" / "tables" / "own.csv"
+        folder = images(tmp_path / home)
+        files = [table.parent / "in" / "a.png", *(folder / name / "b.png" for name in ("p", "q", "."))]
         for number, file in enumerate(files):
-            picture(file, number)
+            picture(file, min(number, 1))
         table.write_text("path,label\n" + "".join(f"{file},{file.stem}\n" for file in files))
         return open_pool(f"own={table}")
 
-    one, other = pool("alice", lambda home: home / "photos"), pool("bob", lambda home: home / "x" / "y")
-    assert one.ids == other.ids and one.fingerprint == other.fingerprint
-    inside, outside = one.ids
-    assert inside == "in/a.png" and outside == f"{one.table.id(1)}/b.png"
-    assert pool("carol", lambda home: home / "tables" / "in").ids == ("a.png", "b.png")
+    one, other = pool("alice", lambda home: home / "photos"), pool("bob", lambda home: home.parent / "y")
+    assert one.ids == other.ids == ("1/in/a.png", "2/b.png", "3/b.png", "4/b.png")
+    assert one.fingerprint == other.fingerprint
 
 
 class Counter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +48,8 @@ class Pool:
     Attributes:
         name: as on the command line and in tables.
         table: the images, every one with a label.
-        ids: name of each image within the pool: its path below the pool's folder with forward slashes, its
-            content and file name where it is not below it, or the number a generator made it from.
+        ids: name of each image within the pool: its path below the pool's folder with forward slashes, or
+            below a numbered folder where images lie far apart, or the number a generator made it from.
         root: the folder, where there is one.
         revision: identifies the content of generated images, whose pixels may differ by a grey level between
             machines; None where the content itself is hashed.
@@ -157,22 +157,42 @@ def pool_of(name: str, table: ImageTable, place: Path | None = None) -> Pool:
     """Make a pool of a table. Files are named by their path below their common folder, others by row.
 
     Args:
-        place: where the table was read: a folder, or a file. Where the common folder is one above it, names
-            would spell the path of a folder on this machine: files below the table's folder are named by
-            their path below it then, others by content and file name.
+        place: where the table was read: a folder, or a file. Where the common folder is one above the parent
+            of the table's folder, names would spell the path of a folder on this machine: images are named
+            by their path below the table's folder, or their own one, and these are numbered.
     """
     files = [Path(image) for image in table.images if isinstance(image, str | Path)]
     if len(files) < len(table) or not files:
         return Pool(name, table, tuple(f"{row:06d}" for row in range(len(table))), near=True)
-    absolute = [Path(os.path.normpath(file.absolute())) for file in files]
-    root = Path(os.path.commonpath([file.parent for file in absolute]))
+    files = [file.absolute() for file in files]
+    root = _common(files)
+    names = [file.relative_to(root).as_posix() for file in files]
     if place is not None:
-        folder = Path(os.path.normpath((place if place.is_dir() else place.parent).absolute()))
-        root = folder if root in folder.parents else root
-    names = (
-        file.relative_to(root).as_posix() if file.is_relative_to(root) else f"{table.id(row)}/{file.name}"
-        for row, file in enumerate(absolute)
-    )
+        folder = (place if place.is_dir() else place.parent).absolute()
+        if not root.is_relative_to(folder):  # else the names are as the table spells them
+            files, folder = [_normal(file) for file in files], _normal(folder)
+            root = _common(files)
+            names = [file.relative_to(root).as_posix() for file in files]
+        if root in folder.parent.parents:
+            names = _below_numbered(files, folder)
     # a store cannot hold a name that is not UTF-8
     ids = tuple(name.encode("utf-8", "backslashreplace").decode() for name in names)
     return Pool(name, table, ids, root, near=True)
+
+
+def _normal(path: Path) -> Path:
+    return Path(os.path.normpath(path))
+
+
+def _common(files: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([file.parent for file in files]))
+
+
+def _below_numbered(files: Sequence[Path], folder: Path) -> list[str]:
+    """Path of each file below this folder, or below its own one; these have numbers, in their order here."""
+    places = [folder if file.is_relative_to(folder) else file.parent for file in files]
+    numbers = {place: number for number, place in enumerate(dict.fromkeys(places), start=1)}
+    return [
+        f"{numbers[place]}/{file.relative_to(place).as_posix()}"
+        for file, place in zip(files, places, strict=True)
+    ]
