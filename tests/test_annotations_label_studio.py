@@ -98,6 +98,28 @@ def test_a_minimal_entry_without_a_label_does_not_get_another_column_as_its_clas
         read(export(tmp_path, *entries))
 
 
+def test_entries_of_a_minimal_export_may_have_labels_of_several_controls(tmp_path: Path):
+    entries = [
+        {"id": 1, "image": "1.png", "animal": "cat"},
+        {"id": 2, "image": "2.png", "plant": "fern", "animal": 7},
+        {"id": 3, "image": "3.png", "note": "too dark", "animal": "cat", "was_cancelled": True},
+        {"id": 4, "note": "no image", "text": "skipped", "image": "4.png", "skipped": True},
+    ]
+    assert [row.label for row in read(export(tmp_path, *entries))] == ["cat", "fern", None, None]
+    del entries[2]["was_cancelled"]
+    with pytest.raises(DataError, match=r"task 3: several columns may be its label \('animal', 'note'\)"):
+        read(export(tmp_path, *entries))
+
+
+def test_an_empty_annotation_gets_no_column_that_an_earlier_one_had_next_to_its_label(tmp_path: Path):
+    task = {"id": 1, "image": "1.png", "patient": "P1"}
+    earlier = {**task, "updated_at": "2026-01"}
+    later = {**task, "updated_at": "2026-02"}
+    assert read(export(tmp_path, {**earlier, "choice": "cat"}, later))[0].label is None
+    with pytest.raises(DataError, match="several columns may be its label"):
+        read(export(tmp_path, {**earlier, "kind": "cat"}, later))
+
+
 def test_the_column_of_the_image_is_found(tmp_path: Path):
     odd = {"id": 1, "data": {"photo": "a.jpg", "text": "words"}, "annotations": [given("cat")]}
     assert read(export(tmp_path, odd)) == [Labelled("a.jpg", "cat")]

@@ -91,12 +91,12 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
 
 def counted(annotations: Iterable[Any]) -> Mapping[str, Any] | None:
     """The one that counts of a task's annotations or predictions; None if all were cancelled."""
-    found = [
-        one
-        for one in annotations
-        if isinstance(one, dict) and not (one.get("was_cancelled") or one.get("skipped"))
-    ]
+    found = [one for one in annotations if isinstance(one, dict) and not _is_cancelled(one)]
     return max(enumerate(found), key=lambda pair: (*_age(pair[1]), pair[0]))[1] if found else None
+
+
+def _is_cancelled(annotation: Mapping[str, Any]) -> bool:
+    return bool(annotation.get("was_cancelled") or annotation.get("skipped"))
 
 
 def choice(annotation: Mapping[str, Any], control: str | None = None) -> str | None:
@@ -172,18 +172,20 @@ def _rows_of_minimal(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[Lab
     for identity, entries in by_task.items():
         where = f"{path}: task {short(identity)}"
         entry = counted(entries)
-        assert entry is not None or all(one.get("was_cancelled") or one.get("skipped") for one in entries)
+        assert entry is not None or all(map(_is_cancelled, entries))
         task = entries[-1] if entry is None else entry
         image_column, image = _image_column(task, where)
         more = _more(task, where)
-        columns = [name for name in candidates if task.get(name) is not None and name != image_column]
+        columns = [
+            name
+            for name in candidates
+            if name != image_column
+            and (isinstance(task.get(name), str | dict) or (name in _LABELS and task.get(name) is not None))
+        ]
         if entry is None or not columns:
             rows.append(Labelled(image, None, **more))
             continue
-        if len(columns) > 1:
-            raise DataError(
-                f"{where}: several columns may be its label ({', '.join(map(short, columns[:4]))}); {_WAY}."
-            )
+        _check_one(columns, where)
         found = task[columns[0]]
         chosen = found.get("choices") if isinstance(found, dict) else [found]
         try:
@@ -194,27 +196,39 @@ def _rows_of_minimal(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[Lab
     return rows
 
 
-def _label_columns(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+def _label_columns(tasks: Sequence[Mapping[str, Any]], path: Path) -> set[str]:
     """The columns of JSON_MIN that hold labels, those of the whole file: an entry without a label may have a
-    column of the data alone.
+    column of the data alone. They are those of certain names or kinds; in a file without such, those of text,
+    of which an entry may have one.
 
     Raises:
-        DataError: any of several columns may hold them.
+        DataError: any of several columns of an entry may hold its label.
     """
-    sure, possible = set[str](), set[str]()
+    sure = set[str]()
+    possible: list[tuple[str, list[str]]] = []
     for number, task in _numbered(tasks):
-        image_column = _image_column(task, f"{path}: task {number}")[0]
-        for name, value in task.items():
-            if name in _RESERVED or name == image_column:
-                continue
-            if name in _LABELS or (isinstance(value, dict) and "choices" in value):
-                sure.add(name)
-            elif isinstance(value, str | dict):
-                possible.add(name)
-    if not sure and len(possible) > 1:
-        names = ", ".join(map(short, sorted(possible)[:4]))
-        raise DataError(f"{path}: several columns may be its label ({names}); {_WAY}.")
-    return sorted(sure or possible)
+        if _is_cancelled(task):
+            continue
+        where = f"{path}: task {number}"
+        values = {name: value for name, value in task.items() if name not in _RESERVED}
+        values.pop(_image_column(task, where)[0])
+        sure |= {
+            name
+            for name, value in values.items()
+            if name in _LABELS or (isinstance(value, dict) and "choices" in value)
+        }
+        possible.append((where, [name for name, value in values.items() if isinstance(value, str | dict)]))
+    if sure:
+        return sure
+    for where, names in possible:
+        _check_one(names, where)
+    return {name for _, names in possible for name in names}
+
+
+def _check_one(columns: Sequence[str], where: str) -> None:
+    if len(columns) > 1:
+        names = ", ".join(map(short, sorted(columns)[:4]))
+        raise DataError(f"{where}: several columns may be its label ({names}); {_WAY}.")
 
 
 def _image(data: Mapping[str, Any], where: str) -> str:
