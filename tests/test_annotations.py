@@ -355,6 +355,8 @@ def test_a_group_has_one_name_in_files_of_tools_and_in_tables(tmp_path: Path, na
         ("Mu\u0308ller", "M\u00fcller"),
         (" ", None),
         (None, None),
+        (True, None),
+        (False, None),
     ):
         path.write_text(json.dumps(with_group(name, value)))
         assert format_called(name).read(path) == [Labelled("0.png", "cat", group=group)]

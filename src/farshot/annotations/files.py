@@ -121,7 +121,8 @@ def text_of(value: Any, where: str, what: str) -> str:
 
 
 def optional_text(value: Any, where: str, what: str) -> str | None:
-    """Text that may be missing or blank, or a number, as a table holds it.
+    """Text that may be missing or blank, or a number, as a table holds it. True and false count as missing:
+    they name neither a split nor a group.
 
     Raises:
         DataError: a list or an object.
@@ -130,7 +131,7 @@ def optional_text(value: Any, where: str, what: str) -> str | None:
         raise DataError(
             f"{where}: {what} must be text or a number, not {short(value)}; correct or remove it."
         )
-    return None if is_blank(value) else in_words(value)
+    return None if isinstance(value, bool) or is_blank(value) else in_words(value)
 
 
 def score_of(value: Any, where: str) -> float | None:
