@@ -70,7 +70,7 @@ def test_an_archive_gives_our_logits_without_farshot(
     assert outputs == (1 if method == "atha" and not p_values else 2)
     if outputs == 2:
         ours = made.require_familiarity().scores(*made.seen_by_familiarity(QUERIES))
-        np.testing.assert_allclose(batch[1], ours, atol=1e-4)
+        np.testing.assert_allclose(batch[1], ours, atol=1e-5)
         assert about["outputs"] == ["probabilities", "similarity"] and about["labelled_similarity"]
     assert set(about["files"]) == everything_in(tmp_path / "out")
     _check_content(tmp_path / "out" / "model.pt2")
