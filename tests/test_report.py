@@ -228,6 +228,16 @@ def test_one_method_and_development_seeds_are_said(farshot, tmp_path: Path) -> N
 HOSTILE = "<script>alert('x')</script>\"\u202e & " + "long" * 60
 
 
+def test_a_model_that_was_read_from_a_folder_is_called_by_its_name(farshot, tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        for key, method in enumerate(("zero-shot", "prototypes")):
+            fill(store, run_of(method, model=f"{tmp_path}/models/my-clip"), key)
+    assert farshot("report", tmp_path / "r.db", "--out", tmp_path / "r.html").code == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert str(tmp_path) not in page
+    assert "--model my-clip" in page and "my-clip (01234567, float32)" in page
+
+
 def test_hostile_names_in_a_store_stay_names(farshot, tmp_path: Path) -> None:
     more = {"model": HOSTILE, "template": HOSTILE + "{}", "class_names": (HOSTILE, "b"), "notes": (HOSTILE,)}
     with Store(tmp_path / "r.db") as store:

@@ -8,13 +8,14 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from farshot.arrays import NDArray
+from farshot.bench.bundle_rows import shared_name
 from farshot.bench.compare import NO_SPREAD, CellComparison, compare_entries, comparison_block
 from farshot.bench.records import Run, check_types, marked
 from farshot.bench.render import Block
@@ -43,7 +44,7 @@ def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
     Raises:
         DataError: an empty store. SettingError: a baseline that the store does not have.
     """
-    groups, calibrations = read_groups(store), Calibrations(store)
+    groups, calibrations = _without_paths(read_groups(store)), Calibrations(store)
     blocks = table_blocks(store, groups=groups)
     if baseline is not None:
         _check_baseline(store, groups, baseline)
@@ -56,6 +57,19 @@ def store_report(store: Store, baseline: str | None = None) -> dict[str, Any]:
         "runs": len(store.runs()),
         "same_tasks": all(_same_tasks(_rows(entries)) for entries in groups.values()),
         "tasks": sum(len(entry.series) for entries in groups.values() for entry in entries),
+    }
+
+
+def _without_paths(groups: Mapping[TableKey, list[CellResult]]) -> dict[TableKey, list[CellResult]]:
+    """The same with models called by names that can be shared, since the page may be."""
+
+    def renamed(entry: CellResult) -> CellResult:
+        run = replace(entry.run, model=shared_name(entry.run.model))
+        return replace(entry, series=replace(entry.series, run=run))
+
+    return {
+        replace(group, model=shared_name(group.model)): list(map(renamed, entries))
+        for group, entries in groups.items()
     }
 
 
