@@ -116,6 +116,9 @@ def test_a_bundle_has_no_images_and_no_local_paths(made: Made):
         ("C:\\models\\clip", "clip"),
         ("../clip/", "clip"),
         ("~/secret/weights.safetensors", "weights.safetensors"),
+        ("~nobody/clip", "clip"),
+        ("[" * 5000, "[" * 5000),
+        ("clip\0", "clip\0"),
     ],
 )
 def test_a_shared_model_has_no_folder(model: str, shared: str):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from farshot.bench.records import Episode, Run, run_of, texts
 from farshot.bench.schema import damaged
 from farshot.bench.store import Store
 from farshot.sanitize import plain, short
-from farshot.storage.paths import home
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w./-]+)?(@[\w=]+)*")
 _RUN_COLUMNS = (
@@ -62,7 +61,8 @@ def named(run: Run, key: tuple[int, int]) -> str:
 
 def shared_name(model: str) -> str:
     """The name of a model that can be shared: a hub name, or the last part of a local path."""
-    local = "\\" in model or Path(model.split("@")[0]).is_absolute() or home(model).exists()
+    paths = (model, model.split("@")[0])
+    local = "\\" in model or model.startswith(("~", "/")) or any(map(os.path.exists, paths))
     if not local and _HUB_NAME.fullmatch(model.removeprefix("hf:")):
         return model
     return re.split(r"[/\\]", model.rstrip("/\\"))[-1] or "model"
